@@ -5,7 +5,15 @@ Every message says where (file, line, field), what (the value) and, after "To fi
 
 from __future__ import annotations
 
-__all__ = ["CapabilityError", "CertificateError", "InfeasibleError", "ModelError", "RmabError", "SolverError"]
+__all__ = [
+    "CapabilityError",
+    "CertificateError",
+    "Findings",
+    "InfeasibleError",
+    "ModelError",
+    "RmabError",
+    "SolverError",
+]
 
 
 class RmabError(Exception):
@@ -60,3 +68,32 @@ class SolverError(RmabError):
 
 class CertificateError(SolverError):
     """A solution did not survive its independent re-check; nothing is returned in its place."""
+
+
+class Findings:
+    """Collects the faults of one input so that a person sees all of them at once, in order.
+
+    Parameters
+    ----------
+    where
+        File or object that is read; stands before every line.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.lines: list[str] = []
+
+    def add(self, place: str, what: str, fix: str = "") -> None:
+        """Note one fault at ``place`` (a row, a field); ``fix`` completes "To fix, ..."."""
+        self.lines.append(
+            f"{self.where}{':' if self.where else ''}{place}: {what}" + (f"; to fix, {fix}" if fix else "")
+        )
+
+    def raise_if_any(self, most: int = 20) -> None:
+        """Raise one :class:`ModelError` with the first ``most`` faults, or return when there are none."""
+        if not self.lines:
+            return
+        shown = self.lines[:most]
+        if len(self.lines) > most:
+            shown.append(f"{self.where}: and {len(self.lines) - most} more of the same kind")
+        raise ModelError("\n".join(shown))

@@ -1,0 +1,114 @@
+"""The cohort: one row an arm, with its id, groups and features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from rmab_opt.errors import Findings, ModelError
+from rmab_opt.problem.table import Table, nearest
+
+__all__ = ["Arms"]
+
+
+class Arms:
+    """The arms of a problem, in a fixed order.
+
+    Parameters
+    ----------
+    table
+        One row an arm.
+    id_column
+        Column with the arm's id; ids are text and unique.
+
+    Raises
+    ------
+    ModelError
+        When there is no arm, an id is missing or stands twice; names the rows.
+    """
+
+    def __init__(self, table: Table, id_column: str = "id") -> None:
+        self.table = table
+        self.ids: tuple[str, ...] = tuple(table.text(id_column))
+        findings = Findings(table.source)
+        if not self.ids:
+            findings.add("2", "holds no arm", "give one row an arm")
+        first: dict[str, int] = {}
+        for row, name in enumerate(self.ids):
+            if not name:
+                findings.add(table.place(row), f"{id_column} is missing", "give every arm an id")
+            elif name in first:
+                findings.add(
+                    table.place(row),
+                    f"{id_column} {name!r} stands in row {table.place(first[name])} already",
+                    "give every arm its own id",
+                )
+            else:
+                first[name] = row
+        findings.raise_if_any()
+        self._position = first
+
+    @classmethod
+    def from_csv(cls, path: str | Path, id_column: str = "id") -> Arms:
+        """Read the cohort from a CSV file; see :meth:`Table.from_csv` for the errors."""
+        return cls(Table.from_csv(path), id_column)
+
+    @classmethod
+    def from_arrays(cls, ids: Sequence[object] | int, **columns: Sequence[object] | np.ndarray) -> Arms:
+        """Make a cohort from arrays of one length.
+
+        Parameters
+        ----------
+        ids
+            Ids, or the number of arms, which are then called ``arm0``, ``arm1``, ...
+        columns
+            Further columns, e.g. ``village=[...]``, ``cost=[...]``.
+        """
+        names = [f"arm{number}" for number in range(ids)] if isinstance(ids, int) else [str(name) for name in ids]
+        table: dict[str, Sequence[object]] = {"id": names}
+        table.update({name: list(cells) for name, cells in columns.items()})
+        return cls(Table(table, source="arms"))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._position
+
+    def index(self, name: str) -> int:
+        """Position of the arm called ``name``; ModelError with the nearest id otherwise."""
+        if name not in self._position:
+            raise ModelError(f"{self.table.source}: no arm {name!r}", nearest(name, self.ids))
+        return self._position[name]
+
+    def indices(self, names: Iterable[str]) -> np.ndarray:
+        """Positions of several arms, int64, in the order given."""
+        return np.array([self.index(name) for name in names], dtype=np.int64)
+
+    def text(self, column: str) -> list[str]:
+        """Cells of one column."""
+        return self.table.text(column)
+
+    def numbers(self, column: str, *, minimum: float = -np.inf, maximum: float = np.inf) -> np.ndarray:
+        """One column as float64, shape (N,)."""
+        return self.table.numbers(column, minimum=minimum, maximum=maximum)
+
+    def groups(self, column: str) -> dict[str, np.ndarray]:
+        """Value of ``column`` to the positions of its arms, in order of first appearance."""
+        if column not in self._groups:
+            values = np.array(self.table.text(column), dtype=object)
+            seen = dict.fromkeys(values)
+            self._groups[column] = {str(value): np.flatnonzero(values == value) for value in seen}
+        return self._groups[column]
+
+    @cached_property
+    def _groups(self) -> dict[str, dict[str, np.ndarray]]:
+        return {}
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        return list(self.table.columns)
