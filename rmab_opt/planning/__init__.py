@@ -1,0 +1,1 @@
+"""What arms are worth: indices, prices and upper bounds."""
