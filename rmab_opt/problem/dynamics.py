@@ -47,8 +47,10 @@ class Tabular:
     transition
         P[n, a, s, s'], shape (N, A, S, S); rows sum to one; action 0 is passive.
     reward
-        r[n, s, a] of shape (N, S, A), or r[n, s] of shape (N, S); paid for the state and action of
-        the round, before the arm moves, in the problem's reward unit.
+        r[n, s, a] of shape (N, S, A), or r[n, s] of shape (N, S), in the problem's reward unit.
+    paid_on
+        ``"departure"``: paid for the state and action of the round, before the arm moves.
+        ``"arrival"``: ``reward`` is r[n, s'] of shape (N, S), paid for the state the arm moves to.
     state_names
         Names of the states, for tables a person reads; numbers by default.
 
@@ -60,7 +62,12 @@ class Tabular:
     """
 
     def __init__(
-        self, transition: np.ndarray, reward: np.ndarray, *, state_names: tuple[str, ...] | None = None
+        self,
+        transition: np.ndarray,
+        reward: np.ndarray,
+        *,
+        paid_on: str = "departure",
+        state_names: tuple[str, ...] | None = None,
     ) -> None:
         transition = np.ascontiguousarray(transition, dtype=np.float64)
         reward = np.asarray(reward, dtype=np.float64)
@@ -70,14 +77,24 @@ class Tabular:
                 "give P[arm, action, state, next state] of shape (N, A, S, S) with at least two actions.",
             )
         n_arms, n_actions, n_states, _ = transition.shape
-        if reward.shape == (n_arms, n_states):
+        if paid_on not in ("departure", "arrival"):
+            raise ModelError(f"paid_on is {paid_on!r}", "use 'departure' or 'arrival'.")
+        if paid_on == "arrival" and reward.shape != (n_arms, n_states):
+            raise ModelError(
+                f"reward paid on arrival has shape {reward.shape}",
+                f"give r[arm, arrival state], shape {(n_arms, n_states)}.",
+            )
+        _check_finite(reward, "reward", ("arm", "state", "action")[: reward.ndim])
+        self._arrival = reward if paid_on == "arrival" else None
+        if self._arrival is not None:
+            reward = np.einsum("nast,nt->nsa", transition, reward)
+        elif reward.shape == (n_arms, n_states):
             reward = np.repeat(reward[:, :, None], n_actions, axis=2)
         if reward.shape != (n_arms, n_states, n_actions):
             raise ModelError(
                 f"reward has shape {reward.shape}",
                 f"give r[arm, state, action], shape {(n_arms, n_states, n_actions)}.",
             )
-        _check_finite(reward, "reward", ("arm", "state", "action"))
         _check_rows(transition)
         self.n_arms, self.n_actions, self.n_states = n_arms, n_actions, n_states
         self.transition = transition
@@ -94,7 +111,8 @@ class Tabular:
         arm = np.arange(self.n_arms)
         draw = rng.random(np.broadcast_shapes(state.shape, action.shape))
         following = (draw[..., None] >= self._cumulative[arm, action, state]).sum(axis=-1)
-        return following, self.reward[arm, state, action]
+        paid = self.reward[arm, state, action] if self._arrival is None else self._arrival[arm, following]
+        return following, paid
 
     def expected_reward(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         """``r[n, s_n, a_n]``, shape (..., N)."""

@@ -58,7 +58,7 @@ class Table:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Table:
-        """Read a CSV file with a header line (UTF-8, comma, semicolon or tab, quotes as in RFC 4180).
+        """Read a CSV file with a header line (UTF-8; comma, semicolon or tab; lines starting with ``#`` are notes).
 
         Raises
         ------
@@ -76,7 +76,9 @@ class Table:
             raise ModelError(f"{path}: cannot be read as UTF-8 text ({error})", "export it as CSV UTF-8.") from None
         if "\x00" in text:
             raise ModelError(f"{path}: holds binary data, not CSV", "export the sheet as CSV UTF-8.")
-        head = text.split("\n", 1)[0]
+        # Lines that start with '#' are notes for the reader of the file; blanking them keeps the row numbers.
+        text = "\n".join("" if line.startswith("#") else line for line in text.splitlines())
+        head = next((line for line in text.splitlines() if line.strip()), "")
         delimiter = max(",;\t", key=head.count)
         reader = csv.reader(text.splitlines(), delimiter=delimiter)
         try:

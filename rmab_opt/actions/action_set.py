@@ -1,0 +1,415 @@
+"""The action set: everything that follows from the declared constraints without further code in each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from scipy import sparse
+
+from rmab_opt.actions.columns import Columns
+from rmab_opt.actions.constraint import Constraint
+from rmab_opt.actions.kinds import OneAction
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
+from rmab_opt.errors import InfeasibleError, ModelError, RmabError, SolverError
+from rmab_opt.problem import Arms
+from rmab_opt.solver import Program, Session
+
+__all__ = ["ActionSet", "Conflict", "PlainRows", "Relaxation"]
+
+REFUSALS_BEFORE_STOP = 25
+"""Columns in a row that a roster-like constraint may refuse before the sampler takes the action as grown."""
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """The least change of one named constraint that makes the set non-empty.
+
+    ``rows`` maps the program's row to the amount its limit moves; ``total`` is their sum. ``enough`` is
+    False when this constraint alone cannot repair the set.
+    """
+
+    name: str
+    enough: bool
+    total: float
+    rows: dict[str, float]
+
+    def __str__(self) -> str:
+        if not self.enough:
+            return f"{self.name}: not enough alone"
+        moves = ", ".join(f"{row} by {amount:g}" for row, amount in list(self.rows.items())[:4])
+        return f"{self.name}: {moves}{', ...' if len(self.rows) > 4 else ''}"
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A minimal set of named constraints that no action satisfies together: dropping any one frees the rest."""
+
+    sentences: dict[str, str]
+    relaxations: tuple[Relaxation, ...]
+
+    def error(self) -> InfeasibleError:
+        """The conflict as the exception that planners read."""
+        width = max(len(name) for name in self.sentences)
+        lines = [f"  {name:<{width}}  {sentence}" for name, sentence in self.sentences.items()]
+        count = {1: "this", 2: "these two together"}.get(len(lines), f"these {len(lines)} together")
+        enough = [str(relaxation) for relaxation in self.relaxations if relaxation.enough]
+        name = next(
+            (relaxation.name for relaxation in self.relaxations if relaxation.enough), next(iter(self.sentences))
+        )
+        least = (
+            f" (least change of each: {'; '.join(enough)})"
+            if enough
+            else " (no single one is enough: there is more than one clash)"
+        )
+        return InfeasibleError(
+            f"no action satisfies {count}:\n" + "\n".join(lines),
+            f"relax one of them{least}; `relax={name!r}` decides with its least change.",
+        )
+
+
+@dataclass(frozen=True)
+class PlainRows:
+    """Rows that hold no variable but the action: row_lower <= matrix @ action <= row_upper."""
+
+    matrix: sparse.csr_array
+    lower: np.ndarray
+    upper: np.ndarray
+
+    def allow(self, actions: np.ndarray) -> np.ndarray:
+        """Which of the actions, (..., C), satisfy all rows; bool (...)."""
+        if not self.matrix.shape[0]:
+            return np.ones(np.shape(actions)[:-1], dtype=bool)
+        activity = np.asarray(actions, dtype=np.float64) @ self.matrix.T
+        slack = self.slack
+        return ((activity >= self.lower - slack) & (activity <= self.upper + slack)).all(axis=-1)
+
+    @cached_property
+    def slack(self) -> np.ndarray:
+        """Tolerance of each row."""
+        size = np.maximum(
+            np.where(np.isfinite(self.lower), np.abs(self.lower), 0),
+            np.where(np.isfinite(self.upper), np.abs(self.upper), 0),
+        )
+        return ROW_TOLERANCE * np.maximum(1.0, size)
+
+
+class ActionSet:
+    """The actions that satisfy every declared constraint.
+
+    Parameters
+    ----------
+    columns
+        Entries of the decision vector; an :class:`Arms` cohort stands for one column an arm.
+    constraints
+        Name to constraint; the names come back in decisions and explanations.
+
+    Raises
+    ------
+    ModelError
+        When a constraint does not fit the cohort; names the constraint and the field.
+    """
+
+    def __init__(self, columns: Columns | Arms, constraints: Mapping[str, Constraint]) -> None:
+        self.columns = columns = Columns.of_arms(columns) if isinstance(columns, Arms) else columns
+        self.constraints: dict[str, Constraint] = dict(constraints)
+        if columns.exclusive and not any(isinstance(c, OneAction) for c in self.constraints.values()):
+            self.constraints["one_action"] = OneAction()
+        for name, constraint in self.constraints.items():
+            if not isinstance(constraint, Constraint):
+                raise ModelError(
+                    f"constraints.{name} is a {type(constraint).__name__}", "give an instance of a constraint kind."
+                )
+            try:
+                constraint.check(columns)
+            except ModelError as error:
+                raise ModelError(f"constraints.{name}: {error.message}", error.fix) from None
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def build(self, model: Any) -> None:
+        """Add ``act`` (binary, 0 .. C-1) and one block a constraint, ``model.constraint[name]``, to a Pyomo model."""
+        model.act = pyo.Var(range(len(self.columns)), domain=pyo.Binary)
+
+        def rule(block: Any, name: str) -> None:
+            self.constraints[name].build(block, model.act, self.columns)
+
+        model.constraint = pyo.Block(list(self.constraints), rule=rule)
+
+    def model(self) -> Any:
+        """A fresh Pyomo model of the set with the linear objective ``score`` (a mutable Param, maximised)."""
+        model = pyo.ConcreteModel()
+        self.build(model)
+        model.score = pyo.Param(range(len(self.columns)), mutable=True, initialize=0.0, domain=pyo.Reals)
+        model.objective = pyo.Objective(
+            expr=pyo.quicksum(model.score[c] * model.act[c] for c in range(len(self.columns))), sense=pyo.maximize
+        )
+        return model
+
+    def check_action(self, action: np.ndarray) -> np.ndarray:
+        """The action as int64 0/1 of shape (C,); ModelError with the column and the value otherwise."""
+        action = np.asarray(action)
+        if action.shape != (len(self),):
+            raise ModelError(f"action has shape {action.shape}", f"give one 0/1 entry a column, shape ({len(self)},).")
+        bad = np.flatnonzero(~np.isin(action, (0, 1)))
+        if bad.size:
+            raise ModelError(f"action of {self.columns.ids[bad[0]]!r} is {action[bad[0]]}", "give 0 or 1.")
+        return action.astype(np.int64)
+
+    def violations(self, action: np.ndarray) -> dict[str, list[str]]:
+        """What the action breaks, by constraint, judged without any solver; empty when it is allowed."""
+        action = self.check_action(action)
+        found = {
+            name: list(constraint.violations(action, self.columns)) for name, constraint in self.constraints.items()
+        }
+        return {name: sentences for name, sentences in found.items() if sentences}
+
+    def allows(self, action: np.ndarray) -> bool:
+        """Whether no constraint is violated; stops at the first that is."""
+        action = self.check_action(action)
+        if not self.plain_rows.allow(action):
+            return False
+        return all(
+            next(iter(self.constraints[name].violations(action, self.columns)), None) is None
+            for name in self.structured
+        )
+
+    def describe(self) -> dict[str, str]:
+        """Name to sentence."""
+        return {name: constraint.describe() for name, constraint in self.constraints.items()}
+
+    def assignment(self, action: np.ndarray) -> list[dict[str, str]]:
+        """Who does what and when, as far as constraints say so; rows with ``constraint`` and ``column``."""
+        action = self.check_action(action)
+        return [
+            {"constraint": name, **row}
+            for name, constraint in self.constraints.items()
+            for row in constraint.assignment(action, self.columns)
+        ]
+
+    @cached_property
+    def _session(self) -> tuple[Any, Session]:
+        model = self.model()
+        return model, Session(model, "fast")
+
+    @cached_property
+    def _split(self) -> tuple[PlainRows, tuple[str, ...]]:
+        model, session = self._session
+        act = session.index(model.act)
+        program = session.program
+        matrix = sparse.csr_array(program.matrix)
+        own = np.zeros(matrix.shape[1], dtype=bool)
+        own[act] = True
+        foreign = np.diff(sparse.csr_array(matrix[:, ~own]).indptr) > 0
+        kept, structured = [], []
+        for name in self.constraints:
+            rows = session.rows(model.constraint[name])
+            if foreign[rows].any():
+                structured.append(name)
+            else:
+                kept.append(rows)
+        rows = np.concatenate([*kept, np.empty(0, dtype=np.int64)]).astype(np.int64)
+        plain = PlainRows(sparse.csr_array(matrix[rows][:, act]), program.row_lower[rows], program.row_upper[rows])
+        return plain, tuple(structured)
+
+    @property
+    def plain_rows(self) -> PlainRows:
+        """Rows of the constraints that need no variables of their own."""
+        return self._split[0]
+
+    @property
+    def structured(self) -> tuple[str, ...]:
+        """Names of the constraints that bring variables of their own (rosters, routes)."""
+        return self._split[1]
+
+    @cached_property
+    def monotone(self) -> bool:
+        """Whether dropping a chosen column always keeps an action allowed."""
+        return all(constraint.monotone(self.columns) for constraint in self.constraints.values())
+
+    def sample(self, rng: np.random.Generator, size: int = 1) -> np.ndarray:
+        """Random allowed actions, int64 (size, C), for exploration; every one is checked.
+
+        Monotone sets are grown column by column in random order until nothing fits; others take the
+        optimum of a random linear score, so that lower limits are met.
+
+        Raises
+        ------
+        InfeasibleError
+            When the set is empty.
+        """
+        drawn = np.stack([self._grow(rng) if self.monotone else self._random_vertex(rng) for _ in range(size)])
+        for action in drawn:
+            broken = self.violations(action)
+            if broken:
+                raise SolverError(
+                    f"the sampler produced a forbidden action: {broken}", "report this with the model file."
+                )
+        return drawn
+
+    def _grow(self, rng: np.random.Generator) -> np.ndarray:
+        plain, structured = self.plain_rows, [self.constraints[name] for name in self.structured]
+        by_column = sparse.csc_array(plain.matrix)
+        room = plain.upper + plain.slack
+        action = np.zeros(len(self), dtype=np.int64)
+        refused = 0
+        for column in rng.permutation(len(self)):
+            rows = slice(by_column.indptr[column], by_column.indptr[column + 1])
+            touched, amount = by_column.indices[rows], by_column.data[rows]
+            if (amount > room[touched]).any():
+                continue
+            action[column] = 1
+            if any(next(iter(c.violations(action, self.columns)), None) is not None for c in structured):
+                action[column] = 0
+                refused += 1
+                if refused == REFUSALS_BEFORE_STOP:
+                    break
+                continue
+            room[touched] -= amount
+            refused = 0
+        return action
+
+    def _random_vertex(self, rng: np.random.Generator) -> np.ndarray:
+        model, session = self._session
+        session.parameters["score"][:] = rng.normal(size=len(self))
+        result = session.solve()
+        if not result.has_solution or result.x is None:
+            if result.status in ("infeasible", "infeasible_or_unbounded", "empty"):
+                raise self.infeasibility()
+            raise SolverError(f"no action sampled: {result.status}", "give the profile more time.")
+        return np.rint(result.x[session.index(model.act)]).astype(np.int64)
+
+    def enumerate(self, most: int = 300_000) -> np.ndarray | None:
+        """All allowed actions, int8 (M, C), or None when more than ``most`` candidates would have to be looked at.
+
+        Grown column by column; a partial action is dropped when no completion can satisfy a plain row.
+        """
+        plain = self.plain_rows
+        matrix = plain.matrix.toarray()
+        # What the columns still open can add to each row at least and at most.
+        least = np.concatenate(
+            [np.cumsum(np.minimum(matrix, 0)[:, ::-1], axis=1)[:, ::-1], np.zeros((len(matrix), 1))], axis=1
+        )
+        largest = np.concatenate(
+            [np.cumsum(np.maximum(matrix, 0)[:, ::-1], axis=1)[:, ::-1], np.zeros((len(matrix), 1))], axis=1
+        )
+        partial = np.zeros((1, len(self)), dtype=np.int8)
+        activity = np.zeros((1, len(matrix)))
+        for column in range(len(self)):
+            taken = partial.copy()
+            taken[:, column] = 1
+            partial = np.concatenate([partial, taken])
+            activity = np.concatenate([activity, activity + matrix[:, column]])
+            possible = (
+                (activity + least[:, column + 1] <= plain.upper + plain.slack)
+                & (activity + largest[:, column + 1] >= plain.lower - plain.slack)
+            ).all(axis=1)
+            partial, activity = partial[possible], activity[possible]
+            if len(partial) > most:
+                return None
+        checks = [self.constraints[name] for name in self.structured]
+        if checks:
+            kept = [
+                all(next(iter(c.violations(a, self.columns)), None) is None for c in checks)
+                for a in partial.astype(np.int64)
+            ]
+            partial = partial[np.array(kept, dtype=bool)]
+        return partial
+
+    def explain(self) -> Conflict | None:
+        """A minimal set of clashing constraints with the least relaxation of each, or None when the set is not empty.
+
+        Deletion filter over named constraints: each is dropped for good when the rest still clash, so
+        the sets left clash while any of them left out frees the others. Integrality is respected.
+        """
+        model = self.model()
+        session = Session(model, "fast")
+        if self._feasible(session):
+            return None
+        rows = {name: session.rows(model.constraint[name]) for name in self.constraints}
+        original = {
+            name: (session.program.row_lower[r].copy(), session.program.row_upper[r].copy()) for name, r in rows.items()
+        }
+        needed = list(self.constraints)
+        for name in list(needed):
+            free = np.full(len(rows[name]), np.inf)
+            session.set_rows(rows[name], -free, free)
+            if self._feasible(session):
+                session.set_rows(rows[name], *original[name])
+            else:
+                needed.remove(name)
+        sentences = {name: self.constraints[name].describe() for name in needed}
+        return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
+
+    def infeasibility(self) -> RmabError:
+        """The exception for an empty set: the conflict in words."""
+        conflict = self.explain()
+        if conflict is None:
+            return SolverError("the solver found no action, though one exists", "try the profile 'exact'.")
+        return conflict.error()
+
+    def least_relaxation(self, name: str) -> Relaxation:
+        """Smallest total move of the limits of constraint ``name`` that makes the set non-empty, all others kept.
+
+        Raises
+        ------
+        ModelError
+            When there is no constraint of that name.
+        """
+        if name not in self.constraints:
+            raise ModelError(f"relax: no constraint {name!r}", f"name one of {', '.join(self.constraints)}.")
+        model = self.model()
+        session = Session(model, "fast")
+        block = model.constraint[name]
+        limits = [part for part in self.constraints[name].limiting if block.component(part) is not None]
+        attempts = [np.concatenate([session.rows(block.component(part)) for part in limits])] if limits else []
+        attempts.append(session.rows(block))
+        for rows in attempts:
+            relaxation = _elastic(session.program, np.asarray(rows, dtype=np.int64), name, session.row_names)
+            if relaxation.enough:
+                return relaxation
+        return Relaxation(name, False, np.inf, {})
+
+    @staticmethod
+    def _feasible(session: Session) -> bool:
+        result = session.solve()
+        if result.status in ("infeasible", "infeasible_or_unbounded", "empty"):
+            return False
+        if not result.has_solution:
+            raise SolverError(f"feasibility was not settled: {result.status}", "give the profile more time.")
+        return True
+
+
+def _elastic(program: Program, rows: np.ndarray, name: str, row_names: list[str]) -> Relaxation:
+    """Least sum of slacks on the rows, by a program with two slack columns a row."""
+    n_rows, count = program.matrix.shape[0], len(rows)
+    down = sparse.csr_array((-np.ones(count), (rows, np.arange(count))), shape=(n_rows, count))
+    up = sparse.csr_array((np.ones(count), (rows, np.arange(count))), shape=(n_rows, count))
+    n = program.matrix.shape[1]
+    elastic = Program(
+        cost=np.concatenate([np.zeros(n), np.ones(2 * count)]),
+        matrix=sparse.csr_array(sparse.hstack([program.matrix, down, up])),
+        row_lower=program.row_lower,
+        row_upper=program.row_upper,
+        lower=np.concatenate([program.lower, np.zeros(2 * count)]),
+        upper=np.concatenate([program.upper, np.full(2 * count, np.inf)]),
+        integer=np.concatenate([program.integer, np.zeros(2 * count, dtype=bool)]),
+        maximise=False,
+        offset=0.0,
+    )
+    result = Session.from_arrays(elastic, "fast").solve()
+    if not result.has_solution or result.x is None:
+        return Relaxation(name, False, np.inf, {})
+    moved = result.x[n : n + count] + result.x[n + count :]
+    big = moved > ROW_TOLERANCE
+    prefix = f"constraint[{name}]."
+    amounts = {
+        row_names[row].removeprefix(prefix): float(np.round(amount, 6))
+        for row, amount in zip(rows[big].tolist(), moved[big], strict=True)
+    }
+    return Relaxation(name, True, float(moved[big].sum()), amounts)

@@ -1,0 +1,188 @@
+"""Generalised assignment: every chosen arm is carried by one worker whose capacity holds its load."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pyomo.environ as pyo
+
+from rmab_opt.actions.columns import Columns
+from rmab_opt.actions.constraint import Constraint, TableSource
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
+from rmab_opt.errors import CapabilityError, Findings
+
+__all__ = ["Capacity"]
+
+PACKING_NODES = 2_000_000
+"""Nodes after which the packing check gives up; reached only by adversarial loads, never silently."""
+
+
+class Capacity(Constraint, kind="capacity"):
+    """Every chosen arm is assigned to one worker; loads stay within the workers' capacities.
+
+    sum over i of x[c, i] = act[c]; sum over c of cost[c] * x[c, i] <= capacity[i].
+
+    References
+    ----------
+    Xu, Wilder, Khalil, Tambe (ICLR 2025), capacity-constrained setting.
+    """
+
+    limiting: ClassVar[tuple[str, ...]] = ("load_of",)
+
+    workers: TableSource
+    """Table with columns ``worker`` and ``capacity``."""
+    cost: str | None = None
+    """Column of the arms' table with the load of each arm; 1 an arm when absent."""
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        names, capacity, load = self._data(columns)
+        pairs = [
+            (c, i)
+            for c in range(len(columns))
+            for i in range(len(names))
+            if load[c] <= capacity[i] + _slack(capacity[i])
+        ]
+        carriers: list[list[int]] = [[] for _ in columns.ids]
+        carried: list[list[int]] = [[] for _ in names]
+        for c, i in pairs:
+            carriers[c].append(i)
+            carried[i].append(c)
+        # Equal loads make the rows a network (after rounding capacities to whole arms): no binaries needed.
+        equal = bool(len(set(load.tolist())) == 1 and load[0] > 0)
+        block.carries = pyo.Var(pairs, domain=pyo.UnitInterval if equal else pyo.Binary)
+
+        @block.Constraint(list(columns.ids))
+        def assigned(_: Any, name: str) -> Any:
+            c = columns.index(name)
+            if not carriers[c]:
+                return act[c] == 0
+            return sum(block.carries[c, i] for i in carriers[c]) == act[c]
+
+        @block.Constraint([name for i, name in enumerate(names) if carried[i]])
+        def load_of(_: Any, name: str) -> Any:
+            i = names.index(name)
+            if equal:
+                return sum(block.carries[c, i] for c in carried[i]) <= int(
+                    (capacity[i] + _slack(capacity[i])) // load[0]
+                )
+            return sum(float(load[c]) * block.carries[c, i] for c in carried[i]) <= float(capacity[i])
+
+        # Workers of equal capacity are interchangeable; ordering their loads removes the copies of each plan.
+        order = [i for i in np.argsort(capacity, kind="stable").tolist() if carried[i]]
+        twins = [(i, j) for i, j in itertools.pairwise(order) if capacity[i] == capacity[j]]
+        if not equal and twins:
+
+            @block.Constraint([f"{names[i]} {names[j]}" for i, j in twins])
+            def symmetry(_: Any, name: str) -> Any:
+                i, j = twins[[f"{names[a]} {names[b]}" for a, b in twins].index(name)]
+                return sum(float(load[c]) * block.carries[c, i] for c in carried[i]) >= sum(
+                    float(load[c]) * block.carries[c, j] for c in carried[j]
+                )
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        _, capacity, load = self._data(columns)
+        chosen = np.flatnonzero(action)
+        too_big = [columns.ids[c] for c in chosen if load[c] > capacity.max() + _slack(capacity.max())]
+        if too_big:
+            yield f"{', '.join(too_big)}: no worker has the capacity for one of them"
+        elif self._pack(chosen, capacity, load) is None:
+            yield f"loads {', '.join(f'{load[c]:g}' for c in chosen)} do not fit the workers' capacities"
+
+    def describe(self) -> str:
+        return f"every arm with one of {len(self.workers)} workers, {self.cost or 'arms'} within each worker's capacity"
+
+    def check(self, columns: Columns) -> None:
+        self._data(columns)
+
+    def monotone(self, columns: Columns) -> bool:
+        return True
+
+    def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
+        """Rows ``column, worker``, worker by worker; empty when the action does not fit."""
+        names, capacity, load = self._data(columns)
+        chosen = np.flatnonzero(action)
+        packed = self._pack(chosen, capacity, load)
+        if packed is None:
+            return []
+        return [
+            {"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, int(c)) for c, i in packed.items())
+        ]
+
+    def _data(self, columns: Columns) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Workers' names, capacities (W,) and the columns' loads (C,)."""
+
+        def data() -> tuple[list[str], np.ndarray, np.ndarray]:
+            names = self.workers.text("worker")
+            findings = Findings(self.workers.source)
+            if not names:
+                findings.add("", "there is no worker", "give one row a worker")
+            for row, name in enumerate(names):
+                if not name:
+                    findings.add(self.workers.place(row), "worker is missing", "name the worker")
+                elif names.index(name) != row:
+                    findings.add(self.workers.place(row), f"worker {name!r} stands twice", "give each worker one row")
+            findings.raise_if_any()
+            capacity = self.workers.numbers("capacity", minimum=0.0)
+            load = np.ones(len(columns)) if self.cost is None else columns.numbers(self.cost, minimum=0.0)
+            return names, capacity, load
+
+        return self._once(columns, data)
+
+    def _pack(self, chosen: np.ndarray, capacity: np.ndarray, load: np.ndarray) -> dict[int, int] | None:
+        """Worker of every chosen column, or None when there is no packing: exact depth-first search.
+
+        Largest load first, fullest fitting worker first (best fit, which usually succeeds at once);
+        states of equal remaining capacities are visited once.
+        """
+        items = sorted((int(c) for c in chosen), key=lambda c: (-load[c], c))
+        remaining = [float(limit) + _slack(limit) for limit in capacity]
+        if sum(load[c] for c in items) > sum(remaining):
+            return None
+        failed: set[tuple[int, tuple[float, ...]]] = set()
+        place: dict[int, int] = {}
+        nodes = 0
+        # Explicit stack of (item, workers still to try): chosen sets may be longer than Python's recursion limit.
+        stack: list[tuple[int, list[int]]] = []
+
+        def candidates(depth: int) -> list[int]:
+            need = load[items[depth]]
+            fitting: dict[float, int] = {}
+            for i, room in enumerate(remaining):
+                if room >= need:
+                    fitting.setdefault(round(room, 9), i)
+            return [fitting[room] for room in sorted(fitting, reverse=True)]
+
+        if not items:
+            return place
+        stack.append((0, candidates(0)))
+        while stack:
+            depth, options = stack[-1]
+            item = items[depth]
+            if item in place:
+                remaining[place.pop(item)] += float(load[item])
+            if not options:
+                failed.add((depth, tuple(sorted(round(room, 9) for room in remaining))))
+                stack.pop()
+                continue
+            nodes += 1
+            if nodes > PACKING_NODES:
+                raise CapabilityError(
+                    f"a packing check of {len(items)} arms within {PACKING_NODES} nodes",
+                    self,
+                    ("round loads and capacities to coarser units", "split the workers into teams of their own"),
+                )
+            worker = options.pop()  # smallest remaining room that fits stands last
+            place[item] = worker
+            remaining[worker] -= float(load[item])
+            if depth + 1 == len(items):
+                return place
+            if (depth + 1, tuple(sorted(round(room, 9) for room in remaining))) not in failed:
+                stack.append((depth + 1, candidates(depth + 1)))
+        return None
+
+
+def _slack(limit: float) -> float:
+    return ROW_TOLERANCE * max(1.0, abs(float(limit)))

@@ -1,0 +1,320 @@
+"""Kinds that are plain rows over the columns: counts, weighted sums, locks and conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+from pyomo.core.expr import LinearExpression
+
+from rmab_opt.actions.columns import Columns
+from rmab_opt.actions.constraint import Constraint, Names
+from rmab_opt.errors import ModelError
+
+__all__ = ["ROW_TOLERANCE", "Budget", "Conflict", "Knapsack", "Linear", "LockedIn", "LockedOut", "OneAction"]
+
+ROW_TOLERANCE = 1e-6
+"""How far a weighted sum may pass its limit, relative to the limit's size: the solver's own tolerance."""
+
+
+def weighted(act: Any, members: np.ndarray, weights: np.ndarray | None = None) -> LinearExpression:
+    """Sum of ``weights[k] * act[members[k]]``, built in one pass."""
+    coefficients = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
+    return LinearExpression(constant=0, linear_coefs=coefficients, linear_vars=[act[int(c)] for c in members])
+
+
+class _Limits(Constraint):
+    """Shared fields of kinds that bound a sum from one or both sides."""
+
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    """Largest value of the sum."""
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    """Smallest value of the sum."""
+    equal: float | None = Field(default=None, allow_inf_nan=False)
+    """Exact value of the sum; excludes the other two."""
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> _Limits:
+        if self.equal is not None and (self.at_most is not None or self.at_least is not None):
+            raise ValueError("give either equal, or at_most and at_least")
+        if self.equal is None and self.at_most is None and self.at_least is None:
+            raise ValueError("give one of at_most, at_least, equal")
+        if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least {self.at_least:g} is above at_most {self.at_most:g}")
+        return self
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """(lower, upper); None where there is none."""
+        return (self.equal, self.equal) if self.equal is not None else (self.at_least, self.at_most)
+
+    def words(self) -> str:
+        """``at most 8``, ``at least 1``, ``exactly 3``, ``between 1 and 8``."""
+        if self.equal is not None:
+            return f"exactly {self.equal:g}"
+        if self.at_least is None:
+            return f"at most {self.at_most:g}"
+        if self.at_most is None:
+            return f"at least {self.at_least:g}"
+        return f"between {self.at_least:g} and {self.at_most:g}"
+
+    def broken(self, used: float) -> bool:
+        """Whether a sum of this size breaks a limit."""
+        lower, upper = self.limits
+        return (upper is not None and used > upper + ROW_TOLERANCE * max(1.0, abs(upper))) or (
+            lower is not None and used < lower - ROW_TOLERANCE * max(1.0, abs(lower))
+        )
+
+    def add_row(self, block: Any, name: str, index: list[str], sums: dict[str, LinearExpression]) -> None:
+        """Add constraint ``name`` over ``index`` to the block, one row a sum."""
+        lower, upper = self.limits
+        block.add_component(name, block_constraint(index, {key: (lower, sums[key], upper) for key in index}))
+
+
+def block_constraint(index: list[str], rows: dict[str, tuple[float | None, Any, float | None]]) -> Any:
+    """A Pyomo constraint indexed by text with rows ``lower <= body <= upper``; refuses rows without columns."""
+    import pyomo.environ as pyo
+
+    def rule(_: Any, key: str) -> Any:
+        lower, body, upper = rows[key]
+        if not body.linear_vars:
+            fits = (lower is None or lower <= 0) and (upper is None or upper >= 0)
+            return pyo.Constraint.Feasible if fits else pyo.Constraint.Infeasible
+        if lower is not None and lower == upper:
+            return body == lower
+        return (
+            pyo.inequality(lower, body, upper)
+            if lower is not None and upper is not None
+            else (body <= upper if lower is None else body >= lower)
+        )
+
+    return pyo.Constraint(index, rule=rule)
+
+
+class Budget(_Limits, kind="budget"):
+    """A limit on how many columns are chosen in one round.
+
+    lower <= sum of act[c] over all columns c <= upper.
+    """
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        self.add_row(block, "count", ["all"], {"all": weighted(act, np.arange(len(columns)))})
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        used = int(action.sum())
+        if self.broken(used):
+            yield f"{used} chosen, allowed is {self.words()}"
+
+    def describe(self) -> str:
+        return f"{self.words()} in one round"
+
+    def check(self, columns: Columns) -> None:
+        lower, upper = self.limits
+        if upper is not None and upper < 0:
+            raise ModelError(f"at_most is {upper:g}", "give a number of at least 0.")
+        if lower is not None and lower > len(columns):
+            raise ModelError(f"at least {lower:g} of {len(columns)} columns", f"give at most {len(columns)}.")
+
+    def monotone(self, columns: Columns) -> bool:
+        return (self.limits[0] or 0) <= 0
+
+
+class Linear(_Limits, kind="linear"):
+    """A limit on the sum of a table's column over selected arms, all together or per group.
+
+    For every value g of ``per``: lower <= sum of value[c] * act[c] over selected columns c of g <= upper.
+    """
+
+    column: str | None = None
+    """Table column whose numbers are summed; counts when absent."""
+    where: dict[str, Any] = Field(default_factory=dict)
+    """Only arms whose cell in the named column is the value, or one of the values."""
+    per: str | None = None
+    """Table column whose every value gets a row of its own."""
+
+    @field_validator("where")
+    @classmethod
+    def _where(cls, where: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+        return {
+            name: tuple(str(value) for value in (values if isinstance(values, list | tuple) else [values]))
+            for name, values in where.items()
+        }
+
+    def _groups(self, columns: Columns) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        def groups() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+            chosen = np.ones(len(columns), dtype=bool)
+            for name, values in self.where.items():
+                chosen &= np.isin(np.array(columns.text(name), dtype=str), values)
+            weights = np.ones(len(columns)) if self.column is None else columns.numbers(self.column)
+            split = {"all": np.arange(len(columns))} if self.per is None else columns.by(self.per)
+            kept = {value: members[chosen[members]] for value, members in split.items()}
+            # A group without a selected arm has no row: `where` says whom the rule is about.
+            return {v: (members, weights[members]) for v, members in kept.items() if members.size or self.per is None}
+
+        return self._once(columns, groups)
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        groups = self._groups(columns)
+        self.add_row(block, "total", list(groups), {value: weighted(act, *pair) for value, pair in groups.items()})
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        for value, (members, weights) in self._groups(columns).items():
+            used = float(action[members] @ weights)
+            if self.broken(used):
+                group = "" if self.per is None else f" for {self.per} {value!r}"
+                yield f"{self.column or 'count'} is {used:g}{group}, allowed is {self.words()}"
+
+    def describe(self) -> str:
+        what = "arms" if self.column is None else f"of {self.column}"
+        who = "".join(f" with {name} {' or '.join(values)}" for name, values in self.where.items())
+        return f"{self.words()} {what}{who}{f' for every {self.per}' if self.per else ''}"
+
+    def check(self, columns: Columns) -> None:
+        for name, values in self.where.items():
+            unknown = [value for value in values if value not in columns.by(name)]
+            if unknown:
+                known = ", ".join(list(columns.by(name))[:8])
+                raise ModelError(
+                    f"where.{name}: no arm has {unknown[0]!r}", f"use a value that occurs (known: {known})."
+                )
+        self._groups(columns)
+
+    def monotone(self, columns: Columns) -> bool:
+        nonnegative = all((weights >= 0).all() for _, weights in self._groups(columns).values())
+        return nonnegative and (self.limits[0] or 0) <= 0
+
+
+class Knapsack(Constraint, kind="knapsack"):
+    """A limit on the total cost of what is chosen: sum of cost[c] * act[c] <= at_most."""
+
+    cost: str
+    """Table column with the cost of each arm, not negative."""
+    at_most: float = Field(ge=0, allow_inf_nan=False)
+    """Money, hours or other units available in one round."""
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        body = weighted(act, np.arange(len(columns)), columns.numbers(self.cost))
+        block.add_component("cost", block_constraint(["all"], {"all": (None, body, self.at_most)}))
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        used = sum(float(cell) for cell, chosen in zip(columns.text(self.cost), action, strict=True) if chosen)
+        if used > self.at_most + ROW_TOLERANCE * max(1.0, self.at_most):
+            yield f"{self.cost} is {used:g}, allowed is at most {self.at_most:g}"
+
+    def describe(self) -> str:
+        return f"total {self.cost} at most {self.at_most:g}"
+
+    def check(self, columns: Columns) -> None:
+        columns.numbers(self.cost, minimum=0.0)
+
+    def monotone(self, columns: Columns) -> bool:
+        return True
+
+
+class LockedIn(Constraint, kind="locked_in"):
+    """Named columns that must be chosen."""
+
+    ids: Names = Field(min_length=1)
+    """Ids of the arms that are acted on in any case."""
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        rows = {name: (1.0, weighted(act, columns.indices([name])), 1.0) for name in dict.fromkeys(self.ids)}
+        block.add_component("chosen", block_constraint(list(rows), rows))
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        left = [name for name in self.ids if not action[columns.index(name)]]
+        if left:
+            yield f"{', '.join(left)} must be chosen"
+
+    def describe(self) -> str:
+        return f"{', '.join(self.ids)} must be chosen"
+
+    def check(self, columns: Columns) -> None:
+        columns.indices(self.ids)
+
+
+class LockedOut(Constraint, kind="locked_out"):
+    """Named columns that must not be chosen."""
+
+    ids: Names = Field(min_length=1)
+    """Ids of the arms that are left alone in any case."""
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        rows = {name: (0.0, weighted(act, columns.indices([name])), 0.0) for name in dict.fromkeys(self.ids)}
+        block.add_component("left_out", block_constraint(list(rows), rows))
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        taken = [name for name in self.ids if action[columns.index(name)]]
+        if taken:
+            yield f"{', '.join(taken)} must not be chosen"
+
+    def describe(self) -> str:
+        return f"{', '.join(self.ids)} must not be chosen"
+
+    def check(self, columns: Columns) -> None:
+        columns.indices(self.ids)
+
+    def monotone(self, columns: Columns) -> bool:
+        return True
+
+
+class Conflict(Constraint, kind="conflict"):
+    """Sets of columns of which only some may be chosen together."""
+
+    groups: tuple[Names, ...] = Field(min_length=1)
+    """Lists of ids, each with at least two."""
+    at_most: int = Field(default=1, ge=0)
+    """How many of each list may be chosen."""
+
+    @field_validator("groups")
+    @classmethod
+    def _pairs(cls, groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for number, group in enumerate(groups):
+            if len(set(group)) < 2:
+                raise ValueError(f"list {number + 1} names fewer than two arms: {list(group)}")
+        return tuple(tuple(dict.fromkeys(group)) for group in groups)
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        rows = {
+            " + ".join(group): (None, weighted(act, columns.indices(group)), float(self.at_most))
+            for group in self.groups
+        }
+        block.add_component("together", block_constraint(list(rows), rows))
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        for group in self.groups:
+            taken = [name for name in group if action[columns.index(name)]]
+            if len(taken) > self.at_most:
+                yield f"{', '.join(taken)} chosen together, at most {self.at_most} of {', '.join(group)}"
+
+    def describe(self) -> str:
+        listed = "; ".join(", ".join(group) for group in self.groups[:3]) + ("; ..." if len(self.groups) > 3 else "")
+        return f"at most {self.at_most} of each of: {listed}"
+
+    def check(self, columns: Columns) -> None:
+        for group in self.groups:
+            columns.indices(group)
+
+    def monotone(self, columns: Columns) -> bool:
+        return True
+
+
+class OneAction(Constraint, kind="one_action"):
+    """At most one action an arm, where columns are arms with their actions; added by itself there."""
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        rows = {arm: (None, weighted(act, members), 1.0) for arm, members in columns.by("arm").items()}
+        block.add_component("one", block_constraint(list(rows), rows))
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        for arm, members in columns.by("arm").items():
+            if action[members].sum() > 1:
+                yield f"arm {arm} has {action[members].sum()} actions"
+
+    def describe(self) -> str:
+        return "at most one action an arm"
+
+    def monotone(self, columns: Columns) -> bool:
+        return True

@@ -1,0 +1,21 @@
+"""Choose, certify, explain: every decision is a mathematical program with a re-checked answer."""
+
+from rmab_opt.decisions.chooser import Chooser, decide
+from rmab_opt.decisions.decision import Decision, Verification, verify
+from rmab_opt.decisions.model import Model
+from rmab_opt.decisions.objective import Immediate, LinearObjective, NetworkObjective, Objective, Scores, Situation
+
+__all__ = [
+    "Chooser",
+    "Decision",
+    "Immediate",
+    "LinearObjective",
+    "Model",
+    "NetworkObjective",
+    "Objective",
+    "Scores",
+    "Situation",
+    "Verification",
+    "decide",
+    "verify",
+]

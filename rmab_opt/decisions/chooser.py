@@ -1,0 +1,365 @@
+"""`decide`: solve the round's program, re-check the answer, return it with its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from scipy import sparse
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
+from rmab_opt.decisions.local_search import improve
+from rmab_opt.decisions.model import Model
+from rmab_opt.decisions.objective import Objective, Situation
+from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.problem import Problem, Table
+from rmab_opt.solver import Profile, Result, Session, load_profile
+
+__all__ = ["Chooser", "decide"]
+
+
+class Chooser:
+    """The program of a problem's rounds, compiled once and re-solved for every state.
+
+    Parameters
+    ----------
+    problem, actions, objective
+        What is decided on.
+    solver
+        Profile: a name, a TOML file or a :class:`Profile`.
+    relax
+        Name of a constraint that is loosened by its least change when no action exists.
+    title
+        Stands over the printed decision.
+    seed
+        Of the local search that starts the solver.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        actions: ActionSet,
+        objective: Objective,
+        solver: str | Path | Profile = "default",
+        *,
+        relax: str | None = None,
+        title: str = "",
+        seed: int = 0,
+    ) -> None:
+        if len(actions.columns.arms) != problem.n_arms:
+            raise ModelError(
+                f"the action set is over {len(actions.columns.arms)} arms, the problem has {problem.n_arms}",
+                "build both from one cohort.",
+            )
+        if relax is not None and relax not in actions.constraints:
+            raise ModelError(f"relax: no constraint {relax!r}", f"name one of {', '.join(actions.constraints)}.")
+        self.problem, self.actions, self.objective = problem, actions, objective
+        self.profile = load_profile(solver)
+        self.relax, self.title, self.seed = relax, title, seed
+        self.solves = 0
+        self._session: Session | None = None
+        self._act = np.empty(0, dtype=np.int64)
+        self._last: np.ndarray | None = None
+        self._model: Any = None
+
+    def decide(
+        self,
+        state: np.ndarray | None = None,
+        period: int = 0,
+        *,
+        start: np.ndarray | None = None,
+        force: Sequence[str] = (),
+    ) -> Decision:
+        """The best allowed action at a state.
+
+        Parameters
+        ----------
+        state
+            int (N,); the problem's first state by default.
+        period
+            Round counted from 0.
+        start
+            An allowed action to begin from; otherwise the last decision's and a local search's.
+        force
+            Ids that must be chosen, on top of the constraints.
+
+        Raises
+        ------
+        InfeasibleError
+            When no action is allowed; names a minimal set of clashing constraints and their least relaxation.
+        SolverError
+            When a limit left no action at all, or the profile says to raise at a limit, or the solver failed.
+        CertificateError
+            When the answer does not survive its re-check.
+        """
+        situation = self._situation(state, period)
+        return self._solve(situation, start=start, force=force)
+
+    def batch_decide(self, states: np.ndarray, period: int = 0) -> list[Decision]:
+        """One decision a state, states (M, N), each started from the one before."""
+        return [self.decide(state, period) for state in np.asarray(states)]
+
+    def _situation(self, state: np.ndarray | None, period: int) -> Situation:
+        if state is None:
+            assert self.problem.start is not None
+            if self.problem.start.ndim != 1:
+                raise ModelError("no state given and the start is random", "give the state to decide for.")
+            state = self.problem.start
+        return Situation(self.problem, self.actions.columns, self.problem.check_state(state), period)
+
+    def _compile(self, situation: Situation) -> Session:
+        model = pyo.ConcreteModel()
+        self.actions.build(model)
+        model.objective_block = pyo.Block()
+        expression = self.objective.build(model.objective_block, model.act, situation)
+        model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
+        session = Session(model, self.profile)
+        self._act = np.asarray(session.index(model.act), dtype=np.int64)
+        self._model = model
+        if self.relax is not None:
+            self._loosen(session)
+        return session
+
+    def _loosen(self, session: Session) -> None:
+        assert self.relax is not None
+        relaxation = self.actions.least_relaxation(self.relax)
+        if not relaxation.enough:
+            raise self.actions.infeasibility()
+        rows = np.asarray(session.rows(self._model.constraint[self.relax]), dtype=np.int64)
+        prefix = f"constraint[{self.relax}]."
+        moved = np.array([relaxation.rows.get(session.row_names[row].removeprefix(prefix), 0.0) for row in rows])
+        program = session.program
+        session.set_rows(rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved)
+
+    def _solve(
+        self,
+        situation: Situation,
+        *,
+        start: np.ndarray | None = None,
+        force: Sequence[str] = (),
+        avoid: Sequence[np.ndarray] = (),
+        differ: float = 0.2,
+        at_least: float | None = None,
+    ) -> Any:
+        clock = perf_counter()
+        if self._session is None:
+            self._session = self._compile(situation)
+        session = self._session
+        for name, values in self.objective.update(situation).items():
+            session.parameters[f"objective_block.{name}"] = values
+        forced = self._act[self.actions.columns.indices(list(force))]
+        extra = np.empty(0, dtype=np.int64)
+        if avoid:
+            extra = session.add_rows(*self._different(avoid, differ, session.program.matrix.shape[1]))
+        session.set_bounds(forced, np.ones(len(forced)), np.ones(len(forced)))
+        try:
+            incumbent = None if (avoid or force) else self._start(situation, start)
+            if incumbent is not None:
+                session.start(self._act, incumbent[0])
+            result = session.solve()
+            self.solves += 1
+            if avoid and result.status in ("infeasible", "infeasible_or_unbounded"):
+                return None
+            decision = self._certify(situation, result, incumbent, perf_counter() - clock, force)
+            if decision is None:
+                result = self._solve_tightly(session)
+                decision = self._certify(situation, result, incumbent, perf_counter() - clock, force, final=True)
+        finally:
+            session.set_bounds(forced, np.zeros(len(forced)), np.ones(len(forced)))
+            if len(extra):
+                session.delete_rows(extra)
+        assert decision is not None
+        if at_least is not None and decision.value < at_least:
+            return None
+        if not avoid and not force:
+            self._last = decision.action
+        return decision
+
+    def _solve_tightly(self, session: Session) -> Result:
+        """The same program with the tightest tolerances HiGHS has; once more the same for other solvers."""
+        options = dict(self.profile.options)
+        if self.profile.solver == "highs":
+            options |= {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9}
+        profile = replace(self.profile, options=options, relative_gap=0.0)
+        return Session.from_arrays(session.program, profile).solve()
+
+    def _different(
+        self, avoid: Sequence[np.ndarray], differ: float, width: int
+    ) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+        """Rows: at least a share ``differ`` of each earlier plan's chosen columns is left out."""
+        matrix = np.zeros((len(avoid), width))
+        upper = np.empty(len(avoid))
+        for row, action in enumerate(avoid):
+            matrix[row, self._act[action == 1]] = 1.0
+            upper[row] = np.floor((1.0 - differ) * action.sum() + 1e-9)
+        return sparse.csr_array(matrix), np.full(len(avoid), -np.inf), upper
+
+    def _start(self, situation: Situation, given: np.ndarray | None) -> tuple[np.ndarray, float] | None:
+        """The best allowed action at hand: the given one, the last one, or a grown one, improved where that pays."""
+        if given is not None:
+            given = self.actions.check_action(given)
+            broken = self.actions.violations(given)
+            if broken and self.relax is None:
+                raise ModelError(f"start breaks {', '.join(broken)}", "start from an allowed action.")
+        at_hand = [action for action in ([given] if given is not None else [self._last]) if action is not None]
+        if not self.objective.searchable or self.relax is not None:
+            return (at_hand[0], self.objective.value(at_hand[0], situation)) if at_hand else None
+
+        def value(actions: np.ndarray) -> np.ndarray:
+            return self.objective.batch_value(actions, situation)
+
+        rng = np.random.default_rng([self.seed, 0x57A127])
+        if not at_hand:
+            if not self.actions.monotone:
+                # Growing needs no solver; other sets leave the start to the solver itself.
+                return None
+            at_hand = list(self.actions.sample(rng, 3))
+        best = max(at_hand, key=lambda action: float(value(action[None])[0]))
+        # A clock would make runs differ: profiles without a time limit search by passes only.
+        limit = np.inf if self.profile.seconds is None else 0.1 * self.profile.seconds
+        return improve(self.actions, value, best, rng, seconds=limit)
+
+    def _certify(
+        self,
+        situation: Situation,
+        result: Result,
+        incumbent: tuple[np.ndarray, float] | None,
+        seconds: float,
+        force: Sequence[str],
+        final: bool = False,
+    ) -> Decision | None:
+        """The checked decision; None asks for a tighter solve; raises when nothing honest can be returned."""
+        if result.status in ("infeasible", "infeasible_or_unbounded"):
+            if force:
+                raise InfeasibleError(
+                    f"no action contains {', '.join(force)} under the constraints",
+                    "lock it in and read the explanation.",
+                )
+            raise self.actions.infeasibility()
+        if result.status in ("unbounded", "error", "empty"):
+            raise SolverError(f"the solver answered {result.status!r}", "report this with the model file.")
+        solver, claimed = self.profile.solver, result.objective
+        if result.has_solution and result.x is not None:
+            action = np.rint(result.x[self._act]).astype(np.int64)
+            value = self.objective.value(action, situation)
+        if incumbent is not None and (not result.has_solution or incumbent[1] > value):
+            # The solver's best is not better than the start: within its gap, or stopped before it had any.
+            action, value = incumbent
+            if not result.has_solution:
+                claimed, solver = value, f"local search ({self.profile.solver} found nothing in time)"
+            else:
+                claimed = value if claimed <= value else claimed
+        elif not result.has_solution:
+            raise SolverError(
+                f"no action found before the limit ({result.status})",
+                "give the profile more seconds, or loosen the constraints.",
+            )
+        violations = self.actions.violations(action)
+        error = abs(claimed - value)
+        bound = min(float(result.bound), self.objective.ceiling(situation)) if result.bound == result.bound else np.inf
+        tolerance = VALUE_TOLERANCE * (1.0 + abs(value))
+        unexpected = {name: said for name, said in violations.items() if name != self.relax}
+        if unexpected or error > tolerance or value > bound + tolerance:
+            if not final:
+                return None
+            raise CertificateError(
+                "the solver's answer did not survive its re-check: "
+                + (
+                    f"it breaks {unexpected}"
+                    if unexpected
+                    else f"claimed {claimed:.8g}, re-computed {value:.8g}, bound {bound:.8g}"
+                ),
+                "scale the network's weights or loosen its bounds; report this with the model file.",
+            )
+        optimal = result.status == "optimal" and np.isfinite(bound)
+        if not optimal and self.profile.at_limit == "raise":
+            raise SolverError(
+                f"stopped at a limit with value {value:.6g} and bound {bound:.6g}",
+                "give more seconds, or use a profile with at_limit = 'best_with_gap'.",
+            )
+        return Decision(
+            ids=self.actions.columns.ids,
+            action=action,
+            state=situation.state.copy(),
+            value=value,
+            bound=max(bound, value),
+            bound_kind="dual" if np.isfinite(bound) else "none",
+            encoding_error=error,
+            violations=violations,
+            status="optimal" if optimal else "limit",
+            solver=f"{solver} · profile {self.profile.name}",
+            seconds=seconds,
+            assignment=self.actions.assignment(action),
+            tight=self._tight(action),
+            relaxed=self.relax if violations else None,
+            nodes=int(result.nodes),
+            period=situation.period,
+            title=self.title,
+            _again=lambda **change: self._solve(situation, **change),
+        )
+
+    def _tight(self, action: np.ndarray) -> dict[str, list[str]]:
+        """Plain rows at a limit, in words ``used of limit``, by constraint."""
+        assert self._session is not None
+        program, found = self._session.program, {}
+        for name in self.actions.constraints:
+            if name in self.actions.structured:
+                continue
+            rows = np.asarray(self._session.rows(self._model.constraint[name]), dtype=np.int64)
+            used = program.matrix[rows][:, self._act] @ action
+            lower, upper = program.row_lower[rows], program.row_upper[rows]
+            at_upper = np.isfinite(upper) & (np.abs(used - upper) <= 1e-6) & (upper != 0)
+            at_lower = np.isfinite(lower) & (np.abs(used - lower) <= 1e-6) & (lower != 0) & ~at_upper
+            words = []
+            for k in np.flatnonzero(at_upper | at_lower):
+                key = self._session.row_names[rows[k]].rsplit("[", 1)[-1].rstrip("]").strip("'\"")
+                limit = upper[k] if at_upper[k] else lower[k]
+                words.append(f"{'' if key == 'all' else key + ' '}{used[k]:g} of {limit:g}")
+            if words:
+                found[name] = words
+        return found
+
+
+def decide(
+    model: Model,
+    state: np.ndarray | str | Path | Table | None = None,
+    *,
+    objective: Objective | None = None,
+    solver: str | Path | Profile | None = None,
+    period: int = 0,
+    start: np.ndarray | None = None,
+    relax: str | None = None,
+) -> Decision:
+    """Best allowed action of a model at one state, with its certificate.
+
+    Parameters
+    ----------
+    model
+        From :func:`rmab_opt.load`, or ``Model(problem, actions, objective)``.
+    state
+        int (N,), a CSV file with columns ``id`` and ``state``, or the model's own start by default.
+    objective, solver
+        In place of the model's own.
+    period, start, relax
+        See :class:`Chooser`.
+
+    Raises
+    ------
+    ModelError, InfeasibleError, SolverError, CertificateError
+        See :meth:`Chooser.decide`.
+    """
+    chooser = Chooser(
+        model.problem,
+        model.actions,
+        model.objective if objective is None else objective,
+        model.solver if solver is None else solver,
+        relax=relax,
+        title=model.title,
+    )
+    return chooser.decide(model.state(state), period, start=start)

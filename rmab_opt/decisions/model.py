@@ -1,0 +1,75 @@
+"""A model: arms, action set and objective together, with the solver profile and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.decisions.objective import Immediate, Objective
+from rmab_opt.errors import ModelError
+from rmab_opt.problem import Problem, Table
+from rmab_opt.solver import Profile
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that one decision needs; what :func:`rmab_opt.load` returns and the verbs take.
+
+    Parameters
+    ----------
+    problem
+        Arms, dynamics, horizon, start.
+    actions
+        What may be done.
+    objective
+        What one decision maximises; the expected reward of the round by default.
+    solver
+        Default profile of this model's decisions.
+    title, about, source
+        For people.
+    path
+        The model file, when there is one; tables named in calls are looked up beside it too.
+    settings
+        The file's resolved content, for run records.
+    """
+
+    problem: Problem
+    actions: ActionSet
+    objective: Objective = field(default_factory=Immediate)
+    solver: str | Path | Profile = "default"
+    title: str = "model"
+    about: str = ""
+    source: str = ""
+    path: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.actions.columns.arms) != self.problem.n_arms:
+            raise ModelError(
+                f"the action set is over {len(self.actions.columns.arms)} arms, the problem has {self.problem.n_arms}",
+                "build both from one cohort.",
+            )
+
+    def with_objective(self, objective: Objective) -> Model:
+        """The same model deciding by another objective."""
+        return replace(self, objective=objective)
+
+    def state(self, given: np.ndarray | str | Path | Table | None) -> np.ndarray | None:
+        """A state as int64 (N,): an array as it is, a table or CSV file read by ids; None stays None."""
+        if given is None:
+            return None
+        if isinstance(given, str | Path):
+            path = Path(given)
+            if not path.exists() and self.path is not None and (self.path.parent / path).exists():
+                path = self.path.parent / path
+            return self.problem.read_state(path)
+        if isinstance(given, Table):
+            return self.problem.read_state(given)
+        return self.problem.check_state(np.asarray(given))

@@ -1,0 +1,214 @@
+"""What one decision maximises: an expression over the columns and an independent evaluator of the same number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+
+from rmab_opt.actions import Columns
+from rmab_opt.encoder import Network, Record, encode
+from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.problem import Problem
+
+__all__ = ["Immediate", "LinearObjective", "NetworkObjective", "Objective", "Scores", "Situation"]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Where a decision is taken.
+
+    ``state`` is int (N,), ``period`` the round counted from 0.
+    """
+
+    problem: Problem
+    columns: Columns
+    state: np.ndarray
+    period: int = 0
+
+
+class Objective:
+    """Base of objectives; always maximised.
+
+    A subclass builds its expression once with mutable Params for everything that the state changes and
+    returns their values from :meth:`update`, so that a new state costs no new program.
+    """
+
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        """Add what the expression needs to the Pyomo block and return the expression."""
+        raise NotImplementedError
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        """Values of the block's mutable Params for another situation, by the Param's name in the block."""
+        raise NotImplementedError
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        """The same number computed without the program, for actions (M, C); shape (M,)."""
+        raise NotImplementedError
+
+    def value(self, action: np.ndarray, situation: Situation) -> float:
+        """The number of one action."""
+        return float(self.batch_value(np.asarray(action)[None, :], situation)[0])
+
+    def ceiling(self, situation: Situation) -> float:
+        """A proven upper limit known without solving; infinity when there is none."""
+        return np.inf
+
+    searchable = False
+    """Whether a local search for a start pays: for networks, not for linear programs."""
+
+
+class LinearObjective(Objective):
+    """An objective that is linear in the columns; subclasses say :meth:`coefficients`."""
+
+    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
+        """(value of each column (C,), value of choosing nothing)."""
+        raise NotImplementedError
+
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        n_columns = len(situation.columns)
+        scores, base = self.coefficients(situation)
+        block.score = pyo.Param(
+            range(n_columns), mutable=True, domain=pyo.Reals, initialize=dict(enumerate(scores.tolist()))
+        )
+        block.base = pyo.Param(mutable=True, domain=pyo.Reals, initialize=float(base))
+        return pyo.quicksum(block.score[c] * act[c] for c in range(n_columns)) + block.base
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        scores, base = self.coefficients(situation)
+        return {"score": scores, "base": np.array([base])}
+
+
+class Immediate(LinearObjective):
+    """Expected reward of this round, summed over arms: the myopic objective.
+
+    Linear when no two columns that may be chosen together touch one arm; otherwise the dynamics must say
+    their response, which this version does not ask for.
+    """
+
+    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
+        columns, problem = situation.columns, situation.problem
+        effect = columns.effect
+        touches = np.diff(effect.indptr)
+        if (touches > 1).any() or (not columns.exclusive and (np.bincount(effect.indices) > 1).any()):
+            raise CapabilityError(
+                "an expected reward that is linear in the columns",
+                problem.dynamics,
+                ("use columns that touch one arm each", "use an objective of kind 'network'"),
+            )
+        passive = problem.dynamics.expected_reward(situation.state, np.zeros_like(situation.state))
+        # One vectorised call a level of action: no loop over arms.
+        level = np.rint(effect.data).astype(np.int64)
+        gain = np.zeros(len(columns))
+        acting = np.repeat(np.arange(len(columns)), touches)
+        for action in np.unique(level):
+            reward = problem.dynamics.expected_reward(situation.state, np.full_like(situation.state, action))
+            chosen = level == action
+            gain[acting[chosen]] = (reward - passive)[effect.indices[chosen]]
+        return gain, float(passive.sum())
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        return situation.problem.dynamics.expected_reward(situation.state, situation.columns.arm_action(actions)).sum(
+            axis=-1
+        )
+
+
+class Scores(LinearObjective):
+    """A given score of every arm, by state and action: an index, a priority, a price-adjusted value.
+
+    Parameters
+    ----------
+    scores
+        Shape (C,), one number a column whatever the state; or (N, S, A), or (T, N, S, A) by period
+        (the last period's table serves all later ones). Arm scores are compared with action 0's.
+
+    Raises
+    ------
+    ModelError
+        When a score is not finite or the shape fits neither columns nor arms.
+    """
+
+    def __init__(self, scores: np.ndarray) -> None:
+        scores = np.asarray(scores, dtype=np.float64)
+        if scores.ndim not in (1, 3, 4):
+            raise ModelError(f"scores have shape {scores.shape}", "give (C,), (N, S, A) or (T, N, S, A).")
+        if not np.isfinite(scores).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(scores))[0])
+            raise ModelError(f"score at {where} is {scores[where]}", "give finite numbers.")
+        self.scores = scores
+
+    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
+        if self.scores.ndim == 1:
+            if self.scores.shape != (len(situation.columns),):
+                raise ModelError(
+                    f"{self.scores.size} scores for {len(situation.columns)} columns", "give one a column."
+                )
+            return self.scores, 0.0
+        table = self._table(situation)
+        effect = situation.columns.effect
+        level = np.rint(effect.data).astype(np.int64)
+        gain = np.zeros(len(situation.columns))
+        acting = np.repeat(np.arange(len(situation.columns)), np.diff(effect.indptr))
+        arm = effect.indices
+        np.add.at(gain, acting, table[arm, level] - table[arm, 0])
+        return gain, float(table[:, 0].sum())
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        actions = np.asarray(actions)
+        if self.scores.ndim == 1:
+            return actions.astype(np.float64) @ self.scores
+        table = self._table(situation)
+        arm_action = situation.columns.arm_action(actions)
+        return table[np.arange(table.shape[0]), arm_action].sum(axis=-1)
+
+    def _table(self, situation: Situation) -> np.ndarray:
+        """Scores at the current states, (N, A)."""
+        scores = self.scores if self.scores.ndim == 3 else self.scores[min(situation.period, len(self.scores) - 1)]
+        if scores.shape[0] != situation.problem.n_arms:
+            raise ModelError(
+                f"scores of {scores.shape[0]} arms for {situation.problem.n_arms} arms", "give one row an arm."
+            )
+        return scores[np.arange(scores.shape[0]), situation.state]
+
+
+class NetworkObjective(Objective):
+    """A trained network over the columns, embedded with bounds from the action set.
+
+    Parameters
+    ----------
+    at
+        Gives the network over the C columns at a situation: everything but the action folded in. One
+        architecture for all situations; weights and biases may change.
+    weights_change
+        Whether first-layer weights differ between situations (pooled networks) or only biases do.
+    effort
+        Bounds: ``interval``, ``linear`` or ``lp``.
+    """
+
+    searchable = True
+
+    def __init__(
+        self, at: Callable[[Situation], Network], *, weights_change: bool = True, effort: str = "linear"
+    ) -> None:
+        self.at = at
+        self.weights_change = weights_change
+        self.effort = effort
+        self.record: Record | None = None
+
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        inputs = [act[c] for c in range(len(situation.columns))]
+        output, self.record = encode(
+            self.at(situation), block, inputs, effort=self.effort, reusable=True, weights_change=self.weights_change
+        )
+        return output
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        if self.record is None:
+            raise ModelError("the network is not built yet", "call build first.")
+        return self.record.update(self.at(situation))
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        return np.asarray(self.at(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)

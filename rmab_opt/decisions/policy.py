@@ -1,0 +1,166 @@
+"""Policies: how an action is chosen round after round, by name.
+
+A new policy is a class with ``decide`` and a line ``@policy("name")``; simulation, tables and the
+command line find it by that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from rmab_opt.decisions.chooser import Chooser
+from rmab_opt.decisions.decision import Decision
+from rmab_opt.decisions.model import Model
+from rmab_opt.decisions.objective import Immediate, Situation
+from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.problem.table import nearest
+
+__all__ = ["POLICIES", "Policy", "make_policy", "policy"]
+
+
+class Policy(Protocol):
+    """What simulation asks of a policy."""
+
+    name: str
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        """An allowed action at state (N,), with what is known of its quality."""
+        ...
+
+
+POLICIES: dict[str, Callable[[Model], Any]] = {}
+"""Factories by name."""
+
+
+def policy(name: str) -> Callable[[Callable[[Model], Any]], Callable[[Model], Any]]:
+    """Register a policy's factory (usually the class) under a name."""
+
+    def register(factory: Callable[[Model], Any]) -> Callable[[Model], Any]:
+        POLICIES[name] = factory
+        return factory
+
+    return register
+
+
+def make_policy(given: str | Policy, model: Model) -> Policy:
+    """A policy by name, or the object itself.
+
+    Raises
+    ------
+    ModelError
+        When no policy has that name; names the nearest one.
+    """
+    if not isinstance(given, str):
+        return given
+    if given not in POLICIES:
+        raise ModelError(f"no policy {given!r}", nearest(given, list(POLICIES)))
+    made: Policy = POLICIES[given](model)
+    made.name = given
+    return made
+
+
+def _unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
+    """A decision without a program: allowed and valued, nothing proven about its quality."""
+    situation = Situation(model.problem, model.actions.columns, state, period)
+    value = Immediate().value(action, situation)
+    return Decision(
+        ids=model.actions.columns.ids,
+        action=action,
+        state=state,
+        value=value,
+        bound=np.inf,
+        bound_kind="none",
+        encoding_error=0.0,
+        violations=model.actions.violations(action),
+        status="heuristic",
+        solver=name,
+        seconds=0.0,
+        period=period,
+        title=model.title,
+    )
+
+
+@policy("none")
+class NoAction:
+    """Acts on nobody; refused where the constraints demand some action."""
+
+    name = "none"
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._idle = np.zeros(len(model.actions), dtype=np.int64)
+        if not model.actions.allows(self._idle):
+            raise ModelError(
+                "policy 'none': the constraints do not allow acting on nobody", "leave it out of the comparison."
+            )
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        return _unproven(self.model, self._idle, state, period, self.name)
+
+
+@policy("random")
+class RandomAction:
+    """A random allowed action, grown until nothing fits."""
+
+    name = "random"
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        return _unproven(self.model, self.model.actions.sample(rng)[0], state, period, self.name)
+
+
+@policy("sampling")
+class Sampling:
+    """The best of many random allowed actions by the round's expected reward."""
+
+    name = "sampling"
+
+    def __init__(self, model: Model, draws: int = 100) -> None:
+        self.model, self.draws = model, draws
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        actions = self.model.actions.sample(rng, self.draws)
+        situation = Situation(self.model.problem, self.model.actions.columns, state, period)
+        values = Immediate().batch_value(actions, situation)
+        return _unproven(self.model, actions[int(np.argmax(values))], state, period, self.name)
+
+
+class ChooserPolicy:
+    """A policy that maximises an objective exactly each round, through one compiled program."""
+
+    def __init__(self, chooser: Chooser, name: str) -> None:
+        self.chooser, self.name = chooser, name
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        return self.chooser.decide(state, period)
+
+
+@policy("myopic")
+def _myopic(model: Model) -> ChooserPolicy:
+    return ChooserPolicy(Chooser(model.problem, model.actions, Immediate(), model.solver, title=model.title), "myopic")
+
+
+@policy("model")
+def _own(model: Model) -> ChooserPolicy:
+    """The model's own objective."""
+    return ChooserPolicy(
+        Chooser(model.problem, model.actions, model.objective, model.solver, title=model.title), "model"
+    )
+
+
+def decisions(
+    chosen: Policy, states: np.ndarray, period: int, generators: list[np.random.Generator]
+) -> Iterator[Decision]:
+    """One decision an episode, states (E, N); each is checked to be allowed unless the policy says it was relaxed."""
+    for state, rng in zip(states, generators, strict=True):
+        made = chosen.decide(state, period, rng)
+        if made.violations and made.relaxed is None:
+            raise SolverError(
+                f"policy {chosen.name!r} chose a forbidden action: {made.violations}", "repair the policy."
+            )
+        yield made

@@ -1,0 +1,27 @@
+"""Simulate, train, evaluate: the loop whose argmax is `decide`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["DQNConfig", "Evaluation", "RestlessBanditEnv", "Run", "Simulator", "evaluate", "load_policy", "train"]
+
+_HOME = {
+    "DQNConfig": "dqn",
+    "Run": "dqn",
+    "train": "dqn",
+    "load_policy": "dqn",
+    "Evaluation": "evaluate",
+    "evaluate": "evaluate",
+    "RestlessBanditEnv": "environment",
+    "Simulator": "simulator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and gymnasium load only when a name that needs them is asked for.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,228 @@
+"""Q-networks in torch that can be handed to the encoder at any state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmab_opt.actions import Columns
+from rmab_opt.decisions import Situation
+from rmab_opt.encoder import Network
+from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.problem import Problem
+
+__all__ = ["DenseQ", "PooledQ", "QNetwork", "arm_features", "make_network"]
+
+
+class QNetwork(nn.Module):
+    """Q(s, a, t) over the columns; subclasses say ``forward`` and ``at``."""
+
+    weights_change = True
+    """Whether first-layer weights of :meth:`at` depend on the state."""
+
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> Tensor:
+        """Values of states (B, N) long, periods (B,) and actions over columns (B, C); shape (B,)."""
+        raise NotImplementedError
+
+    def at(self, situation: Situation) -> Network:
+        """The network over the C columns with state and period folded in."""
+        raise NotImplementedError
+
+
+def arm_features(problem: Problem) -> np.ndarray:
+    """What tells arms apart, standardised, shape (N, F): their tables when small, else means of them.
+
+    F is 0 when all arms are alike.
+    """
+    tabular = getattr(problem.dynamics, "tabular", None)
+    if tabular is None:
+        raise CapabilityError(
+            "tabular()", problem.dynamics, ("add it, it describes the arms to the network", "use network='dense'")
+        )
+    transition, reward = tabular()
+    n_arms = problem.n_arms
+    parts = [transition.reshape(n_arms, -1), reward.reshape(n_arms, -1)]
+    if parts[0].shape[1] > 64:
+        # Mean next state by action and state says where an arm drifts in S * A numbers instead of S * S * A.
+        parts[0] = (transition @ np.arange(transition.shape[-1])).reshape(n_arms, -1)
+    raw = np.concatenate(parts, axis=1)
+    spread = raw.std(axis=0)
+    varies = spread > 1e-9
+    return (raw[:, varies] - raw[:, varies].mean(axis=0)) / spread[varies]
+
+
+def _mlp(sizes: Sequence[int], generator: torch.Generator) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        layer = nn.Linear(fan_in, fan_out)
+        bound = (1.0 / max(1, fan_in)) ** 0.5
+        with torch.no_grad():
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-bound, bound, generator=generator)
+        layers.append(layer)
+        if k < len(sizes) - 2:
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def _arrays(module: nn.Sequential) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [
+        (layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy())
+        for layer in module
+        if isinstance(layer, nn.Linear)
+    ]
+
+
+class PooledQ(QNetwork):
+    """Q = sum of q(s_n, a_n; x_n) + N g(mean of psi(s_n, a_n; x_n)): weights shared by all arms.
+
+    With the state fixed both sums are linear in the columns, so only g's neurons need binaries,
+    whatever N is; the same weights serve cohorts of any size.
+
+    Parameters
+    ----------
+    problem, columns
+        Sizes and arm features; columns must touch one arm each.
+    hidden
+        Widths of the arm network's hidden layers.
+    head
+        Width of the pooled description and of g's hidden layer; 0 leaves g out (then Q is a sum of indices).
+    scale
+        Typical reward of one arm and round; the network learns in this unit.
+    generator
+        Of the first weights.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        columns: Columns,
+        hidden: Sequence[int] = (32,),
+        head: int = 8,
+        *,
+        scale: float = 1.0,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if (np.diff(columns.effect.indptr) != 1).any():
+            raise ModelError("a pooled network needs columns that touch one arm each", "use network='dense'.")
+        dynamics = problem.dynamics
+        self.n_arms, self.n_states, self.n_actions = problem.n_arms, dynamics.n_states, dynamics.n_actions
+        self.horizon, self.head_width = problem.horizon, head
+        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("features", torch.tensor(arm_features(problem), dtype=torch.float32))
+        self.register_buffer("column_arm", torch.tensor(columns.effect.indices.astype(np.int64)))
+        self.register_buffer("column_level", torch.tensor(np.rint(columns.effect.data).astype(np.int64)))
+        width = self.n_states + self.features.shape[1] + 1
+        self.arm = _mlp([width, *hidden, self.n_actions * (1 + head)], generator)
+        self.head = _mlp([head, head, 1], generator) if head else None
+
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> Tensor:
+        table = self._described(state, period)
+        level = torch.zeros_like(state)
+        level.index_add_(1, self.column_arm, action.long() * self.column_level)
+        picked = torch.gather(table, 2, level[:, :, None, None].expand(-1, -1, 1, table.shape[3]))[:, :, 0]
+        value = picked[:, :, 0].sum(dim=1)
+        if self.head is not None:
+            value = value + self.n_arms * self.head(picked[:, :, 1:].mean(dim=1))[:, 0]
+        return value * self.scale
+
+    def _described(self, state: Tensor, period: Tensor) -> Tensor:
+        """(q, psi) of every arm and action: (B, N, A, 1 + head)."""
+        one_hot = nn.functional.one_hot(state, self.n_states).to(self.features.dtype)
+        left = (self.horizon - period.to(self.features.dtype)) / self.horizon
+        batch = state.shape[0]
+        parts = [
+            one_hot,
+            self.features[None].expand(batch, -1, -1),
+            left[:, None, None].expand(batch, self.n_arms, 1),
+        ]
+        out = self.arm(torch.cat(parts, dim=2))
+        return out.reshape(batch, self.n_arms, self.n_actions, 1 + self.head_width)
+
+    def at(self, situation: Situation) -> Network:
+        with torch.no_grad():
+            device = self.features.device
+            state = torch.as_tensor(situation.state, device=device)[None]
+            table = self._described(state, torch.tensor([situation.period], device=device))[0].double().cpu().numpy()
+        arm, level = self.column_arm.cpu().numpy(), self.column_level.cpu().numpy()
+        scale = float(self.scale)
+        difference = table[arm, level] - table[arm, 0]
+        skip, constant = scale * difference[:, 0], scale * float(table[:, 0, 0].sum())
+        if self.head is None:
+            return Network.linear(skip, constant)
+        (w1, b1), (w2, b2) = _arrays(self.head)
+        psi, base = difference[:, 1:] / self.n_arms, table[:, 0, 1:].mean(axis=0)
+        return Network.from_arrays(
+            [(w1 @ psi.T, w1 @ base + b1, "relu"), (scale * self.n_arms * w2, scale * self.n_arms * b2, "linear")],
+            skip=skip,
+            constant=constant,
+        )
+
+
+class DenseQ(QNetwork):
+    """A fully connected network of action, one-hot states and time left: the published architecture, repaired."""
+
+    weights_change = False
+
+    def __init__(
+        self,
+        problem: Problem,
+        columns: Columns,
+        hidden: Sequence[int] = (16, 32),
+        *,
+        scale: float = 1.0,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.n_columns, self.n_states, self.horizon = len(columns), problem.dynamics.n_states, problem.horizon
+        self.register_buffer("scale", torch.tensor(float(scale) * problem.n_arms))
+        self.body = _mlp([len(columns) + problem.n_arms * self.n_states + 1, *hidden, 1], generator)
+
+    def _fixed(self, state: Tensor, period: Tensor) -> Tensor:
+        one_hot = nn.functional.one_hot(state, self.n_states).to(self.scale.dtype).flatten(1)
+        left = (self.horizon - period.to(self.scale.dtype)) / self.horizon
+        return torch.cat([one_hot, left[:, None]], dim=1)
+
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> Tensor:
+        inputs = torch.cat([action.to(self.scale.dtype), self._fixed(state, period)], dim=1)
+        return self.body(inputs)[:, 0] * self.scale
+
+    def at(self, situation: Situation) -> Network:
+        device = self.scale.device
+        fixed = self._fixed(
+            torch.as_tensor(situation.state, device=device)[None], torch.tensor([situation.period], device=device)
+        )
+        rest = fixed[0].double().cpu().numpy()
+        layers: list[tuple[np.ndarray, np.ndarray, str]] = [(w, b, "relu") for w, b in _arrays(self.body)]
+        weight, bias, _ = layers[0]
+        layers[0] = (weight[:, : self.n_columns], bias + weight[:, self.n_columns :] @ rest, "relu")
+        weight, bias, _ = layers[-1]
+        layers[-1] = (float(self.scale) * weight, float(self.scale) * bias, "linear")
+        return Network.from_arrays(layers)
+
+
+NETWORKS: dict[str, Any] = {"pooled": PooledQ, "dense": DenseQ}
+
+
+def make_network(
+    kind: str, problem: Problem, columns: Columns, hidden: Sequence[int], head: int, scale: float, seed: int
+) -> QNetwork:
+    """A fresh network of a kind, its weights drawn from ``seed``.
+
+    Raises
+    ------
+    ModelError
+        When there is no such kind.
+    """
+    if kind not in NETWORKS:
+        raise ModelError(f"network is {kind!r}", f"use one of {', '.join(NETWORKS)}.")
+    generator = torch.Generator().manual_seed(seed)
+    options: dict[str, Any] = {"head": head} if kind == "pooled" else {}
+    network: QNetwork = NETWORKS[kind](problem, columns, hidden, scale=scale, generator=generator, **options)
+    return network

@@ -1,0 +1,74 @@
+"""Past transitions in ring arrays, with the best next action as last solved for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Batch", "Replay"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B transitions: states (B, N), actions (B, C), rewards (B,), next actions (B, C), ends (B,)."""
+
+    rows: np.ndarray
+    state: np.ndarray
+    period: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    next_state: np.ndarray
+    next_action: np.ndarray
+    ended: np.ndarray
+
+
+class Replay:
+    """A ring of ``capacity`` transitions; the oldest are overwritten.
+
+    ``next_action`` is the argmax at the next state when it was last solved for: Bellman targets re-value
+    it with the current networks, and training refreshes a few of them each step instead of solving
+    a program for every target.
+    """
+
+    def __init__(self, capacity: int, n_arms: int, n_columns: int) -> None:
+        self.capacity = capacity
+        self.arrays: dict[str, np.ndarray] = {
+            "state": np.zeros((capacity, n_arms), dtype=np.int16),
+            "period": np.zeros(capacity, dtype=np.int32),
+            "action": np.zeros((capacity, n_columns), dtype=np.int8),
+            "reward": np.zeros(capacity, dtype=np.float64),
+            "next_state": np.zeros((capacity, n_arms), dtype=np.int16),
+            "next_action": np.zeros((capacity, n_columns), dtype=np.int8),
+            "ended": np.zeros(capacity, dtype=np.uint8),
+        }
+        self.added = 0
+
+    def __len__(self) -> int:
+        return min(self.added, self.capacity)
+
+    def add(self, **values: np.ndarray | float | int | bool) -> None:
+        """Store one transition."""
+        row = self.added % self.capacity
+        for name, value in values.items():
+            self.arrays[name][row] = value
+        self.added += 1
+
+    def sample(self, rng: np.random.Generator, size: int) -> Batch:
+        """Uniform draws with replacement."""
+        rows = rng.integers(len(self), size=size)
+        return Batch(rows=rows, **{name: array[rows] for name, array in self.arrays.items()})
+
+    def refresh(self, row: int, next_action: np.ndarray) -> None:
+        """Replace the remembered argmax of one transition."""
+        self.arrays["next_action"][row] = next_action
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Arrays of the filled part, for a checkpoint."""
+        return {name: array[: len(self)].copy() for name, array in self.arrays.items()}
+
+    def load(self, arrays: dict[str, np.ndarray], added: int) -> None:
+        """Restore what :meth:`save` gave."""
+        for name, array in arrays.items():
+            self.arrays[name][: len(array)] = array
+        self.added = added

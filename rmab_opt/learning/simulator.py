@@ -1,0 +1,76 @@
+"""Parallel episodes of a problem under an action set; refuses what the checkers refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.errors import ModelError
+from rmab_opt.problem import Problem
+
+__all__ = ["Simulator"]
+
+
+class Simulator:
+    """E episodes that run side by side, each with its own generator.
+
+    Every episode consumes the same draws whatever is done in it, so that policies simulated with the
+    same seed meet common random numbers.
+
+    Parameters
+    ----------
+    problem, actions
+        What is simulated.
+    seeds
+        One entry an episode; ``numpy.random.default_rng`` accepts each.
+    """
+
+    def __init__(self, problem: Problem, actions: ActionSet, seeds: list[np.random.SeedSequence]) -> None:
+        self.problem, self.actions = problem, actions
+        self.generators = [np.random.default_rng(seed) for seed in seeds]
+        self.period = 0
+        self.state = np.empty((0, problem.n_arms), dtype=np.int64)
+        self.reset()
+
+    def reset(self) -> np.ndarray:
+        """Start all episodes anew; states (E, N)."""
+        self.period = 0
+        self.state = np.stack([self.problem.sample_start(rng) for rng in self.generators])
+        return self.state
+
+    def step(self, action: np.ndarray, *, checked: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        """One round of all episodes.
+
+        Parameters
+        ----------
+        action
+            0/1, shape (E, C).
+        checked
+            Whether the caller has just had every action verified.
+
+        Returns
+        -------
+        tuple
+            Next states (E, N), realised reward a arm (E, N), expected reward a arm (E, N), and whether
+            the horizon is reached.
+
+        Raises
+        ------
+        ModelError
+            When an action breaks a constraint; names it.
+        """
+        if not checked:
+            for row in np.atleast_2d(action):
+                broken = self.actions.violations(row)
+                if broken:
+                    name = next(iter(broken))
+                    raise ModelError(f"forbidden action: {name}: {broken[name][0]}", "take an allowed action.")
+        arm_action = self.actions.columns.arm_action(action)
+        expected = self.problem.dynamics.expected_reward(self.state, arm_action)
+        moved = [
+            self.problem.dynamics.step(state, act, rng)
+            for state, act, rng in zip(self.state, arm_action, self.generators, strict=True)
+        ]
+        self.state = np.stack([state for state, _ in moved])
+        self.period += 1
+        return self.state, np.stack([reward for _, reward in moved]), expected, self.period >= self.problem.horizon
