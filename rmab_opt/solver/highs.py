@@ -1,0 +1,337 @@
+"""HiGHS, embedded: one object that takes only what changed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from rmab_opt.errors import SolverError
+from rmab_opt.solver.profile import Profile, nearest
+from rmab_opt.solver.program import Arrays, Floats, Ints, Program, int32
+from rmab_opt.solver.result import Limits, Result, Solver, Status, conclude
+
+PATCHED_COEFFICIENTS = 32
+"""Up to this many changed matrix entries go one by one; HiGHS searches a column for each, so more are passed whole."""
+
+POLL_SECONDS = 0.05
+"""How often a waiting solve looks at its ``interrupt`` function."""
+
+
+class _ThreadPool:
+    """HiGHS's one thread pool per process: an object that asks for another size is refused, status Not Set."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: int | None = None
+        self._running = 0
+
+    @contextlib.contextmanager
+    def hold(self, threads: int) -> Iterator[None]:
+        """Count one solve in, with a fresh pool when its size differs from the last one's."""
+        with self._lock:
+            if self._threads not in (None, threads):
+                if self._running:
+                    raise SolverError(
+                        f"a session is solving with {self._threads} threads, this one asks for {threads}.",
+                        "give both profiles the same number of threads; HiGHS has one pool per process.",
+                    )
+                self._reset()
+            self._threads = threads
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    def renew(self) -> bool:
+        """Fresh pool after other code in the process took one of another size; False while others solve."""
+        with self._lock:
+            if self._running > 1:
+                return False
+            self._reset()
+            return True
+
+    @staticmethod
+    def _reset() -> None:
+        import highspy
+
+        highspy.Highs.resetGlobalScheduler(True)
+
+
+_POOL = _ThreadPool()
+
+_HIGHS_STATUS: dict[str, Status] = {
+    "kOptimal": "optimal",
+    "kInfeasible": "infeasible",
+    "kUnbounded": "unbounded",
+    "kUnboundedOrInfeasible": "infeasible_or_unbounded",
+    "kModelEmpty": "empty",
+    "kTimeLimit": "feasible_limit",
+    "kIterationLimit": "feasible_limit",
+    "kSolutionLimit": "feasible_limit",
+    "kMemoryLimit": "feasible_limit",
+    "kInterrupt": "interrupted",
+    "kHighsInterrupt": "interrupted",
+}
+
+
+def _quiet_highs() -> Any:
+    """A Highs object that has not printed its banner: the first one of a process does while it is built."""
+    import highspy
+
+    class Quiet(highspy.Highs):
+        def enableCallbacks(self) -> None:
+            self.setOptionValue("output_flag", False)
+            super().enableCallbacks()
+
+    return Quiet()
+
+
+class HighsSolver(Solver):
+    """The embedded solver: one Highs object and a copy of the arrays it was last given."""
+
+    def __init__(self, profile: Profile) -> None:
+        try:
+            import highspy
+        except ImportError as error:
+            raise SolverError(f"HiGHS cannot be imported: {error}.", "run pip install highspy.") from error
+        self.profile = profile
+        self.matrix_changed = False
+        self._api: Any = highspy
+        self._highs: Any = _quiet_highs()
+        self._sent: Arrays | None = None
+        self._stop = False
+        self._subscribed = False
+        self._log: list[str] = []
+        self._limits: dict[str, float | int] = {}
+        own = {"threads": profile.threads, "random_seed": profile.seed}
+        for name, value in (profile.options | own).items():  # type: ignore[operator]
+            self._set_option(name, value)
+        if profile.log:
+            self._highs.setOptionValue("log_to_console", False)
+            self._highs.setOptionValue("output_flag", True)
+            self._highs.cbLogging.subscribe(lambda event: self._log.append(event.message))
+
+    def _set_option(self, name: str, value: Any) -> None:
+        """Set an option; HiGHS answers a wrong name, type or value with a code that is easy to overlook."""
+        ok = self._api.HighsStatus.kOk
+        if self._highs.getOptionType(name)[0] != ok:
+            known = [entry for entry in dir(self._api.HighsOptions) if not entry.startswith("_")]
+            raise SolverError(
+                f"profile {self.profile.name!r}: HiGHS has no option {name!r}{nearest(name, known)}.",
+                "correct or remove it.",
+            )
+        if self._highs.setOptionValue(name, value) != ok:
+            raise SolverError(
+                f"profile {self.profile.name!r}: HiGHS does not accept {name} = {value!r}.",
+                "give a value of the right type and range; see the HiGHS list of options.",
+            )
+
+    def _must(self, status: Any, what: str) -> None:
+        if status == self._api.HighsStatus.kError:
+            raise SolverError(f"HiGHS refused to {what}.", "look for extreme numbers (HiGHS takes up to 1e15).")
+
+    # ---- passing arrays
+    def push(self, arrays: Arrays) -> None:
+        """Make HiGHS's copy equal to the arrays, passing only what differs."""
+        if self._sent is None:
+            self._pass(arrays)
+            return
+        highs, sent = self._highs, self._sent
+        if self.matrix_changed:
+            places = np.flatnonzero(arrays.matrix.data != sent.matrix.data)
+            if places.size > PATCHED_COEFFICIENTS:
+                basis = highs.getBasis()
+                self._pass(arrays)
+                if basis.valid:
+                    self._must(highs.setBasis(basis), "take its own basis back")
+                return
+            rows = np.searchsorted(arrays.matrix.indptr, places, side="right") - 1
+            for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+                column, number = int(arrays.matrix.indices[place]), float(arrays.matrix.data[place])
+                self._must(highs.changeCoeff(row, column, number), "change a coefficient")
+            sent.matrix.data[places] = arrays.matrix.data[places]
+            self.matrix_changed = False
+        if arrays.offset != sent.offset:
+            self._must(highs.changeObjectiveOffset(arrays.offset.item()), "change the offset")
+            sent.offset[:] = arrays.offset
+        for call, names in (
+            (highs.changeColsCost, ("cost",)),
+            (highs.changeColsBounds, ("lower", "upper")),
+            (highs.changeRowsBounds, ("row_lower", "row_upper")),
+            (highs.changeColsIntegrality, ("integer",)),
+        ):
+            now = [getattr(arrays, name) for name in names]
+            before = [getattr(sent, name) for name in names]
+            differs = now[0] != before[0]
+            if len(now) == 2:
+                differs |= now[1] != before[1]
+            idx = np.flatnonzero(differs)
+            if idx.size:
+                values = [part[idx].astype(np.uint8) if part.dtype == bool else part[idx] for part in now]
+                self._must(call(idx.size, idx.astype(np.int32), *values), f"change {' and '.join(names)}")
+                for old, new in zip(before, now, strict=True):
+                    old[idx] = new[idx]
+
+    def _pass(self, arrays: Arrays) -> None:
+        matrix = arrays.matrix
+        status = self._highs.passModel(
+            matrix.shape[1],
+            matrix.shape[0],
+            matrix.nnz,
+            int(self._api.MatrixFormat.kRowwise),
+            int(self._api.ObjSense.kMaximize if arrays.maximise else self._api.ObjSense.kMinimize),
+            arrays.offset.item(),
+            arrays.cost,
+            arrays.lower,
+            arrays.upper,
+            arrays.row_lower,
+            arrays.row_upper,
+            matrix.indptr,
+            matrix.indices,
+            matrix.data,
+            # Of length n for LPs too: an empty array is an error.
+            arrays.integer.astype(np.int32),
+        )
+        self._must(status, "take the program")
+        self._sent, self.matrix_changed = arrays.copy(), False
+
+    def add_rows(self, arrays: Arrays, new: Program) -> None:
+        self._append(new.matrix, new.row_lower, new.row_upper)
+        self._sent = arrays.copy()
+
+    def _append(self, matrix: sparse.csr_array, lower: Floats, upper: Floats) -> None:
+        starts, data = matrix.indptr[:-1].astype(np.int32), matrix.data
+        status = self._highs.addRows(len(lower), lower, upper, len(data), starts, matrix.indices, data)
+        self._must(status, "add rows")
+
+    def delete_rows(self, arrays: Arrays, gone: Ints) -> None:
+        self._must(self._highs.deleteRows(gone.size, gone.astype(np.int32)), "delete rows")
+        self._sent = arrays.copy()
+
+    # ---- solving
+    def solve(
+        self,
+        arrays: Arrays,
+        limits: Limits,
+        start: tuple[Ints, Floats] | None,
+        interrupt: Callable[[], bool] | None,
+    ) -> tuple[Result, BaseException | None]:
+        self._set_limits(limits)
+        self.push(arrays)
+        m = arrays.row_lower.size
+        if limits.cutoff is not None:
+            # As a row: HiGHS's own objective_bound has answered a maximisation with a wrong "Optimal".
+            row = int32(sparse.csr_array(arrays.cost[None, :]))
+            rest = limits.cutoff - arrays.offset
+            low, high = (rest, np.array([math.inf])) if arrays.maximise else (np.array([-math.inf]), rest)
+            self._append(row, low, high)
+        if start is not None and arrays.integer.any():
+            # After every change, since each one discards the start.
+            status = self._highs.setSolution(start[0].size, start[0].astype(np.int32), start[1])
+            self._must(status, "take the start")
+        self._log.clear()
+        began = time.perf_counter()
+        with _POOL.hold(self.profile.threads):
+            cpu, stopped = self._run(interrupt)
+            result = self._read(arrays, limits, seconds=time.perf_counter() - began, cpu_seconds=cpu, m=m)
+        if limits.cutoff is not None:
+            self._must(self._highs.deleteRows(1, np.array([m], dtype=np.int32)), "drop the cut-off row")
+        return result, stopped
+
+    def _set_limits(self, limits: Limits) -> None:
+        wanted = {
+            "time_limit": limits.seconds,
+            "mip_max_nodes": _NO_NODE_LIMIT if limits.nodes is None else limits.nodes,
+            "mip_rel_gap": limits.relative_gap,
+            "mip_abs_gap": limits.absolute_gap,
+        }
+        for name, value in wanted.items():
+            if self._limits.get(name) != value:
+                self._set_option(name, value)
+                self._limits[name] = value
+
+    def _run(self, interrupt: Callable[[], bool] | None) -> tuple[float, BaseException | None]:
+        """Run, in a thread of its own when it must be stoppable; CPU seconds and what stopped the wait."""
+        on_main = threading.current_thread() is threading.main_thread()
+        if interrupt is None and not (self.profile.interruptible and on_main):
+            return self._run_here(), None
+        if not self._subscribed:
+            # Once for the life of the object, and setting the flag each time: subscriptions add up, and a True left
+            # behind would stop every later run.
+            for source in (self._highs.cbMipInterrupt, self._highs.cbSimplexInterrupt, self._highs.cbIpmInterrupt):
+                source.subscribe(lambda event: event.interrupt(self._stop))
+            self._subscribed = True
+        outcome: list[float] = []
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                outcome.append(self._run_here())
+            finally:
+                done.set()
+
+        self._stop = interrupt is not None and bool(interrupt())
+        worker = threading.Thread(target=work, name="rmab-opt HiGHS", daemon=True)
+        worker.start()
+        stopped: BaseException | None = None
+        try:
+            while not done.wait(POLL_SECONDS):
+                if interrupt is not None and not self._stop:
+                    self._stop = bool(interrupt())
+        except BaseException as error:  # noqa: BLE001 - raised again by Session.solve once the incumbent is read
+            stopped = error
+            self._stop = True
+            worker.join()
+        self._stop = False
+        if not outcome:
+            raise SolverError("HiGHS stopped without an answer.", "see the traceback of its thread above.")
+        return outcome[0], stopped
+
+    def _run_here(self) -> float:
+        clock = time.thread_time if self.profile.threads == 1 else time.process_time
+        began = clock()
+        status = self._highs.run()
+        refused = status == self._api.HighsStatus.kError
+        if refused and self._highs.getModelStatus().name == "kNotset" and _POOL.renew():
+            # Other code of the process (Pyomo's own HiGHS interface) had set up a pool of another size.
+            self._highs.run()
+        return clock() - began
+
+    def _read(self, arrays: Arrays, limits: Limits, seconds: float, cpu_seconds: float, m: int) -> Result:
+        info = self._highs.getInfo()
+        name = self._highs.getModelStatus().name
+        status = _HIGHS_STATUS.get(name, "error")
+        feasible = self._api.SolutionStatus.kSolutionStatusFeasible
+        duals: dict[str, Any] = {}
+        x = None
+        if info.primal_solution_status == feasible and status in ("optimal", "feasible_limit", "interrupted"):
+            solution = self._highs.getSolution()
+            x = np.array(solution.col_value, dtype=float)
+            if info.dual_solution_status == feasible and not arrays.integer.any():
+                duals["row_duals"] = np.array(solution.row_dual, dtype=float)[:m]
+                duals["reduced_costs"] = np.array(solution.col_dual, dtype=float)
+        return conclude(
+            arrays,
+            limits,
+            status,
+            x,
+            bound=info.mip_dual_bound if arrays.integer.any() else math.nan,
+            nodes=max(0, int(info.mip_node_count)),
+            iterations=max(0, info.simplex_iteration_count) + max(0, info.ipm_iteration_count),
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            log="".join(self._log),
+            **duals,
+        )
+
+
+_NO_NODE_LIMIT = 2**31 - 1

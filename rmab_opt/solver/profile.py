@@ -1,0 +1,234 @@
+"""Solver profiles: named sets of options, as TOML files or built in code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rmab_opt.errors import ModelError
+
+__all__ = ["Profile", "load_profile", "profile_names"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named set of solver options; one of the shipped ones, a TOML file, or built in code.
+
+    Raises
+    ------
+    ModelError
+        When a value is out of range; names the profile and the field.
+    """
+
+    name: str
+    """How messages and reports call it; of a file, its stem."""
+    about: str = ""
+    """What it is for, one sentence."""
+    solver: str = "highs"
+    """``highs`` (embedded), or ``gurobi``, ``scip``, ``cbc`` through Pyomo's own interface."""
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Options under the solver's own names."""
+    threads: int = 1
+    """Solver threads. HiGHS shares one pool per process: see :class:`Session`."""
+    seconds: float | None = None
+    """Wall-clock limit of one solve; None for none. Makes results depend on the machine's load."""
+    nodes: int | None = None
+    """Branch-and-bound node limit of one solve; None for none. Repeatable."""
+    relative_gap: float = 1e-4
+    """A MILP counts as solved at this gap, as a share of the objective."""
+    absolute_gap: float = 1e-6
+    """A MILP counts as solved at this gap, in the objective's unit."""
+    at_limit: Literal["best_with_gap", "raise"] = "best_with_gap"
+    """At a limit: return the best found with its gap, or raise SolverError."""
+    seed: int = 0
+    """Seed of the solver's own random choices."""
+    interruptible: bool = True
+    """Ctrl-C stops a running solve. Costs a thread and a call-back, up to 5 % of a small solve."""
+    log: bool = False
+    """Keep the solver's log in ``Result.log``."""
+
+    def __post_init__(self) -> None:
+        def demand(holds: bool, name: str, wanted: str) -> None:
+            if not holds:
+                raise ModelError(
+                    f"solver profile {self.name!r}: {name} is {getattr(self, name)!r}.", f"set {name} to {wanted}."
+                )
+
+        def number(value: object, kind: type | tuple[type, ...]) -> bool:
+            return isinstance(value, kind) and not isinstance(value, bool)
+
+        demand(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}")
+        demand(number(self.threads, int) and self.threads >= 1, "threads", "an integer of at least 1")
+        demand(number(self.seed, int) and 0 <= self.seed < 2**31, "seed", "an integer from 0 to 2147483647")
+        for name in ("seconds", "relative_gap", "absolute_gap"):
+            value = getattr(self, name)
+            known = value is None and name == "seconds"
+            demand(known or (number(value, (int, float)) and value >= 0), name, "a number of at least 0")
+        demand(self.nodes is None or (number(self.nodes, int) and self.nodes >= 0), "nodes", "a whole number")
+        demand(self.at_limit in ("best_with_gap", "raise"), "at_limit", "'best_with_gap' or 'raise'")
+        for name in ("interruptible", "log"):
+            demand(isinstance(getattr(self, name), bool), name, "true or false")
+        if "mip_lifting_for_probing" in self.options:
+            raise ModelError(
+                f"solver profile {self.name!r}: mip_lifting_for_probing makes HiGHS call feasible models infeasible.",
+                "remove the option.",
+            )
+
+
+SOLVERS = ("highs", "gurobi", "scip", "cbc")
+_LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "at_limit")
+_TOP_KEYS = ("extends", "about", "solver", "threads", "seed", "interruptible", "log", "limits", *SOLVERS)
+# The same six choices under each solver's own name: in a profile's solver table they set the profile's field, so that
+# a value written either way is the one a session uses and a child profile overrides.
+OWN_NAMES: dict[str, dict[str, str]] = {
+    "highs": {
+        "threads": "threads",
+        "seed": "random_seed",
+        "seconds": "time_limit",
+        "nodes": "mip_max_nodes",
+        "relative_gap": "mip_rel_gap",
+        "absolute_gap": "mip_abs_gap",
+    },
+    "gurobi": {
+        "threads": "Threads",
+        "seed": "Seed",
+        "seconds": "TimeLimit",
+        "nodes": "NodeLimit",
+        "relative_gap": "MIPGap",
+        "absolute_gap": "MIPGapAbs",
+    },
+    "scip": {
+        "threads": "parallel/maxnthreads",
+        "seed": "randomization/randomseedshift",
+        "seconds": "limits/time",
+        "nodes": "limits/nodes",
+        "relative_gap": "limits/gap",
+        "absolute_gap": "limits/absgap",
+    },
+    "cbc": {
+        "threads": "threads",
+        "seed": "randomSeed",
+        "seconds": "seconds",
+        "nodes": "maxNodes",
+        "relative_gap": "ratioGap",
+        "absolute_gap": "allowableGap",
+    },
+}
+
+
+def profile_names() -> list[str]:
+    """Names of the shipped profiles, sorted."""
+    return sorted({entry.name.removesuffix(".toml") for folder in _profile_folders() for entry in _toml_files(folder)})
+
+
+def load_profile(profile: str | Path | Profile) -> Profile:
+    """Solver profile by name or path.
+
+    Parameters
+    ----------
+    profile
+        Name of a shipped profile (``"quick"``), path of a TOML file (ends in ``.toml``), or a Profile, returned as is.
+
+    Returns
+    -------
+    Profile
+        With everything it extends filled in.
+
+    Raises
+    ------
+    ModelError
+        When nothing has that name, a key is unknown (names the nearest known one), a value is out of range, or
+        profiles extend one another in a circle; names the file.
+    """
+    return profile if isinstance(profile, Profile) else Profile(**_profile_fields(profile, None, ()))
+
+
+def _profile_folders() -> list[Any]:
+    """Folders that hold shipped profiles: inside the installed package first, beside the source tree second."""
+    inside = importlib.resources.files("rmab_opt") / "solvers_cfg"
+    beside = Path(__file__).resolve().parents[2] / "solvers_cfg"
+    return [folder for folder in (inside, beside) if folder.is_dir()]
+
+
+def _toml_files(folder: Any) -> Iterator[Any]:
+    return (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _find_profile(profile: str | Path, folder: Any) -> tuple[str, str, Any]:
+    """Where it lies (for messages), its text, and the folder that ``extends`` is looked up in."""
+    path = Path(profile)
+    if isinstance(profile, Path) or path.suffix == ".toml" or len(path.parts) > 1:
+        if folder is not None and not path.is_absolute():
+            path = folder / path
+        if not path.is_file():
+            raise ModelError(f"there is no solver profile {str(path)!r}.", f"give a file or one of {_listed()}.")
+        return str(path), path.read_text(encoding="utf-8"), path.parent
+    for place in _profile_folders():
+        entry = place / f"{profile}.toml"
+        if entry.is_file():
+            return str(entry), entry.read_text(encoding="utf-8"), None
+    raise ModelError(
+        f"there is no solver profile {str(profile)!r}{nearest(str(profile), profile_names())}.",
+        f"use one of {_listed()}, or the path of a .toml file.",
+    )
+
+
+def _listed() -> str:
+    return ", ".join(profile_names())
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` (nearest: x)``, or nothing when no known word is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (nearest known: {close[0]!r})" if close else ""
+
+
+def _profile_fields(profile: str | Path, folder: Any, seen: tuple[str, ...]) -> dict[str, Any]:
+    """Keyword arguments of Profile from one file and all it extends."""
+    where, text, own_folder = _find_profile(profile, folder)
+    if where in seen:
+        raise ModelError(f"{where}: extends itself through {' > '.join((*seen, where))}.", "break the circle.")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"{where}: not valid TOML: {error}.", "correct that line.") from error
+    _refuse_unknown(table, _TOP_KEYS, where)
+    inherited: dict[str, Any] = {"options": {}}
+    if "extends" in table:
+        if not isinstance(table["extends"], str):
+            raise ModelError(f"{where}: extends is {table['extends']!r}.", "name one profile.")
+        inherited = _profile_fields(table["extends"], own_folder, (*seen, where))
+    solver = table.get("solver", inherited.get("solver", "highs"))
+    if solver not in SOLVERS:
+        raise ModelError(
+            f"{where}: solver is {solver!r}{nearest(str(solver), SOLVERS)}.", f"use one of {', '.join(SOLVERS)}."
+        )
+    for name in ("limits", *SOLVERS):
+        if not isinstance(table.get(name, {}), dict):
+            raise ModelError(f"{where}: {name} is {table[name]!r}.", f"make it a table [{name}].")
+        if name in SOLVERS and name in table and name != solver:
+            raise ModelError(f"{where}: has a table [{name}] but solves with {solver}.", f"set solver = {name!r}.")
+    limits = table.get("limits", {})
+    _refuse_unknown(limits, _LIMITS, f"{where}: limits")
+    own = {key: table[key] for key in ("about", "threads", "seed", "interruptible", "log") if key in table} | limits
+    options = dict(table.get(solver, {}))
+    for name, option in OWN_NAMES[solver].items():
+        if option in options:
+            if name in own:
+                raise ModelError(f"{where}: {name} is also given as {solver}.{option}.", "keep one of the two.")
+            own[name] = options.pop(option)
+    # Another solver's option names mean nothing to this one, so they are not inherited.
+    kept = inherited["options"] if inherited.get("solver", solver) == solver else {}
+    return inherited | own | {"name": Path(where).stem, "solver": solver, "options": kept | options}
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    known = list(known)
+    for key in table:
+        if key not in known:
+            raise ModelError(f"{where}: unknown key {key!r}{nearest(key, known)}.", f"use one of {', '.join(known)}.")

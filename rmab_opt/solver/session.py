@@ -1,0 +1,385 @@
+"""One compiled program, one solver object, many solves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.solver.compiling import Dependence, Parameters, compile_model
+from rmab_opt.solver.highs import HighsSolver
+from rmab_opt.solver.profile import Profile, load_profile
+from rmab_opt.solver.program import FIX_NUMBER, Arrays, Floats, Ints, Names, Program, int32, refused, values_of
+from rmab_opt.solver.result import Limits, Result, Solver, solve_empty
+from rmab_opt.solver.through_pyomo import PyomoSolver
+
+
+class Session:
+    """One compiled program and one solver object, for many solves with changing numbers.
+
+    Parameters
+    ----------
+    model
+        Pyomo model or block with one active objective, linear once GDP and piecewise parts are transformed. It is
+        read once: later changes to the model are not seen, change the session instead. Mutable Params stay open as
+        ``parameters``; fixed variables become columns with equal bounds, unused ones columns without coefficients.
+    profile
+        Name, path or Profile; see :func:`load_profile`.
+
+    Raises
+    ------
+    ModelError
+        When the model has not exactly one active objective, is not linear, holds an untransformed component, or a
+        number is NaN or infinite; names the component.
+    InfeasibleError
+        When a row without variables cannot hold.
+    SolverError
+        When the solver is not installed or refuses an option of the profile.
+
+    Notes
+    -----
+    HiGHS keeps one thread pool per process. A session that asks for another number of threads than the last solve
+    starts a fresh pool, and raises SolverError while another session is solving. ``solve`` releases the GIL: sessions
+    in separate Python threads run side by side and give the same results. A session itself is for one thread at a
+    time and does not pickle; ship ``session.program`` and use :meth:`from_arrays`.
+
+    Examples
+    --------
+    >>> import pyomo.environ as pyo
+    >>> model = pyo.ConcreteModel()
+    >>> model.price = pyo.Param([0, 1], initialize={0: 3.0, 1: 2.0}, mutable=True)
+    >>> model.act = pyo.Var([0, 1], within=pyo.Binary)
+    >>> model.budget = pyo.Constraint(expr=model.act[0] + model.act[1] <= 1)
+    >>> model.gain = pyo.Objective(expr=sum(model.price[i] * model.act[i] for i in [0, 1]), sense=pyo.maximize)
+    >>> session = Session(model)
+    >>> session.solve().objective
+    3.0
+    >>> session.parameters["price"][1] = 5.0
+    >>> session.solve().x[session.index(model.act)].round().tolist()
+    [0.0, 1.0]
+    """
+
+    def __init__(self, model: Any, profile: str | Path | Profile = "default") -> None:
+        compiled = compile_model(model)
+        self._set_up(compiled.program, compiled.names, profile, compiled.parameters, compiled.dependence)
+        self._refresh()
+
+    @classmethod
+    def from_arrays(cls, program: Program, profile: str | Path | Profile = "default") -> Session:
+        """Session of a program given as arrays; without Pyomo components or Params."""
+        session = cls.__new__(cls)
+        session._set_up(program, Names(), profile, Parameters([]), None)
+        return session
+
+    def _set_up(
+        self,
+        program: Program,
+        names: Names,
+        profile: str | Path | Profile,
+        parameters: Parameters,
+        dependence: Dependence | None,
+    ) -> None:
+        self.profile = load_profile(profile)
+        self.parameters = parameters
+        """Values of the model's mutable Params by name; see :class:`Parameters`."""
+        self.last_result: Result | None = None
+        """Of the latest solve, also when it was interrupted by Ctrl-C or raised at a limit."""
+        self._arrays = Arrays.of(program)
+        self._names = names
+        self._columns = {id(variable): j for j, variable in enumerate(names.variables)}
+        self._rows = {id(constraint): i for i, constraint in enumerate(names.constraints)}
+        self._dependence = dependence
+        self._dependent: Floats | None = None
+        self._seen: Floats | None = None
+        self._start: tuple[Ints, Floats] | None = None
+        solver = HighsSolver if self.profile.solver == "highs" else PyomoSolver
+        self._solver: Solver = solver(self.profile)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a Session does not pickle; ship session.program and use Session.from_arrays there.")
+
+    # ---- reading
+    @property
+    def program(self) -> Program:
+        """Current arrays, a copy, with the current parameter values."""
+        self._refresh()
+        return self._arrays.program()
+
+    @property
+    def variables(self) -> list[Any]:
+        """Pyomo variables in column order; empty for a session of arrays."""
+        return list(self._names.variables)
+
+    def index(self, component: Any) -> Any:
+        """Column of a Pyomo variable: an int for one, an int array in index order for an indexed Var or a list.
+
+        Raises
+        ------
+        ModelError
+            When a variable is not part of the program; names it.
+        """
+        if not isinstance(component, (list, tuple)) and not component.is_indexed():
+            return self._column(component)
+        entries = component if isinstance(component, (list, tuple)) else component.values()
+        return np.array([self._column(entry) for entry in entries], dtype=np.int64)
+
+    def _column(self, variable: Any) -> int:
+        if id(variable) not in self._columns:
+            raise ModelError(f"{variable} is not a variable of this program.", "take it from the compiled model.")
+        return self._columns[id(variable)]
+
+    def rows(self, component: Any) -> Ints:
+        """Rows that came from a Pyomo constraint, an indexed constraint or everything active in a block; sorted.
+
+        Constraints that fold away (no limit, or no variables) have no row.
+        """
+        import pyomo.environ as pyo
+
+        if component.ctype is pyo.Constraint:
+            entries = component.values() if component.is_indexed() else [component]
+        else:
+            blocks = component.values() if component.is_indexed() else [component]
+            entries = (c for b in blocks for c in b.component_data_objects(pyo.Constraint, descend_into=True))
+        found = {self._rows[id(entry)] for entry in entries if id(entry) in self._rows}
+        return np.array(sorted(found), dtype=np.int64)
+
+    # ---- changing
+    def set_cost(self, idx: ArrayLike, values: ArrayLike) -> None:
+        """Set objective coefficients of columns ``idx``. A Param writes over it only when its value changes."""
+        self._write("cost", idx, values)
+
+    def set_rows(self, idx: ArrayLike, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
+        """Set limits of rows ``idx``; None leaves a side as it is."""
+        self._write("row_lower", idx, lower)
+        self._write("row_upper", idx, upper)
+
+    def set_bounds(self, idx: ArrayLike, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
+        """Set bounds of columns ``idx``; None leaves a side as it is. Equal bounds fix a column."""
+        self._write("lower", idx, lower)
+        self._write("upper", idx, upper)
+
+    def set_integer(self, idx: ArrayLike, mask: ArrayLike = True) -> None:
+        """Make columns ``idx`` integer where ``mask``, continuous elsewhere; False everywhere gives the relaxation."""
+        self._arrays.integer[self._positions(idx, self._arrays.integer.size, "column")] = np.asarray(mask, dtype=bool)
+
+    def set_coefficients(self, rows: ArrayLike, columns: ArrayLike, values: ArrayLike) -> None:
+        """Set matrix coefficients that the program already has (an explicit zero counts).
+
+        Raises
+        ------
+        ModelError
+            When a (row, column) has no coefficient, or a value is not finite.
+        """
+        matrix = self._arrays.matrix
+        row = self._positions(rows, matrix.shape[0], "row")
+        column = self._positions(columns, matrix.shape[1], "column")
+        row, column = np.broadcast_arrays(row, column)
+        places = np.array([self._entry(i, j) for i, j in zip(row.tolist(), column.tolist(), strict=True)], dtype=int)
+        self._write("data", places, values)
+
+    def _entry(self, row: int, column: int) -> int:
+        """Position of one coefficient in the matrix data."""
+        matrix = self._arrays.matrix
+        first, last = matrix.indptr[row], matrix.indptr[row + 1]
+        found = np.flatnonzero(matrix.indices[first:last] == column)
+        if not found.size:
+            raise ModelError(
+                f"{self._names.column(column)} has no coefficient in {self._names.row(row)}.",
+                "give it one, zero will do, when the program is built.",
+            )
+        return int(first + found[0])
+
+    def add_rows(self, matrix: Any, lower: ArrayLike, upper: ArrayLike) -> Ints:
+        """Append rows ``lower <= matrix @ x <= upper``; ``matrix`` is (k, n), sparse or dense. Returns their numbers.
+
+        Raises
+        ------
+        ModelError
+            When shapes disagree or a number is NaN or infinite.
+        """
+        self._refresh()
+        arrays = self._arrays
+        n = arrays.cost.size
+        added = sparse.csr_array(np.atleast_2d(matrix) if not sparse.issparse(matrix) else matrix, dtype=float)
+        k = added.shape[0]
+        limits = [np.broadcast_to(np.asarray(side, dtype=float), (k,)) for side in (lower, upper)]
+        # Program checks shapes and numbers.
+        zeros = np.zeros(added.shape[1])
+        new = Program(zeros, added, limits[0], limits[1], zeros, zeros, zeros > 0)
+        if added.shape[1] != n:
+            raise ModelError(f"add_rows: the matrix has {added.shape[1]} columns.", f"give it {n}.")
+        self._solver.push(arrays)
+        first = arrays.row_lower.size
+        arrays.matrix = int32(sparse.vstack([arrays.matrix, new.matrix], format="csr"))
+        arrays.row_lower = np.concatenate([arrays.row_lower, new.row_lower])
+        arrays.row_upper = np.concatenate([arrays.row_upper, new.row_upper])
+        self._solver.add_rows(arrays, new)
+        return np.arange(first, first + k)
+
+    def delete_rows(self, idx: ArrayLike) -> None:
+        """Delete rows; those behind move up. In a session of a Pyomo model only rows that add_rows gave may go.
+
+        Raises
+        ------
+        ModelError
+            When a row came from the Pyomo model: open its limits with ``set_rows(idx, -inf, inf)`` instead.
+        """
+        self._refresh()
+        arrays = self._arrays
+        gone = np.unique(self._positions(idx, arrays.row_lower.size, "row"))
+        if gone.size and gone[0] < len(self._names.constraints):
+            raise ModelError(
+                f"{self._names.row(int(gone[0]))} belongs to the model.", "open it with set_rows(idx, -inf, inf)."
+            )
+        self._solver.push(arrays)
+        kept = np.setdiff1d(np.arange(arrays.row_lower.size), gone)
+        arrays.matrix = int32(arrays.matrix[kept])
+        arrays.row_lower, arrays.row_upper = arrays.row_lower[kept], arrays.row_upper[kept]
+        self._solver.delete_rows(arrays, gone)
+
+    def start(self, idx: ArrayLike, values: ArrayLike) -> None:
+        """Offer a MIP start for the next solve: values of some columns, the action's binaries are enough.
+
+        It is used once, and passed after all changes, since HiGHS forgets it with every change. HiGHS completes it,
+        and drops one that cannot be completed without a message. LPs start from their last basis instead.
+        """
+        columns = self._positions(idx, self._arrays.cost.size, "column")
+        numbers = np.broadcast_to(np.asarray(values, dtype=float), columns.shape).copy()
+        if not np.isfinite(numbers).all():
+            raise ModelError("the start holds a NaN or an infinite value.", "leave unknown columns out of idx.")
+        self._start = columns, numbers
+
+    def _positions(self, idx: ArrayLike, size: int, what: str) -> Ints:
+        """Row or column numbers, at least one-dimensional; a mask, a float or a number out of range is refused."""
+        positions = np.atleast_1d(np.asarray(idx))
+        if positions.size and not np.issubdtype(positions.dtype, np.integer):
+            raise ModelError(f"{what} numbers are of type {positions.dtype}.", "give integers.")
+        if positions.size and not (positions.min() >= 0 and positions.max() < size):
+            raise ModelError(
+                f"{what} {positions.min()} to {positions.max()} asked for, there are {size}.",
+                f"give numbers from 0 to {size - 1}.",
+            )
+        return positions.astype(np.int64)
+
+    def _write(self, kind: str, idx: ArrayLike, values: ArrayLike | None) -> None:
+        if values is None:
+            return
+        # What Params have to say comes first, or the next refresh would put it over a later explicit change.
+        self._refresh()
+        target = values_of(self._arrays, kind)
+        positions = self._positions(idx, target.size, "row" if kind.startswith("row") else "column")
+        numbers = np.broadcast_to(np.asarray(values, dtype=float), positions.shape)
+        bad = np.flatnonzero(refused(kind, numbers))
+        if bad.size:
+            place = self._names.place(kind, int(positions[bad[0]]), self._arrays.matrix)
+            raise ModelError(f"{place} is {numbers[bad[0]]}.", FIX_NUMBER)
+        target[positions] = numbers
+        if kind == "data":
+            self._solver.matrix_changed = True
+
+    def _refresh(self) -> None:
+        """Carry changed parameter values into the arrays."""
+        depends, current = self._dependence, self.parameters.vector
+        if depends is None or (self._seen is not None and np.array_equal(self._seen, current, equal_nan=True)):
+            return
+        numbers = depends.values(self.parameters)
+        for kind, positions, part in depends.pieces:
+            bad = np.flatnonzero(refused(kind, numbers[part]))
+            if bad.size:
+                target = part.start + int(bad[0])
+                place = self._names.place(kind, int(positions[bad[0]]), self._arrays.matrix)
+                raise ModelError(
+                    f"{place} is {numbers[target]}, by {depends.names_of(target, self.parameters)}.", FIX_NUMBER
+                )
+        for kind, positions, part in depends.pieces:
+            changed = np.ones(len(positions), dtype=bool)
+            if self._dependent is not None:
+                changed = numbers[part] != self._dependent[part]
+            if changed.any():
+                values_of(self._arrays, kind)[positions[changed]] = numbers[part][changed]
+                self._solver.matrix_changed |= kind == "data"
+        self._dependent, self._seen = numbers, current.copy()
+
+    # ---- solving
+    def solve(
+        self,
+        *,
+        seconds: float | None = None,
+        nodes: int | None = None,
+        relative_gap: float | None = None,
+        objective_cutoff: float | None = None,
+        interrupt: Callable[[], bool] | None = None,
+    ) -> Result:
+        """Solve the program as it stands.
+
+        Parameters
+        ----------
+        seconds, nodes, relative_gap
+            In place of the profile's for this solve.
+        objective_cutoff
+            Only solutions at least this good are wanted; when there are none the status is ``no_solution_limit`` and
+            the cut-off itself the proven bound. In the objective's unit.
+        interrupt
+            Asked every 0.05 s from the calling thread; the solve stops soon after it says True.
+
+        Returns
+        -------
+        Result
+            Its status, bound and gap agree: what a solver calls optimal without a bound to show for it is reported
+            as ``feasible_limit``.
+
+        Raises
+        ------
+        ModelError
+            When a Param's value makes a number NaN or infinite; names the Param and the place.
+        SolverError
+            When the profile says ``at_limit = "raise"`` and a limit was reached (``last_result`` has what was found),
+            or the solver refuses an option or the arrays.
+        KeyboardInterrupt
+            On Ctrl-C, once the solver has stopped; ``last_result`` has the best found so far.
+        """
+        self._refresh()
+        profile = self.profile
+        _demand_limit("seconds", seconds)
+        _demand_limit("nodes", nodes)
+        _demand_limit("relative_gap", relative_gap)
+        if objective_cutoff is not None and not math.isfinite(objective_cutoff):
+            raise ModelError(f"objective_cutoff is {objective_cutoff}.", "give a finite number or None.")
+        limit = seconds if seconds is not None else profile.seconds
+        limits = Limits(
+            seconds=math.inf if limit is None else float(limit),
+            nodes=profile.nodes if nodes is None else int(nodes),
+            relative_gap=profile.relative_gap if relative_gap is None else float(relative_gap),
+            absolute_gap=profile.absolute_gap,
+            cutoff=None if objective_cutoff is None else float(objective_cutoff),
+        )
+        start, self._start = self._start, None
+        if not self._arrays.cost.size:
+            self.last_result = solve_empty(self._arrays, limits)
+            return self.last_result
+        self.last_result, stopped = self._solver.solve(self._arrays, limits, start, interrupt)
+        if stopped is not None:
+            raise stopped
+        result = self.last_result
+        at_limit = result.status in ("feasible_limit", "no_solution_limit")
+        # Proof that nothing reaches the cut-off is an answer, not a limit.
+        proven = not result.has_solution and result.bound == objective_cutoff
+        if profile.at_limit == "raise" and at_limit and not proven:
+            found = f"objective {result.objective:g}, bound {result.bound:g}" if result.has_solution else "no solution"
+            raise SolverError(
+                f"a limit stopped the solve after {result.seconds:.1f} s and {result.nodes} nodes with {found} "
+                f"(profile {profile.name!r}).",
+                "raise the limit, or set at_limit = 'best_with_gap' to take the best found with its gap.",
+            )
+        return result
+
+
+def _demand_limit(name: str, value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise ModelError(f"solve: {name} is {value!r}.", f"set {name} to a number of at least 0, or None.")
