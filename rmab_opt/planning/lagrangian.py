@@ -1,0 +1,794 @@
+"""The upper bound by decomposition: prices on the coupling rows make the arms independent.
+
+    g(price) = sum_n V_n(price) + rent(price),    V_n = optimal value of arm n with reward r - price . cost
+
+is convex, piecewise linear, and at least the value of every policy that respects the coupling, whatever the price;
+its minimum is the occupancy-measure linear program. Each evaluation gives a value and a slope (rent minus expected
+use), hence a cut; the cutting-plane program gives the next price, a lower value and, by its multipliers, the mixture
+of evaluated policies that attains that value within the limits: the difference is a true primal-dual gap.
+
+Few prices are found by Kelley's cuts alone, many (one a round) by a level bundle.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import nnls
+
+from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
+from rmab_opt.solver import Program, Session, load_profile
+
+__all__ = ["Dual", "action_values", "dual_average", "dual_discounted", "dual_finite", "evaluate_prices"]
+
+IMPROVEMENT = 1e-11
+"""Policy improvement below this share of the values is a tie: without a threshold, iteration cycles on ties."""
+
+CACHE_BYTES = 1 << 20
+"""Kernels of one chunk of arms: they stay in cache over all rounds of a backward and a forward pass."""
+
+FEW_PRICES = 3
+"""Up to this many prices Kelley's cuts need fewer evaluations than the bundle."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dual:
+    """Outcome of the price search.
+
+    Parameters
+    ----------
+    value
+        Smallest g(price) found: an upper bound for every policy, converged or not. Total over arms.
+    lower
+        Certified value of the relaxed problem from below: ``value - lower`` bounds what more search can gain.
+    prices
+        Reward units per unit of each resource in one round, at the best value; (K,), or (T, K) for a finite horizon.
+    use
+        Expected use of the mixture that attains ``lower``, same shape (a discounted total, a round's, an average).
+    occupancy
+        Its state-action frequencies, (N, S, A) or (T, N, S, A); None unless asked for.
+    evaluations
+        Number of prices tried.
+    seconds
+        Wall-clock time.
+    converged
+        Whether the requested gap was reached.
+    """
+
+    value: float
+    lower: float
+    prices: np.ndarray
+    use: np.ndarray
+    occupancy: np.ndarray | None
+    evaluations: int
+    seconds: float
+    converged: bool
+
+    @property
+    def gap(self) -> float:
+        """``value - lower``, never negative."""
+        return max(0.0, self.value - self.lower)
+
+    @property
+    def relative_gap(self) -> float:
+        """Gap as a share of max(1, |value|)."""
+        return self.gap / max(1.0, abs(self.value))
+
+
+class _Evaluator(Protocol):
+    """Arms under prices. Prices and slopes are flat vectors."""
+
+    n_prices: int
+
+    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
+        """g's arm part, the use of its policies, and a token from which the occupancy can be rebuilt."""
+        ...
+
+    def occupancy(self, token: object) -> np.ndarray:
+        """Frequencies of one token, shape (M, S, A) or (T, M, S, A)."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arms under prices
+
+
+def _priced(reward: np.ndarray, cost: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """r - price . cost, shape (M, A, S); ``reward`` is (M, A, S), ``cost`` (K, M or 1, A, S or 1)."""
+    return reward - np.tensordot(price, cost, axes=(0, 0))
+
+
+class _Stationary:
+    """Batched policy iteration for discounted (or average) reward, warm from the last price.
+
+    Values are kept as one column of reward and K of use under the current policy, so that a price changes them
+    without a solve; systems are solved again only for arms whose policy changed.
+    """
+
+    def __init__(
+        self, transition: np.ndarray, reward: np.ndarray, cost: np.ndarray, start: np.ndarray, discount: float
+    ) -> None:
+        n_arms, n_actions, n_states, _ = transition.shape
+        self.transition, self.discount = transition, discount
+        self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
+        self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
+        self.n_prices = cost.shape[0]
+        self.start = start
+        self.count = start.sum(axis=1)
+        self.policy = np.zeros((n_arms, n_states), dtype=np.int64)
+        self.base = np.empty((n_arms, n_states, 1 + self.n_prices))
+        self.average = discount == 1.0
+        self._solve(np.arange(n_arms))
+
+    def _solve(self, arms: np.ndarray) -> None:
+        n_states = self.policy.shape[1]
+        state = np.arange(n_states)
+        for begin in range(0, arms.size, 8192):
+            part = arms[begin : begin + 8192]
+            policy = self.policy[part]
+            system = self.transition[part[:, None], policy, state] * -self.discount
+            system[:, state, state] += 1.0
+            if self.average:
+                # Bias is relative to state 0; its column carries the gain.
+                system[:, :, 0] = 1.0
+            right = np.empty((part.size, n_states, 1 + self.n_prices))
+            right[..., 0] = self.reward[part[:, None], policy, state]
+            row = part[:, None] if self.cost.shape[1] > 1 else np.zeros((1, 1), dtype=np.int64)
+            column = state if self.cost.shape[3] > 1 else np.zeros(1, dtype=np.int64)
+            right[..., 1:] = np.moveaxis(self.cost[:, row, policy, column], 0, -1)
+            try:
+                self.base[part] = np.linalg.solve(system, right)
+            except np.linalg.LinAlgError:
+                raise CapabilityError(
+                    "average reward by decomposition",
+                    self,
+                    ("use method='highs', which needs no recurrent class", "use a discount below 1"),
+                ) from None
+
+    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
+        n_arms, n_states = self.policy.shape
+        n_actions = self.reward.shape[1]
+        arms = np.arange(n_arms)
+        slack = np.zeros(n_arms)
+        weight = np.concatenate([[1.0], -price])
+        for _ in range(200):
+            every = arms.size == n_arms
+            kernel = self.transition if every else self.transition[arms]
+            cost = self.cost if self.cost.shape[1] == 1 or every else self.cost[:, arms]
+            value = (self.base if every else self.base[arms]) @ weight
+            bias = value
+            if self.average:
+                bias = value.copy()
+                bias[:, 0] = 0.0
+            ahead = np.matmul(kernel.reshape(arms.size, n_actions * n_states, n_states), bias[:, :, None])
+            q = ahead.reshape(arms.size, n_actions, n_states)
+            if self.discount != 1.0:
+                q *= self.discount
+            q += _priced(self.reward if every else self.reward[arms], cost, price)
+            level = value if not self.average else bias + value[:, :1]
+            best = q[:, 0].copy()
+            choice = np.zeros((arms.size, n_states), dtype=np.int64)
+            for action in range(1, n_actions):
+                better = q[:, action] > best
+                choice[better] = action
+                np.maximum(best, q[:, action], out=best)
+            gain = best - level
+            threshold = IMPROVEMENT * (1.0 + np.abs(level).max(axis=1))
+            move = gain > threshold[:, None]
+            slack[arms] = np.maximum(gain.max(axis=1), 0.0)
+            changed = move.any(axis=1)
+            if not changed.any():
+                break
+            arms = arms[changed]
+            policy = self.policy[arms]
+            self.policy[arms] = np.where(move[changed], choice[changed], policy)
+            self._solve(arms)
+        # What ties were forgiven is added back, so that the value is a bound for the exact optimum too.
+        if self.average:
+            flat = self.count @ self.base[:, 0, :]
+            total = float(flat @ weight + self.count @ slack)
+        else:
+            flat = np.einsum("ns,nsk->k", self.start, self.base)
+            total = float(flat @ weight + self.count @ slack / (1.0 - self.discount))
+        return total, flat[1:], self.policy.astype(np.uint8)
+
+    def occupancy(self, token: object) -> np.ndarray:
+        policy = np.asarray(token).astype(np.int64)
+        n_arms, n_states = policy.shape
+        state = np.arange(n_states)
+        result = np.zeros((n_arms, n_states, self.reward.shape[1]))
+        for begin in range(0, n_arms, 8192):
+            part = np.arange(begin, min(n_arms, begin + 8192))
+            system = self.transition[part[:, None], policy[part], state] * -self.discount
+            system[:, state, state] += 1.0
+            right = self.start[part]
+            if self.average:
+                system[:, :, 0] = 1.0
+                right = np.zeros_like(right)
+                right[:, 0] = self.count[part]
+            mass = np.linalg.solve(system.transpose(0, 2, 1), right[:, :, None])[..., 0]
+            result[part[:, None], state, policy[part]] = mass
+        return result
+
+
+class _Finite:
+    """Backward and forward passes over the rounds, chunk of arms by chunk."""
+
+    def __init__(
+        self,
+        transition: np.ndarray,
+        reward: np.ndarray,
+        cost: np.ndarray,
+        start: np.ndarray,
+        discount: float,
+        horizon: int,
+        terminal: np.ndarray | None = None,
+    ) -> None:
+        self.transition, self.discount, self.horizon = transition, discount, horizon
+        self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
+        self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
+        self.terminal = terminal
+        self.start = start
+        self.n_rows = cost.shape[0]
+        self.n_prices = horizon * self.n_rows
+        n_arms, n_actions, n_states, _ = transition.shape
+        self.chunk = max(16, CACHE_BYTES // (8 * n_actions * n_states * n_states))
+
+    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
+        total, use, _ = self._pass(price, keep=False)
+        return total, use, np.array(price)
+
+    def occupancy(self, token: object) -> np.ndarray:
+        return np.asarray(self._pass(np.asarray(token), keep=True)[2])
+
+    def _pass(self, price: np.ndarray, keep: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
+        n_arms, n_actions, n_states, _ = self.transition.shape
+        price = price.reshape(self.horizon, self.n_rows)
+        use = np.zeros((self.horizon, self.n_rows))
+        kept = np.zeros((self.horizon, n_arms, n_states, n_actions)) if keep else None
+        total = 0.0
+        for begin in range(0, n_arms, self.chunk):
+            part = slice(begin, begin + self.chunk)
+            kernel = self.transition[part]
+            size = kernel.shape[0]
+            kernel = kernel.reshape(size, n_actions * n_states, n_states)
+            cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, part]
+            value = np.zeros((size, n_states)) if self.terminal is None else self.terminal[part]
+            acts = np.empty((self.horizon, n_actions, size, n_states))
+            for t in range(self.horizon - 1, -1, -1):
+                q = np.matmul(kernel, value[:, :, None]).reshape(size, n_actions, n_states)
+                if self.discount != 1.0:
+                    q *= self.discount
+                q += self.reward[part]
+                q -= np.tensordot(price[t], cost, axes=(0, 0))
+                value = q[:, 0].copy()
+                for action in range(1, n_actions):
+                    np.maximum(value, q[:, action], out=value)
+                # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
+                open_ = np.ones(value.shape, dtype=bool)
+                for action in range(n_actions):
+                    hit = (q[:, action] == value) & open_
+                    acts[t, action] = hit
+                    open_ &= ~hit
+            total += float((self.start[part] * value).sum())
+            mass = self.start[part]
+            flow = np.empty((size, n_actions, n_states))
+            for t in range(self.horizon):
+                np.multiply(acts[t].transpose(1, 0, 2), mass[:, None, :], out=flow)
+                if kept is not None:
+                    kept[t, part] = flow.transpose(0, 2, 1)
+                if cost.shape[1:] == (1, n_actions, 1):
+                    use[t] += cost[:, 0, :, 0] @ flow.sum(axis=(0, 2))
+                else:
+                    use[t] += (cost * flow).sum(axis=(1, 2, 3))
+                if t + 1 < self.horizon:
+                    mass = np.matmul(flow.reshape(size, 1, n_actions * n_states), kernel)[:, 0]
+        return total, use.ravel(), kept
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Price search
+
+
+@dataclass
+class _Search:
+    """Minimise g over a box of prices with cuts, in scaled prices and values."""
+
+    evaluator: _Evaluator
+    rent: np.ndarray
+    weight: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    tolerance: float
+    most_evaluations: int
+    deadline: float
+    tokens: list[object] = field(default_factory=list)
+    uses: list[np.ndarray] = field(default_factory=list)
+    slopes: list[np.ndarray] = field(default_factory=list)
+    heights: list[float] = field(default_factory=list)
+    best: float = np.inf
+    best_price: np.ndarray | None = None
+    lower: float = -np.inf
+    mixture: np.ndarray | None = None
+    unit: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        size = self.rent.size
+        self.unit = np.where(np.isfinite(self.high), np.maximum(self.high, 1e-12), 1.0)
+        self.scale = 0.0
+        self.session: Session | None = None
+        self.size = size
+
+    def evaluate(self, price: np.ndarray) -> float:
+        """Evaluate g, keep its cut, return the value."""
+        arms, use, token = self.evaluator(price)
+        value = arms + float(self.rent @ price)
+        slope = self.rent - self.weight * use
+        self.tokens.append(token)
+        self.uses.append(use)
+        self.slopes.append(slope)
+        self.heights.append(value - float(slope @ price))
+        if value < self.best:
+            self.best, self.best_price = value, price.copy()
+        self._add_cut()
+        return value
+
+    def _add_cut(self) -> None:
+        assert self.unit is not None
+        if self.session is None:
+            self.scale = max(1.0, abs(self.heights[0]))
+            matrix = np.concatenate([[1.0], -self.slopes[0] * self.unit / self.scale])[None, :]
+            program = Program(
+                cost=np.concatenate([[1.0], np.zeros(self.size)]),
+                matrix=sparse.csr_array(matrix),
+                row_lower=np.array([self.heights[0] / self.scale]),
+                row_upper=np.array([np.inf]),
+                lower=np.concatenate([[-np.inf], self.low / self.unit]),
+                upper=np.concatenate([[np.inf], self.high / self.unit]),
+                integer=np.zeros(self.size + 1, dtype=bool),
+            )
+            self.session = Session.from_arrays(program, _PROFILE())
+        else:
+            row = np.concatenate([[1.0], -self.slopes[-1] * self.unit / self.scale])[None, :]
+            self.session.add_rows(row, self.heights[-1] / self.scale, np.inf)
+
+    def cutting_plane(self) -> np.ndarray:
+        """Lowest point of the cuts; updates the certified lower value and its mixture."""
+        assert self.session is not None and self.unit is not None
+        result = self.session.solve()
+        if result.x is None or result.row_duals is None:
+            assert self.best_price is not None
+            return self.best_price
+        mixture = np.maximum(result.row_duals, 0.0)
+        mixture /= mixture.sum()
+        # The value of the mixture is computed here, so the certificate does not rest on the solver's tolerances.
+        slope = mixture @ np.array(self.slopes)
+        worst = np.where(slope > 0, self.low, self.high)
+        lower = float(mixture @ np.array(self.heights) + slope @ np.where(slope == 0, 0.0, worst))
+        if lower > self.lower:
+            self.lower, self.mixture = lower, mixture
+        return np.clip(result.x[1:] * self.unit, self.low, self.high)
+
+    @property
+    def closed(self) -> bool:
+        return self.best - self.lower <= self.tolerance * max(1.0, abs(self.best))
+
+    @property
+    def stopped(self) -> bool:
+        return len(self.heights) >= self.most_evaluations or time.perf_counter() > self.deadline
+
+    def kelley(self) -> None:
+        """Next price = lowest point of the cuts."""
+        while True:
+            price = self.cutting_plane()
+            if self.closed or self.stopped:
+                return
+            before = self.best
+            self.evaluate(price)
+            if self.best >= before and np.array_equal(price, self.best_price):
+                return
+
+    def level_bundle(self, share: float = 0.3) -> None:
+        """Next price = projection of the best price onto the cuts' level set between lower and best value."""
+        stalled = 0
+        while True:
+            lowest = self.cutting_plane()
+            if self.closed or self.stopped:
+                return
+            price = self._project(self.lower + share * (self.best - self.lower))
+            if price is None or stalled >= 3:
+                price, stalled = lowest, 0
+            before = self.best - self.lower
+            self.evaluate(price)
+            stalled = stalled + 1 if before - (self.best - self.lower) <= 1e-12 * max(1.0, abs(self.best)) else 0
+
+    def _project(self, level: float) -> np.ndarray | None:
+        """Nearest point to the best price with every cut at most ``level``, by a least-distance program."""
+        assert self.best_price is not None and self.unit is not None
+        centre = self.best_price
+        slopes = np.array(self.slopes) * self.unit
+        room = level - np.array(self.heights) - np.array(self.slopes) @ centre
+        norm = np.linalg.norm(slopes, axis=1)
+        used = norm > 0
+        matrix = -slopes[used] / norm[used, None]
+        right = -room[used] / norm[used]
+        eye = np.eye(self.size)
+        matrix = np.concatenate([matrix, eye, -eye])
+        right = np.concatenate([right, (self.low - centre) / self.unit, (centre - self.high) / self.unit])
+        scale = np.abs(right[: int(used.sum())]).max()
+        if not np.isfinite(scale) or scale <= 0:
+            return None
+        right = right / scale
+        keep = np.isfinite(right) & (right > -1e6)
+        matrix, right = matrix[keep], right[keep]
+        system = np.concatenate([matrix.T, right[None, :]])
+        target = np.zeros(self.size + 1)
+        target[-1] = 1.0
+        try:
+            multiplier, residual = nnls(system, target, maxiter=20 * system.shape[1])
+        except RuntimeError:
+            return None
+        if residual <= 1e-10:
+            return None
+        rest = system @ multiplier - target
+        step = -rest[:-1] / rest[-1]
+        if not np.isfinite(step).all():
+            return None
+        return np.clip(centre + step * scale * self.unit, self.low, self.high)
+
+
+def _PROFILE() -> object:  # noqa: N802
+    return load_profile("exact")
+
+
+def _arms(
+    transition: np.ndarray, reward: np.ndarray, coupling: Coupling, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Merged]:
+    transition, reward = np.asarray(transition, dtype=np.float64), np.asarray(reward, dtype=np.float64)
+    n_arms, n_actions, n_states, _ = transition.shape
+    if coupling.cost.shape[3] != n_actions or coupling.cost.shape[1] not in (1, n_arms):
+        raise ModelError(
+            f"coupling costs have shape {coupling.cost.shape} for {n_arms} arms and {n_actions} actions",
+            "give (K, N or 1, S or 1, A).",
+        )
+    start = np.asarray(start)
+    if start.ndim == 1:
+        start = np.eye(n_states)[start]
+    merged = merge_identical(transition, reward, coupling.cost, start)
+    kinds = merged.representative
+    if kinds.size < n_arms:
+        transition, reward = transition[kinds], reward[kinds]
+    cost = coupling.cost if coupling.cost.shape[1] == 1 or kinds.size == n_arms else coupling.cost[:, kinds]
+    return np.ascontiguousarray(transition), np.ascontiguousarray(reward), cost, merged
+
+
+def _box(
+    reward: np.ndarray, cost: np.ndarray, equal: np.ndarray, rounds: np.ndarray | float
+) -> tuple[float, np.ndarray]:
+    """Prices beyond which nobody uses a resource: span of the rewards over the rounds left, per smallest unit."""
+    span = max(float(np.ptp(reward)), 1e-9)
+    smallest = np.array([np.abs(row[row != 0]).min() if (row != 0).any() else 1.0 for row in cost])
+    # Rows with costs of both signs can need more; such a price box only costs tightness, never validity.
+    mixed = np.array([(row < 0).any() for row in cost]) | equal
+    return span, span / smallest * np.where(mixed, 50.0, 1.0)
+
+
+def _finish(search: _Search, shape: tuple[int, ...], merged: Merged, n_arms: int, keep: bool, begun: float) -> Dual:
+    assert search.best_price is not None
+    use = np.full(search.size, np.nan)
+    occupancy = None
+    if search.mixture is not None:
+        weights = search.mixture
+        use = weights @ np.array(search.uses)[: weights.size]
+        if keep:
+            total: np.ndarray | float = 0.0
+            for i in np.flatnonzero(weights > 1e-12):
+                total = total + weights[i] * search.evaluator.occupancy(search.tokens[i])
+            assert isinstance(total, np.ndarray)
+            axis = total.ndim - 3
+            share = 1.0 / merged.count[merged.member]
+            occupancy = np.take(total, merged.member, axis=axis) * share[:, None, None]
+    return Dual(
+        value=search.best,
+        lower=min(search.lower, search.best),
+        prices=search.best_price.reshape(shape),
+        use=use.reshape(shape),
+        occupancy=occupancy,
+        evaluations=len(search.heights),
+        seconds=time.perf_counter() - begun,
+        converged=search.closed,
+    )
+
+
+def dual_discounted(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    coupling: Coupling,
+    start: np.ndarray,
+    *,
+    discount: float,
+    tolerance: float = 1e-6,
+    seconds: float | None = None,
+    evaluations: int = 500,
+    prices: np.ndarray | None = None,
+    occupancy: bool = False,
+) -> Dual:
+    """Bound for the infinite discounted horizon with one constant price a resource.
+
+    Parameters
+    ----------
+    transition, reward
+        P[n, a, s, s'] of shape (N, A, S, S) and r[n, s, a] of shape (N, S, A).
+    coupling
+        Rows of one round; limits of shape (K,).
+    start
+        First states (N,), or their probabilities (N, S).
+    discount
+        In (0, 1).
+    tolerance
+        Relative primal-dual gap to stop at.
+    seconds, evaluations
+        Limits; what is found until then is a valid bound all the same.
+    prices
+        Where to start, (K,), e.g. those of a similar problem.
+    occupancy
+        Whether to rebuild the primal occupancy.
+
+    Returns
+    -------
+    Dual
+        Values are totals: sum over arms and rounds of discount**t times reward.
+    """
+    if not 0.0 < discount < 1.0:
+        raise ModelError(f"discount is {discount!r}", "give a number in (0, 1), or use the finite or average bound.")
+    return _stationary(
+        transition, reward, coupling, start, discount, tolerance, seconds, evaluations, prices, occupancy
+    )
+
+
+def dual_average(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    coupling: Coupling,
+    *,
+    tolerance: float = 1e-6,
+    seconds: float | None = None,
+    evaluations: int = 500,
+    prices: np.ndarray | None = None,
+    occupancy: bool = False,
+) -> Dual:
+    """Bound for the long-run average reward a round; every policy of an arm must have one recurrent class.
+
+    Raises
+    ------
+    CapabilityError
+        When a policy met in the search has several recurrent classes; the linear program handles those.
+    """
+    start = np.zeros(transition.shape[0], dtype=np.int64)
+    return _stationary(transition, reward, coupling, start, 1.0, tolerance, seconds, evaluations, prices, occupancy)
+
+
+def _stationary(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    coupling: Coupling,
+    start: np.ndarray,
+    discount: float,
+    tolerance: float,
+    seconds: float | None,
+    evaluations: int,
+    prices: np.ndarray | None,
+    occupancy: bool,
+) -> Dual:
+    begun = time.perf_counter()
+    n_arms = transition.shape[0]
+    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    if coupling.limit.ndim != 1:
+        raise ModelError("limits change from round to round", "use the finite-horizon bound.")
+    assert coupling.equal is not None
+    rounds = 1.0 if discount == 1.0 else 1.0 / (1.0 - discount)
+    span, high = _box(pay, cost, coupling.equal, rounds)
+    high = high * (rounds if discount < 1.0 else 100.0)
+    low = np.where(coupling.equal, -high, 0.0)
+    evaluator = _Stationary(kernel, pay, cost, merged.start, discount)
+    search = _Search(
+        evaluator,
+        coupling.limit * rounds,
+        np.ones(coupling.n_rows),
+        low,
+        high,
+        tolerance,
+        evaluations,
+        begun + (np.inf if seconds is None else seconds),
+    )
+    first = np.clip(np.zeros(coupling.n_rows) if prices is None else prices, low, high)
+    search.evaluate(np.asarray(first, dtype=np.float64))
+    if coupling.n_rows <= FEW_PRICES:
+        search.kelley()
+    else:
+        search.level_bundle()
+    return _finish(search, (coupling.n_rows,), merged, n_arms, occupancy, begun)
+
+
+def dual_finite(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    coupling: Coupling,
+    start: np.ndarray,
+    *,
+    horizon: int,
+    discount: float = 1.0,
+    terminal: np.ndarray | None = None,
+    tolerance: float = 1e-6,
+    seconds: float | None = None,
+    evaluations: int = 1000,
+    prices: np.ndarray | None = None,
+    occupancy: bool = False,
+) -> Dual:
+    """Bound for ``horizon`` rounds with one price a round and resource.
+
+    Parameters
+    ----------
+    discount
+        In (0, 1]; 1 gives plain totals.
+    terminal
+        Value of ending in each state, (N, S); none by default.
+    prices
+        Where to start, (T, K) or (K,).
+
+    Other parameters and the result are those of :func:`dual_discounted`; prices are in the round's own reward units.
+    """
+    begun = time.perf_counter()
+    n_arms = transition.shape[0]
+    if horizon < 1 or not 0.0 < discount <= 1.0:
+        raise ModelError(f"horizon {horizon!r}, discount {discount!r}", "give horizon >= 1 and discount in (0, 1].")
+    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    if terminal is not None and merged.representative.size < n_arms:
+        merged = Merged(np.arange(n_arms), np.arange(n_arms), _spread(start, kernel.shape[2]), np.ones(n_arms))
+        kernel, pay, cost = np.asarray(transition), np.asarray(reward), coupling.cost
+    assert coupling.equal is not None
+    shape = (horizon, coupling.n_rows)
+    limit = np.broadcast_to(coupling.limit, shape)
+    span, high = _box(pay, cost, coupling.equal, float(horizon))
+    left = np.cumsum(discount ** np.arange(horizon))[::-1] if discount < 1 else np.arange(horizon, 0, -1.0)
+    if terminal is not None:
+        left = left + np.ptp(terminal) / span
+    top = (left[:, None] * high).ravel()
+    bottom = np.where(np.broadcast_to(coupling.equal, shape).ravel(), -top, 0.0)
+    weight = np.repeat(discount ** np.arange(horizon), coupling.n_rows)
+    evaluator = _Finite(kernel, pay, cost, merged.start, discount, horizon, terminal)
+    search = _Search(
+        evaluator,
+        limit.ravel() * weight,
+        weight,
+        bottom,
+        top,
+        tolerance,
+        evaluations,
+        begun + (np.inf if seconds is None else seconds),
+    )
+    if prices is None:
+        prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
+    first = np.clip(np.broadcast_to(prices, shape).ravel(), bottom, top)
+    search.evaluate(first)
+    if horizon * coupling.n_rows <= FEW_PRICES:
+        search.kelley()
+    else:
+        search.level_bundle()
+    return _finish(search, shape, merged, n_arms, occupancy, begun)
+
+
+def _spread(start: np.ndarray, n_states: int) -> np.ndarray:
+    start = np.asarray(start)
+    return np.eye(n_states)[start] if start.ndim == 1 else start
+
+
+def _constant_prices(
+    kernel: np.ndarray,
+    pay: np.ndarray,
+    cost: np.ndarray,
+    merged: Merged,
+    coupling: Coupling,
+    horizon: int,
+    discount: float,
+) -> np.ndarray:
+    """Where to start: the constant prices of a discounted problem of about the same length, on a sample of arms."""
+    n_kinds = kernel.shape[0]
+    sample = np.arange(0, n_kinds, max(1, n_kinds // 500))
+    part = cost if cost.shape[1] == 1 else cost[:, sample]
+    share = merged.start[sample].sum() / merged.start.sum()
+    assert coupling.equal is not None
+    limit = np.broadcast_to(coupling.limit, (horizon, coupling.n_rows)).mean(axis=0) * share
+    rough = Coupling(part, limit, coupling.equal, coupling.names)
+    factor = min(discount, 1.0 - 1.0 / (horizon + 1.0))
+    evaluator = _Stationary(kernel[sample], pay[sample], part, merged.start[sample], factor)
+    rounds = 1.0 / (1.0 - factor)
+    _, high = _box(pay, part, rough.equal, rounds)  # type: ignore[arg-type]
+    low = np.where(coupling.equal, -high * rounds, 0.0)
+    search = _Search(evaluator, limit * rounds, np.ones(rough.n_rows), low, high * rounds, 1e-3, 60, np.inf)
+    search.evaluate(np.clip(np.zeros(rough.n_rows), low, high * rounds))
+    if rough.n_rows <= FEW_PRICES:
+        search.kelley()
+    else:
+        search.level_bundle()
+    assert search.best_price is not None
+    return search.best_price
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Values under given prices
+
+
+def evaluate_prices(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    coupling: Coupling,
+    start: np.ndarray,
+    prices: np.ndarray,
+    *,
+    discount: float,
+    horizon: int | None = None,
+) -> tuple[float, np.ndarray]:
+    """g(price) and expected use at given prices: an upper bound for any non-negative price, from anywhere.
+
+    Parameters
+    ----------
+    prices
+        (K,), or (T, K) with a ``horizon``.
+    """
+    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    prices = np.asarray(prices, dtype=np.float64)
+    if horizon is None:
+        total, use, _ = _Stationary(kernel, pay, cost, merged.start, discount)(prices)
+        return total + float(coupling.limit @ prices) / (1.0 - discount), use
+    shape = (horizon, coupling.n_rows)
+    prices = np.broadcast_to(prices, shape)
+    total, use, _ = _Finite(kernel, pay, cost, merged.start, discount, horizon)(prices.ravel())
+    weight = (discount ** np.arange(horizon))[:, None]
+    return total + float((np.broadcast_to(coupling.limit, shape) * weight * prices).sum()), use.reshape(shape)
+
+
+def action_values(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    coupling: Coupling,
+    prices: np.ndarray,
+    *,
+    discount: float,
+    horizon: int | None = None,
+    terminal: np.ndarray | None = None,
+) -> np.ndarray:
+    """Q(s, a) of every arm under prices, the current round's price NOT subtracted.
+
+    Subtracting it would leave budget unused whenever the limit is an upper one; later rounds are priced.
+
+    Returns
+    -------
+    numpy.ndarray
+        (1, N, S, A) for the discounted problem, (T, N, S, A) with a ``horizon``.
+    """
+    transition, reward = np.asarray(transition, dtype=np.float64), np.asarray(reward, dtype=np.float64)
+    n_arms, n_actions, n_states, _ = transition.shape
+    prices = np.asarray(prices, dtype=np.float64)
+    kernel = transition.reshape(n_arms, n_actions * n_states, n_states)
+    if horizon is None:
+        evaluator = _Stationary(
+            transition, reward, coupling.cost, np.full((n_arms, n_states), 1.0 / n_states), discount
+        )
+        evaluator(prices)
+        value = evaluator.base @ np.concatenate([[1.0], -prices])
+        ahead = np.matmul(kernel, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
+        return (reward + ahead.transpose(0, 2, 1))[None]
+    prices = np.broadcast_to(prices, (horizon, coupling.n_rows))
+    result = np.empty((horizon, n_arms, n_states, n_actions))
+    value = np.zeros((n_arms, n_states)) if terminal is None else np.asarray(terminal, dtype=np.float64)
+    for t in range(horizon - 1, -1, -1):
+        ahead = np.matmul(kernel, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
+        result[t] = reward + ahead.transpose(0, 2, 1)
+        value = (result[t] - np.tensordot(prices[t], coupling.cost, axes=(0, 0))).max(axis=2)
+    return result
