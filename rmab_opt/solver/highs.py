@@ -227,7 +227,6 @@ class HighsSolver(Solver):
     ) -> tuple[Result, BaseException | None]:
         self._set_limits(limits)
         self.push(arrays)
-        m = arrays.row_lower.size
         if limits.cutoff is not None:
             # As a row: HiGHS's own objective_bound has answered a maximisation with a wrong "Optimal".
             row = int32(sparse.csr_array(arrays.cost[None, :]))
@@ -242,9 +241,17 @@ class HighsSolver(Solver):
         began = time.perf_counter()
         with _POOL.hold(self.profile.threads):
             cpu, stopped = self._run(interrupt)
-            result = self._read(arrays, limits, seconds=time.perf_counter() - began, cpu_seconds=cpu, m=m)
+            claimed, result = self._read(arrays, limits, began, cpu)
+            if claimed == "optimal" != result.status and stopped is None:
+                # HiGHS 1.16 sometimes proves the objective of a better point and hands back the start, about three
+                # times in a thousand small started solves; others had no bound. Solved afresh it gives both.
+                self._must(self._highs.clearSolver(), "forget the start")
+                more, stopped = self._run(interrupt)
+                _, result = self._read(arrays, limits, began, cpu + more)
         if limits.cutoff is not None:
-            self._must(self._highs.deleteRows(1, np.array([m], dtype=np.int32)), "drop the cut-off row")
+            self._must(
+                self._highs.deleteRows(1, np.array([arrays.row_lower.size], dtype=np.int32)), "drop the cut-off row"
+            )
         return result, stopped
 
     def _set_limits(self, limits: Limits) -> None:
@@ -306,32 +313,35 @@ class HighsSolver(Solver):
             self._highs.run()
         return clock() - began
 
-    def _read(self, arrays: Arrays, limits: Limits, seconds: float, cpu_seconds: float, m: int) -> Result:
+    def _read(self, arrays: Arrays, limits: Limits, began: float, cpu: float) -> tuple[Status, Result]:
+        """What HiGHS says the status is, and what its answer is worth."""
         info = self._highs.getInfo()
-        name = self._highs.getModelStatus().name
-        status = _HIGHS_STATUS.get(name, "error")
+        status = _HIGHS_STATUS.get(self._highs.getModelStatus().name, "error")
         feasible = self._api.SolutionStatus.kSolutionStatusFeasible
         duals: dict[str, Any] = {}
         x = None
         if info.primal_solution_status == feasible and status in ("optimal", "feasible_limit", "interrupted"):
             solution = self._highs.getSolution()
             x = np.array(solution.col_value, dtype=float)
-            if info.dual_solution_status == feasible and not arrays.integer.any():
-                duals["row_duals"] = np.array(solution.row_dual, dtype=float)[:m]
+            if info.dual_solution_status == feasible:
+                # The cut-off's row, where there is one, comes last.
+                duals["row_duals"] = np.array(solution.row_dual, dtype=float)[: arrays.row_lower.size]
                 duals["reduced_costs"] = np.array(solution.col_dual, dtype=float)
-        return conclude(
+        bound = info.mip_dual_bound if arrays.integer.any() else info.objective_function_value
+        result = conclude(
             arrays,
             limits,
             status,
             x,
-            bound=info.mip_dual_bound if arrays.integer.any() else math.nan,
+            bound,
             nodes=max(0, int(info.mip_node_count)),
             iterations=max(0, info.simplex_iteration_count) + max(0, info.ipm_iteration_count),
-            seconds=seconds,
-            cpu_seconds=cpu_seconds,
+            seconds=time.perf_counter() - began,
+            cpu_seconds=cpu,
             log="".join(self._log),
             **duals,
         )
+        return status, result
 
 
 _NO_NODE_LIMIT = 2**31 - 1

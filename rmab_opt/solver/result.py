@@ -99,8 +99,8 @@ def conclude(
 ) -> Result:
     """Result whose status, solution, bound and gap agree with one another and with the arrays.
 
-    Objective and violation are recomputed from ``x``: a solver's own words have been NaN with status Optimal, and
-    "optimal" with an infinite dual bound after a MIP start.
+    Objective and violation are recomputed from ``x``: HiGHS has said Optimal with objective NaN, with an infinite bound
+    after a MIP start, and with another point's objective. ``bound`` is the solver's: of an LP, its objective.
     """
     sense = 1.0 if arrays.maximise else -1.0
     nothing = sense * math.inf
@@ -119,16 +119,16 @@ def conclude(
         objective = math.nan
         without: dict[Status, Status] = {"optimal": "error", "feasible_limit": "no_solution_limit"}
         status = without.get(status, status)
-    elif not arrays.integer.any():
-        bound = objective if status == "optimal" else nothing
-    else:
+    elif arrays.integer.any() or status == "optimal":
         slack = VALUE_TOL * max(1.0, abs(objective))
         # Rounding puts a tight bound a hair on the wrong side of its objective; more than a hair is no bound.
         behind = sense * (objective - bound)
         bound = nothing if behind > slack else sense * max(sense * bound, sense * objective)
-        allowed = max(limits.absolute_gap, limits.relative_gap * abs(objective)) + slack
-        if status == "optimal" and not abs(bound - objective) <= allowed:
+        allowed = max(limits.absolute_gap, limits.relative_gap * abs(objective)) if arrays.integer.any() else 0.0
+        if status == "optimal" and not abs(bound - objective) <= allowed + slack:
             status = "feasible_limit"
+    else:
+        bound = nothing
     if limits.cutoff is not None and x is None:
         if status == "infeasible":
             status, bound = "no_solution_limit", limits.cutoff
