@@ -45,7 +45,7 @@ def _demand(n_arms: int, n_states: int, n_actions: int) -> None:
 
 
 def ladder_mix(n_arms: int, n_states: int, n_actions: int, seed: int) -> Cohort:
-    """Easy arms: a ladder that actions push up, mixed 3 to 1 with an unstructured kernel; reward rises with the state."""
+    """Easy arms: a ladder that actions push up, mixed 3 to 1 with an unstructured kernel; higher states pay more."""
     _demand(n_arms, n_states, n_actions)
     rng = np.random.default_rng(seed)
     down = rng.uniform(0.15, 0.5, n_arms)

@@ -89,7 +89,8 @@ class Coupling:
         cost = np.concatenate([np.broadcast_to(c.cost, (c.n_rows, *shape)) for c in (self, other)])
         leading = np.broadcast_shapes(self.limit.shape[:-1], other.limit.shape[:-1])
         limit = np.concatenate([np.broadcast_to(c.limit, (*leading, c.n_rows)) for c in (self, other)], axis=-1)
-        assert self.equal is not None and other.equal is not None
+        assert self.equal is not None
+        assert other.equal is not None
         return Coupling(cost, limit, np.concatenate([self.equal, other.equal]), (*self.names, *other.names))
 
 

@@ -1,0 +1,573 @@
+"""The upper bound as one linear program over expected state-action frequencies.
+
+x[n, s, a] is the expected (discounted) number of rounds arm n spends in state s under action a, or, with a horizon,
+x[t, n, s, a] the probability of that at round t. Every policy, even a joint and history-dependent one, gives such
+frequencies: they satisfy each arm's balance, and whatever linear rows hold for every allowed action hold for its
+expectation. So the program with the action set's own linear relaxation as coupling is an upper bound.
+
+The vectorised form builds the arrays for HiGHS in one pass; :func:`occupancy_model` writes the same as readable Pyomo.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from scipy import sparse
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning.coupling import Coupling, merge_identical
+from rmab_opt.solver import Profile, Program, Session, load_profile
+
+__all__ = ["Occupancy", "Polyhedron", "occupancy_model", "occupancy_program", "polyhedron", "solve_occupancy"]
+
+
+@dataclass(frozen=True, eq=False)
+class Polyhedron:
+    """Linear relaxation of what may be done in one round, over z[c] and auxiliary variables w.
+
+    lower <= act @ z + extra @ w <= upper,  0 <= z <= z_upper,  w_lower <= w <= w_upper;  z[c] = 1 gives arm[c] its
+    action[c]. An action that no column gives cannot be taken.
+    """
+
+    act: sparse.csr_array
+    extra: sparse.csr_array
+    lower: np.ndarray
+    upper: np.ndarray
+    w_lower: np.ndarray
+    w_upper: np.ndarray
+    z_lower: np.ndarray
+    z_upper: np.ndarray
+    arm: np.ndarray
+    action: np.ndarray
+    names: tuple[str, ...]
+    integer: np.ndarray
+    """Which auxiliary variables are whole numbers in the true set; dropped by the relaxation."""
+
+    @property
+    def n_extra(self) -> int:
+        """Number of auxiliary variables a round."""
+        return self.w_lower.size
+
+    @classmethod
+    def from_coupling(cls, coupling: Coupling, n_arms: int) -> Polyhedron:
+        """Rows on all arm-actions; costs must not depend on the state."""
+        n_rows, _, n_states, n_actions = coupling.cost.shape
+        if n_states != 1:
+            raise CapabilityError(
+                "rows with state-dependent costs", coupling, ("use solve_occupancy with the coupling", "drop the state")
+            )
+        assert coupling.equal is not None
+        cost = np.broadcast_to(coupling.cost[:, :, 0, 1:], (n_rows, n_arms, n_actions - 1)).reshape(n_rows, -1)
+        size = n_arms * (n_actions - 1)
+        return cls(
+            act=sparse.csr_array(cost),
+            extra=sparse.csr_array((n_rows, 0)),
+            lower=np.where(coupling.equal, coupling.limit, -np.inf),
+            upper=np.array(coupling.limit),
+            w_lower=np.zeros(0),
+            w_upper=np.zeros(0),
+            z_lower=np.zeros(size),
+            z_upper=np.ones(size),
+            arm=np.repeat(np.arange(n_arms), n_actions - 1),
+            action=np.tile(np.arange(1, n_actions), n_arms),
+            names=coupling.names,
+            integer=np.zeros(0, dtype=bool),
+        )
+
+    def coupling(self, n_arms: int, n_actions: int) -> Coupling | None:
+        """The same rows as resources with one price each, or None when auxiliary variables are involved.
+
+        Rows that no combination of single actions can reach are dropped; ranges give two resources.
+        """
+        if self.n_extra or (self.z_lower > 0).any():
+            return None
+        n_columns = self.arm.size
+        free = np.zeros((n_arms, n_actions), dtype=bool)
+        free[:, 0] = True
+        free[self.arm[self.z_upper > 0], self.action[self.z_upper > 0]] = True
+        if not free.all():
+            return None
+        costs, limits, equal, names = [], [], [], []
+        rows = self.act
+        for row in range(rows.shape[0]):
+            part = slice(rows.indptr[row], rows.indptr[row + 1])
+            column, amount = rows.indices[part], rows.data[part]
+            cost = np.zeros((n_arms, n_actions))
+            np.add.at(cost, (self.arm[column], self.action[column]), amount)
+            top, bottom = cost.max(axis=1).sum(), cost.min(axis=1).sum()
+            slack = 1e-9 * max(1.0, abs(top), abs(bottom))
+            name = self.names[row] if row < len(self.names) else f"row {row}"
+            if self.lower[row] == self.upper[row]:
+                costs.append(cost)
+                limits.append(self.upper[row])
+                equal.append(True)
+                names.append(name)
+                continue
+            if self.upper[row] < top - slack:
+                costs.append(cost)
+                limits.append(self.upper[row])
+                equal.append(False)
+                names.append(name)
+            if self.lower[row] > bottom + slack:
+                costs.append(-cost)
+                limits.append(-self.lower[row])
+                equal.append(False)
+                names.append(f"{name} (at least)")
+            if len(costs) * n_arms * n_actions > 50_000_000 or n_columns == 0:
+                return None
+        if not costs:
+            return Coupling(np.zeros((1, 1, 1, n_actions)), np.zeros(1), names=("none",))
+        cost = np.array(costs)[:, :, None, :]
+        if (cost == cost[:, :1]).all():
+            cost = cost[:, :1]
+        return Coupling(cost, np.array(limits), np.array(equal), tuple(names))
+
+
+def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
+    """Rows of an action set's own program, integrality dropped.
+
+    Raises
+    ------
+    CapabilityError
+        When a column acts on several arms, or several columns of an arm can be chosen together.
+    """
+    effect = sparse.csr_array(actions.columns.effect)
+    effect.eliminate_zeros()
+    if (np.diff(effect.indptr) != 1).any():
+        raise CapabilityError(
+            "a bound by occupancy measures when a column acts on several arms",
+            actions.columns,
+            ("use the multi-intervention domain's own bound", "give each arm its own columns"),
+        )
+    arm, action = effect.indices.astype(np.int64), np.rint(effect.data).astype(np.int64)
+    if (np.abs(action - effect.data) > 1e-9).any() or (action < 1).any() or (action >= n_actions).any():
+        raise ModelError("a column's effect is no action of its arm", f"use whole numbers from 1 to {n_actions - 1}.")
+    if not actions.columns.exclusive and np.bincount(arm).max(initial=0) > 1:
+        raise CapabilityError(
+            "a bound by occupancy measures when several columns of an arm can be chosen together",
+            actions.columns,
+            ("declare the columns exclusive", "make the combinations actions of their own"),
+        )
+    if not actions.structured:
+        plain = actions.plain_rows
+        size, rows = arm.size, plain.matrix.shape[0]
+        return Polyhedron(
+            plain.matrix,
+            sparse.csr_array((rows, 0)),
+            plain.lower,
+            plain.upper,
+            np.zeros(0),
+            np.zeros(0),
+            np.zeros(size),
+            np.ones(size),
+            arm,
+            action,
+            _row_names(actions, rows),
+            np.zeros(0, dtype=bool),
+        )
+    model = actions.model()
+    session = Session(model, "exact")
+    program = session.program
+    act = np.asarray(session.index(model.act), dtype=np.int64)
+    other = np.setdiff1d(np.arange(program.cost.size), act)
+    matrix = sparse.csc_array(program.matrix)
+    return Polyhedron(
+        sparse.csr_array(matrix[:, act]),
+        sparse.csr_array(matrix[:, other]),
+        program.row_lower,
+        program.row_upper,
+        program.lower[other],
+        program.upper[other],
+        program.lower[act],
+        program.upper[act],
+        arm,
+        action,
+        tuple(name.removeprefix("constraint") for name in session.row_names),
+        program.integer[other],
+    )
+
+
+def _row_names(actions: ActionSet, rows: int) -> tuple[str, ...]:
+    names = [name for name in actions.constraints if name not in actions.structured]
+    if len(names) == rows:
+        return tuple(names)
+    return tuple(f"{'/'.join(names[:3])} row {row + 1}" for row in range(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Occupancy:
+    """Solution of the linear program.
+
+    Parameters
+    ----------
+    value
+        Optimum; the dual bound of the solver where one is known. ``bound.py`` re-evaluates the prices, so that no
+        reported bound rests on solver tolerances.
+    x
+        Frequencies, (N, S, A) or (T, N, S, A).
+    prices
+        Shadow prices of the coupling rows in one round's reward units, (K,) or (T, K).
+    rows, columns, nonzeros
+        Size of the program.
+    seconds
+        Wall-clock time of build and solve.
+    """
+
+    value: float
+    x: np.ndarray
+    prices: np.ndarray
+    rows: int
+    columns: int
+    nonzeros: int
+    seconds: float
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Vectorised form
+
+
+def occupancy_program(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    *,
+    discount: float = 1.0,
+    horizon: int | None = None,
+    coupling: Coupling | None = None,
+    rows: Polyhedron | None = None,
+    transient: bool = False,
+) -> tuple[Program, np.ndarray]:
+    """The linear program as arrays, built in one pass over the non-zero transitions.
+
+    Parameters
+    ----------
+    transition, reward
+        Shapes (M, A, S, S) and (M, S, A).
+    start
+        Start weights (M, S); a row sums to the number of arms it stands for.
+    discount
+        Below 1 without a horizon: discounted; 1 without a horizon: average reward.
+    horizon
+        Rounds T of the time-indexed program.
+    coupling, rows
+        Resources, and (or) an action set's polyhedron.
+    transient
+        Average reward only: Kallenberg's transient variables, so that arms with several recurrent classes stay in
+        those that the start can reach.
+
+    Returns
+    -------
+    Program, numpy.ndarray
+        Columns begin with x in the order (t, n, s, a). The array lists the coupling's rows first, then the
+        polyhedron's, shape (rounds, K).
+    """
+    n_arms, n_actions, n_states, _ = transition.shape
+    rounds = 1 if horizon is None else horizon
+    average = horizon is None and discount == 1.0
+    block = n_arms * n_states * n_actions
+    balance = n_arms * n_states
+    arm, action, state, following = np.nonzero(transition)
+    chance = transition[arm, action, state, following]
+    source = (arm * n_states + state) * n_actions + action
+    target = arm * n_states + following
+    own = np.arange(block)
+    own_row = own // n_actions
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    lower: list[np.ndarray] = []
+    cost = [np.tile(reward.reshape(-1), rounds) * np.repeat(_weights(discount, rounds, horizon), block)]
+    upper = [np.full(rounds * block, np.inf)]
+    first = balance * rounds
+    if horizon is None:
+        parts.append((own_row, own, np.ones(block)))
+        parts.append((target, source, -discount * chance))
+        lower.append(np.zeros(balance) if average else start.reshape(-1).astype(float))
+        if average:
+            parts.append((first + own // (n_actions * n_states), own, np.ones(block)))
+            lower.append(start.sum(axis=1))
+            first += n_arms
+    else:
+        step = np.arange(rounds)[:, None]
+        parts.append(((step * balance + own_row).ravel(), (step * block + own).ravel(), np.ones(rounds * block)))
+        later = step[:-1]
+        parts.append(
+            (
+                ((later + 1) * balance + target).ravel(),
+                (later * block + source).ravel(),
+                np.tile(-chance, rounds - 1),
+            )
+        )
+        initial = np.zeros((rounds, balance))
+        initial[0] = start.reshape(-1)
+        lower.append(initial.ravel())
+    n_columns = rounds * block
+    if average and transient:
+        extra = n_columns + own
+        parts.append((first + own_row, own, np.ones(block)))
+        parts.append((first + own_row, extra, np.ones(block)))
+        parts.append((first + target, n_columns + source, -chance))
+        lower.append(start.reshape(-1).astype(float))
+        cost.append(np.zeros(block))
+        upper.append(np.full(block, np.inf))
+        n_columns += block
+        first += balance
+    row_lower = [np.concatenate(lower)]
+    row_upper = [row_lower[0]]
+    numbers: list[np.ndarray] = []
+    # With a discount, frequencies are divided by the number of discounted rounds: limits and w keep their meaning.
+    share = 1.0 - discount if horizon is None and discount < 1.0 else 1.0
+    if coupling is not None:
+        table = np.broadcast_to(coupling.cost, (coupling.n_rows, n_arms, n_states, n_actions)).reshape(
+            coupling.n_rows, block
+        )
+        k, column = np.nonzero(table)
+        amount = table[k, column] * share
+        for t in range(rounds):
+            parts.append((first + t * coupling.n_rows + k, t * block + column, amount))
+        limit = np.broadcast_to(coupling.limit, (rounds, coupling.n_rows))
+        assert coupling.equal is not None
+        row_lower.append(np.where(coupling.equal, limit, -np.inf).ravel())
+        row_upper.append(limit.ravel())
+        numbers.append(first + np.arange(rounds * coupling.n_rows).reshape(rounds, -1))
+        first += rounds * coupling.n_rows
+    bounds_low, bounds_high = [np.zeros(n_columns)], upper
+    if rows is not None:
+        n_rows = rows.act.shape[0]
+        act = sparse.coo_array(rows.act)
+        extra_rows = sparse.coo_array(rows.extra)
+        base = (rows.arm[act.col] * n_states * n_actions + rows.action[act.col])[:, None]
+        column = (base + n_actions * np.arange(n_states)).ravel()
+        row = np.repeat(act.row, n_states)
+        amount = np.repeat(act.data, n_states) * share
+        allowed = np.zeros((n_arms, n_actions), dtype=bool)
+        allowed[:, 0] = True
+        open_ = rows.z_upper > 0
+        allowed[rows.arm[open_], rows.action[open_]] = True
+        cap = np.where(allowed[:, None, :], np.inf, 0.0)
+        cap = np.broadcast_to(cap, (n_arms, n_states, n_actions)).reshape(-1)
+        upper[0] = np.tile(cap, rounds)
+        forced = np.flatnonzero(rows.z_lower > 0)
+        for t in range(rounds):
+            parts.append((first + t * n_rows + row, t * block + column, amount))
+            parts.append(
+                (first + t * n_rows + extra_rows.row, n_columns + t * rows.n_extra + extra_rows.col, extra_rows.data)
+            )
+        row_lower.append(np.tile(rows.lower, rounds))
+        row_upper.append(np.tile(rows.upper, rounds))
+        numbers.append(first + np.arange(rounds * n_rows).reshape(rounds, -1))
+        first += rounds * n_rows
+        if forced.size:
+            base = rows.arm[forced] * n_states * n_actions + rows.action[forced]
+            column = (base[:, None] + n_actions * np.arange(n_states)).ravel()
+            row = np.repeat(np.arange(forced.size), n_states)
+            for t in range(rounds):
+                parts.append((first + row, t * block + column, np.full(row.size, share)))
+                row_lower.append(rows.z_lower[forced])
+                row_upper.append(np.full(forced.size, np.inf))
+                first += forced.size
+        n_columns += rounds * rows.n_extra
+        cost.append(np.zeros(rounds * rows.n_extra))
+        bounds_low.append(np.tile(rows.w_lower, rounds))
+        bounds_high.append(np.tile(rows.w_upper, rounds))
+    matrix = sparse.csr_array(
+        (
+            np.concatenate([p[2] for p in parts]),
+            (np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])),
+        ),
+        shape=(first, n_columns),
+    )
+    program = Program(
+        cost=np.concatenate(cost),
+        matrix=matrix,
+        row_lower=np.concatenate(row_lower),
+        row_upper=np.concatenate(row_upper),
+        lower=np.concatenate(bounds_low),
+        upper=np.concatenate(bounds_high),
+        integer=np.zeros(n_columns, dtype=bool),
+        maximise=True,
+    )
+    return program, np.concatenate(numbers, axis=1) if numbers else np.empty((rounds, 0), dtype=np.int64)
+
+
+def _weights(discount: float, rounds: int, horizon: int | None) -> np.ndarray:
+    return np.ones(1) if horizon is None else discount ** np.arange(rounds, dtype=float)
+
+
+def solve_occupancy(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    *,
+    discount: float = 1.0,
+    horizon: int | None = None,
+    coupling: Coupling | None = None,
+    rows: Polyhedron | None = None,
+    transient: bool = False,
+    algorithm: str = "choose",
+    seconds: float | None = None,
+    profile: str | Profile = "exact",
+) -> Occupancy:
+    """Build and solve the linear program with HiGHS; identical arms are merged when only resources couple them.
+
+    Parameters
+    ----------
+    algorithm
+        HiGHS's ``solver`` option: ``"choose"``, ``"simplex"`` or ``"ipm"`` (with crossover).
+
+    Other parameters are those of :func:`occupancy_program`, with ``start`` (N,) or (N, S).
+
+    Raises
+    ------
+    InfeasibleError
+        When no frequencies satisfy the rows, e.g. limits from below that cannot be met even on average.
+    SolverError
+        When the solver stops before the optimum.
+    """
+    begun = time.perf_counter()
+    transition, reward = np.asarray(transition, dtype=np.float64), np.asarray(reward, dtype=np.float64)
+    n_arms, n_actions, n_states, _ = transition.shape
+    start = np.asarray(start)
+    if start.ndim == 1:
+        start = np.eye(n_states)[start]
+    merged = None
+    if rows is None:
+        cost = np.zeros((1, 1, 1, n_actions)) if coupling is None else coupling.cost
+        merged = merge_identical(transition, reward, cost, start)
+        if merged.representative.size < n_arms:
+            kinds = merged.representative
+            transition, reward, start = transition[kinds], reward[kinds], merged.start
+            if coupling is not None and coupling.cost.shape[1] > 1:
+                coupling = dataclasses.replace(coupling, cost=coupling.cost[:, kinds])
+        else:
+            merged = None
+    program, numbers = occupancy_program(
+        transition,
+        reward,
+        start,
+        discount=discount,
+        horizon=horizon,
+        coupling=coupling,
+        rows=rows,
+        transient=transient,
+    )
+    settings = load_profile(profile)
+    settings = dataclasses.replace(settings, options={**settings.options, "solver": algorithm})
+    result = Session.from_arrays(program, settings).solve(seconds=seconds)
+    if result.status in ("infeasible", "infeasible_or_unbounded"):
+        raise InfeasibleError("no policy meets the limits, not even on average", "relax a limit from below.")
+    if result.x is None or result.row_duals is None:
+        raise SolverError(
+            f"the occupancy program was not solved: {result.status}", "give it more time, or method='dual'."
+        )
+    rounds = numbers.shape[0]
+    kinds_ = transition.shape[0]
+    x = result.x[: rounds * kinds_ * n_states * n_actions].reshape(rounds, kinds_, n_states, n_actions)
+    if merged is not None:
+        x = x[:, merged.member] / merged.count[merged.member][:, None, None]
+    prices = result.row_duals[numbers]
+    if horizon is not None:
+        prices = prices / (discount ** np.arange(rounds))[:, None]
+    elif discount < 1.0:
+        prices = prices * (1.0 - discount)
+    return Occupancy(
+        value=float(result.objective),
+        x=x if horizon is not None else x[0],
+        prices=prices if horizon is not None else prices[0],
+        rows=program.matrix.shape[0],
+        columns=program.matrix.shape[1],
+        nonzeros=program.matrix.nnz,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Readable form
+
+
+def occupancy_model(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    *,
+    discount: float = 1.0,
+    horizon: int | None = None,
+    coupling: Coupling | None = None,
+    actions: ActionSet | None = None,
+) -> Any:
+    """The same program as a Pyomo model for teaching, tests and further rows; about 1 s per 50,000 non-zeros.
+
+    Components: ``x[t, n, s, a]``, ``balance``, ``resource[t, k]``, ``use[t, c]`` (expected use of column c in one
+    round) and ``allowed[t]`` with the action set's own constraints on that expectation. ``t`` is 0 without a horizon.
+    """
+    n_arms, n_actions, n_states, _ = transition.shape
+    start = np.eye(n_states)[start] if np.ndim(start) == 1 else np.asarray(start)
+    average = horizon is None and discount == 1.0
+    rounds = 1 if horizon is None else horizon
+    # Divided by the number of discounted rounds, frequencies are those of one round, as limits are.
+    share = 1.0 - discount if horizon is None and not average else 1.0
+    weight = [discount**t if horizon is not None else 1.0 for t in range(rounds)]
+    pay = np.asarray(reward)
+    model = pyo.ConcreteModel()
+    model.T, model.N = pyo.RangeSet(0, rounds - 1), pyo.RangeSet(0, n_arms - 1)
+    model.S, model.A = pyo.RangeSet(0, n_states - 1), pyo.RangeSet(0, n_actions - 1)
+    model.x = pyo.Var(model.T, model.N, model.S, model.A, domain=pyo.NonNegativeReals)
+
+    @model.Objective(sense=pyo.maximize)
+    def total_reward(m: Any) -> Any:
+        return pyo.quicksum(
+            weight[t] * float(pay[n, s, a]) * m.x[t, n, s, a] for t in m.T for n in m.N for s in m.S for a in m.A
+        )
+
+    @model.Constraint(model.T, model.N, model.S)
+    def balance(m: Any, t: int, n: int, s: int) -> Any:
+        out = sum(m.x[t, n, s, a] for a in m.A)
+        if horizon is not None and t == 0:
+            return out == float(start[n, s])
+        before = t if horizon is None else t - 1
+        inflow = sum(
+            float(transition[n, a, old, s]) * m.x[before, n, old, a]
+            for old in m.S
+            for a in m.A
+            if transition[n, a, old, s]
+        )
+        if horizon is not None or average:
+            return out == inflow
+        return out == float(start[n, s]) + discount * inflow
+
+    if average:
+
+        @model.Constraint(model.N)
+        def total(m: Any, n: int) -> Any:
+            return sum(m.x[0, n, s, a] for s in m.S for a in m.A) == 1
+
+    if coupling is not None:
+        cost = np.broadcast_to(coupling.cost, (coupling.n_rows, n_arms, n_states, n_actions))
+        limit = np.broadcast_to(coupling.limit, (rounds, coupling.n_rows))
+
+        @model.Constraint(model.T, range(coupling.n_rows))
+        def resource(m: Any, t: int, k: int) -> Any:
+            used = share * pyo.quicksum(
+                float(cost[k, n, s, a]) * m.x[t, n, s, a] for n in m.N for s in m.S for a in m.A if cost[k, n, s, a]
+            )
+            assert coupling.equal is not None
+            return used == float(limit[t, k]) if coupling.equal[k] else used <= float(limit[t, k])
+
+    if actions is not None:
+        shape = polyhedron(actions, n_actions)
+
+        @model.Expression(model.T, range(len(actions)))
+        def use(m: Any, t: int, c: int) -> Any:
+            return share * sum(m.x[t, int(shape.arm[c]), s, int(shape.action[c])] for s in m.S)
+
+        @model.Block(model.T, list(actions.constraints))
+        def allowed(b: Any, t: int, name: str) -> None:
+            act = {c: b.model().use[t, c] for c in range(len(actions))}
+            actions.constraints[name].build(b, act, actions.columns)
+
+        pyo.TransformationFactory("core.relax_integer_vars").apply_to(model)
+    return model
