@@ -116,6 +116,11 @@ class Session:
         """Pyomo variables in column order; empty for a session of arrays."""
         return list(self._names.variables)
 
+    @property
+    def row_names(self) -> list[str]:
+        """Pyomo names of the rows in row order; empty for a session of arrays."""
+        return [constraint.name for constraint in self._names.constraints]
+
     def index(self, component: Any) -> Any:
         """Column of a Pyomo variable: an int for one, an int array in index order for an indexed Var or a list.
 
