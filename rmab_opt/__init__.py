@@ -1,1 +1,89 @@
+"""Optimisation modelling for restless bandits with combinatorial actions.
+
+Every decision is a mathematical program: declare arms and constraints, decide with a certificate,
+train the embedded Q, evaluate against the bound. Names load when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ActionSet",
+    "Constraint",
+    "Decision",
+    "Model",
+    "Problem",
+    "__version__",
+    "bound",
+    "decide",
+    "evaluate",
+    "load",
+    "show_versions",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from rmab_opt.actions import ActionSet, Constraint
+    from rmab_opt.catalog import load
+    from rmab_opt.decisions import Decision, Model, decide
+    from rmab_opt.learning import evaluate, train
+    from rmab_opt.planning import bound
+    from rmab_opt.problem import Problem
+
+_HOME = {
+    "ActionSet": "actions",
+    "Constraint": "actions",
+    "Decision": "decisions",
+    "Model": "decisions",
+    "Problem": "problem",
+    "bound": "planning",
+    "decide": "decisions",
+    "evaluate": "learning",
+    "load": "catalog",
+    "train": "learning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def show_versions() -> str:
+    """A block for a bug report: versions, machine, solvers found."""
+    import os
+    import platform
+    from importlib import metadata
+
+    lines = [
+        f"rmab-opt {__version__}",
+        f"python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores",
+    ]
+    for name in (
+        "pyomo",
+        "highspy",
+        "numpy",
+        "scipy",
+        "torch",
+        "networkx",
+        "pydantic",
+        "gymnasium",
+        "matplotlib",
+        "gurobipy",
+        "pyscipopt",
+    ):
+        try:
+            lines.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{name} not installed")
+    return "\n".join(lines)

@@ -21,6 +21,9 @@ from rmab_opt.solver import Program, Session
 
 __all__ = ["ActionSet", "Conflict", "PlainRows", "Relaxation"]
 
+GROWTH_ATTEMPTS = 3
+"""Random growths tried before a program takes over."""
+
 REFUSALS_BEFORE_STOP = 25
 """Columns in a row that a roster-like constraint may refuse before the sampler takes the action as grown."""
 
@@ -235,15 +238,15 @@ class ActionSet:
     def sample(self, rng: np.random.Generator, size: int = 1) -> np.ndarray:
         """Random allowed actions, int64 (size, C), for exploration; every one is checked.
 
-        Monotone sets are grown column by column in random order until nothing fits; others take the
-        optimum of a random linear score, so that lower limits are met.
+        An action is grown column by column in random order, first the columns that lower limits ask for,
+        then whatever still fits. Where that leads nowhere, the optimum of a random linear score is taken.
 
         Raises
         ------
         InfeasibleError
             When the set is empty.
         """
-        drawn = np.stack([self._grow(rng) if self.monotone else self._random_vertex(rng) for _ in range(size)])
+        drawn = np.stack([self._sample_one(rng) for _ in range(size)])
         for action in drawn:
             broken = self.violations(action)
             if broken:
@@ -252,26 +255,46 @@ class ActionSet:
                 )
         return drawn
 
+    def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
+        if self._growable:
+            for _ in range(GROWTH_ATTEMPTS):
+                action = self._grow(rng)
+                if self.plain_rows.allow(action):
+                    return action
+        return self._random_vertex(rng)
+
+    @cached_property
+    def _growable(self) -> bool:
+        return all(self.constraints[name].monotone(self.columns) for name in self.structured)
+
+    @cached_property
+    def _by_column(self) -> sparse.csc_array:
+        return sparse.csc_array(self.plain_rows.matrix)
+
     def _grow(self, rng: np.random.Generator) -> np.ndarray:
-        plain, structured = self.plain_rows, [self.constraints[name] for name in self.structured]
-        by_column = sparse.csc_array(plain.matrix)
-        room = plain.upper + plain.slack
+        plain, by_column = self.plain_rows, self._by_column
+        structured = [self.constraints[name] for name in self.structured]
+        room, lacking = plain.upper + plain.slack, plain.lower - plain.slack
         action = np.zeros(len(self), dtype=np.int64)
-        refused = 0
-        for column in rng.permutation(len(self)):
-            rows = slice(by_column.indptr[column], by_column.indptr[column + 1])
-            touched, amount = by_column.indices[rows], by_column.data[rows]
-            if (amount > room[touched]).any():
-                continue
-            action[column] = 1
-            if any(next(iter(c.violations(action, self.columns)), None) is not None for c in structured):
-                action[column] = 0
-                refused += 1
-                if refused == REFUSALS_BEFORE_STOP:
-                    break
-                continue
-            room[touched] -= amount
+        order = rng.permutation(len(self))
+        # Columns that raise a row still below its lower limit go first; then whatever fits.
+        for only_lacking in (True, False) if (lacking > 0).any() else (False,):
             refused = 0
+            for column in order[action[order] == 0]:
+                entries = slice(by_column.indptr[column], by_column.indptr[column + 1])
+                rows, amount = by_column.indices[entries], by_column.data[entries]
+                if (amount > room[rows]).any() or (only_lacking and not ((lacking[rows] > 0) & (amount > 0)).any()):
+                    continue
+                action[column] = 1
+                if any(next(iter(c.violations(action, self.columns)), None) is not None for c in structured):
+                    action[column] = 0
+                    refused += 1
+                    if refused == REFUSALS_BEFORE_STOP:
+                        break
+                    continue
+                room[rows] -= amount
+                lacking[rows] -= amount
+                refused = 0
         return action
 
     def _random_vertex(self, rng: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Model:
         The model file, when there is one; tables named in calls are looked up beside it too.
     settings
         The file's resolved content, for run records.
+    instance
+        Another instance of a generated model by seed; None for a given cohort.
     """
 
     problem: Problem
@@ -49,6 +51,7 @@ class Model:
     source: str = ""
     path: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    instance: Callable[[int], Model] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.actions.columns.arms) != self.problem.n_arms:

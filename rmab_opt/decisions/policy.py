@@ -14,7 +14,7 @@ import numpy as np
 from rmab_opt.decisions.chooser import Chooser
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import Immediate, Situation
+from rmab_opt.decisions.objective import Immediate, Scores, Situation
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.problem.table import nearest
 
@@ -85,7 +85,7 @@ def _unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, 
 
 @policy("none")
 class NoAction:
-    """Acts on nobody; refused where the constraints demand some action."""
+    """Acts on as few columns as the constraints allow: on none, where they allow that."""
 
     name = "none"
 
@@ -93,9 +93,9 @@ class NoAction:
         self.model = model
         self._idle = np.zeros(len(model.actions), dtype=np.int64)
         if not model.actions.allows(self._idle):
-            raise ModelError(
-                "policy 'none': the constraints do not allow acting on nobody", "leave it out of the comparison."
-            )
+            fewest = Scores(-np.ones(len(model.actions)))
+            state = model.problem.sample_start(np.random.default_rng(0))
+            self._idle = Chooser(model.problem, model.actions, fewest, model.solver).decide(state).action
 
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
         return _unproven(self.model, self._idle, state, period, self.name)

@@ -112,8 +112,12 @@ class Problem:
             )
         return state.astype(np.int64)
 
-    def read_state(self, source: str | Path | Table, id_column: str = "id", state_column: str = "state") -> np.ndarray:
+    def read_state(
+        self, source: str | Path | Table, id_column: str = "id", state_column: str = "state", *, others: str = "refuse"
+    ) -> np.ndarray:
         """Read one state an arm from a table with columns ``id`` and ``state`` (a number or a state's name).
+
+        ``others`` says what to do with ids that are not in the cohort: ``refuse`` or ``ignore``.
 
         Returns
         -------
@@ -136,6 +140,8 @@ class Problem:
             if not name:
                 findings.add(place, f"{id_column} is missing", "name the arm")
             elif name not in self.arms:
+                if others == "ignore":
+                    continue
                 findings.add(place, f"no arm {name!r} in the cohort", nearest(name, self.arms.ids))
             elif state[self.arms.index(name)] >= 0:
                 findings.add(place, f"arm {name!r} stands twice", "keep one row an arm")

@@ -108,6 +108,12 @@ class Table:
     def __contains__(self, name: object) -> bool:
         return name in self.columns
 
+    def head(self, count: int) -> Table:
+        """The first ``count`` rows, with their row numbers."""
+        part = Table({name: cells[:count] for name, cells in self.columns.items()}, self.source)
+        part._rows = self._rows[:count]
+        return part
+
     def place(self, row: int) -> str:
         """Row number as a person counts it in the source."""
         return str(self._rows[row])

@@ -1,0 +1,362 @@
+"""The command line: speaks to a person; every verb also answers in JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rmab_opt import __version__
+from rmab_opt.errors import ModelError, RmabError
+
+# Everything else is imported inside the verbs: `rmab-opt --help` must not load torch or Pyomo.
+
+app = typer.Typer(
+    help="Decide under constraints, with a certificate; train and evaluate policies for restless bandits.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model's name or a model file.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+SolverName = Annotated[str | None, typer.Option("--solver", metavar="PROFILE", help="A profile's name or TOML file.")]
+StateFile = Annotated[
+    Path | None, typer.Option("--state", metavar="CSV", help="States of the arms: columns id, state.")
+]
+
+
+def main() -> None:
+    """Entry point: errors become one message and an exit code (2 input, 3 infeasible, 4 solver)."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, standalone_mode=True)
+    except RmabError as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _fail("stopped by Ctrl-C; what was finished is kept", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        # The rim: a person gets one line, --debug the traceback.
+        if debug:
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}\n  To fix, repeat with --debug and report it.", 70)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(message + "\n")
+    sys.exit(code)
+
+
+def _say(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _answer(as_json: bool, document: Any, text: str) -> None:
+    _say(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) if as_json else text)
+
+
+def _load(name: str, sets: list[str] | None) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    from rmab_opt.catalog import load
+
+    overrides = {}
+    for entry in sets or []:
+        key, sign, value = entry.partition("=")
+        if not sign or not key.strip():
+            raise ModelError(f"--set {entry!r}", "write --set key=value, for example --set n_arms=40.")
+        try:
+            overrides[key.strip()] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError:
+            raise ModelError(
+                f"--set {entry!r}: {value!r} is not a value", "put text with special signs in quotes."
+            ) from None
+    return load(name, **overrides)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        _say(f"rmab-opt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = False,
+) -> None:
+    """Decide under constraints, with a certificate; train and evaluate policies for restless bandits."""
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the shipped models."""
+    from rmab_opt.catalog import load, model_names
+    from rmab_opt.report import table_text
+
+    rows = []
+    for name in model_names():
+        model = load(name)
+        rows.append(
+            {
+                "name": name,
+                "title": model.title,
+                "arms": model.problem.n_arms,
+                "columns": len(model.actions),
+                "horizon": model.problem.horizon,
+                "source": model.source,
+            }
+        )
+    _answer(as_json, rows, table_text(rows))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The shipped model to begin from.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write a model file and its tables into a new folder, to change."""
+    from rmab_opt.catalog import copy_model
+
+    written = copy_model(name, folder)
+    text = "\n".join(str(path) for path in written)
+    _answer(as_json, [str(path) for path in written], f"{text}\nnext: rmab-opt check {written[0]}")
+
+
+@app.command()
+def check(
+    model: ModelName,
+    sets: Sets = None,
+    decision: Annotated[
+        Path | None, typer.Option("--decision", metavar="JSON", help="Verify a saved decision.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read a model and say what it holds; with --decision, re-check a saved decision without a solver."""
+    from rmab_opt.report import tree
+
+    loaded = _load(model, sets)
+    if decision is not None:
+        from rmab_opt.decisions import verify
+
+        verdict = verify(decision, loaded.problem, loaded.actions, loaded.objective)
+        document = {"verified": verdict.ok, "problems": list(verdict.problems), "value": verdict.value}
+        _answer(as_json, document, str(verdict))
+        if not verdict.ok:
+            raise typer.Exit(4)
+        return
+    conflict = loaded.actions.explain()
+    if conflict is not None:
+        raise conflict.error()
+    problem = loaded.problem
+    sentences = loaded.actions.describe()
+    lines = {
+        "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
+        "horizon": f"{problem.horizon} rounds, discount {problem.discount:g}",
+        **{f"· {name}": sentence for name, sentence in sentences.items()},
+        "objective": type(loaded.objective).__name__,
+        "solver": f"profile {loaded.solver}",
+        "ready": "some action satisfies all constraints",
+    }
+    document = {
+        "title": loaded.title,
+        "arms": problem.n_arms,
+        "columns": len(loaded.actions),
+        "constraints": sentences,
+        "objective": type(loaded.objective).__name__,
+        "solver": str(loaded.solver),
+        "ready": True,
+    }
+    _answer(as_json, document, tree(f"Model · {loaded.title}", lines))
+
+
+@app.command()
+def decide(
+    model: ModelName,
+    state: StateFile = None,
+    solver: SolverName = None,
+    sets: Sets = None,
+    period: Annotated[int, typer.Option(help="Round, counted from 0.")] = 0,
+    relax: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Loosen this constraint by its least change.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Decide by the network of this run.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a random first state, when no --state is given.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the list: .csv, .xlsx or .json.")] = None,
+    why_not: Annotated[
+        list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")
+    ] = None,
+    alternatives: Annotated[int, typer.Option(help="Other plans within 1 % to print.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Choose this round's action and prove how good it is."""
+    import numpy as np
+
+    from rmab_opt.decisions import Chooser
+    from rmab_opt.errors import InfeasibleError
+
+    loaded = _load(model, sets)
+    objective = loaded.objective
+    if run is not None:
+        from rmab_opt.learning import load_policy
+
+        objective = load_policy(run, loaded).chooser.objective
+    if out is not None and out.suffix not in (".csv", ".xlsx", ".json"):
+        raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .csv, .xlsx or .json.")
+    if not 0 <= period < loaded.problem.horizon:
+        raise ModelError(f"--period {period}", f"give a round from 0 to {loaded.problem.horizon - 1}.")
+    given = loaded.state(state)
+    if given is None and loaded.problem.start.ndim != 1:
+        given = loaded.problem.sample_start(np.random.default_rng(seed))
+    chooser = Chooser(
+        loaded.problem,
+        loaded.actions,
+        objective,
+        loaded.solver if solver is None else solver,
+        relax=relax,
+        title=f"{loaded.title}{f' · {state.stem}' if state is not None else ''}",
+    )
+    decision = chooser.decide(given, period)
+    if out is not None:
+        {".csv": decision.to_csv, ".xlsx": decision.to_excel, ".json": decision.to_json}[out.suffix](out)
+    text = str(decision)
+    for name in why_not or []:
+        loaded.actions.columns.index(name)
+        try:
+            text += f"\n{decision.why_not(name)}"
+        except InfeasibleError as error:
+            text += f"\n{error.message}"
+    for number, plan in enumerate(decision.alternatives(alternatives) if alternatives else [], start=1):
+        text += f"\nplan {number + 1}: {' '.join(plan.chosen)}   value {plan.value:.6g}"
+    if out is not None:
+        text += f"\nwritten to {out}"
+    _answer(as_json, decision.summary(), text)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """A progress bar on stderr, so that stdout stays the answer."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=False,
+    )
+    with bar:
+        yield bar
+
+
+@app.command()
+def train(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run in it goes on.")],
+    seed: Annotated[int, typer.Option(help="Of everything random in the run.")] = 0,
+    sets: Sets = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train a Q-network whose argmax is this model's program."""
+    from rmab_opt.learning import DQNConfig
+    from rmab_opt.learning import train as learn
+
+    loaded = _load(model, sets)
+    config = DQNConfig.from_mapping(dict(loaded.settings.get("train", {})))
+    with _progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("training", total=config.episodes)
+
+        def show(row: dict[str, Any]) -> None:
+            if bar is not None:
+                bar.update(task, completed=row["episode"], description=f"training · reward {row['reward']:.4g}")
+
+        run = learn(loaded, config, seed=seed, out=out, device=device, on_event=show)
+    last = run.log[-10:]
+    mean = sum(row["reward"] for row in last) / len(last)
+    document = {
+        "folder": str(run.folder),
+        "episodes": len(run.log),
+        "mean_reward_last": mean,
+        "weights_sha256": run.weights_hash(),
+        "seconds": run.seconds,
+    }
+    text = (
+        f"{len(run.log)} episodes in {run.folder}; mean reward of the last {len(last)}: {mean:.5g}; {run.seconds:.0f} s"
+    )
+    _answer(as_json, document, f"{text}\nnext: rmab-opt evaluate {model} --policies {run.folder},myopic,random,none")
+
+
+@app.command()
+def evaluate(
+    model: ModelName,
+    policies: Annotated[
+        str, typer.Option(help="Names or run folders, separated by commas.")
+    ] = "none,random,sampling,myopic",
+    seeds: Annotated[int, typer.Option(help="How many seeds (instances, for a generated model).")] = 1,
+    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    episodes: Annotated[int, typer.Option(help="Episodes a seed.")] = 20,
+    reward: Annotated[str, typer.Option(help="expected or sampled.")] = "expected",
+    solver: SolverName = None,
+    sets: Sets = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table (CSV, JSON, LaTeX) and the plot.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare policies on common random numbers."""
+    from dataclasses import replace
+
+    from rmab_opt.learning import evaluate as compare
+    from rmab_opt.report import write_atomically
+
+    loaded = _load(model, sets)
+    if solver is not None:
+        loaded = replace(loaded, solver=solver)
+    names = [name.strip() for name in policies.split(",") if name.strip()]
+    if seeds < 1:
+        raise ModelError(f"--seeds {seeds}", "give at least 1.")
+    with _progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("evaluating", total=len(names) * seeds * loaded.problem.horizon)
+
+        def show(event: dict[str, Any]) -> None:
+            if bar is not None:
+                bar.update(task, advance=1, description=f"evaluating {event['policy']}")
+
+        table = compare(loaded, names, seeds=range(seed, seed + seeds), episodes=episodes, reward=reward, on_event=show)
+    if out is not None:
+        from rmab_opt.learning.plots import policy_plot
+
+        write_atomically(out / "evaluation.csv", table.to_csv())
+        write_atomically(out / "evaluation.tex", table.to_latex())
+        write_atomically(
+            out / "evaluation.json", json.dumps({"header": table.header, "rows": table.rows}, indent=1) + "\n"
+        )
+        policy_plot(table, out / "evaluation.png")
+    text = str(table) + (f"\nwritten to {out}" if out is not None else "")
+    _answer(as_json, {"header": table.header, "rows": table.rows}, text)
+
+
+if __name__ == "__main__":
+    main()

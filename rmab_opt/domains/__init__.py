@@ -1,0 +1,5 @@
+"""Seeded instances of published settings, by name; one file a family."""
+
+from rmab_opt.domains.coupled import DOMAINS, Instance
+
+__all__ = ["DOMAINS", "Instance"]

@@ -1,0 +1,71 @@
+"""Pictures of runs and tables, written as PNG (extra ``report``)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmab_opt.errors import CapabilityError
+from rmab_opt.learning.evaluate import Evaluation
+from rmab_opt.report import write_atomically
+
+__all__ = ["learning_plot", "policy_plot"]
+
+
+def _axes(width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise CapabilityError("plots", object, ("install rmab-opt[report]", "read the CSV files beside it")) from None
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def policy_plot(table: Evaluation, path: str | Path) -> None:
+    """Reward by policy with 95 % intervals, best on top; the bound as a line when there is one."""
+    rows = sorted(table.rows, key=lambda row: row["reward"])
+    figure, axes = _axes(7.0, 1.2 + 0.45 * len(rows))
+    middle = np.array([row["reward"] for row in rows])
+    spread = np.array([[row["reward"] - row["low"], row["high"] - row["reward"]] for row in rows]).T
+    axes.barh(range(len(rows)), middle, xerr=spread, color="#4878a8", ecolor="#222222", capsize=3, height=0.6)
+    axes.set_yticks(range(len(rows)), [row["policy"] for row in rows])
+    bound = table.header.get("bound")
+    if bound is not None:
+        axes.axvline(bound, color="#b03030", linestyle="--", label=f"upper bound {bound:.5g}")
+        axes.legend(loc="lower right", fontsize=8)
+    for height, row in enumerate(rows):
+        axes.annotate(f" {row['reward']:.4g}", (row["high"], height), va="center", fontsize=8)
+    axes.margins(x=0.1)
+    axes.set_xlabel(f"{table.header['reward']} reward of an episode ({table.header['horizon']} rounds), 95 % interval")
+    axes.set_title(str(table.header["model"]), fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def learning_plot(log: Sequence[dict[str, Any]], path: str | Path, title: str = "") -> None:
+    """Reward of each training episode (exploration included) with a running mean."""
+    figure, axes = _axes(7.0, 3.5)
+    episode = np.array([row["episode"] for row in log])
+    reward = np.array([row["reward"] for row in log])
+    axes.plot(episode, reward, color="#9db8d2", linewidth=0.8, label="episode")
+    window = max(1, len(reward) // 10)
+    mean = np.convolve(reward, np.ones(window) / window, mode="valid")
+    axes.plot(episode[window - 1 :], mean, color="#1f4e79", linewidth=1.8, label=f"mean of {window}")
+    axes.set_xlabel("training episode (with exploration)")
+    axes.set_ylabel("expected reward")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
