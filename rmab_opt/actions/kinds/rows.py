@@ -167,7 +167,8 @@ class Linear(_Limits, kind="linear"):
                 yield f"{self.column or 'count'} is {used:g}{group}, allowed is {self.words()}"
 
     def describe(self) -> str:
-        what = "arms" if self.column is None else f"of {self.column}"
+        single = self.words().endswith(" 1")
+        what = ("arm" if single else "arms") if self.column is None else f"of {self.column}"
         who = "".join(f" with {name} {' or '.join(values)}" for name, values in self.where.items())
         return f"{self.words()} {what}{who}{f' for every {self.per}' if self.per else ''}"
 
