@@ -24,7 +24,15 @@ from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
 from rmab_opt.solver import Program, Session, load_profile
 
-__all__ = ["Dual", "action_values", "dual_average", "dual_discounted", "dual_finite", "evaluate_prices"]
+__all__ = [
+    "Dual",
+    "action_values",
+    "dual_average",
+    "dual_discounted",
+    "dual_finite",
+    "evaluate_prices",
+    "stationary_values",
+]
 
 IMPROVEMENT = 1e-11
 """Policy improvement below this share of the values is a tie: without a threshold, iteration cycles on ties."""
@@ -126,6 +134,7 @@ class _Stationary:
         self.policy = np.zeros((n_arms, n_states), dtype=np.int64)
         self.base = np.empty((n_arms, n_states, 1 + self.n_prices))
         self.average = discount == 1.0
+        self.slack = np.zeros(n_arms)
         self._solve(np.arange(n_arms))
 
     def _solve(self, arms: np.ndarray) -> None:
@@ -191,6 +200,7 @@ class _Stationary:
             policy = self.policy[arms]
             self.policy[arms] = np.where(move[changed], choice[changed], policy)
             self._solve(arms)
+        self.slack = slack
         # What ties were forgiven is added back, so that the value is a bound for the exact optimum too.
         if self.average:
             flat = self.count @ self.base[:, 0, :]
@@ -752,6 +762,18 @@ def evaluate_prices(
     return total + float((np.broadcast_to(coupling.limit, shape) * weight * prices).sum()), use.reshape(shape)
 
 
+def stationary_values(
+    transition: np.ndarray, reward: np.ndarray, coupling: Coupling, prices: np.ndarray, *, discount: float
+) -> np.ndarray:
+    """Optimal discounted values of the arms under constant prices, (N, S); never below the exact ones."""
+    n_arms, _, n_states, _ = transition.shape
+    start = np.full((n_arms, n_states), 1.0 / n_states)
+    evaluator = _Stationary(np.asarray(transition), np.asarray(reward), coupling.cost, start, discount)
+    evaluator(np.asarray(prices, dtype=np.float64))
+    values = evaluator.base @ np.concatenate([[1.0], -np.asarray(prices, dtype=np.float64)])
+    return values + (evaluator.slack / (1.0 - discount))[:, None]
+
+
 def action_values(
     transition: np.ndarray,
     reward: np.ndarray,
@@ -776,11 +798,7 @@ def action_values(
     prices = np.asarray(prices, dtype=np.float64)
     kernel = transition.reshape(n_arms, n_actions * n_states, n_states)
     if horizon is None:
-        evaluator = _Stationary(
-            transition, reward, coupling.cost, np.full((n_arms, n_states), 1.0 / n_states), discount
-        )
-        evaluator(prices)
-        value = evaluator.base @ np.concatenate([[1.0], -prices])
+        value = stationary_values(transition, reward, coupling, prices, discount=discount)
         ahead = np.matmul(kernel, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
         return (reward + ahead.transpose(0, 2, 1))[None]
     prices = np.broadcast_to(prices, (horizon, coupling.n_rows))

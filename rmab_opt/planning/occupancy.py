@@ -41,7 +41,6 @@ class Polyhedron:
     upper: np.ndarray
     w_lower: np.ndarray
     w_upper: np.ndarray
-    z_lower: np.ndarray
     z_upper: np.ndarray
     arm: np.ndarray
     action: np.ndarray
@@ -72,7 +71,6 @@ class Polyhedron:
             upper=np.array(coupling.limit),
             w_lower=np.zeros(0),
             w_upper=np.zeros(0),
-            z_lower=np.zeros(size),
             z_upper=np.ones(size),
             arm=np.repeat(np.arange(n_arms), n_actions - 1),
             action=np.tile(np.arange(1, n_actions), n_arms),
@@ -85,7 +83,7 @@ class Polyhedron:
 
         Rows that no combination of single actions can reach are dropped; ranges give two resources.
         """
-        if self.n_extra or (self.z_lower > 0).any():
+        if self.n_extra:
             return None
         n_columns = self.arm.size
         free = np.zeros((n_arms, n_actions), dtype=bool)
@@ -164,7 +162,6 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
             plain.upper,
             np.zeros(0),
             np.zeros(0),
-            np.zeros(size),
             np.ones(size),
             arm,
             action,
@@ -177,14 +174,15 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
     act = np.asarray(session.index(model.act), dtype=np.int64)
     other = np.setdiff1d(np.arange(program.cost.size), act)
     matrix = sparse.csc_array(program.matrix)
+    forced = np.flatnonzero(program.lower[act] > 0)
+    pick = sparse.csr_array((np.ones(forced.size), (np.arange(forced.size), forced)), shape=(forced.size, act.size))
     return Polyhedron(
-        sparse.csr_array(matrix[:, act]),
-        sparse.csr_array(matrix[:, other]),
-        program.row_lower,
-        program.row_upper,
+        sparse.csr_array(sparse.vstack([matrix[:, act], pick])),
+        sparse.csr_array(sparse.vstack([matrix[:, other], sparse.csr_array((forced.size, other.size))])),
+        np.concatenate([program.row_lower, program.lower[act][forced]]),
+        np.concatenate([program.row_upper, np.full(forced.size, np.inf)]),
         program.lower[other],
         program.upper[other],
-        program.lower[act],
         program.upper[act],
         arm,
         action,
@@ -351,7 +349,6 @@ def occupancy_program(
         cap = np.where(allowed[:, None, :], np.inf, 0.0)
         cap = np.broadcast_to(cap, (n_arms, n_states, n_actions)).reshape(-1)
         upper[0] = np.tile(cap, rounds)
-        forced = np.flatnonzero(rows.z_lower > 0)
         for t in range(rounds):
             parts.append((first + t * n_rows + row, t * block + column, amount))
             parts.append(
@@ -361,15 +358,6 @@ def occupancy_program(
         row_upper.append(np.tile(rows.upper, rounds))
         numbers.append(first + np.arange(rounds * n_rows).reshape(rounds, -1))
         first += rounds * n_rows
-        if forced.size:
-            base = rows.arm[forced] * n_states * n_actions + rows.action[forced]
-            column = (base[:, None] + n_actions * np.arange(n_states)).ravel()
-            row = np.repeat(np.arange(forced.size), n_states)
-            for t in range(rounds):
-                parts.append((first + row, t * block + column, np.full(row.size, share)))
-                row_lower.append(rows.z_lower[forced])
-                row_upper.append(np.full(forced.size, np.inf))
-                first += forced.size
         n_columns += rounds * rows.n_extra
         cost.append(np.zeros(rounds * rows.n_extra))
         bounds_low.append(np.tile(rows.w_lower, rounds))
@@ -560,14 +548,23 @@ def occupancy_model(
     if actions is not None:
         shape = polyhedron(actions, n_actions)
 
-        @model.Expression(model.T, range(len(actions)))
-        def use(m: Any, t: int, c: int) -> Any:
-            return share * sum(m.x[t, int(shape.arm[c]), s, int(shape.action[c])] for s in m.S)
+        model.use = pyo.Var(model.T, range(len(actions)), bounds=(0.0, 1.0))
+
+        @model.Constraint(model.T, range(len(actions)))
+        def expected(m: Any, t: int, c: int) -> Any:
+            return share * sum(m.x[t, int(shape.arm[c]), s, int(shape.action[c])] for s in m.S) == m.use[t, c]
 
         @model.Block(model.T, list(actions.constraints))
         def allowed(b: Any, t: int, name: str) -> None:
-            act = {c: b.model().use[t, c] for c in range(len(actions))}
-            actions.constraints[name].build(b, act, actions.columns)
+            actions.constraints[name].build(b, {c: model.use[t, c] for c in range(len(actions))}, actions.columns)
+
+        covered = set(zip(shape.arm.tolist(), shape.action.tolist(), strict=True))
+        for n in model.N:
+            for a in range(1, n_actions):
+                if (n, a) not in covered:
+                    for t in model.T:
+                        for state in model.S:
+                            model.x[t, n, state, a].fix(0.0)
 
         pyo.TransformationFactory("core.relax_integer_vars").apply_to(model)
     return model

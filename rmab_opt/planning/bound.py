@@ -1,0 +1,588 @@
+"""One upper bound for every policy of a problem under an action set, with the prices that prove it.
+
+Order of the bounds, tightest first: value of the best policy <= time-indexed program <= discounted program with
+constant prices <= the decomposition at any prices <= arms without limits. The reported value is always g(prices),
+evaluated arm by arm by this package at the prices that some method proposed; no solver's objective is taken on trust.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.lagrangian import (
+    Dual,
+    action_values,
+    dual_average,
+    dual_discounted,
+    dual_finite,
+    stationary_values,
+)
+from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
+from rmab_opt.problem import Problem
+from rmab_opt.solver import Program, Session
+
+__all__ = ["KINDS", "Bound", "MarginalArm", "bound", "bound_arrays", "marginal_arms", "priced_arms_value", "support"]
+
+KINDS = ("auto", "time_indexed", "discounted", "discounted_tail", "average")
+"""What is bounded: the problem's own horizon (auto, time_indexed) or an endless run."""
+
+MANY_PRICES = 150
+"""Above this many prices the linear program is tried first, if it is small enough."""
+
+LARGE_PROGRAM = 2_000_000
+"""Non-zeros above which the linear program is left for the decomposition."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A proven upper limit on the expected total reward of every policy.
+
+    Parameters
+    ----------
+    value
+        The bound: total over arms (and rounds; an average a round for kind ``average``), in reward units.
+    lower
+        What the relaxed problem itself attains, certified; ``gap`` is the difference. A policy may lie below it.
+    kind
+        One of ``time_indexed``, ``discounted``, ``discounted_tail``, ``average``.
+    method
+        Who proposed the prices: ``dual``, ``highs``, ``pyomo``, or ``none`` (no prices: arms without limits).
+    coupling
+        ``resources`` (rows on the actions themselves), ``relaxation`` (the action set's linear relaxation) or
+        ``allowed actions`` (rents maximised over the true set, which can only be tighter).
+    prices
+        Reward units per unit of each named resource in one round, (K,) or (T, K); None with auxiliary variables.
+    price_names
+        Names of the K resources.
+    arm_prices
+        What acting costs arm by arm in one round, (N, A) or (T, N, A), passive free.
+    occupancy
+        State-action frequencies that attain ``lower``; None unless asked for.
+    evaluations
+        Prices tried.
+    converged
+        Whether the requested gap was reached; a value stopped early is a bound all the same.
+    seconds
+        Wall-clock time.
+    """
+
+    value: float
+    lower: float
+    kind: str
+    method: str
+    coupling: str
+    prices: np.ndarray | None
+    price_names: tuple[str, ...]
+    arm_prices: np.ndarray
+    occupancy: np.ndarray | None
+    evaluations: int
+    converged: bool
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """``value - lower``, never negative."""
+        return max(0.0, self.value - self.lower)
+
+    @property
+    def relative_gap(self) -> float:
+        """Gap as a share of max(1, |value|)."""
+        return self.gap / max(1.0, abs(self.value))
+
+    def __float__(self) -> float:
+        return self.value
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for reports and JSON."""
+        return {
+            "value": self.value,
+            "lower": self.lower,
+            "gap": self.gap,
+            "kind": self.kind,
+            "method": self.method,
+            "coupling": self.coupling,
+            "converged": self.converged,
+            "evaluations": self.evaluations,
+            "seconds": self.seconds,
+            "prices": {}
+            if self.prices is None
+            else {name: np.round(self.prices[..., k], 9).tolist() for k, name in enumerate(self.price_names)},
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"Bound · {self.kind} · {self.coupling}",
+            f"├ value       {self.value:.6g}   within {self.gap:.2g} of the relaxed problem's own value",
+        ]
+        if self.prices is not None:
+            for k, name in enumerate(self.price_names):
+                column = np.atleast_2d(self.prices)[:, k]
+                text = f"{column[0]:.4g}" if column.size == 1 else f"{column[0]:.4g} first round, {column[-1]:.4g} last"
+                lines.append(f"├ one more    {name}: {text}")
+        state = "proven to the requested gap" if self.converged else "stopped early, still a valid bound"
+        lines.append(f"└ found       {self.seconds:.2g} s · {self.method} · {state}")
+        return "\n".join(lines)
+
+
+def bound(
+    problem: Problem,
+    actions: ActionSet,
+    *,
+    kind: str = "auto",
+    method: str = "auto",
+    tolerance: float = 1e-6,
+    seconds: float | None = None,
+    state: np.ndarray | None = None,
+    horizon: int | None = None,
+    discount: float | None = None,
+    prices: np.ndarray | None = None,
+    occupancy: bool = False,
+    integer: bool = False,
+) -> Bound:
+    """Upper bound on what any policy under the action set earns from the problem's start.
+
+    Parameters
+    ----------
+    problem
+        With dynamics that offer ``tabular()``.
+    actions
+        Its linear relaxation couples the arms, whatever constraints it declares.
+    kind
+        ``auto`` and ``time_indexed``: the problem's horizon, discounted or not. ``discounted``: an endless run with one
+        constant price a resource; ``discounted_tail``: the same with free prices in the first ``horizon`` rounds, never
+        looser; ``average``: long-run reward a round.
+    method
+        ``auto``, ``dual`` (decomposition), ``highs`` (linear program) or ``pyomo`` (the same, readable, small).
+    tolerance, seconds
+        Relative gap to stop at, and a limit on wall-clock time.
+    state
+        Start from these states, (N,), or probabilities (N, S), instead of the problem's start.
+    horizon, discount
+        Instead of the problem's.
+    prices
+        Where the decomposition starts.
+    occupancy
+        Whether to return state-action frequencies.
+    integer
+        Maximise the rents over the allowed actions themselves, one mixed-integer program a round: tighter where the
+        relaxation is loose (routes).
+
+    Raises
+    ------
+    CapabilityError
+        When the dynamics offer no tables, or a column acts on several arms.
+    ModelError
+        When ``kind`` or ``method`` is unknown or does not fit the discount.
+    """
+    transition, reward = problem.dynamics.tabular()
+    start = problem.start_distribution if state is None else np.asarray(state)
+    rows = polyhedron(actions, reward.shape[2])
+    return bound_arrays(
+        transition,
+        reward,
+        start,
+        rows,
+        kind=kind,
+        method=method,
+        horizon=problem.horizon if horizon is None else horizon,
+        discount=problem.discount if discount is None else discount,
+        tolerance=tolerance,
+        seconds=seconds,
+        prices=prices,
+        occupancy=occupancy,
+        integer=integer,
+        actions=actions,
+    )
+
+
+def bound_arrays(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    rows: Polyhedron | Coupling,
+    *,
+    horizon: int,
+    discount: float = 1.0,
+    kind: str = "auto",
+    method: str = "auto",
+    tolerance: float = 1e-6,
+    seconds: float | None = None,
+    prices: np.ndarray | None = None,
+    occupancy: bool = False,
+    integer: bool = False,
+    actions: ActionSet | None = None,
+) -> Bound:
+    """:func:`bound` on arrays; ``rows`` are resources or an action set's polyhedron."""
+    begun = time.perf_counter()
+    if kind not in KINDS:
+        raise ModelError(f"kind is {kind!r}", f"use one of {', '.join(KINDS)}.")
+    if method not in ("auto", "dual", "highs", "pyomo"):
+        raise ModelError(f"method is {method!r}", "use 'auto', 'dual', 'highs' or 'pyomo'.")
+    kind = "time_indexed" if kind == "auto" else kind
+    if kind.startswith("discounted") and discount >= 1.0:
+        raise ModelError(f"kind {kind} with discount {discount}", "give a discount below 1.")
+    n_arms, n_actions, n_states, _ = transition.shape
+    start = np.eye(n_states)[start] if np.ndim(start) == 1 else np.asarray(start)
+    rounds = horizon if kind == "time_indexed" else None
+    factor = 1.0 if kind == "average" else discount
+    coupling = rows if isinstance(rows, Coupling) else rows.coupling(n_arms, n_actions)
+    if method == "auto":
+        method = _choose(transition, coupling, rounds)
+    if kind == "discounted_tail":
+        if coupling is None:
+            raise ModelError("kind discounted_tail needs resources without auxiliary variables", "use 'discounted'.")
+        method = "dual"
+    if method == "dual" and coupling is None:
+        raise ModelError("method 'dual' needs rows on the actions alone", "use 'highs', or 'auto'.")
+    if method == "dual":
+        assert coupling is not None
+        dual = _dual(
+            transition, reward, start, coupling, kind, horizon, discount, tolerance, seconds, prices, occupancy
+        )
+        arm_prices = arm_prices_of(coupling, dual.prices, n_arms)
+        value, relaxation = dual.value, "resources"
+        if integer and isinstance(rows, Polyhedron) and kind != "discounted_tail":
+            tight = certified(transition, reward, start, rows, arm_prices, rounds, factor, integer=True)
+            if tight < value:
+                value, relaxation = tight, "allowed actions"
+        return Bound(
+            value=value,
+            lower=min(dual.lower, value),
+            kind=kind,
+            method="dual",
+            coupling=relaxation,
+            prices=dual.prices,
+            price_names=coupling.names,
+            arm_prices=arm_prices,
+            occupancy=dual.occupancy,
+            evaluations=dual.evaluations,
+            converged=dual.converged,
+            seconds=time.perf_counter() - begun,
+        )
+    shape = rows if isinstance(rows, Polyhedron) else Polyhedron.from_coupling(rows, n_arms)
+    x, lower, resource_prices = None, -np.inf, None
+    arm_prices = np.zeros((n_arms, n_actions) if rounds is None else (horizon, n_arms, n_actions))
+    found = "none"
+    try:
+        if method == "highs":
+            solved = solve_occupancy(
+                transition,
+                reward,
+                start,
+                discount=factor,
+                horizon=rounds,
+                rows=shape,
+                transient=kind == "average",
+                seconds=seconds,
+            )
+            lower, x, column_price = solved.value, solved.x, solved.prices @ shape.act
+            resource_prices = solved.prices if shape.n_extra == 0 else None
+        else:
+            if actions is None:
+                raise ModelError("method 'pyomo' needs the action set", "call bound(problem, actions, method='pyomo').")
+            lower, x, column_price = _through_pyomo(transition, reward, start, actions, rounds, factor, seconds)
+        arm_prices[..., shape.arm, shape.action] = column_price
+        found = method
+    except SolverError:
+        # A limit before the optimum: without prices the arms' own optima are still a bound, and the kind says so.
+        if method == "pyomo":
+            raise
+    if kind == "average" and rounds is None:
+        value = _average_value(transition, reward, start, shape, arm_prices)
+    else:
+        value = certified(transition, reward, start, shape, arm_prices, rounds, factor, integer=False)
+    relaxation = "relaxation" if shape.n_extra else "resources"
+    if integer and kind != "average":
+        tight = certified(transition, reward, start, shape, arm_prices, rounds, factor, integer=True)
+        if tight < value:
+            value, relaxation = tight, "allowed actions"
+    lower = min(lower, value)
+    return Bound(
+        value=value,
+        lower=lower,
+        kind=kind,
+        method=found,
+        coupling=relaxation,
+        prices=resource_prices,
+        price_names=shape.names if resource_prices is not None else (),
+        arm_prices=arm_prices,
+        occupancy=x if occupancy else None,
+        evaluations=1,
+        converged=value - lower <= max(tolerance, 1e-6) * max(1.0, abs(value)) or relaxation == "allowed actions",
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _choose(transition: np.ndarray, coupling: Coupling | None, rounds: int | None) -> str:
+    if coupling is None:
+        return "highs"
+    mixed = (coupling.cost < 0).any()
+    n_prices = coupling.n_rows * (rounds or 1)
+    size = np.count_nonzero(transition) * (rounds or 1)
+    if (n_prices > MANY_PRICES or mixed) and size <= LARGE_PROGRAM and coupling.cost.shape[2] == 1:
+        return "highs"
+    return "dual"
+
+
+def _dual(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    coupling: Coupling,
+    kind: str,
+    horizon: int,
+    discount: float,
+    tolerance: float,
+    seconds: float | None,
+    prices: np.ndarray | None,
+    occupancy: bool,
+) -> Dual:
+    common: dict[str, Any] = {"tolerance": tolerance, "seconds": seconds, "occupancy": occupancy}
+    if kind == "time_indexed":
+        return dual_finite(
+            transition, reward, coupling, start, horizon=horizon, discount=discount, prices=prices, **common
+        )
+    if kind == "average":
+        return dual_average(transition, reward, coupling, prices=prices, **common)
+    if kind == "discounted":
+        return dual_discounted(transition, reward, coupling, start, discount=discount, prices=prices, **common)
+    steady = dual_discounted(transition, reward, coupling, start, discount=discount, tolerance=tolerance)
+    tail = stationary_values(transition, reward, coupling, steady.prices, discount=discount)
+    after = discount**horizon * float(coupling.limit @ steady.prices) / (1.0 - discount)
+    dual = dual_finite(
+        transition,
+        reward,
+        coupling,
+        start,
+        horizon=horizon,
+        discount=discount,
+        terminal=tail,
+        prices=steady.prices if prices is None else prices,
+        **common,
+    )
+    return Dual(
+        value=min(dual.value + after, steady.value),
+        lower=dual.lower + after,
+        prices=dual.prices,
+        use=dual.use,
+        occupancy=dual.occupancy,
+        evaluations=dual.evaluations + steady.evaluations,
+        seconds=dual.seconds + steady.seconds,
+        converged=dual.converged,
+    )
+
+
+def arm_prices_of(coupling: Coupling, prices: np.ndarray, n_arms: int) -> np.ndarray:
+    """Resource prices as prices of arm-actions, (N, A) or (T, N, A); state-dependent costs are averaged over states."""
+    cost = np.broadcast_to(coupling.cost.mean(axis=2), (coupling.n_rows, n_arms, coupling.cost.shape[3]))
+    return np.tensordot(prices, cost, axes=(-1, 0))
+
+
+def priced_arms_value(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    arm_prices: np.ndarray,
+    horizon: int | None,
+    discount: float,
+    allowed: np.ndarray | None = None,
+) -> float:
+    """Sum of the arms' optimal values when every arm-action has its price.
+
+    Parameters
+    ----------
+    arm_prices
+        (N, A), or (T, N, A) with a ``horizon``.
+    allowed
+        Arm-actions that exist, bool (N, A); all by default.
+    """
+    n_arms, n_actions, n_states, _ = transition.shape
+    ban = np.zeros((n_arms, n_actions)) if allowed is None else np.where(allowed, 0.0, np.inf)
+    if horizon is None:
+        paid = reward - arm_prices[:, None, :]
+        # Forbidden actions repeat the passive one: same kernel, same reward.
+        kernel = np.where(np.isinf(ban)[:, :, None, None], transition[:, :1], transition)
+        paid = np.where(np.isinf(ban)[:, None, :], paid[:, :, :1], paid)
+        free = Coupling(np.zeros((1, 1, 1, n_actions)), np.zeros(1))
+        value = stationary_values(kernel, paid, free, np.zeros(1), discount=discount)
+        return float((start * value).sum())
+    value = np.zeros((n_arms, n_states))
+    stacked = transition.reshape(n_arms, n_actions * n_states, n_states)
+    for t in range(horizon - 1, -1, -1):
+        ahead = np.matmul(stacked, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
+        q = reward.transpose(0, 2, 1) + ahead - (arm_prices[t] + ban)[:, :, None]
+        value = q.max(axis=1)
+    return float((start * value).sum())
+
+
+def support(rows: Polyhedron, column_prices: np.ndarray, *, integer: bool = False) -> np.ndarray:
+    """Largest price . z over what is allowed in one round, for each of several price vectors.
+
+    Parameters
+    ----------
+    column_prices
+        Shape (T, C).
+    integer
+        Over allowed actions instead of their linear relaxation.
+
+    Returns
+    -------
+    numpy.ndarray
+        Proven upper values, shape (T,).
+
+    Raises
+    ------
+    SolverError
+        When the solver gives no bound.
+    """
+    n_columns = rows.arm.size
+    program = Program(
+        cost=np.zeros(n_columns + rows.n_extra),
+        matrix=sparse.csr_array(sparse.hstack([rows.act, rows.extra])),
+        row_lower=rows.lower,
+        row_upper=rows.upper,
+        lower=np.concatenate([np.zeros(n_columns), rows.w_lower]),
+        upper=np.concatenate([rows.z_upper, rows.w_upper]),
+        integer=np.concatenate([np.full(n_columns, integer), rows.integer & integer]),
+        maximise=True,
+    )
+    session = Session.from_arrays(program, "exact")
+    values = np.empty(len(column_prices))
+    for t, price in enumerate(column_prices):
+        if t and np.array_equal(price, column_prices[t - 1]):
+            values[t] = values[t - 1]
+            continue
+        session.set_cost(np.arange(n_columns), price)
+        result = session.solve()
+        if not np.isfinite(result.bound):
+            raise SolverError(f"rents were not bounded: {result.status}", "bound the constraint's own variables.")
+        values[t] = max(result.bound, result.objective if result.has_solution else -np.inf)
+    return values
+
+
+def certified(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    rows: Polyhedron,
+    arm_prices: np.ndarray,
+    horizon: int | None,
+    discount: float,
+    *,
+    integer: bool,
+) -> float:
+    """g at given arm prices: arms' values plus the most that any allowed action can collect in prices."""
+    n_arms, n_actions = transition.shape[:2]
+    allowed = np.zeros((n_arms, n_actions), dtype=bool)
+    allowed[:, 0] = True
+    open_ = rows.z_upper > 0
+    allowed[rows.arm[open_], rows.action[open_]] = True
+    value = priced_arms_value(transition, reward, start, arm_prices, horizon, discount, allowed)
+    column_prices = np.atleast_2d(arm_prices[..., rows.arm, rows.action])
+    rents = support(rows, column_prices, integer=integer)
+    weight = discount ** np.arange(horizon) if horizon is not None else np.array([1.0 / (1.0 - discount)])
+    return value + float(weight @ rents)
+
+
+def _average_value(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    rows: Polyhedron,
+    arm_prices: np.ndarray,
+) -> float:
+    """Average reward: arms' gains from their own small programs, which need no single recurrent class."""
+    paid = reward - arm_prices[:, None, :]
+    allowed = np.zeros(arm_prices.shape, dtype=bool)
+    allowed[:, 0] = True
+    open_ = rows.z_upper > 0
+    allowed[rows.arm[open_], rows.action[open_]] = True
+    kernel = np.where(allowed[:, :, None, None], transition, transition[:, :1])
+    paid = np.where(allowed[:, None, :], paid, paid[:, :, :1])
+    own = solve_occupancy(kernel, paid, start, discount=1.0, transient=True)
+    rents = support(rows, arm_prices[None, rows.arm, rows.action])
+    return own.value + float(rents[0])
+
+
+def _through_pyomo(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    actions: ActionSet,
+    horizon: int | None,
+    discount: float,
+    seconds: float | None,
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Optimum, frequencies and column prices from the readable model: prices are the duals of its ``expected`` rows."""
+    n_arms, n_actions, n_states, _ = transition.shape
+    model = occupancy_model(transition, reward, start, discount=discount, horizon=horizon, actions=actions)
+    session = Session(model, "exact")
+    result = session.solve(seconds=seconds)
+    if result.x is None or result.row_duals is None:
+        raise SolverError(f"the occupancy program was not solved: {result.status}", "use method='highs' or 'dual'.")
+    rounds = 1 if horizon is None else horizon
+    x = np.zeros((rounds, n_arms, n_states, n_actions))
+    for key, variable in model.x.items():
+        if not variable.fixed:
+            x[key] = result.x[session.index(variable)]
+    rows = session.rows(model.expected)
+    price = result.row_duals[rows].reshape(rounds, len(actions))
+    if horizon is not None:
+        price = price / (discount ** np.arange(rounds))[:, None]
+        return float(result.objective), x, price
+    if discount < 1.0:
+        price = price * (1.0 - discount)
+    return float(result.objective), x[0], price[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the prices tell
+
+
+@dataclass(frozen=True)
+class MarginalArm:
+    """One arm near the margin: what its best action is worth now, what it costs, and the difference."""
+
+    arm: int
+    action: int
+    worth: float
+    price: float
+
+    @property
+    def margin(self) -> float:
+        """Worth minus price: near zero at the margin, positive for arms that should be served."""
+        return self.worth - self.price
+
+
+def marginal_arms(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    state: Sequence[int] | np.ndarray,
+    found: Bound,
+    coupling: Coupling,
+    *,
+    horizon: int | None,
+    discount: float,
+    most: int = 10,
+) -> list[MarginalArm]:
+    """Arms whose service in the first round is worth about its price, nearest first."""
+    if found.prices is None:
+        raise ModelError("this bound has no resource prices", "use method='dual'.")
+    q = action_values(transition, reward, coupling, found.prices, discount=discount, horizon=horizon)[0]
+    arm = np.arange(q.shape[0])
+    now = q[arm, np.asarray(state)]
+    price = (found.arm_prices if found.arm_prices.ndim == 2 else found.arm_prices[0])[:, 1:]
+    worth = now[:, 1:] - now[:, :1]
+    margin = worth - price
+    best = margin.argmax(axis=1)
+    order = np.argsort(np.abs(margin[arm, best]), kind="stable")[:most]
+    return [MarginalArm(int(n), int(best[n]) + 1, float(worth[n, best[n]]), float(price[n, best[n]])) for n in order]
