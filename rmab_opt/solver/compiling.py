@@ -165,29 +165,24 @@ def _refuse_unsupported(model: Any) -> None:
     from pyomo.core.base.piecewise import Piecewise
     from pyomo.gdp import Disjunct
 
-    understood = {"Block", "Constraint", "Objective", "Var", "Param", "Expression", "Suffix", "BooleanVar", "Port"}
+    understood = {"Block", "Constraint", "Objective", "Var", "Param", "Expression", "Set", "RangeSet"}
+    # These carry nothing that a row would have to say.
+    understood |= {"Suffix", "BooleanVar", "Port", "ExternalFunction"}
     remedies = {
         "Disjunct": "apply TransformationFactory('gdp.bigm') or 'gdp.hull' to the model first",
         "Disjunction": "apply TransformationFactory('gdp.bigm') or 'gdp.hull' to the model first",
         "LogicalConstraint": "apply TransformationFactory('core.logical_to_linear') to the model first",
         "SOSConstraint": "write it with binaries; HiGHS has no special ordered sets",
         "Complementarity": "apply TransformationFactory('mpec.simple_disjunction') and 'gdp.bigm' to the model first",
-        "PiecewiseLinearFunction": "apply TransformationFactory('contrib.piecewise.disaggregated_logarithmic') first",
+        "PiecewiseLinearFunction": "apply TransformationFactory('contrib.piecewise.incremental') to the model first",
     }
     for component in model.component_objects(active=True, descend_into=(pyo.Block, Disjunct)):
         kind = component.ctype.__name__
-        if kind == "Piecewise" or isinstance(component, Piecewise):
-            if str(getattr(component, "_pw_rep", "")).endswith("BIGM_BIN"):
-                raise ModelError(f"{component.name}: Piecewise with BIGM_BIN has wrong optima.", "use pw_repn='INC'.")
-        elif kind not in understood and not _is_set(component):
+        if isinstance(component, Piecewise) and str(getattr(component, "_pw_rep", "")).endswith("BIGM_BIN"):
+            raise ModelError(f"{component.name}: Piecewise with BIGM_BIN has wrong optima.", "use pw_repn='INC'.")
+        if kind not in understood:
             remedy = remedies.get(kind, "write it with linear constraints")
             raise ModelError(f"{component.name}: a {kind} is not part of a linear program.", f"{remedy}.")
-
-
-def _is_set(component: Any) -> bool:
-    import pyomo.environ as pyo
-
-    return component.ctype in (pyo.Set, pyo.RangeSet) or component.ctype.__name__ == "ExternalFunction"
 
 
 def _one_objective(model: Any) -> Any:

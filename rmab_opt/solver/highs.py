@@ -17,8 +17,9 @@ from rmab_opt.solver.profile import Profile, nearest
 from rmab_opt.solver.program import Arrays, Floats, Ints, Program, int32
 from rmab_opt.solver.result import Limits, Result, Solver, Status, conclude
 
-PATCHED_COEFFICIENTS = 32
-"""Up to this many changed matrix entries go one by one; HiGHS searches a column for each, so more are passed whole."""
+PATCHED_SHARE = 1 / 32
+"""Up to this share of the matrix entries, changes go one by one (1.1 microseconds each); more pass the whole program
+(40 nanoseconds an entry, measured with 20,000). The basis survives both."""
 
 POLL_SECONDS = 0.05
 """How often a waiting solve looks at its ``interrupt`` function."""
@@ -107,6 +108,11 @@ class HighsSolver(Solver):
         self.matrix_changed = False
         self._api: Any = highspy
         self._highs: Any = _quiet_highs()
+        if self._highs.version() == "1.14.0":
+            raise SolverError(
+                "HiGHS 1.14.0 calls wrong points of mixed-integer programs optimal (its presolve).",
+                "install another: pip install 'highspy!=1.14.0'.",
+            )
         self._sent: Arrays | None = None
         self._stop = False
         self._subscribed = False
@@ -148,7 +154,7 @@ class HighsSolver(Solver):
         highs, sent = self._highs, self._sent
         if self.matrix_changed:
             places = np.flatnonzero(arrays.matrix.data != sent.matrix.data)
-            if places.size > PATCHED_COEFFICIENTS:
+            if places.size > PATCHED_SHARE * arrays.matrix.nnz:
                 basis = highs.getBasis()
                 self._pass(arrays)
                 if basis.valid:
@@ -225,7 +231,7 @@ class HighsSolver(Solver):
         start: tuple[Ints, Floats] | None,
         interrupt: Callable[[], bool] | None,
     ) -> tuple[Result, BaseException | None]:
-        self._set_limits(limits)
+        self._set_limits(limits, arrays.integer.any())
         self.push(arrays)
         if limits.cutoff is not None:
             # As a row: HiGHS's own objective_bound has answered a maximisation with a wrong "Optimal".
@@ -254,9 +260,11 @@ class HighsSolver(Solver):
             )
         return result, stopped
 
-    def _set_limits(self, limits: Limits) -> None:
+    def _set_limits(self, limits: Limits, is_milp: np.bool_) -> None:
+        # The clock that HiGHS holds against the limit starts anew with each MILP, but runs on from LP to LP.
+        spent = 0.0 if is_milp or math.isinf(limits.seconds) else self._highs.getRunTime()
         wanted = {
-            "time_limit": limits.seconds,
+            "time_limit": limits.seconds + spent,
             "mip_max_nodes": _NO_NODE_LIMIT if limits.nodes is None else limits.nodes,
             "mip_rel_gap": limits.relative_gap,
             "mip_abs_gap": limits.absolute_gap,

@@ -65,9 +65,12 @@ class Session:
     [0.0, 1.0]
     """
 
+    _model: Any = None
+
     def __init__(self, model: Any, profile: str | Path | Profile = "default") -> None:
         compiled = compile_model(model)
         self._set_up(compiled.program, compiled.names, profile, compiled.parameters, compiled.dependence)
+        self._model = model
         self._refresh()
 
     @classmethod
@@ -129,10 +132,11 @@ class Session:
         ModelError
             When a variable is not part of the program; names it.
         """
-        if not isinstance(component, (list, tuple)) and not component.is_indexed():
+        if not hasattr(component, "is_indexed"):
+            return np.array([self._column(entry) for entry in component], dtype=np.int64)
+        if not component.is_indexed():
             return self._column(component)
-        entries = component if isinstance(component, (list, tuple)) else component.values()
-        return np.array([self._column(entry) for entry in entries], dtype=np.int64)
+        return np.array([self._column(entry) for entry in component.values()], dtype=np.int64)
 
     def _column(self, variable: Any) -> int:
         if id(variable) not in self._columns:
@@ -143,9 +147,16 @@ class Session:
         """Rows that came from a Pyomo constraint, an indexed constraint or everything active in a block; sorted.
 
         Constraints that fold away (no limit, or no variables) have no row.
+
+        Raises
+        ------
+        ModelError
+            When the component is not part of the session's model.
         """
         import pyomo.environ as pyo
 
+        if self._model is None or component.model() is not self._model.model():
+            raise ModelError(f"{component} is not part of this program.", "take it from the compiled model.")
         if component.ctype is pyo.Constraint:
             entries = component.values() if component.is_indexed() else [component]
         else:
