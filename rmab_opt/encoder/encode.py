@@ -1,0 +1,442 @@
+"""Rows and variables that make an expression equal to a network's output on a Pyomo block."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmab_opt.encoder.bounds import Bounds, Effort, bounds
+from rmab_opt.encoder.network import Hidden, Network, Reduced
+from rmab_opt.encoder.record import LARGE_M, EncodingWarning, LayerRecord, Record, binding, statuses
+from rmab_opt.encoder.support import Support
+from rmab_opt.errors import ModelError
+
+__all__ = ["encode"]
+
+Floats = NDArray[np.float64]
+Sense = Literal["maximise", "minimise", "equal"]
+
+
+def encode(
+    network: Any,
+    block: Any,
+    inputs: Any,
+    *,
+    effort: Effort = "linear",
+    reusable: bool = False,
+    weights_change: bool = True,
+    sense: Sense = "maximise",
+    support: Support | None = None,
+) -> tuple[Any, Record]:
+    """Add a network to a Pyomo block and return the expression of its output.
+
+    A neuron whose pre-activation x has bounds l < 0 < u becomes y - q = x, 0 <= y <= u z, 0 <= q <= -l (1 - z)
+    with a binary z, so that y = max(0, x) and q = max(0, -x). Neurons with one sign only vanish into the
+    expressions of the next layer, multiples of one neuron are merged, and where the objective itself pushes a
+    neuron onto its bend (``sense``) the binary is left out.
+
+    Parameters
+    ----------
+    network
+        A :class:`Network`, a torch ``Sequential`` or a list of (weight, bias, activation).
+    block
+        Pyomo block or model that takes the variables and rows; the bounds come from the rows of the model it
+        stands in, as far as they are built before this call.
+    inputs
+        One Pyomo variable, or number, an input of the network; an indexed Var counts in its index order.
+    effort
+        ``interval``, ``linear`` or ``lp``; see :func:`bounds`.
+    reusable
+        Keep what another state changes as mutable Params (``bias``, ``constant``, bounds, and with
+        ``weights_change`` also first-layer ``weight`` and ``skip``), and every neuron that may become unstable.
+        ``record.update(network)`` gives their values for another network.
+    weights_change
+        Only with ``reusable``: False when other states change first-layer biases and the constant only, which is
+        cheaper to build and to re-solve.
+    sense
+        What the model does with the output. ``maximise`` (the default) and ``minimise`` may drop binaries and
+        then hold the output's exact value only at an optimum in that sense; ``equal`` holds it at every feasible
+        point and is needed when the output stands in constraints as well.
+    support
+        In place of the one read from the model, for example of a larger set when rows will be loosened later.
+
+    Returns
+    -------
+    tuple
+        (expression of the output, :class:`Record`).
+
+    Raises
+    ------
+    ModelError
+        When inputs do not match, an input has no finite bounds, or a layer cannot be encoded.
+
+    Warns
+    -----
+    EncodingWarning
+        When an indicator row needs a coefficient above 1e4.
+
+    References
+    ----------
+    Big-M form of a ReLU: Fischetti and Jo (2018); bounds: see :mod:`rmab_opt.encoder.bounds`.
+
+    Examples
+    --------
+    The best recipe of two ingredients under a limit, by a network that was trained on yields:
+
+    >>> import pyomo.environ as pyo
+    >>> model = pyo.ConcreteModel()
+    >>> model.share = pyo.Var([0, 1], bounds=(0, 1))
+    >>> model.limit = pyo.Constraint(expr=model.share[0] + model.share[1] <= 1)
+    >>> model.taste = pyo.Block()
+    >>> hidden = ([[2.0, -1.0], [-1.0, 3.0]], [0.0, -1.0], "relu")
+    >>> network = Network.from_arrays([hidden, ([[1.0, 1.0]], [0.0], "linear")])
+    >>> output, record = encode(network, model.taste, model.share)
+    >>> model.yields = pyo.Objective(expr=output, sense=pyo.maximize)
+    >>> from rmab_opt.solver import Session
+    >>> round(Session(model).solve().objective, 6)
+    2.0
+    >>> record.counts["binaries"]
+    2
+    """
+    network = _as_network(network)
+    network, variables, support = _inputs(network, block, inputs, support)
+    if sense not in ("maximise", "minimise", "equal"):
+        raise ModelError(f"sense is {sense!r}", "use 'maximise', 'minimise' or 'equal'.")
+    # A one-network encoding may merge; a reusable one must keep each neuron its Params.
+    reduced, merged = (network.reduced, []) if reusable else merge_duplicates(network.reduced)
+    found = bounds(network, support, effort)
+    pushed = _pushed(reduced, 1 if sense == "maximise" else -1 if sense == "minimise" else 0)
+    build = _Reusable if reusable else _Once
+    builder = build(block, variables, reduced, found, pushed, merged, weights_change)
+    output, layers = builder.run()
+    record = Record(
+        network=network,
+        support=support,
+        effort=effort,
+        layers=layers,
+        output=(float(found[-1][0][0]), float(found[-1][1][0])),
+        block=block,
+        reusable=reusable,
+        weights_change=weights_change,
+        variables=builder.variables_added,
+        rows=builder.rows_added,
+        inner=builder.inner,
+    )
+    if record.largest_m > LARGE_M:
+        warnings.warn(
+            f"the largest indicator coefficient is {record.largest_m:.3g}, above {LARGE_M:g}: solvers' tolerances may "
+            "let wrong actions pass; scale the network, tighten the inputs' bounds, or use effort='lp'.",
+            EncodingWarning,
+            stacklevel=2,
+        )
+    return output, record
+
+
+def _as_network(given: Any) -> Network:
+    if isinstance(given, Network):
+        return given
+    return Network.from_arrays(given) if isinstance(given, list | tuple) else Network.from_torch(given)
+
+
+def _inputs(network: Network, block: Any, inputs: Any, support: Support | None) -> tuple[Network, list[Any], Support]:
+    """Numbers among the inputs folded in; the variables that remain, with their support."""
+    listed = list(inputs.values()) if hasattr(inputs, "is_indexed") and inputs.is_indexed() else list(inputs)
+    if len(listed) != network.n_inputs:
+        raise ModelError(f"{len(listed)} inputs for {network!r}", f"give {network.n_inputs}, in the network's order.")
+    numbers = {i: float(v) for i, v in enumerate(listed) if isinstance(v, int | float | np.number)}
+    variables = [v for i, v in enumerate(listed) if i not in numbers]
+    for i, variable in enumerate(listed):
+        if i not in numbers and not (hasattr(variable, "is_variable_type") and variable.is_variable_type()):
+            raise ModelError(
+                f"input {i} is a {type(variable).__name__}", "give a variable or a number; equate an expression to one."
+            )
+    if numbers:
+        network = network.fold(numbers)
+    if support is None:
+        support = Support.from_model(block.model(), variables)
+    elif support.n != len(variables):
+        raise ModelError(f"the support is over {support.n} inputs, {len(variables)} are variables", "match them.")
+    return network, variables, support
+
+
+def merge_duplicates(reduced: Reduced) -> tuple[Reduced, list[dict[int, int]]]:
+    """The same function with positive multiples of one neuron summed into the first of them.
+
+    max(0, c x) = c max(0, x) for c > 0, so a multiple's outgoing weights go to the first neuron's, times c.
+    Returns also, a layer, merged neuron -> the neuron that took it over; merged ones keep weight zero onwards.
+    """
+    hidden, merged = list(reduced.hidden), []
+    readout = reduced.readout
+    for k, layer in enumerate(hidden):
+        full = np.column_stack([layer.weight, layer.bias])
+        size = np.linalg.norm(full, axis=1)
+        unit = full / np.where(size > 0, size, 1.0)[:, None]
+        taken: dict[int, int] = {}
+        order = np.lexsort(np.round(unit, 10).T)
+        for i, j in pairwise(order.tolist()):
+            # Along the sorted order equal directions stand side by side; the chain's first one takes them all.
+            same = size[i] > 0 and size[j] > 0 and np.abs(unit[i] - unit[j]).max() <= 1e-14
+            if same and layer.slope[i] == layer.slope[j] and layer.gain[i] == layer.gain[j]:
+                taken[j] = taken.get(i, i)
+        merged.append(taken)
+        if not taken:
+            continue
+        into = readout[None].copy() if k + 1 == len(hidden) else hidden[k + 1].weight.copy()
+        for j, i in taken.items():
+            into[:, i] += into[:, j] * (size[j] / size[i])
+            into[:, j] = 0.0
+        if k + 1 == len(hidden):
+            readout = into[0]
+        else:
+            after = hidden[k + 1]
+            hidden[k + 1] = Hidden(into, after.bias, after.slope, after.gain)
+    return Reduced(tuple(hidden), readout, reduced.skip, reduced.constant), merged
+
+
+def _pushed(reduced: Reduced, sense: int) -> list[np.ndarray]:
+    """Neurons whose max(0, x) the objective pushes down by itself, a layer; bool (neurons,).
+
+    The output falls with y = max(0, x) when all paths from y to the output together never let it rise. Then two rows
+    y >= x, y >= 0 are enough: the true value is feasible, and no feasible point claims more than it.
+    """
+    found: list[np.ndarray] = [np.zeros(0, dtype=bool)] * len(reduced.hidden)
+    if sense == 0:
+        return [np.zeros(len(layer.bias), dtype=bool) for layer in reduced.hidden]
+    # Whether the output may rise, or fall, with each neuron's h.
+    rises, falls = np.greater(sense * reduced.readout, 0), np.less(sense * reduced.readout, 0)
+    for k in range(len(reduced.hidden) - 1, -1, -1):
+        layer = reduced.hidden[k]
+        found[k] = np.where(layer.gain > 0, ~rises, ~falls) & (layer.gain != 0)
+        if k == 0:
+            break
+        # h rises with x when both slopes are not negative; a neuron with mixed slopes may do either.
+        low, high = layer.slope, layer.slope + layer.gain
+        up, down = (low >= 0) & (high >= 0), (low <= 0) & (high <= 0)
+        x_rises = (rises & ~down) | (falls & ~up)
+        x_falls = (falls & ~down) | (rises & ~up)
+        positive, negative = layer.weight > 0, layer.weight < 0
+        rises, falls = (
+            (positive & x_rises[:, None]).any(axis=0) | (negative & x_falls[:, None]).any(axis=0),
+            (positive & x_falls[:, None]).any(axis=0) | (negative & x_rises[:, None]).any(axis=0),
+        )
+    return found
+
+
+class _Affine:
+    """constant + sum of coefficient * variable, for several neurons: coefficients as rows over a variable list."""
+
+    def __init__(self, variables: list[Any], matrix: Floats, constant: Floats) -> None:
+        self.variables, self.matrix, self.constant = variables, matrix, constant
+
+    def through(self, weight: Floats, bias: Floats) -> _Affine:
+        """weight @ self + bias."""
+        return _Affine(self.variables, weight @ self.matrix, weight @ self.constant + bias)
+
+    def expression(self, i: int) -> Any:
+        from pyomo.core.expr import LinearExpression
+
+        row = self.matrix[i]
+        at = np.flatnonzero(row)
+        return LinearExpression(
+            constant=float(self.constant[i]),
+            linear_coefs=row[at].tolist(),
+            linear_vars=[self.variables[j] for j in at.tolist()],
+        )
+
+
+class _Once:
+    """Numbers written into the rows: for one network."""
+
+    def __init__(
+        self,
+        block: Any,
+        variables: list[Any],
+        reduced: Reduced,
+        found: Bounds,
+        pushed: list[np.ndarray],
+        merged: list[dict[int, int]],
+        weights_change: bool,
+    ) -> None:
+        self.block, self.inputs, self.reduced, self.found = block, variables, reduced, found
+        self.pushed, self.merged = pushed, merged
+        self.variables_added: list[Any] = []
+        self.rows_added: list[Any] = []
+        self.inner: list[np.ndarray] = []
+
+    def run(self) -> tuple[Any, list[LayerRecord]]:
+        """The output's expression and a record a layer."""
+        import pyomo.environ as pyo
+
+        block, n = self.block, len(self.inputs)
+        block.positive = pyo.Var(pyo.Any, dense=False)
+        block.negative = pyo.Var(pyo.Any, dense=False)
+        block.sign = pyo.Var(pyo.Any, domain=pyo.Binary, dense=False)
+        block.rows = pyo.ConstraintList()
+        layers = []
+        h = _Affine(list(self.inputs), np.eye(n), np.zeros(n))
+        for k, layer in enumerate(self.reduced.hidden):
+            low, high = self.found[k]
+            status = statuses(low, high, layer.gain)
+            for j in self.merged[k]:
+                status[j] = "merged"
+            last = k + 1 == len(self.reduced.hidden)
+            after = self.reduced.readout[None] if last else self.reduced.hidden[k + 1].weight
+            read = (after != 0).any(axis=0)
+            for i, kind in enumerate(status):
+                if kind == "split":
+                    status[i] = "unused" if not read[i] else "one-sided" if self.pushed[k][i] else kind
+            x = h.through(layer.weight, layer.bias)
+            before = (len(self.variables_added), len(self.rows_added))
+            binaries = 0
+            new, where = [], []
+            for i, kind in enumerate(status):
+                if kind in ("split", "one-sided"):
+                    new.append(self._bend(k, i, x, float(low[i]), float(high[i]), kind))
+                    where.append(i)
+                    binaries += kind == "split"
+            # h = slope x + gain y: stable neurons are multiples of x, others take their y.
+            factor = layer.slope + np.where([kind == "active" for kind in status], layer.gain, 0.0)
+            matrix = np.zeros((len(status), len(x.variables) + len(new)))
+            matrix[:, : len(x.variables)] = factor[:, None] * x.matrix
+            matrix[where, len(x.variables) + np.arange(len(new))] = layer.gain[where]
+            h = _Affine(x.variables + new, matrix, factor * x.constant)
+            layers.append(
+                LayerRecord(
+                    status,
+                    low,
+                    high,
+                    len(self.variables_added) - before[0],
+                    binaries,
+                    len(self.rows_added) - before[1],
+                )
+            )
+        width = len(h.variables)
+        readout = self.reduced.readout if self.reduced.hidden else np.zeros(n)
+        total = h.through(readout[None], np.array([self.reduced.constant]))
+        skip = np.zeros(width)
+        skip[:n] = self.reduced.skip
+        return _Affine(total.variables, total.matrix + skip, total.constant).expression(0), layers
+
+    def _bend(self, k: int, i: int, x: _Affine, low: float, high: float, kind: str) -> Any:
+        """y with y = max(0, x): rows of one unstable neuron."""
+        block, at = self.block, (k, i)
+        y, q = block.positive[at], block.negative[at]
+        y.setlb(0.0)
+        y.setub(high)
+        q.setlb(0.0)
+        q.setub(-low)
+        self.variables_added += [y, q]
+        rows = [y - q == x.expression(i)]
+        if kind == "split":
+            z = block.sign[at]
+            self.variables_added.append(z)
+            rows += [y <= high * z, q <= -low * (1 - z)]
+        self.rows_added += [block.rows.add(row) for row in rows]
+        return y
+
+
+class _Reusable:
+    """State-dependent numbers as mutable Params; every neuron with a bend keeps its variables."""
+
+    def __init__(
+        self,
+        block: Any,
+        variables: list[Any],
+        reduced: Reduced,
+        found: Bounds,
+        pushed: list[np.ndarray],
+        merged: list[dict[int, int]],
+        weights_change: bool,
+    ) -> None:
+        self.block, self.inputs, self.reduced, self.found = block, variables, reduced, found
+        self.pushed, self.weights_change = pushed, weights_change
+        self.variables_added: list[Any] = []
+        self.rows_added: list[Any] = []
+        self.inner = [np.flatnonzero(layer.gain != 0) for layer in reduced.hidden]
+
+    def run(self) -> tuple[Any, list[LayerRecord]]:
+        """The output's expression and a record a layer."""
+        import pyomo.environ as pyo
+        from pyomo.core.expr import LinearExpression
+
+        block, reduced = self.block, self.reduced
+        layers = []
+        for k, layer in enumerate(reduced.hidden):
+            low, high = self.found[k]
+            status = [
+                "linear" if g == 0 else "one-sided" if p else "split"
+                for g, p in zip(layer.gain, self.pushed[k], strict=True)
+            ]
+            layers.append(LayerRecord(status, low, high))
+        values = binding(reduced, layers, self.inner, self.weights_change)
+        for name, numbers in values.items():
+            if name == "constant":
+                block.constant = pyo.Param(mutable=True, domain=pyo.Reals, initialize=float(numbers[0]))
+                continue
+            data = dict(enumerate(numbers.tolist()))
+            block.add_component(name, pyo.Param(range(len(data)), mutable=True, domain=pyo.Reals, initialize=data))
+        n = len(self.inputs)
+        n_bends = sum(len(part) for part in self.inner)
+        block.rows = pyo.ConstraintList()
+        block.positive = pyo.Var(range(n_bends))
+        block.negative = pyo.Var(range(n_bends))
+        bends = [(k, int(i)) for k, part in enumerate(self.inner) for i in part]
+        split = [b for b, (k, i) in enumerate(bends) if layers[k].status[i] == "split"]
+        block.sign = pyo.Var(split, domain=pyo.Binary)
+        b = 0
+        h: list[tuple[Any, ...]] = []
+        for k, layer in enumerate(reduced.hidden):
+            bent = set(self.inner[k].tolist())
+            following: list[tuple[Any, ...]] = []
+            for i in range(len(layer.bias)):
+                if k == 0:
+                    weights = (
+                        [block.weight[i * n + j] for j in range(n)] if self.weights_change else layer.weight[i].tolist()
+                    )
+                    kept = [j for j in range(n) if self.weights_change or weights[j] != 0]
+                    x = LinearExpression(
+                        constant=block.bias[i],
+                        linear_coefs=[weights[j] for j in kept],
+                        linear_vars=[self.inputs[j] for j in kept],
+                    )
+                else:
+                    x = float(layer.bias[i]) + sum(
+                        float(w) * term for w, terms in zip(layer.weight[i], h, strict=True) if w for term in terms
+                    )
+                if i not in bent:
+                    following.append((float(layer.slope[i]) * x,))
+                    continue
+                y, q = block.positive[b], block.negative[b]
+                y.setlb(0.0)
+                y.setub(block.largest[b])
+                q.setlb(0.0)
+                q.setub(block.depth[b])
+                self.variables_added += [y, q]
+                rows = [y - q == x]
+                if layers[k].status[i] == "split":
+                    z = block.sign[b]
+                    z.setlb(block.surely[b])
+                    z.setub(block.maybe[b])
+                    self.variables_added.append(z)
+                    rows += [y <= block.largest[b] * z, q <= block.depth[b] * (1 - z)]
+                    layers[k].binaries += 1
+                self.rows_added += [block.rows.add(row) for row in rows]
+                layers[k].variables += 2 + (layers[k].status[i] == "split")
+                layers[k].rows += len(rows)
+                # h = slope (y - q) + gain y
+                slope = float(layer.slope[i])
+                whole = slope + float(layer.gain[i])
+                following.append((whole * y,) if slope == 0 else (whole * y, -slope * q))
+                b += 1
+            h = following
+        skip = [block.skip[j] for j in range(n)] if self.weights_change else reduced.skip.tolist()
+        at = [j for j in range(n) if self.weights_change or skip[j] != 0]
+        output = LinearExpression(
+            constant=block.constant, linear_coefs=[skip[j] for j in at], linear_vars=[self.inputs[j] for j in at]
+        )
+        terms = [float(w) * term for w, terms in zip(reduced.readout, h, strict=True) if w for term in terms]
+        return output + sum(terms) if terms else output, layers
