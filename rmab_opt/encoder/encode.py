@@ -207,7 +207,8 @@ def _pushed(reduced: Reduced, sense: int) -> list[np.ndarray]:
     if sense == 0:
         return [np.zeros(len(layer.bias), dtype=bool) for layer in reduced.hidden]
     # Whether the output may rise, or fall, with each neuron's h.
-    rises, falls = np.greater(sense * reduced.readout, 0), np.less(sense * reduced.readout, 0)
+    rises: Any = sense * reduced.readout > 0
+    falls: Any = sense * reduced.readout < 0
     for k in range(len(reduced.hidden) - 1, -1, -1):
         layer = reduced.hidden[k]
         found[k] = np.where(layer.gain > 0, ~rises, ~falls) & (layer.gain != 0)
