@@ -116,20 +116,20 @@ def _prices(worth: np.ndarray, count: np.ndarray, equal: bool) -> Assignment | N
     best_dual, best_price = np.inf, price.copy()
     for _ in range(SWEEPS):
         before = price.copy()
-        for action in range(n_actions):
+        for own in range(n_actions):
             # What the action adds over the arm's best alternative at current prices.
             rest = np.zeros(n_arms)
             for other in range(n_actions):
-                if other != action:
+                if other != own:
                     np.maximum(rest, worth[other] - price[other], out=rest)
-            gain = worth[action] - rest
-            k = int(count[action])
+            gain = worth[own] - rest
+            k = int(count[own])
             if k < n_arms:
-                price[action] = np.partition(gain, n_arms - 1 - k)[n_arms - 1 - k]
+                price[own] = np.partition(gain, n_arms - 1 - k)[n_arms - 1 - k]
             else:
-                price[action] = gain.min() if equal else 0.0
+                price[own] = gain.min() if equal else 0.0
             if not equal:
-                price[action] = max(0.0, price[action])
+                price[own] = max(0.0, price[own])
         net = worth - price[:, None]
         dual = float(np.maximum(net.max(axis=0), 0.0).sum() + price @ count)
         if dual < best_dual:

@@ -220,8 +220,19 @@ def bound_arrays(
     occupancy: bool = False,
     integer: bool = False,
     actions: ActionSet | None = None,
+    terminal: np.ndarray | None = None,
+    certify: bool = True,
 ) -> Bound:
-    """:func:`bound` on arrays; ``rows`` are resources or an action set's polyhedron."""
+    """:func:`bound` on arrays; ``rows`` are resources or an action set's polyhedron.
+
+    Parameters
+    ----------
+    terminal
+        Values of the arms' states after the last round, (N, S); time-indexed only.
+    certify
+        False leaves out the evaluation of the linear program's prices; then ``value`` is the solver's objective and
+        no proof, for callers that only need prices.
+    """
     begun = time.perf_counter()
     if kind not in KINDS:
         raise ModelError(f"kind is {kind!r}", f"use one of {', '.join(KINDS)}.")
@@ -246,12 +257,25 @@ def bound_arrays(
     if method == "dual":
         assert coupling is not None
         dual = _dual(
-            transition, reward, start, coupling, kind, horizon, discount, tolerance, seconds, prices, occupancy
+            transition,
+            reward,
+            start,
+            coupling,
+            kind,
+            horizon,
+            discount,
+            terminal,
+            tolerance,
+            seconds,
+            prices,
+            occupancy,
         )
         arm_prices = arm_prices_of(coupling, dual.prices, n_arms)
         value, relaxation = dual.value, "resources"
         if integer and isinstance(rows, Polyhedron) and kind != "discounted_tail":
-            tight = certified(transition, reward, start, rows, arm_prices, rounds, factor, integer=True)
+            tight = certified(
+                transition, reward, start, rows, arm_prices, rounds, factor, integer=True, terminal=terminal
+            )
             if tight < value:
                 value, relaxation = tight, "allowed actions"
         return Bound(
@@ -281,6 +305,7 @@ def bound_arrays(
                 discount=factor,
                 horizon=rounds,
                 rows=shape,
+                terminal=terminal,
                 transient=kind == "average",
                 seconds=seconds,
             )
@@ -296,13 +321,17 @@ def bound_arrays(
         # A limit before the optimum: without prices the arms' own optima are still a bound, and the kind says so.
         if method == "pyomo":
             raise
-    if kind == "average" and rounds is None:
+    if not certify and found != "none":
+        value = lower
+    elif kind == "average":
         value = _average_value(transition, reward, start, shape, arm_prices)
     else:
-        value = certified(transition, reward, start, shape, arm_prices, rounds, factor, integer=False)
+        value = certified(
+            transition, reward, start, shape, arm_prices, rounds, factor, integer=False, terminal=terminal
+        )
     relaxation = "relaxation" if shape.n_extra else "resources"
     if integer and kind != "average":
-        tight = certified(transition, reward, start, shape, arm_prices, rounds, factor, integer=True)
+        tight = certified(transition, reward, start, shape, arm_prices, rounds, factor, integer=True, terminal=terminal)
         if tight < value:
             value, relaxation = tight, "allowed actions"
     lower = min(lower, value)
@@ -341,6 +370,7 @@ def _dual(
     kind: str,
     horizon: int,
     discount: float,
+    terminal: np.ndarray | None,
     tolerance: float,
     seconds: float | None,
     prices: np.ndarray | None,
@@ -349,7 +379,15 @@ def _dual(
     common: dict[str, Any] = {"tolerance": tolerance, "seconds": seconds, "occupancy": occupancy}
     if kind == "time_indexed":
         return dual_finite(
-            transition, reward, coupling, start, horizon=horizon, discount=discount, prices=prices, **common
+            transition,
+            reward,
+            coupling,
+            start,
+            horizon=horizon,
+            discount=discount,
+            terminal=terminal,
+            prices=prices,
+            **common,
         )
     if kind == "average":
         return dual_average(transition, reward, coupling, prices=prices, **common)
@@ -395,6 +433,7 @@ def priced_arms_value(
     horizon: int | None,
     discount: float,
     allowed: np.ndarray | None = None,
+    terminal: np.ndarray | None = None,
 ) -> float:
     """Sum of the arms' optimal values when every arm-action has its price.
 
@@ -404,6 +443,8 @@ def priced_arms_value(
         (N, A), or (T, N, A) with a ``horizon``.
     allowed
         Arm-actions that exist, bool (N, A); all by default.
+    terminal
+        Values after the last round, (N, S); none by default.
     """
     n_arms, n_actions, n_states, _ = transition.shape
     ban = np.zeros((n_arms, n_actions)) if allowed is None else np.where(allowed, 0.0, np.inf)
@@ -415,7 +456,7 @@ def priced_arms_value(
         free = Coupling(np.zeros((1, 1, 1, n_actions)), np.zeros(1))
         value = stationary_values(kernel, paid, free, np.zeros(1), discount=discount)
         return float((start * value).sum())
-    value = np.zeros((n_arms, n_states))
+    value = np.zeros((n_arms, n_states)) if terminal is None else terminal
     stacked = transition.reshape(n_arms, n_actions * n_states, n_states)
     for t in range(horizon - 1, -1, -1):
         ahead = np.matmul(stacked, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
@@ -479,6 +520,7 @@ def certified(
     discount: float,
     *,
     integer: bool,
+    terminal: np.ndarray | None = None,
 ) -> float:
     """g at given arm prices: arms' values plus the most that any allowed action can collect in prices."""
     n_arms, n_actions = transition.shape[:2]
@@ -486,7 +528,7 @@ def certified(
     allowed[:, 0] = True
     open_ = rows.z_upper > 0
     allowed[rows.arm[open_], rows.action[open_]] = True
-    value = priced_arms_value(transition, reward, start, arm_prices, horizon, discount, allowed)
+    value = priced_arms_value(transition, reward, start, arm_prices, horizon, discount, allowed, terminal)
     column_prices = np.atleast_2d(arm_prices[..., rows.arm, rows.action])
     rents = support(rows, column_prices, integer=integer)
     weight = discount ** np.arange(horizon) if horizon is not None else np.array([1.0 / (1.0 - discount)])

@@ -402,7 +402,7 @@ class _Search:
                 return
             before = self.best
             self.evaluate(price)
-            if self.best >= before and np.array_equal(price, self.best_price):
+            if self.best >= before and self.best_price is not None and np.array_equal(price, self.best_price):
                 return
 
     def level_bundle(self, share: float = LEVEL) -> None:

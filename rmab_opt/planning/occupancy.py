@@ -61,6 +61,12 @@ class Polyhedron:
             raise CapabilityError(
                 "rows with state-dependent costs", coupling, ("use solve_occupancy with the coupling", "drop the state")
             )
+        if coupling.limit.ndim != 1:
+            raise CapabilityError(
+                "rows whose limits change from round to round",
+                coupling,
+                ("use method='dual'", "use solve_occupancy with the coupling"),
+            )
         assert coupling.equal is not None
         cost = np.broadcast_to(coupling.cost[:, :, 0, 1:], (n_rows, n_arms, n_actions - 1)).reshape(n_rows, -1)
         size = n_arms * (n_actions - 1)
@@ -240,6 +246,7 @@ def occupancy_program(
     coupling: Coupling | None = None,
     rows: Polyhedron | None = None,
     transient: bool = False,
+    terminal: np.ndarray | None = None,
 ) -> tuple[Program, np.ndarray]:
     """The linear program as arrays, built in one pass over the non-zero transitions.
 
@@ -258,6 +265,8 @@ def occupancy_program(
     transient
         Average reward only: Kallenberg's transient variables, so that arms with several recurrent classes stay in
         those that the start can reach.
+    terminal
+        With a horizon: value of ending in each state, (M, S).
 
     Returns
     -------
@@ -279,6 +288,9 @@ def occupancy_program(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     lower: list[np.ndarray] = []
     cost = [np.tile(reward.reshape(-1), rounds) * np.repeat(_weights(discount, rounds, horizon), block)]
+    if terminal is not None and horizon is not None:
+        after = np.einsum("nasx,nx->nsa", transition, terminal).reshape(-1)
+        cost[0][-block:] += discount**horizon * after
     upper = [np.full(rounds * block, np.inf)]
     first = balance * rounds
     if horizon is None:
@@ -396,6 +408,7 @@ def solve_occupancy(
     coupling: Coupling | None = None,
     rows: Polyhedron | None = None,
     transient: bool = False,
+    terminal: np.ndarray | None = None,
     algorithm: str = "choose",
     seconds: float | None = None,
     profile: str | Profile = "exact",
@@ -423,7 +436,7 @@ def solve_occupancy(
     if start.ndim == 1:
         start = np.eye(n_states)[start]
     merged = None
-    if rows is None:
+    if rows is None and terminal is None:
         cost = np.zeros((1, 1, 1, n_actions)) if coupling is None else coupling.cost
         merged = merge_identical(transition, reward, cost, start)
         if merged.representative.size < n_arms:
@@ -442,6 +455,7 @@ def solve_occupancy(
         coupling=coupling,
         rows=rows,
         transient=transient,
+        terminal=terminal,
     )
     settings = load_profile(profile)
     settings = dataclasses.replace(settings, options={**settings.options, "solver": algorithm})
