@@ -39,7 +39,8 @@ class Parameters(Mapping[str, Floats]):
         self._parts: dict[str, slice] = {}
         self.data: list[Any] = []
         for component in components:
-            entries = list(component.values())
+            # A scalar Param without a value lists no entries.
+            entries = list(component.values()) if component.is_indexed() else [component]
             self._parts[component.name] = slice(len(self.data), len(self.data) + len(entries))
             self.data += entries
         self.vector: Floats = np.array([_param_value(entry) for entry in self.data], dtype=float)

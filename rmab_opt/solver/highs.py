@@ -233,32 +233,36 @@ class HighsSolver(Solver):
     ) -> tuple[Result, BaseException | None]:
         self._set_limits(limits, arrays.integer.any())
         self.push(arrays)
-        if limits.cutoff is not None:
-            # As a row: HiGHS's own objective_bound has answered a maximisation with a wrong "Optimal".
-            row = int32(sparse.csr_array(arrays.cost[None, :]))
-            rest = limits.cutoff - arrays.offset
-            low, high = (rest, np.array([math.inf])) if arrays.maximise else (np.array([-math.inf]), rest)
-            self._append(row, low, high)
-        if start is not None and arrays.integer.any():
-            # After every change, since each one discards the start.
-            status = self._highs.setSolution(start[0].size, start[0].astype(np.int32), start[1])
-            self._must(status, "take the start")
-        self._log.clear()
-        began = time.perf_counter()
-        with _POOL.hold(self.profile.threads):
+        with self._cutoff_row(arrays, limits.cutoff), _POOL.hold(self.profile.threads):
+            if start is not None and arrays.integer.any():
+                # After every change, since each one discards the start.
+                status = self._highs.setSolution(start[0].size, start[0].astype(np.int32), start[1])
+                self._must(status, "take the start")
+            self._log.clear()
+            began = time.perf_counter()
             cpu, stopped = self._run(interrupt)
             claimed, result = self._read(arrays, limits, began, cpu)
             if claimed == "optimal" != result.status and stopped is None:
-                # HiGHS 1.16 sometimes proves the objective of a better point and hands back the start, about three
+                # HiGHS 1.16 sometimes proves the objective of a better point and hands back the start, about four
                 # times in a thousand small started solves; others had no bound. Solved afresh it gives both.
                 self._must(self._highs.clearSolver(), "forget the start")
                 more, stopped = self._run(interrupt)
                 _, result = self._read(arrays, limits, began, cpu + more)
-        if limits.cutoff is not None:
-            self._must(
-                self._highs.deleteRows(1, np.array([arrays.row_lower.size], dtype=np.int32)), "drop the cut-off row"
-            )
         return result, stopped
+
+    @contextlib.contextmanager
+    def _cutoff_row(self, arrays: Arrays, cutoff: float | None) -> Iterator[None]:
+        """A last row that demands the cut-off; HiGHS's objective_bound answered a maximisation with a wrong optimum."""
+        if cutoff is None:
+            yield
+            return
+        rest, m = cutoff - arrays.offset, arrays.row_lower.size
+        low, high = (rest, np.array([math.inf])) if arrays.maximise else (np.array([-math.inf]), rest)
+        self._append(int32(sparse.csr_array(arrays.cost[None, :])), low, high)
+        try:
+            yield
+        finally:
+            self._must(self._highs.deleteRows(1, np.array([m], dtype=np.int32)), "drop the cut-off row")
 
     def _set_limits(self, limits: Limits, is_milp: np.bool_) -> None:
         # The clock that HiGHS holds against the limit starts anew with each MILP, but runs on from LP to LP.

@@ -73,6 +73,12 @@ class Profile:
         demand(self.at_limit in ("best_with_gap", "raise"), "at_limit", "'best_with_gap' or 'raise'")
         for name in ("interruptible", "log"):
             demand(isinstance(getattr(self, name), bool), name, "true or false")
+        for field_name, option in OWN_NAMES[self.solver].items():
+            if option in self.options:
+                raise ModelError(
+                    f"solver profile {self.name!r}: options hold {option!r}, which is the field {field_name!r}.",
+                    f"set {field_name} instead.",
+                )
         if "mip_lifting_for_probing" in self.options:
             raise ModelError(
                 f"solver profile {self.name!r}: mip_lifting_for_probing makes HiGHS call feasible models infeasible.",
@@ -85,39 +91,15 @@ _LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "at_limit")
 _TOP_KEYS = ("extends", "about", "solver", "threads", "seed", "interruptible", "log", "limits", *SOLVERS)
 # The same six choices under each solver's own name: in a profile's solver table they set the profile's field, so that
 # a value written either way is the one a session uses and a child profile overrides.
+_FIELDS = ("threads", "seed", "seconds", "nodes", "relative_gap", "absolute_gap")
 OWN_NAMES: dict[str, dict[str, str]] = {
-    "highs": {
-        "threads": "threads",
-        "seed": "random_seed",
-        "seconds": "time_limit",
-        "nodes": "mip_max_nodes",
-        "relative_gap": "mip_rel_gap",
-        "absolute_gap": "mip_abs_gap",
-    },
-    "gurobi": {
-        "threads": "Threads",
-        "seed": "Seed",
-        "seconds": "TimeLimit",
-        "nodes": "NodeLimit",
-        "relative_gap": "MIPGap",
-        "absolute_gap": "MIPGapAbs",
-    },
-    "scip": {
-        "threads": "parallel/maxnthreads",
-        "seed": "randomization/randomseedshift",
-        "seconds": "limits/time",
-        "nodes": "limits/nodes",
-        "relative_gap": "limits/gap",
-        "absolute_gap": "limits/absgap",
-    },
-    "cbc": {
-        "threads": "threads",
-        "seed": "randomSeed",
-        "seconds": "seconds",
-        "nodes": "maxNodes",
-        "relative_gap": "ratioGap",
-        "absolute_gap": "allowableGap",
-    },
+    solver: dict(zip(_FIELDS, names.split(), strict=True))
+    for solver, names in {
+        "highs": "threads random_seed time_limit mip_max_nodes mip_rel_gap mip_abs_gap",
+        "gurobi": "Threads Seed TimeLimit NodeLimit MIPGap MIPGapAbs",
+        "scip": "parallel/maxnthreads randomization/randomseedshift limits/time limits/nodes limits/gap limits/absgap",
+        "cbc": "threads randomSeed seconds maxNodes ratioGap allowableGap",
+    }.items()
 }
 
 
@@ -159,21 +141,21 @@ def _toml_files(folder: Any) -> Iterator[Any]:
     return (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def _find_profile(profile: str | Path, folder: Any) -> tuple[str, str, Any]:
+def _find_profile(profile: str | Path, folder: Any, asked_by: str) -> tuple[str, str, Any]:
     """Where it lies (for messages), its text, and the folder that ``extends`` is looked up in."""
-    path = Path(profile)
+    path, where = Path(profile), f"{asked_by}: extends: " if asked_by else ""
     if isinstance(profile, Path) or path.suffix == ".toml" or len(path.parts) > 1:
         if folder is not None and not path.is_absolute():
             path = folder / path
         if not path.is_file():
-            raise ModelError(f"there is no solver profile {str(path)!r}.", f"give a file or one of {_listed()}.")
+            raise ModelError(f"{where}there is no solver profile {str(path)!r}.", f"give a file or one of {_listed()}.")
         return str(path), path.read_text(encoding="utf-8"), path.parent
     for place in _profile_folders():
         entry = place / f"{profile}.toml"
         if entry.is_file():
             return str(entry), entry.read_text(encoding="utf-8"), None
     raise ModelError(
-        f"there is no solver profile {str(profile)!r}{nearest(str(profile), profile_names())}.",
+        f"{where}there is no solver profile {str(profile)!r}{nearest(str(profile), profile_names())}.",
         f"use one of {_listed()}, or the path of a .toml file.",
     )
 
@@ -190,7 +172,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _profile_fields(profile: str | Path, folder: Any, seen: tuple[str, ...]) -> dict[str, Any]:
     """Keyword arguments of Profile from one file and all it extends."""
-    where, text, own_folder = _find_profile(profile, folder)
+    where, text, own_folder = _find_profile(profile, folder, seen[-1] if seen else "")
     if where in seen:
         raise ModelError(f"{where}: extends itself through {' > '.join((*seen, where))}.", "break the circle.")
     try:
