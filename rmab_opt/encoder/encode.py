@@ -230,16 +230,20 @@ def _pushed(reduced: Reduced, sense: int) -> list[np.ndarray]:
 class _Affine:
     """constant + sum of coefficient * variable, for several neurons: coefficients as rows over a variable list."""
 
-    def __init__(self, variables: list[Any], matrix: Floats, constant: Floats) -> None:
+    def __init__(self, variables: list[Any], matrix: Floats | None, constant: Floats) -> None:
+        # None stands for the identity, which wide inputs could not afford as a dense matrix.
         self.variables, self.matrix, self.constant = variables, matrix, constant
 
     def through(self, weight: Floats, bias: Floats) -> _Affine:
         """weight @ self + bias."""
+        if self.matrix is None:
+            return _Affine(self.variables, weight, bias)
         return _Affine(self.variables, weight @ self.matrix, weight @ self.constant + bias)
 
     def expression(self, i: int) -> Any:
         from pyomo.core.expr import LinearExpression
 
+        assert self.matrix is not None
         row = self.matrix[i]
         at = np.flatnonzero(row)
         return LinearExpression(
@@ -278,7 +282,7 @@ class _Once:
         block.sign = pyo.Var(pyo.Any, domain=pyo.Binary, dense=False)
         block.rows = pyo.ConstraintList()
         layers = []
-        h = _Affine(list(self.inputs), np.eye(n), np.zeros(n))
+        h = _Affine(list(self.inputs), None, np.zeros(n))
         for k, layer in enumerate(self.reduced.hidden):
             low, high = self.found[k]
             status = statuses(low, high, layer.gain)
@@ -301,6 +305,7 @@ class _Once:
                     binaries += kind == "split"
             # h = slope x + gain y: stable neurons are multiples of x, others take their y.
             factor = layer.slope + np.where([kind == "active" for kind in status], layer.gain, 0.0)
+            assert x.matrix is not None
             matrix = np.zeros((len(status), len(x.variables) + len(new)))
             matrix[:, : len(x.variables)] = factor[:, None] * x.matrix
             matrix[where, len(x.variables) + np.arange(len(new))] = layer.gain[where]
@@ -320,6 +325,7 @@ class _Once:
         total = h.through(readout[None], np.array([self.reduced.constant]))
         skip = np.zeros(width)
         skip[:n] = self.reduced.skip
+        assert total.matrix is not None
         return _Affine(total.variables, total.matrix + skip, total.constant).expression(0), layers
 
     def _bend(self, k: int, i: int, x: _Affine, low: float, high: float, kind: str) -> Any:
