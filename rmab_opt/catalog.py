@@ -133,9 +133,13 @@ def _network(
     *,
     file: str,
     inputs: tuple[str, ...] = ("action", "state"),
+    activation: str | None = None,
     effort: str = "linear",
 ) -> Objective:
-    network = Network.from_onnx(folder / file) if file.endswith(".onnx") else Network.from_safetensors(folder / file)
+    if file.endswith(".onnx"):
+        network = Network.from_onnx(folder / file)
+    else:
+        network = Network.from_safetensors(folder / file, activation=activation)
     return NetworkObjective(
         _NetworkOnState(network, problem, len(actions), tuple(inputs)), weights_change=False, effort=effort
     )
@@ -309,12 +313,20 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
 
 
 def _override(content: dict[str, Any], key: str, value: Any, path: Path) -> None:
-    if "." in key:
-        places = [tuple(key.split("."))]
-    else:
-        places = [place for place in _places(content) if place[-1] == key and place[0] != "check"]
-        if not places and "domain" in content.get("problem", {}):
-            places = [("problem", key)]
+    """Set one value: by its whole path, or by any end of the path that occurs once."""
+    parts = tuple(key.split("."))
+    places = [place for place in _places(content) if place[-len(parts) :] == parts and place[0] != "check"]
+    if not places and len(parts) == 1 and "domain" in content.get("problem", {}):
+        places = [("problem", key)]
+    if len(places) > 1 and parts in places:
+        places = [parts]
+    if not places and len(parts) > 1:
+        here: Any = content
+        for part in parts[:-1]:
+            if not isinstance(here, dict) or not isinstance(here.get(part), dict):
+                raise ModelError(f"set {key}: {path.name} has no section {part!r}", nearest(part, list(here)))
+            here = here[part]
+        places = [parts]
     if len(places) != 1:
         known = [".".join(place) for place in _places(content)]
         what = (
@@ -323,10 +335,7 @@ def _override(content: dict[str, Any], key: str, value: Any, path: Path) -> None
         raise ModelError(f"set {key}: {what}", f"write the whole path; {nearest(key, known)}")
     here = content
     for part in places[0][:-1]:
-        below = here.get(part)
-        if not isinstance(below, dict):
-            raise ModelError(f"set {key}: {path.name} has no section {part!r}", nearest(part, list(here)))
-        here = below
+        here = here[part]
     here[places[0][-1]] = deepcopy(value)
 
 

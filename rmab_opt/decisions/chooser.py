@@ -148,7 +148,7 @@ class Chooser:
         at_least: float | None = None,
     ) -> Any:
         clock = perf_counter()
-        if self._session is None:
+        if self._session is None or self.objective.outdated(situation):
             self._session = self._compile(situation)
         session = self._session
         for name, values in self.objective.update(situation).items():
@@ -185,7 +185,8 @@ class Chooser:
         """The same program with the tightest tolerances HiGHS has; once more the same for other solvers."""
         options = dict(self.profile.options)
         if self.profile.solver == "highs":
-            options |= {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9}
+            # Presolve and tolerances of 1e-9 together cut off optima in HiGHS 1.16; without presolve they do not.
+            options |= {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9, "presolve": "off"}
         profile = replace(self.profile, options=options, relative_gap=0.0)
         return Session.from_arrays(session.program, profile).solve()
 

@@ -45,6 +45,10 @@ class Objective:
         """Values of the block's mutable Params for another situation, by the Param's name in the block."""
         raise NotImplementedError
 
+    def outdated(self, situation: Situation) -> bool:
+        """Whether the built program cannot take this situation by :meth:`update` and must be built anew."""
+        return False
+
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
         """The same number computed without the program, for actions (M, C); shape (M,)."""
         raise NotImplementedError
@@ -186,14 +190,22 @@ class NetworkObjective(Objective):
         Whether first-layer weights differ between situations (pooled networks) or only biases do.
     effort
         Bounds: ``interval``, ``linear`` or ``lp``.
+    version
+        Changes whenever ``at`` would answer otherwise for the same situation (training); constant by default.
     """
 
     searchable = True
 
     def __init__(
-        self, at: Callable[[Situation], Network], *, weights_change: bool = True, effort: str = "linear"
+        self,
+        at: Callable[[Situation], Network],
+        *,
+        weights_change: bool = True,
+        effort: str = "linear",
+        version: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.at = at
+        self.at, self.version = at, version
+        self._kept: tuple[Any, Network] | None = None
         self.weights_change = weights_change
         self.effort = effort
         self.record: Record | None = None
@@ -201,14 +213,37 @@ class NetworkObjective(Objective):
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         inputs = [act[c] for c in range(len(situation.columns))]
         output, self.record = encode(
-            self.at(situation), block, inputs, effort=self.effort, reusable=True, weights_change=self.weights_change
+            self.network(situation),
+            block,
+            inputs,
+            effort=self.effort,
+            reusable=True,
+            weights_change=self.weights_change,
         )
         return output
+
+    def outdated(self, situation: Situation) -> bool:
+        # Training changes weights that the program holds as numbers; only then is it compiled again.
+        try:
+            self.update(situation)
+        except ModelError:
+            return True
+        return False
 
     def update(self, situation: Situation) -> dict[str, np.ndarray]:
         if self.record is None:
             raise ModelError("the network is not built yet", "call build first.")
-        return self.record.update(self.at(situation))
+        return self.record.update(self.network(situation))
+
+    def network(self, situation: Situation) -> Network:
+        """The network at a situation; kept until the next situation is asked for."""
+        key = (situation.state.tobytes(), situation.period, self.version())
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self.at(situation))
+        return self._kept[1]
+
+    def ceiling(self, situation: Situation) -> float:
+        return np.inf if self.record is None else self.record.output[1]
 
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        return np.asarray(self.at(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)
+        return np.asarray(self.network(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)

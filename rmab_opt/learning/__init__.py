@@ -11,8 +11,8 @@ _HOME = {
     "Run": "dqn",
     "train": "dqn",
     "load_policy": "dqn",
-    "Evaluation": "evaluate",
-    "evaluate": "evaluate",
+    "Evaluation": "evaluation",
+    "evaluate": "evaluation",
     "RestlessBanditEnv": "environment",
     "Simulator": "simulator",
 }

@@ -140,7 +140,10 @@ class _Learner:
         self.episode_seed = episodes
         self.episode = 0
         self.log: list[dict[str, Any]] = []
-        objective = NetworkObjective(self.online.at, weights_change=self.online.weights_change)
+        self.steps = 0
+        objective = NetworkObjective(
+            self.online.at, weights_change=self.online.weights_change, version=lambda: self.steps
+        )
         self.chooser = Chooser(problem, model.actions, objective, config.solver, title=model.title)
 
     def argmax(self, state: np.ndarray, period: int, start: np.ndarray) -> np.ndarray:
@@ -178,6 +181,7 @@ class _Learner:
         loss.backward()
         nn.utils.clip_grad_norm_(self.online.parameters(), 10.0)
         self.optimiser.step()
+        self.steps += 1
         return float(loss)
 
     def _value(self, network: QNetwork, state: np.ndarray, period: np.ndarray, action: np.ndarray) -> torch.Tensor:

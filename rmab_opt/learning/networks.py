@@ -158,10 +158,13 @@ class PooledQ(QNetwork):
             return Network.linear(skip, constant)
         (w1, b1), (w2, b2) = _arrays(self.head)
         psi, base = difference[:, 1:] / self.n_arms, table[:, 0, 1:].mean(axis=0)
+        # relu(c x) = c relu(x) for c > 0: with the read-out's size moved into the first layer only numbers that the
+        # program keeps open change in training, and it is compiled once.
+        unit = scale * self.n_arms * np.abs(w2[0])
         return Network.from_arrays(
-            [(w1 @ psi.T, w1 @ base + b1, "relu"), (scale * self.n_arms * w2, scale * self.n_arms * b2, "linear")],
+            [(unit[:, None] * (w1 @ psi.T), unit * (w1 @ base + b1), "relu"), (np.sign(w2), np.zeros(1), "linear")],
             skip=skip,
-            constant=constant,
+            constant=constant + float(scale * self.n_arms * b2[0]),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmab_opt.errors import CapabilityError
-from rmab_opt.learning.evaluate import Evaluation
+from rmab_opt.learning.evaluation import Evaluation
 from rmab_opt.report import write_atomically
 
 __all__ = ["learning_plot", "policy_plot"]

@@ -17,6 +17,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.problem.table import nearest
 from rmab_opt.report import table_csv, table_latex, table_text
 
 __all__ = ["Evaluation", "evaluate"]
@@ -98,6 +99,9 @@ def evaluate(
         raise ModelError(f"reward is {reward!r}", "use 'expected' or 'sampled'.")
     if not policies:
         raise ModelError("no policy to evaluate", "name at least one.")
+    for given in policies:
+        if isinstance(given, str) and given not in POLICIES and not Path(given).is_dir():
+            raise ModelError(f"no policy {given!r} and no run folder of that name", nearest(given, list(POLICIES)))
     totals: dict[str, list[np.ndarray]] = {}
     spent: dict[str, list[float]] = {}
     proven: dict[str, list[bool]] = {}

@@ -1,0 +1,236 @@
+"""`decide` equals trying every action, judged without Pyomo; a certificate that fails is an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import KINDS, action_sets, all_actions, cohorts, problem_for, tabular
+
+from rmab_opt.actions import ActionSet, Columns
+from rmab_opt.actions.kinds import Budget, Linear
+from rmab_opt.decisions import Chooser, Immediate, Model, NetworkObjective, Scores, Situation, decide, verify
+from rmab_opt.encoder import Network
+from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.problem import Arms, Problem
+from rmab_opt.solver import load_profile
+
+OBJECTIVES = ("immediate", "linear", "network")
+
+
+def random_network(n_inputs: int, rng: np.random.Generator, depth: int) -> Network:
+    """Dense ReLU layers of random widths; now and then a dead or doubled neuron and a linear skip."""
+    sizes = [n_inputs, *rng.integers(1, 7, depth).tolist(), 1]
+    layers = []
+    for k, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        weight, bias = rng.normal(size=(fan_out, fan_in)), rng.normal(size=fan_out)
+        if k < depth and rng.random() < 0.3:
+            weight[-1], bias[-1] = weight[0], bias[0]
+        if k < depth and rng.random() < 0.2:
+            weight[0], bias[0] = 0.0, -1.0
+        layers.append((weight, bias, "relu" if k < depth else "linear"))
+    skip = rng.normal(size=n_inputs) if rng.random() < 0.5 else None
+    return Network.from_arrays(layers, skip=skip, constant=float(rng.normal()) if skip is not None else 0.0)
+
+
+def objective(kind: str, actions: ActionSet, problem: Problem, rng: np.random.Generator):
+    n = len(actions)
+    if kind == "immediate":
+        return Immediate()
+    if kind == "linear":
+        return Scores(rng.normal(size=(problem.n_arms, problem.dynamics.n_states, 2)))
+    depth = int(rng.integers(1, 4))
+    # One architecture in all situations: the widths come from the first state, only numbers change with it.
+    base = random_network(n, rng, depth)
+
+    def shifted(situation: Situation) -> Network:
+        shift = np.random.default_rng(situation.state).normal(size=len(base.layers()[0][1]))
+        layers = [(w, b + (shift if k == 0 else 0), kind) for k, (w, b, kind) in enumerate(base.layers())]
+        return Network.from_arrays(layers, skip=base.skip, constant=base.constant)
+
+    return NetworkObjective(shifted, weights_change=False)
+
+
+def brute_force(actions: ActionSet, goal, situation: Situation) -> float | None:
+    values = [goal.value(a, situation) for a in all_actions(len(actions)) if not actions.violations(a)]
+    return max(values) if values else None
+
+
+def check_against_enumeration(actions: ActionSet, kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    problem = problem_for(actions.columns.arms, rng)
+    goal = objective(kind, actions, problem, rng)
+    chooser = Chooser(problem, actions, goal, "exact")
+    # Two states through one compiled program: the second is a re-solve.
+    for state in (problem.start, rng.integers(3, size=problem.n_arms)):
+        best = brute_force(actions, goal, Situation(problem, actions.columns, state))
+        if best is None:
+            with pytest.raises(InfeasibleError):
+                chooser.decide(state)
+            return
+        decision = chooser.decide(state)
+        scale = 1.0 + abs(best)
+        assert decision.value == pytest.approx(best, abs=1e-6 * scale)
+        assert decision.bound >= best - 1e-6 * scale
+        assert decision.encoding_error <= 1e-6 * scale
+        assert decision.violations == {}
+        assert actions.violations(decision.action) == {}
+        assert set(np.unique(decision.action)) <= {0, 1}
+        assert verify(decision, problem, actions, goal).ok
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_every_kind_alone_equals_enumeration(kind, data):
+    check_against_enumeration(
+        data.draw(action_sets((kind,))), data.draw(st.sampled_from(OBJECTIVES)), data.draw(st.integers(0, 9999))
+    )
+
+
+@settings(max_examples=300)
+@given(action_sets(), st.sampled_from(OBJECTIVES), st.integers(0, 9999))
+def test_random_combinations_equal_enumeration(actions, kind, seed):
+    check_against_enumeration(actions, kind, seed)
+
+
+@settings(max_examples=40)
+@given(cohorts(most=3), st.integers(0, 9999))
+def test_several_actions_an_arm_equal_enumeration(arms, seed):
+    rng = np.random.default_rng(seed)
+    problem = Problem(arms, tabular(len(arms), 3, 3, rng), start=rng.integers(3, size=len(arms)))
+    actions = ActionSet(
+        Columns.of_arm_actions(arms, 3),
+        {"first": Linear(where={"action": 1}, at_most=1), "second": Linear(where={"action": 2}, at_most=1)},
+    )
+    for goal in (Immediate(), Scores(rng.normal(size=(len(arms), 3, 3)))):
+        best = brute_force(actions, goal, Situation(problem, actions.columns, problem.start))
+        assert Chooser(problem, actions, goal, "exact").decide().value == pytest.approx(best, abs=1e-7)
+
+
+def small_model(n: int = 6, at_most: int = 2, goal=None) -> Model:
+    rng = np.random.default_rng(1)
+    arms = Arms.from_arrays(n)
+    problem = Problem(arms, tabular(n, 3, 2, rng), start=rng.integers(3, size=n))
+    return Model(problem, ActionSet(arms, {"budget": Budget(at_most=at_most)}), goal or Immediate(), "exact")
+
+
+class Sabotaged(Scores):
+    """Claims another number than it evaluates to."""
+
+    def coefficients(self, situation):
+        gain, base = super().coefficients(situation)
+        return gain + 1.0, base
+
+
+def test_a_claim_that_differs_from_the_re_computed_value_is_an_error():
+    with pytest.raises(CertificateError, match="did not survive its re-check"):
+        decide(small_model(goal=Sabotaged(np.ones(6))))
+
+
+class Understated(Scores):
+    """Its program hides value: the bound lies below actions that exist."""
+
+    def coefficients(self, situation):
+        gain, base = super().coefficients(situation)
+        return gain, base - 1.0
+
+
+def test_a_bound_below_a_known_action_is_an_error():
+    with pytest.raises(CertificateError):
+        decide(small_model(goal=Understated(np.ones(6))))
+
+
+def test_an_action_that_breaks_a_constraint_is_an_error():
+    class Forgetful(Budget):
+        """Its rows forget the limit that its check knows."""
+
+        def build(self, block, act, columns):
+            pass
+
+    model = small_model()
+    actions = ActionSet(model.problem.arms, {"budget": Forgetful(at_most=2)})
+    with pytest.raises(CertificateError, match="breaks"):
+        decide(Model(model.problem, actions, Scores(np.ones(6)), "exact"))
+
+
+def test_the_gap_of_a_stopped_solve_is_open_and_said_so():
+    rng = np.random.default_rng(0)
+    n = 40
+    arms = Arms.from_arrays(n)
+    problem = Problem(arms, tabular(n, 3, 2, rng), start=rng.integers(3, size=n))
+    actions = ActionSet(arms, {"budget": Budget(at_most=12)})
+    network = Network.from_arrays(
+        [(rng.normal(size=(24, n)), rng.normal(size=24), "relu"), (rng.normal(size=(24, 24)), rng.normal(size=24), "relu"),
+         (rng.normal(size=(1, 24)), np.zeros(1), "linear")]
+    )  # fmt: skip
+    goal = NetworkObjective(lambda _: network, weights_change=False)
+    hurried = replace(load_profile("default"), seconds=0.01)
+    try:
+        decision = Chooser(problem, actions, goal, hurried).decide()
+    except SolverError as error:
+        assert "limit" in str(error)
+        return
+    assert decision.status == "limit"
+    assert decision.violations == {}
+    assert decision.bound >= decision.value
+    assert decision.value == pytest.approx(float(network(decision.action[None].astype(float)).ravel()[0]))
+    assert "stopped at a limit" in str(decision)
+    with pytest.raises(SolverError, match="limit"):
+        Chooser(problem, actions, goal, replace(hurried, at_limit="raise")).decide()
+
+
+def test_the_printed_tree_the_json_and_the_csv_tell_the_same():
+    decision = decide(small_model())
+    document = json.loads(decision.to_json())
+    assert document["action"] == list(decision.chosen)
+    assert document["value"] == decision.value
+    assert document["gap"] == pytest.approx(decision.gap)
+    assert decision.to_csv().splitlines() == ["id", *decision.chosen]
+    for part in ("chosen", "value", "tight", "re-checked", "solved", "2 of 6", "budget 2 of 2"):
+        assert part in str(decision)
+
+
+def test_why_not_names_cost_and_displaced():
+    model = small_model(goal=Scores(np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.5])))
+    decision = decide(model)
+    assert decision.chosen == ("arm0", "arm1")
+    assert decision.why_not("arm3") == "Choosing arm3 costs 2 of 9 and displaces arm1."
+    assert decision.why_not("arm0") == "arm0 is chosen."
+    assert decide(model).chosen == ("arm0", "arm1")
+
+
+def test_a_start_that_breaks_a_constraint_is_refused():
+    with pytest.raises(ModelError, match="start breaks budget"):
+        decide(small_model(), start=np.ones(6, dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (np.zeros(5, dtype=int), "state has shape"),
+        (np.array([0, 0, 3, 0, 0, 0]), "arm 'arm2' is in state 3"),
+        (np.array([0, 0, -1, 0, 0, 0]), "arm 'arm2' is in state -1"),
+        (np.array([0, 0, 0.5, 0, 0, 0]), "arm 'arm2' is in state 0.5"),
+        (np.array([0, 0, np.nan, 0, 0, 0]), "arm 'arm2' is in state nan"),
+    ],
+)
+def test_a_wrong_state_names_arm_and_value(state, message):
+    with pytest.raises(ModelError) as caught:
+        decide(small_model(), state)
+    assert message in str(caught.value)
+
+
+def test_scores_must_be_finite():
+    with pytest.raises(ModelError, match=r"score at \(2,\) is nan"):
+        Scores(np.array([1.0, 2.0, np.nan]))
+
+
+def test_the_same_model_decides_the_same_twice():
+    one, two = (decide(small_model(), solver="reproducible") for _ in range(2))
+    assert np.array_equal(one.action, two.action)
+    assert one.value == two.value
