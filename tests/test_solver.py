@@ -471,7 +471,7 @@ def test_infinite_limits_from_parameters_open_the_row():
         lambda s: s.set_cost(-1, 1),
         lambda s: s.set_cost([0.5], 1),
         lambda s: s.set_bounds(0, lower=np.inf),
-        lambda s: s.set_rows(0, upper=-np.inf),
+        lambda s: s.set_rows(0, lower=2, upper=-np.inf),
         lambda s: s.set_coefficients(0, 2, 1.0),
         lambda s: s.add_rows([[1, 2]], 0, 1),
         lambda s: s.add_rows([[1, np.nan, 2]], 0, 1),

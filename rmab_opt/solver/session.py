@@ -168,17 +168,15 @@ class Session:
     # ---- changing
     def set_cost(self, idx: ArrayLike, values: ArrayLike) -> None:
         """Set objective coefficients of columns ``idx``. A Param writes over it only when its value changes."""
-        self._write("cost", idx, values)
+        self._write(idx, cost=values)
 
     def set_rows(self, idx: ArrayLike, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
         """Set limits of rows ``idx``; None leaves a side as it is."""
-        self._write("row_lower", idx, lower)
-        self._write("row_upper", idx, upper)
+        self._write(idx, row_lower=lower, row_upper=upper)
 
     def set_bounds(self, idx: ArrayLike, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
         """Set bounds of columns ``idx``; None leaves a side as it is. Equal bounds fix a column."""
-        self._write("lower", idx, lower)
-        self._write("upper", idx, upper)
+        self._write(idx, lower=lower, upper=upper)
 
     def set_integer(self, idx: ArrayLike, mask: ArrayLike = True) -> None:
         """Make columns ``idx`` integer where ``mask``, continuous elsewhere; False everywhere gives the relaxation."""
@@ -195,21 +193,18 @@ class Session:
         matrix = self._arrays.matrix
         row = self._positions(rows, matrix.shape[0], "row")
         column = self._positions(columns, matrix.shape[1], "column")
-        row, column = np.broadcast_arrays(row, column)
-        places = np.array([self._entry(i, j) for i, j in zip(row.tolist(), column.tolist(), strict=True)], dtype=int)
-        self._write("data", places, values)
-
-    def _entry(self, row: int, column: int) -> int:
-        """Position of one coefficient in the matrix data."""
-        matrix = self._arrays.matrix
-        first, last = matrix.indptr[row], matrix.indptr[row + 1]
-        found = np.flatnonzero(matrix.indices[first:last] == column)
-        if not found.size:
+        n = matrix.shape[1]
+        keys = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * n + matrix.indices
+        wanted = row * n + column
+        places = np.searchsorted(keys, wanted)
+        absent = np.flatnonzero(np.append(keys, -1)[places] != wanted)
+        if absent.size:
+            i, j = divmod(int(wanted[absent[0]]), n)
             raise ModelError(
-                f"{self._names.column(column)} has no coefficient in {self._names.row(row)}.",
+                f"{self._names.column(j)} has no coefficient in {self._names.row(i)}.",
                 "give it one, zero will do, when the program is built.",
             )
-        return int(first + found[0])
+        self._write(places, data=values)
 
     def add_rows(self, matrix: Any, lower: ArrayLike, upper: ArrayLike) -> Ints:
         """Append rows ``lower <= matrix @ x <= upper``; ``matrix`` is (k, n), sparse or dense. Returns their numbers.
@@ -283,21 +278,24 @@ class Session:
             )
         return positions.astype(np.int64)
 
-    def _write(self, kind: str, idx: ArrayLike, values: ArrayLike | None) -> None:
-        if values is None:
-            return
+    def _write(self, idx: ArrayLike, **changes: ArrayLike | None) -> None:
+        """Write new numbers by kind; all are looked at before the first is written."""
         # What Params have to say comes first, or the next refresh would put it over a later explicit change.
         self._refresh()
-        target = values_of(self._arrays, kind)
-        positions = self._positions(idx, target.size, "row" if kind.startswith("row") else "column")
-        numbers = np.broadcast_to(np.asarray(values, dtype=float), positions.shape)
-        bad = np.flatnonzero(refused(kind, numbers))
-        if bad.size:
-            place = self._names.place(kind, int(positions[bad[0]]), self._arrays.matrix)
-            raise ModelError(f"{place} is {numbers[bad[0]]}.", FIX_NUMBER)
-        target[positions] = numbers
-        if kind == "data":
-            self._solver.matrix_changed = True
+        accepted = {}
+        for kind, values in changes.items():
+            if values is None:
+                continue
+            size = values_of(self._arrays, kind).size
+            positions = self._positions(idx, size, "row" if kind.startswith("row") else "column")
+            accepted[kind] = numbers = np.broadcast_to(np.asarray(values, dtype=float), positions.shape)
+            bad = np.flatnonzero(refused(kind, numbers))
+            if bad.size:
+                place = self._names.place(kind, int(positions[bad[0]]), self._arrays.matrix)
+                raise ModelError(f"{place} is {numbers[bad[0]]}.", FIX_NUMBER)
+        for kind, numbers in accepted.items():
+            values_of(self._arrays, kind)[positions] = numbers
+            self._solver.matrix_changed |= kind == "data"
 
     def _refresh(self) -> None:
         """Carry changed parameter values into the arrays."""
