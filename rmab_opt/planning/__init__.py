@@ -1,1 +1,41 @@
-"""What arms are worth: indices, prices and upper bounds."""
+"""What arms are worth: indices, prices and one upper bound for every policy."""
+
+from rmab_opt.planning.assignment import Assignment, assign
+from rmab_opt.planning.bound import Bound, MarginalArm, bound, bound_arrays, marginal_arms
+from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.lagrangian import Dual, dual_average, dual_discounted, dual_finite
+from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
+from rmab_opt.planning.scores import RULES, TABLES, ScoreTable, column_scores
+from rmab_opt.planning.sweep import Curve, budget_curve, sweep
+from rmab_opt.planning.whittle import Indices, LevelIndices, passive_set_grows, whittle_indices, whittle_levels
+
+__all__ = [
+    "RULES",
+    "TABLES",
+    "Assignment",
+    "Bound",
+    "Coupling",
+    "Curve",
+    "Dual",
+    "Indices",
+    "LevelIndices",
+    "MarginalArm",
+    "Polyhedron",
+    "ScoreTable",
+    "assign",
+    "bound",
+    "bound_arrays",
+    "budget_curve",
+    "column_scores",
+    "dual_average",
+    "dual_discounted",
+    "dual_finite",
+    "marginal_arms",
+    "occupancy_model",
+    "passive_set_grows",
+    "polyhedron",
+    "solve_occupancy",
+    "sweep",
+    "whittle_indices",
+    "whittle_levels",
+]

@@ -43,6 +43,9 @@ CACHE_BYTES = 1 << 20
 FEW_PRICES = 3
 """Up to this many prices Kelley's cuts need fewer evaluations than the bundle."""
 
+MOST_INHERITED = 200
+"""Cuts that a search takes over from the one for a neighbouring limit."""
+
 LEVEL = 0.9
 """Level of the bundle between lower (0) and best value (1); 0.9 took a third of the evaluations that 0.3 took."""
 
@@ -319,9 +322,11 @@ class _Search:
     high: np.ndarray
     unit: np.ndarray
     tolerance: float
-    most_evaluations: int
-    deadline: float
+    most_evaluations: int = 1000
+    deadline: float = np.inf
     tokens: list[object] = field(default_factory=list)
+    prices: list[np.ndarray] = field(default_factory=list)
+    arms: list[float] = field(default_factory=list)
     uses: list[np.ndarray] = field(default_factory=list)
     slopes: list[np.ndarray] = field(default_factory=list)
     heights: list[float] = field(default_factory=list)
@@ -343,6 +348,8 @@ class _Search:
         value = arms + float(self.rent @ price)
         slope = self.rent - self.weight * use
         self.tokens.append(token)
+        self.prices.append(price.copy())
+        self.arms.append(arms)
         self.uses.append(use)
         self.slopes.append(slope)
         self.heights.append(value - float(slope @ price))
@@ -351,23 +358,56 @@ class _Search:
         self._add_cut()
         return value
 
+    def adopt(self, other: _Search) -> None:
+        """Take over the evaluations of a search that differs in its rents only: no policy is evaluated again."""
+        self.tokens, self.prices, self.arms = list(other.tokens), list(other.prices), list(other.arms)
+        self.uses = list(other.uses)
+        self.slopes = [self.rent - self.weight * use for use in self.uses]
+        values = np.array(self.arms) + np.array(self.prices) @ self.rent
+        slopes = np.array(self.slopes)
+        self.heights = (values - (slopes * np.array(self.prices)).sum(axis=1)).tolist()
+        first = int(values.argmin())
+        self.best, self.best_price = float(values[first]), self.prices[first].copy()
+        if len(self.heights) > MOST_INHERITED:
+            # Cuts far below the value near the best price will not be active; they only slow the programs down.
+            near = np.array(self.heights) + slopes @ self.best_price
+            kept = np.sort(np.argsort(-near, kind="stable")[:MOST_INHERITED])
+            for name in ("tokens", "prices", "arms", "uses", "slopes", "heights"):
+                old = getattr(self, name)
+                setattr(self, name, [old[i] for i in kept])
+        self._start_session()
+
+    def _cut_rows(self, first: int) -> tuple[np.ndarray, np.ndarray]:
+        slopes = np.array(self.slopes[first:]) * self.unit / self.scale
+        return np.concatenate([np.ones((len(slopes), 1)), -slopes], axis=1), np.array(self.heights[first:]) / self.scale
+
+    def _start_session(self) -> None:
+        self.scale = max(1.0, abs(self.heights[0]))
+        rows, heights = self._cut_rows(0)
+        program = Program(
+            cost=np.concatenate([[1.0], np.zeros(self.size)]),
+            matrix=sparse.csr_array(rows),
+            row_lower=heights,
+            row_upper=np.full(heights.size, np.inf),
+            lower=np.concatenate([[-np.inf], self.low / self.unit]),
+            upper=np.concatenate([[np.inf], self.high / self.unit]),
+            integer=np.zeros(self.size + 1, dtype=bool),
+        )
+        self.session = Session.from_arrays(program, load_profile("exact"))
+
     def _add_cut(self) -> None:
         if self.session is None:
-            self.scale = max(1.0, abs(self.heights[0]))
-            matrix = np.concatenate([[1.0], -self.slopes[0] * self.unit / self.scale])[None, :]
-            program = Program(
-                cost=np.concatenate([[1.0], np.zeros(self.size)]),
-                matrix=sparse.csr_array(matrix),
-                row_lower=np.array([self.heights[0] / self.scale]),
-                row_upper=np.array([np.inf]),
-                lower=np.concatenate([[-np.inf], self.low / self.unit]),
-                upper=np.concatenate([[np.inf], self.high / self.unit]),
-                integer=np.zeros(self.size + 1, dtype=bool),
-            )
-            self.session = Session.from_arrays(program, load_profile("exact"))
+            self._start_session()
         else:
-            row = np.concatenate([[1.0], -self.slopes[-1] * self.unit / self.scale])[None, :]
-            self.session.add_rows(row, self.heights[-1] / self.scale, np.inf)
+            rows, heights = self._cut_rows(len(self.slopes) - 1)
+            self.session.add_rows(rows, heights, np.inf)
+
+    def run(self) -> None:
+        """Search with the method that suits the number of prices."""
+        if self.size <= FEW_PRICES:
+            self.kelley()
+        else:
+            self.level_bundle()
 
     def cutting_plane(self) -> np.ndarray:
         """Lowest point of the cuts; updates the certified lower value and its mixture."""
@@ -597,29 +637,13 @@ def _stationary(
     kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
     if coupling.limit.ndim != 1:
         raise ModelError("limits change from round to round", "use the finite-horizon bound.")
-    assert coupling.equal is not None
-    rounds = 1.0 if discount == 1.0 else 1.0 / (1.0 - discount)
-    unit, high = _box(pay, cost, coupling.equal)
-    high = high * (rounds if discount < 1.0 else 100.0)
-    low = np.where(coupling.equal, -high, 0.0)
-    evaluator = _Stationary(kernel, pay, cost, merged.start, discount)
-    search = _Search(
-        evaluator,
-        coupling.limit * rounds,
-        np.ones(coupling.n_rows),
-        low,
-        high,
-        unit,
-        tolerance,
-        evaluations,
-        begun + (np.inf if seconds is None else seconds),
-    )
+    search = _stationary_search(kernel, pay, cost, merged, coupling, discount, tolerance)
+    search.most_evaluations = evaluations
+    search.deadline = begun + (np.inf if seconds is None else seconds)
+    low, high = search.low, search.high
     first = np.clip(np.zeros(coupling.n_rows) if prices is None else prices, low, high)
     search.evaluate(np.asarray(first, dtype=np.float64))
-    if coupling.n_rows <= FEW_PRICES:
-        search.kelley()
-    else:
-        search.level_bundle()
+    search.run()
     return _finish(search, (coupling.n_rows,), merged, n_arms, occupancy, begun)
 
 
@@ -659,9 +683,49 @@ def dual_finite(
     if terminal is not None and merged.representative.size < n_arms:
         merged = Merged(np.arange(n_arms), np.arange(n_arms), _spread(start, kernel.shape[2]), np.ones(n_arms))
         kernel, pay, cost = np.asarray(transition), np.asarray(reward), coupling.cost
+    shape = (horizon, coupling.n_rows)
+    search = _finite_search(kernel, pay, cost, merged, coupling, horizon, discount, terminal, tolerance)
+    search.most_evaluations = evaluations
+    search.deadline = begun + (np.inf if seconds is None else seconds)
+    if prices is None:
+        prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
+    first = np.clip(np.broadcast_to(prices, shape).ravel(), search.low, search.high)
+    search.evaluate(first)
+    search.run()
+    return _finish(search, shape, merged, n_arms, occupancy, begun)
+
+
+def _stationary_search(
+    kernel: np.ndarray,
+    pay: np.ndarray,
+    cost: np.ndarray,
+    merged: Merged,
+    coupling: Coupling,
+    discount: float,
+    tolerance: float,
+) -> _Search:
+    assert coupling.equal is not None
+    rounds = 1.0 if discount == 1.0 else 1.0 / (1.0 - discount)
+    unit, high = _box(pay, cost, coupling.equal)
+    high = high * (rounds if discount < 1.0 else 100.0)
+    low = np.where(coupling.equal, -high, 0.0)
+    evaluator = _Stationary(kernel, pay, cost, merged.start, discount)
+    return _Search(evaluator, coupling.limit * rounds, np.ones(coupling.n_rows), low, high, unit, tolerance)
+
+
+def _finite_search(
+    kernel: np.ndarray,
+    pay: np.ndarray,
+    cost: np.ndarray,
+    merged: Merged,
+    coupling: Coupling,
+    horizon: int,
+    discount: float,
+    terminal: np.ndarray | None,
+    tolerance: float,
+) -> _Search:
     assert coupling.equal is not None
     shape = (horizon, coupling.n_rows)
-    limit = np.broadcast_to(coupling.limit, shape)
     unit, high = _box(pay, cost, coupling.equal)
     left = np.cumsum(discount ** np.arange(horizon))[::-1] if discount < 1 else np.arange(horizon, 0, -1.0)
     if terminal is not None:
@@ -670,26 +734,55 @@ def dual_finite(
     bottom = np.where(np.broadcast_to(coupling.equal, shape).ravel(), -top, 0.0)
     weight = np.repeat(discount ** np.arange(horizon), coupling.n_rows)
     evaluator = _Finite(kernel, pay, cost, merged.start, discount, horizon, terminal)
-    search = _Search(
-        evaluator,
-        limit.ravel() * weight,
-        weight,
-        bottom,
-        top,
-        np.tile(unit, horizon),
-        tolerance,
-        evaluations,
-        begun + (np.inf if seconds is None else seconds),
-    )
-    if prices is None:
-        prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
-    first = np.clip(np.broadcast_to(prices, shape).ravel(), bottom, top)
-    search.evaluate(first)
-    if horizon * coupling.n_rows <= FEW_PRICES:
-        search.kelley()
-    else:
-        search.level_bundle()
-    return _finish(search, shape, merged, n_arms, occupancy, begun)
+    rent = np.broadcast_to(coupling.limit, shape).ravel() * weight
+    return _Search(evaluator, rent, weight, bottom, top, np.tile(unit, horizon), tolerance)
+
+
+class Sweep:
+    """One search that serves many limits: policies evaluated for one limit are cuts for all others.
+
+    Parameters are those of :func:`dual_finite`, or of :func:`dual_discounted` without a horizon.
+    """
+
+    def __init__(
+        self,
+        transition: np.ndarray,
+        reward: np.ndarray,
+        coupling: Coupling,
+        start: np.ndarray,
+        *,
+        horizon: int | None,
+        discount: float,
+        tolerance: float = 1e-6,
+    ) -> None:
+        kernel, pay, cost, self.merged = _arms(transition, reward, coupling, start)
+        self.coupling, self.horizon, self.n_arms = coupling, horizon, transition.shape[0]
+        if horizon is None:
+            self.search = _stationary_search(kernel, pay, cost, self.merged, coupling, discount, tolerance)
+            self.shape: tuple[int, ...] = (coupling.n_rows,)
+            self.scale = np.array(1.0 if discount == 1.0 else 1.0 / (1.0 - discount))
+            first = np.zeros(coupling.n_rows)
+        else:
+            self.search = _finite_search(kernel, pay, cost, self.merged, coupling, horizon, discount, None, tolerance)
+            self.shape = (horizon, coupling.n_rows)
+            self.scale = (discount ** np.arange(horizon))[:, None]
+            rough = _constant_prices(kernel, pay, cost, self.merged, coupling, horizon, discount)
+            first = np.broadcast_to(rough, self.shape).ravel()
+        self.search.evaluate(np.clip(first, self.search.low, self.search.high))
+        self.evaluations = 1
+
+    def solve(self, limit: np.ndarray) -> Dual:
+        """Bound at other limits, (K,) or (T, K)."""
+        begun = time.perf_counter()
+        old = self.search
+        rent = (np.broadcast_to(limit, self.shape) * self.scale).ravel()
+        self.search = _Search(old.evaluator, rent, old.weight, old.low, old.high, old.unit, old.tolerance)
+        self.search.adopt(old)
+        before = len(self.search.heights)
+        self.search.most_evaluations = before + 1000
+        self.search.run()
+        self.evaluations += len(self.search.heights) - before
+        return _finish(self.search, self.shape, self.merged, self.n_arms, False, begun)
 
 
 def _spread(start: np.ndarray, n_states: int) -> np.ndarray:
@@ -721,10 +814,7 @@ def _constant_prices(
     low = np.where(coupling.equal, -high * rounds, 0.0)
     search = _Search(evaluator, limit * rounds, np.ones(rough.n_rows), low, high * rounds, unit, 1e-3, 60, np.inf)
     search.evaluate(np.clip(np.zeros(rough.n_rows), low, high * rounds))
-    if rough.n_rows <= FEW_PRICES:
-        search.kelley()
-    else:
-        search.level_bundle()
+    search.run()
     assert search.best_price is not None
     return search.best_price
 
