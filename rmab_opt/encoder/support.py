@@ -38,7 +38,7 @@ class Maxima(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Row:
+class Row:
     """lower <= weight . x[members] <= upper after x = low + span * y with 0 <= y <= 1 and weight >= 0 in y."""
 
     members: np.ndarray
@@ -121,7 +121,9 @@ class Support:
         self.lower, self.upper = low, high
         """Shape (n,), tightened by rows that hold one input only."""
         self._program, self._columns, self._whole = program, columns, whole
-        self._rows = self._read_rows()
+        self.rows = self._read_rows()
+        """Rows that bind, over the free inputs in their unit box; negative weights count the reflected input."""
+        self.rows += self._implied()
         self.families = self._group()
         """Families of disjoint rows; each is maximised exactly."""
 
@@ -224,7 +226,7 @@ class Support:
         )
 
     # ---- structure
-    def _read_rows(self) -> list[_Row]:
+    def _read_rows(self) -> list[Row]:
         """Rows in the unit box; single-input rows tighten the bounds first, rows that never bind are dropped."""
         keep = []
         matrix = self.matrix
@@ -262,13 +264,39 @@ class Support:
                 low, high = float(np.ceil(low / w[0] - ROW_SLACK)), float(np.floor(high / w[0] + ROW_SLACK))
                 w = np.ones_like(w)
             signed = np.where(weight[free] > 0, 1.0, -1.0)
-            rows.append(_Row(members[free], w * signed, low, high, counts))
+            rows.append(Row(members[free], w * signed, low, high, counts))
         return rows
 
-    def _group(self) -> list[list[_Row]]:
+    def _implied(self) -> list[Row]:
+        """Rows that assignments imply for the inputs alone: loads within all capacities together.
+
+        Inputs without any unit to use are closed.
+        """
+        rows = []
+        for load, need, capacity in self.assignments:
+            least = need * np.where(np.isfinite(load), load, np.inf).min(
+                axis=1, initial=np.inf, where=need[:, None] > 0
+            )
+            closed = (need > 0) & ~np.isfinite(least)
+            if (self.lower[closed] <= 0).all():
+                self.upper[closed] = 0.0
+            members = np.flatnonzero((need > 0) & ~closed & (self.upper - self.lower == 1) & (least > 0))
+            weight, limit = least[members], float(capacity.sum())
+            base = float(np.where(np.isfinite(least), least, 0.0) @ (self.lower > 0))
+            if members.size < 2 or weight.sum() <= limit - base:
+                continue
+            limit = limit - base + ROW_SLACK * max(1.0, limit)
+            counts = self._whole and bool(np.ptp(weight) <= 1e-12 * weight[0])
+            if counts:
+                limit, weight = float(np.floor(limit / weight[0])), np.ones_like(weight)
+            if limit >= 0:
+                rows.append(Row(members, weight, 0.0, limit, counts))
+        return rows
+
+    def _group(self) -> list[list[Row]]:
         """Disjoint families covering all rows, widest rows first so that partitions stay together."""
-        families: list[tuple[np.ndarray, list[_Row]]] = []
-        for row in sorted(self._rows, key=lambda row: -len(row.members)):
+        families: list[tuple[np.ndarray, list[Row]]] = []
+        for row in sorted(self.rows, key=lambda row: -len(row.members)):
             for taken, family in families:
                 if not taken[row.members].any():
                     taken[row.members] = True
@@ -280,6 +308,16 @@ class Support:
                 families.append((taken, [row]))
         return [family for _, family in families] or [[]]
 
+    @cached_property
+    def assignments(self) -> list[tuple[Floats, Floats, Floats]]:
+        """Auxiliary variables that assign inputs to units with capacities: (load (n, units), need (n,), capacity).
+
+        Read from rows ``sum of y = need * input`` and ``sum of load * y <= capacity``, where each y stands in one row
+        of the first kind. Load is infinite where an input has no y for the unit, per unit of need. Other rows with
+        auxiliary variables are left out, so this is a relaxation.
+        """
+        return [] if self._program is None else _assignments(self._program, self.n)
+
     @property
     def exact(self) -> bool:
         """Whether the sorted form is the polytope's own support function: no overlapping rows, no auxiliary ones."""
@@ -289,7 +327,7 @@ class Support:
     def integral(self) -> bool:
         """Whether maximisers are whole (for whole bounds) and satisfy every row: counts over disjoint groups."""
         whole = bool((self.lower == np.round(self.lower)).all() and (self.upper - self.lower <= 1).all())
-        return self.exact and whole and all(row.counts for row in self._rows)
+        return self.exact and whole and all(row.counts for row in self.rows)
 
     @property
     def _has_auxiliary(self) -> bool:
@@ -318,7 +356,7 @@ class Support:
             raise ModelError(f"effort of a support function is {effort!r}", "use 'rows' or 'lp'.")
         return Maxima(values, points)
 
-    def _family(self, cost: Floats, family: list[_Row]) -> tuple[Floats, Floats]:
+    def _family(self, cost: Floats, family: list[Row]) -> tuple[Floats, Floats]:
         """Box maximisers, corrected row by row."""
         span = self.upper - self.lower
         gain = cost * span
@@ -362,7 +400,7 @@ class Support:
         return result.objective + LP_SAFETY * max(1.0, abs(result.objective)), result.x[columns]
 
 
-def _fill(gain: Floats, row: _Row) -> Floats:
+def _fill(gain: Floats, row: Row) -> Floats:
     """Shares y in [0, 1] that maximise gain . y with the row's sum within its limits; gain (m, k)."""
     # A negative weight is a positive one of the reflected share 1 - y.
     down = row.weight < 0
@@ -388,3 +426,52 @@ def _by_ratio(gain: Floats, weight: Floats, target: Floats) -> Floats:
     shares = np.empty_like(filled)
     np.put_along_axis(shares, order, filled, axis=1)
     return shares
+
+
+def _assignments(program: Program, n: int) -> list[tuple[Floats, Floats, Floats]]:
+    matrix = sparse.csr_array(program.matrix)
+    n_columns = matrix.shape[1]
+    owner = np.full(n_columns, -1)
+    need = np.zeros(n)
+    limits: list[tuple[np.ndarray, Floats, float]] = []
+    for i in range(matrix.shape[0]):
+        part = slice(matrix.indptr[i], matrix.indptr[i + 1])
+        members, weight = matrix.indices[part], matrix.data[part]
+        ours = members < n
+        others = members[~ours]
+        if not others.size or (program.lower[others] < 0).any():
+            continue
+        low, high = program.row_lower[i], program.row_upper[i]
+        if ours.sum() == 1 and low == high == 0:
+            # sum of y = need * input, written with either sign
+            sign = -np.sign(weight[ours][0])
+            amounts = weight[~ours] * sign
+            if (amounts == amounts[0]).all() and amounts[0] > 0 and (owner[others] < 0).all():
+                c = int(members[ours][0])
+                if need[c] == 0:
+                    owner[others] = c
+                    need[c] = abs(weight[ours][0]) / amounts[0]
+        elif not ours.any() and np.isfinite(high) and (weight > 0).all():
+            limits.append((members, weight, float(high)))
+    units = [(m, w, high) for m, w, high in limits if (owner[m] >= 0).any()]
+    if not units or not (need > 0).any():
+        return []
+    load = np.full((n, len(units)), np.inf)
+    seen = np.zeros(n_columns, dtype=np.int64)
+    for u, (members, weight, _) in enumerate(units):
+        inside = owner[members] >= 0
+        at = owner[members[inside]]
+        if len(np.unique(at)) < len(at):
+            # Two ways of one input to the same unit: the cheaper one counts, which relaxes.
+            order = np.argsort(-weight[inside], kind="stable")
+            load[at[order], u] = weight[inside][order]
+        else:
+            load[at, u] = weight[inside]
+        seen[members] += 1
+    free = (owner >= 0) & (seen == 0)
+    # An input with a way outside every unit, or a y in several units, is not priced.
+    loose = np.zeros(n, dtype=bool)
+    loose[owner[free]] = True
+    loose[owner[(owner >= 0) & (seen > 1)]] = True
+    need = np.where(loose, 0.0, need)
+    return [(load, need, np.array([high for _, _, high in units]))] if (need > 0).any() else []
