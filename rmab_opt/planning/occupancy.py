@@ -91,46 +91,51 @@ class Polyhedron:
         """
         if self.n_extra:
             return None
-        n_columns = self.arm.size
         free = np.zeros((n_arms, n_actions), dtype=bool)
         free[:, 0] = True
         free[self.arm[self.z_upper > 0], self.action[self.z_upper > 0]] = True
         if not free.all():
             return None
+        least, most = self._reach(n_arms)
+        slack = 1e-9 * np.maximum(1.0, np.maximum(np.abs(least), np.abs(most)))
+        exact = self.lower == self.upper
+        caps = exact | (self.upper < most - slack)
+        floors = ~exact & (self.lower > least + slack)
+        if (caps.sum() + floors.sum()) * n_arms * n_actions > 50_000_000:
+            return None
         costs, limits, equal, names = [], [], [], []
         rows = self.act
-        for row in range(rows.shape[0]):
+        for row in np.flatnonzero(caps | floors).tolist():
             part = slice(rows.indptr[row], rows.indptr[row + 1])
             column, amount = rows.indices[part], rows.data[part]
             cost = np.zeros((n_arms, n_actions))
             np.add.at(cost, (self.arm[column], self.action[column]), amount)
-            top, bottom = cost.max(axis=1).sum(), cost.min(axis=1).sum()
-            slack = 1e-9 * max(1.0, abs(top), abs(bottom))
-            name = self.names[row] if row < len(self.names) else f"row {row}"
-            if self.lower[row] == self.upper[row]:
+            if caps[row]:
                 costs.append(cost)
                 limits.append(self.upper[row])
-                equal.append(True)
-                names.append(name)
-                continue
-            if self.upper[row] < top - slack:
-                costs.append(cost)
-                limits.append(self.upper[row])
-                equal.append(False)
-                names.append(name)
-            if self.lower[row] > bottom + slack:
+                equal.append(bool(exact[row]))
+                names.append(self.names[row])
+            if floors[row]:
                 costs.append(-cost)
                 limits.append(-self.lower[row])
                 equal.append(False)
-                names.append(f"{name} (at least)")
-            if len(costs) * n_arms * n_actions > 50_000_000 or n_columns == 0:
-                return None
+                names.append(f"{self.names[row]} (at least)")
         if not costs:
             return Coupling(np.zeros((1, 1, 1, n_actions)), np.zeros(1), names=("none",))
         cost = np.array(costs)[:, :, None, :]
         if (cost == cost[:, :1]).all():
             cost = cost[:, :1]
         return Coupling(cost, np.array(limits), np.array(equal), tuple(names))
+
+    def _reach(self, n_arms: int) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest value of each row when every arm takes one action; two arrays (m,)."""
+        entries = sparse.coo_array(self.act)
+        pair, where = np.unique(entries.row.astype(np.int64) * n_arms + self.arm[entries.col], return_inverse=True)
+        low, high = np.zeros(pair.size), np.zeros(pair.size)
+        np.minimum.at(low, where, entries.data)
+        np.maximum.at(high, where, entries.data)
+        rows = pair // n_arms
+        return tuple(np.bincount(rows, weights=side, minlength=self.act.shape[0]) for side in (low, high))  # type: ignore[return-value]
 
 
 def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
@@ -171,7 +176,7 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
             np.ones(size),
             arm,
             action,
-            _row_names(actions, rows),
+            _row_names(actions),
             np.zeros(0, dtype=bool),
         )
     model = actions.model()
@@ -197,11 +202,16 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
     )
 
 
-def _row_names(actions: ActionSet, rows: int) -> tuple[str, ...]:
-    names = [name for name in actions.constraints if name not in actions.structured]
-    if len(names) == rows:
-        return tuple(names)
-    return tuple(f"{'/'.join(names[:3])} row {row + 1}" for row in range(rows))
+def _row_names(actions: ActionSet) -> tuple[str, ...]:
+    """Names of the plain rows, in their order: the constraint's own, with the row's key where it has several."""
+    model, session = actions._session
+    names: list[str] = []
+    for name in actions.constraints:
+        if name not in actions.structured:
+            rows = session.rows(model.constraint[name])
+            texts = [session.row_names[row].removeprefix(f"constraint[{name}].") for row in rows]
+            names += [name] if len(texts) == 1 else [f"{name}.{text}" for text in texts]
+    return tuple(names)
 
 
 @dataclass(frozen=True, eq=False)
