@@ -20,7 +20,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from rmab_opt.actions import KINDS, ActionSet, Columns
-from rmab_opt.decisions import Immediate, Model, NetworkObjective, Objective, Scores, Situation
+from rmab_opt.decisions import Immediate, Model, NetworkObjective, Objective, Scores, Situation, decide
 from rmab_opt.domains import DOMAINS, Instance
 from rmab_opt.encoder import Network
 from rmab_opt.errors import Findings, ModelError
@@ -29,7 +29,7 @@ from rmab_opt.problem.table import nearest
 from rmab_opt.report import write_atomically
 from rmab_opt.solver import load_profile
 
-__all__ = ["copy_model", "load", "model_folder", "model_names", "register_objective"]
+__all__ = ["check_model", "copy_model", "load", "model_folder", "model_names", "register_objective"]
 
 
 # ------------------------------------------------------------------------------------------------- the file's schema
@@ -222,6 +222,34 @@ def copy_model(name: str, folder: str | Path) -> list[Path]:
         write_atomically(target, file.read_bytes())
         written.append(target)
     return written
+
+
+def check_model(name: str | Path) -> tuple[float, float, float]:
+    """A model's own regression test: (optimum stated in ``check``, found by enumeration, found by ``decide``).
+
+    Enumeration is judged by the independent checkers and valued without a program; arms with a random
+    start are taken in their most likely state.
+
+    Raises
+    ------
+    ModelError
+        When the model has no ``check`` section or its set is too large to enumerate.
+    """
+    section = load(name).settings.get("check")
+    if section is None:
+        raise ModelError(f"{name}: has no check section", "add `check: {optimum: ...}`.")
+    stated = CheckSection.model_validate(section)
+    model = load(name, **stated.set)
+    assert model.problem.start is not None
+    state = model.state(stated.state)
+    if state is None:
+        state = model.problem.start_distribution.argmax(axis=1)
+    candidates = model.actions.enumerate()
+    if candidates is None:
+        raise ModelError(f"{name}: its check is too large to enumerate", "make it smaller by `check.set`.")
+    situation = Situation(model.problem, model.actions.columns, state)
+    values = model.objective.batch_value(candidates.astype(np.int64), situation)
+    return stated.optimum, float(values.max()), decide(model, state, solver="exact").value
 
 
 def _locate(name: str | Path) -> Path:

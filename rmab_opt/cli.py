@@ -295,6 +295,9 @@ def train(
                 bar.update(task, completed=row["episode"], description=f"training · reward {row['reward']:.4g}")
 
         run = learn(loaded, config, seed=seed, out=out, device=device, on_event=show)
+    from rmab_opt.learning.plots import learning_plot
+
+    learning_plot(run.log, run.folder / "learning.png", title=loaded.title)
     last = run.log[-10:]
     mean = sum(row["reward"] for row in last) / len(last)
     document = {

@@ -30,6 +30,8 @@ Mask = NDArray[np.bool_]
 MARGIN = 1e-9
 """Added to every bound, relative to its size: rounding of a few hundred float64 terms stays far below."""
 
+DEEP = True
+COLUMNS = False
 SORTED_WIDTH = 600
 """Columns up to which pre-activations are bounded by sorting at every node; wider rows take prices on a grid."""
 
@@ -452,6 +454,9 @@ class _Search:
             slack = 1e-12 * (np.abs(lower) + np.abs(upper))
             lower = np.maximum(lower - slack, node["lower"][:, part])
             upper = np.minimum(upper + slack, node["upper"][:, part])
+            if k and DEEP:
+                low2, up2 = self._linear(node, k, lower, upper)
+                lower, upper = np.maximum(lower, low2), np.minimum(upper, up2)
             sign = node["sign"][:, part]
             lower = np.where(sign > 0, np.maximum(lower, 0.0), lower)
             upper = np.where(sign < 0, np.minimum(upper, 0.0), upper)
@@ -463,6 +468,39 @@ class _Search:
             node["lower"][:, part], node["upper"][:, part] = lower, upper
             before = (lower, upper)
         return alive
+
+    def _linear(self, node: dict[str, np.ndarray], k: int, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+        """Linear bounds of layer k at every node, for its neurons that are still open somewhere."""
+        layer = self.net.hidden[k]
+        n_nodes, size = lower.shape
+        found = lower.copy(), upper.copy()
+        at = np.flatnonzero(((lower < 0) & (upper > 0)).any(axis=0))
+        if not at.size:
+            return found
+        rows = np.concatenate([layer.weight[at], -layer.weight[at]])
+        shift = np.concatenate([layer.bias[at], -layer.bias[at]])
+        c = np.broadcast_to(rows, (n_nodes, *rows.shape))
+        e = np.broadcast_to(shift, (n_nodes, len(shift)))
+        for j in range(k - 1, -1, -1):
+            before, part = self.net.hidden[j], self.parts[j]
+            low, up = node["lower"][:, part], node["upper"][:, part]
+            slope, height = line_above(low, up)
+            # The adaptive line below: the cheaper of zero and x by area.
+            below = np.where((low < 0) & (up > 0), (up > -low).astype(np.float64), slope)
+            bent = c * before.gain
+            positive = np.maximum(bent, 0.0)
+            e = e + np.einsum("bmh,bh->bm", positive, height)
+            a = c * before.slope + positive * slope[:, None] + np.minimum(bent, 0.0) * below[:, None]
+            e = e + a @ before.bias
+            c = a @ before.weight
+        flat = c.reshape(-1, c.shape[2])
+        each = len(rows)
+        tops = self.oracle.maximise(flat, node["low"].repeat(each, 0), node["up"].repeat(each, 0))[0]
+        tops = tops.reshape(n_nodes, each) + e
+        tops = np.where(np.isfinite(tops), tops + 1e-10 * (1 + np.abs(tops)), np.inf)
+        found[1][:, at] = np.minimum(upper[:, at], tops[:, : len(at)])
+        found[0][:, at] = np.maximum(lower[:, at], -tops[:, len(at) :])
+        return found
 
     def evaluate(self, node: dict[str, np.ndarray], losses: bool) -> dict[str, Any]:
         """The linear bound at the node's lines, multipliers and prices, with everything a step or a branch needs."""
@@ -765,6 +803,8 @@ class _Search:
             kind = (worth > 1e-3 * np.minimum(total, 1e300)).astype(np.int8)
             if not np.isfinite(total).all():
                 kind = (worth > 1e-9).astype(np.int8)
+            if COLUMNS:
+                kind[:] = 0
             index = np.where(kind == 1, best, 0)
             spread = np.where(found["unstable"], share / np.maximum(node["upper"] - node["lower"], 1e-12), 0.0)
             # Signs that the maximiser breaks also ask for columns.

@@ -67,6 +67,7 @@ class Chooser:
         self._act = np.empty(0, dtype=np.int64)
         self._last: np.ndarray | None = None
         self._model: Any = None
+        self._row_names: list[str] = []
 
     def decide(
         self,
@@ -122,6 +123,7 @@ class Chooser:
         session = Session(model, self.profile)
         self._act = np.asarray(session.index(model.act), dtype=np.int64)
         self._model = model
+        self._row_names = session.row_names
         if self.relax is not None:
             self._loosen(session)
         return session
@@ -319,7 +321,7 @@ class Chooser:
             at_lower = np.isfinite(lower) & (np.abs(used - lower) <= 1e-6) & (lower != 0) & ~at_upper
             words = []
             for k in np.flatnonzero(at_upper | at_lower):
-                key = self._session.row_names[rows[k]].rsplit("[", 1)[-1].rstrip("]").strip("'\"")
+                key = self._row_names[rows[k]].rsplit("[", 1)[-1].rstrip("]").strip("'\"")
                 limit = upper[k] if at_upper[k] else lower[k]
                 words.append(f"{'' if key == 'all' else key + ' '}{used[k]:g} of {limit:g}")
             if words:

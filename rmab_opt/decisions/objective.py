@@ -17,6 +17,11 @@ from rmab_opt.problem import Problem
 __all__ = ["Immediate", "LinearObjective", "NetworkObjective", "Objective", "Scores", "Situation"]
 
 
+SEARCH_FROM_BINARIES = 12
+"""Networks with fewer indicator binaries are solved faster than a start is searched for: a pooled network of 240
+arms with a head of 4 took 0.02 s to solve and 0.15 s to search."""
+
+
 @dataclass(frozen=True)
 class Situation:
     """Where a decision is taken.
@@ -61,8 +66,10 @@ class Objective:
         """A proven upper limit known without solving; infinity when there is none."""
         return np.inf
 
-    searchable = False
-    """Whether a local search for a start pays: for networks, not for linear programs."""
+    @property
+    def searchable(self) -> bool:
+        """Whether a local search for a start pays: for networks with many bends, not for linear programs."""
+        return False
 
 
 class LinearObjective(Objective):
@@ -194,8 +201,6 @@ class NetworkObjective(Objective):
         Changes whenever ``at`` would answer otherwise for the same situation (training); constant by default.
     """
 
-    searchable = True
-
     def __init__(
         self,
         at: Callable[[Situation], Network],
@@ -209,6 +214,10 @@ class NetworkObjective(Objective):
         self.weights_change = weights_change
         self.effort = effort
         self.record: Record | None = None
+
+    @property
+    def searchable(self) -> bool:
+        return self.record is not None and self.record.counts["binaries"] > SEARCH_FROM_BINARIES
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         inputs = [act[c] for c in range(len(situation.columns))]

@@ -130,7 +130,7 @@ class _Learner:
         self.target.load_state_dict(self.online.state_dict())
         self.optimiser = torch.optim.Adam(self.online.parameters(), lr=config.learning_rate)
         # Loss unit: noise of a sum of independent arms grows with the root of their number.
-        self.unit = scale * problem.n_arms**0.5
+        self.scale, self.unit = scale, scale * problem.n_arms**0.5
         self.replay = Replay(config.capacity, problem.n_arms, len(columns))
         self.generators = {
             "explore": np.random.default_rng(explore),
@@ -152,11 +152,12 @@ class _Learner:
 
     def learn(self, batch: Batch) -> float:
         """One gradient step on the Bellman error; returns the loss."""
+        kept = self.model.problem.discount * self._tensor(1.0 - batch.ended)
         with torch.no_grad():
-            following = self._value(self.target, batch.next_state, batch.period + 1, batch.next_action)
-            kept = self._tensor(1.0 - batch.ended)
-            goal = self._tensor(batch.reward) + self.model.problem.discount * kept * following
-        loss = self._descend(batch.state, batch.period, batch.action, goal)
+            arms, rest = self._parts(self.target, batch.next_state, batch.period + 1, batch.next_action)
+            goal_rest = kept * rest
+            goal_arms = None if arms is None else kept[:, None] * arms
+        loss = self._descend(batch.state, batch.period, batch.action, batch.reward, goal_arms, goal_rest)
         rate = self.config.target_rate
         with torch.no_grad():
             for moving, source in zip(self.target.parameters(), self.online.parameters(), strict=True):
@@ -164,30 +165,56 @@ class _Learner:
         return loss
 
     def fit_rewards(self, size: int) -> float:
-        """One gradient step on the expected reward of random states and actions: the myopic warm start."""
+        """One gradient step on the reward of random states and actions, as if it went on to the end: a myopic start."""
         problem, rng = self.model.problem, self.generators["pretrain"]
         state = rng.integers(problem.dynamics.n_states, size=(size, problem.n_arms))
         # Forbidden actions are welcome here: they teach the reward of every arm and action alike.
         action = (rng.random((size, len(self.model.actions))) < rng.random((size, 1))).astype(np.int64)
         if self.model.actions.columns.exclusive:
             action = np.stack([_one_an_arm(row, self.model, rng) for row in action])
-        reward = problem.dynamics.expected_reward(state, self.model.actions.columns.arm_action(action)).sum(axis=1)
-        return self._descend(state, rng.integers(problem.horizon, size=size), action, self._tensor(reward))
+        reward = problem.dynamics.expected_reward(state, self.model.actions.columns.arm_action(action))
+        period = rng.integers(problem.horizon, size=size)
+        reward = reward * (problem.horizon - period)[:, None]
+        return self._descend(state, period, action, reward, None, torch.zeros(size, device=self.device))
 
-    def _descend(self, state: np.ndarray, period: np.ndarray, action: np.ndarray, goal: torch.Tensor) -> float:
-        error = (self._value(self.online, state, period, action) - goal) / self.unit
-        loss = nn.functional.smooth_l1_loss(error, torch.zeros_like(error))
+    def _descend(
+        self,
+        state: np.ndarray,
+        period: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        next_arms: torch.Tensor | None,
+        next_rest: torch.Tensor,
+    ) -> float:
+        """One step towards reward (B, N) plus what follows.
+
+        The value of a sum of arms is the sum of their values: where the network says what each arm adds,
+        each arm learns from its own reward, N errors a transition instead of one; the rest learns what is
+        left of the total.
+        """
+        arms, rest = self._parts(self.online, state, period, action)
+        paid = self._tensor(reward)
+        if arms is None:
+            error = (rest - paid.sum(dim=1) - next_rest) / self.unit
+            loss = nn.functional.smooth_l1_loss(error, torch.zeros_like(error))
+        else:
+            goal = paid if next_arms is None else paid + next_arms
+            loss = nn.functional.smooth_l1_loss((arms - goal) / self.scale, torch.zeros_like(goal))
+            left_over = (rest + (arms - goal).detach().sum(dim=1) - next_rest) / self.unit
+            loss = loss + nn.functional.smooth_l1_loss(left_over, torch.zeros_like(left_over))
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.online.parameters(), 10.0)
         self.optimiser.step()
         self.steps += 1
-        return float(loss)
+        return float(loss.detach())
 
-    def _value(self, network: QNetwork, state: np.ndarray, period: np.ndarray, action: np.ndarray) -> torch.Tensor:
+    def _parts(
+        self, network: QNetwork, state: np.ndarray, period: np.ndarray, action: np.ndarray
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
         as_long = [torch.as_tensor(np.asarray(a, dtype=np.int64), device=self.device) for a in (state, period, action)]
-        value: torch.Tensor = network(*as_long)
-        return value
+        parts: tuple[torch.Tensor | None, torch.Tensor] = network(*as_long)
+        return parts
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array), dtype=torch.float32, device=self.device)
@@ -296,15 +323,12 @@ def train(
             for _ in range(config.pretrain_steps):
                 learner.fit_rewards(config.batch)
             learner.target.load_state_dict(learner.online.state_dict())
-        try:
-            for row in _episodes(learner):
-                if on_event is not None:
-                    on_event(row)
-                if learner.episode % config.checkpoint_every == 0 or learner.episode == config.episodes:
-                    learner.save(folder)
-        except KeyboardInterrupt:
-            # The episode under way is lost; every finished one is in the checkpoint or will be learned again.
-            raise
+        for row in _episodes(learner):
+            # Saved before it is shown: whatever interrupts the showing, the episode is kept.
+            if learner.episode % config.checkpoint_every == 0 or learner.episode == config.episodes:
+                learner.save(folder)
+            if on_event is not None:
+                on_event(row)
     arrays = {key: _numpy(value) for key, value in learner.online.state_dict().items()}
     folder.write_tensors("weights", arrays, {"config": record["config"], "fingerprint": record["fingerprint"]})
     folder.write_log(learner.log)
@@ -337,7 +361,7 @@ def _episodes(learner: _Learner) -> Iterator[dict[str, Any]]:
                 best = learner.argmax(following[0], period + 1, best)
             # The expected reward replaces the sampled one: same mean, less noise.
             learner.replay.add(
-                state=state, period=period, action=action, reward=expected.sum(), next_state=following[0],
+                state=state, period=period, action=action, reward=expected[0], next_state=following[0],
                 next_action=best, ended=done,
             )  # fmt: skip
             for _ in range(config.updates):

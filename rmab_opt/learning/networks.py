@@ -20,13 +20,23 @@ __all__ = ["DenseQ", "PooledQ", "QNetwork", "arm_features", "make_network"]
 
 
 class QNetwork(nn.Module):
-    """Q(s, a, t) over the columns; subclasses say ``forward`` and ``at``."""
+    """Q(s, a, t) over the columns; subclasses say ``forward`` and ``at``.
+
+    Outputs are multiplied by a typical reward and the rounds left, so that the layers learn numbers near one.
+    """
 
     weights_change = True
     """Whether first-layer weights of :meth:`at` depend on the state."""
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> Tensor:
-        """Values of states (B, N) long, periods (B,) and actions over columns (B, C); shape (B,)."""
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Value of states (B, N) long, periods (B,) and actions over columns (B, C), in two parts.
+
+        Returns
+        -------
+        tuple
+            (what each arm adds (B, N), or None for networks that do not say; the rest (B,)). The value is
+            the sum of all.
+        """
         raise NotImplementedError
 
     def at(self, situation: Situation) -> Network:
@@ -122,15 +132,17 @@ class PooledQ(QNetwork):
         self.arm = _mlp([width, *hidden, self.n_actions * (1 + head)], generator)
         self.head = _mlp([head, head, 1], generator) if head else None
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> Tensor:
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
         table = self._described(state, period)
         level = torch.zeros_like(state)
         level.index_add_(1, self.column_arm, action.long() * self.column_level)
         picked = torch.gather(table, 2, level[:, :, None, None].expand(-1, -1, 1, table.shape[3]))[:, :, 0]
-        value = picked[:, :, 0].sum(dim=1)
-        if self.head is not None:
-            value = value + self.n_arms * self.head(picked[:, :, 1:].mean(dim=1))[:, 0]
-        return value * self.scale
+        unit = self.scale * (self.horizon - period).clamp(min=1).to(table.dtype)
+        arms = picked[:, :, 0] * unit[:, None]
+        if self.head is None:
+            return arms, torch.zeros_like(unit)
+        # The head sees what the arms are like, not what they are worth: its error must not reach the arm values.
+        return arms, self.n_arms * unit * self.head(picked[:, :, 1:].mean(dim=1))[:, 0]
 
     def _described(self, state: Tensor, period: Tensor) -> Tensor:
         """(q, psi) of every arm and action: (B, N, A, 1 + head)."""
@@ -151,7 +163,7 @@ class PooledQ(QNetwork):
             state = torch.as_tensor(situation.state, device=device)[None]
             table = self._described(state, torch.tensor([situation.period], device=device))[0].double().cpu().numpy()
         arm, level = self.column_arm.cpu().numpy(), self.column_level.cpu().numpy()
-        scale = float(self.scale)
+        scale = float(self.scale) * max(1, self.horizon - situation.period)
         difference = table[arm, level] - table[arm, 0]
         skip, constant = scale * difference[:, 0], scale * float(table[:, 0, 0].sum())
         if self.head is None:
@@ -192,9 +204,10 @@ class DenseQ(QNetwork):
         left = (self.horizon - period.to(self.scale.dtype)) / self.horizon
         return torch.cat([one_hot, left[:, None]], dim=1)
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> Tensor:
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
         inputs = torch.cat([action.to(self.scale.dtype), self._fixed(state, period)], dim=1)
-        return self.body(inputs)[:, 0] * self.scale
+        unit = self.scale * (self.horizon - period).clamp(min=1).to(self.scale.dtype)
+        return None, self.body(inputs)[:, 0] * unit
 
     def at(self, situation: Situation) -> Network:
         device = self.scale.device
@@ -206,7 +219,8 @@ class DenseQ(QNetwork):
         weight, bias, _ = layers[0]
         layers[0] = (weight[:, : self.n_columns], bias + weight[:, self.n_columns :] @ rest, "relu")
         weight, bias, _ = layers[-1]
-        layers[-1] = (float(self.scale) * weight, float(self.scale) * bias, "linear")
+        scale = float(self.scale) * max(1, self.horizon - situation.period)
+        layers[-1] = (scale * weight, scale * bias, "linear")
         return Network.from_arrays(layers)
 
 

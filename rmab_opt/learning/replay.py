@@ -11,7 +11,7 @@ __all__ = ["Batch", "Replay"]
 
 @dataclass(frozen=True)
 class Batch:
-    """B transitions: states (B, N), actions (B, C), rewards (B,), next actions (B, C), ends (B,)."""
+    """B transitions: states (B, N), actions (B, C), rewards a arm (B, N), next actions (B, C), ends (B,)."""
 
     rows: np.ndarray
     state: np.ndarray
@@ -37,7 +37,7 @@ class Replay:
             "state": np.zeros((capacity, n_arms), dtype=np.int16),
             "period": np.zeros(capacity, dtype=np.int32),
             "action": np.zeros((capacity, n_columns), dtype=np.int8),
-            "reward": np.zeros(capacity, dtype=np.float64),
+            "reward": np.zeros((capacity, n_arms), dtype=np.float32),
             "next_state": np.zeros((capacity, n_arms), dtype=np.int16),
             "next_action": np.zeros((capacity, n_columns), dtype=np.int8),
             "ended": np.zeros(capacity, dtype=np.uint8),

@@ -1,0 +1,140 @@
+"""Simulation is exact in expectation, common in its draws, and refuses what the checkers refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from strategies import tabular
+
+import rmab_opt as ro
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget
+from rmab_opt.decisions import Model
+from rmab_opt.decisions.policy import make_policy
+from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.learning import RestlessBanditEnv, Simulator, evaluate
+from rmab_opt.problem import Arms, Problem
+
+
+def small_model(horizon: int = 4, at_most: int = 1) -> Model:
+    rng = np.random.default_rng(0)
+    arms = Arms.from_arrays(3)
+    problem = Problem(arms, tabular(3, 2, 2, rng), horizon=horizon, discount=0.9, start=np.array([0, 1, 0]))
+    return Model(problem, ActionSet(arms, {"budget": Budget(at_most=at_most)}), solver="exact", title="small")
+
+
+def test_the_policy_none_earns_what_the_passive_chains_earn():
+    model = small_model()
+    transition, reward = model.problem.dynamics.tabular()
+    belief, total = model.problem.start_distribution, 0.0
+    for period in range(model.problem.horizon):
+        total += model.problem.discount**period * (belief * reward[:, :, 0]).sum()
+        belief = np.einsum("ns,nst->nt", belief, transition[:, 0])
+    table = evaluate(model, ["none"], episodes=3000)
+    row = table.rows[0]
+    assert abs(row["reward"] - total) < 4 * (row["high"] - row["low"]) / 3.92
+    sampled = evaluate(model, ["none"], episodes=3000, reward="sampled").rows[0]
+    assert abs(sampled["reward"] - total) < 4 * (sampled["high"] - sampled["low"]) / 3.92
+
+
+def test_policies_meet_common_random_numbers_and_repeat_from_the_seed():
+    model = small_model()
+
+    class Twin:
+        name = "twin"
+
+        def __init__(self) -> None:
+            self.inner = make_policy("none", model)
+
+        def decide(self, state, period, rng):
+            rng.random(17)  # a policy's own draws must not disturb the arms
+            return self.inner.decide(state, period, rng)
+
+    table = evaluate(model, ["none", Twin()], episodes=50)
+    assert np.array_equal(table.episodes["none"], table.episodes["twin"])
+    again = evaluate(model, ["none", "random"], episodes=50)
+    assert np.array_equal(table.episodes["none"], again.episodes["none"])
+    assert np.array_equal(again.episodes["random"], evaluate(model, ["random"], episodes=50).episodes["random"])
+
+
+def test_no_sampled_action_beats_the_exact_myopic_one_in_one_round():
+    model = small_model(horizon=1)
+    table = evaluate(model, ["myopic", "sampling", "random", "none"], episodes=30)
+    reward = {row["policy"]: row["reward"] for row in table.rows}
+    assert reward["myopic"] >= max(reward.values()) - 1e-9
+    assert reward["sampling"] >= reward["random"] - 1e-9
+    assert {row["policy"]: row["proven_share"] for row in table.rows} == {
+        "myopic": 1,
+        "sampling": 0,
+        "random": 0,
+        "none": 0,
+    }
+
+
+def test_intervals_are_over_seeds_when_there_are_several():
+    table = evaluate(small_model(), ["none"], seeds=range(5), episodes=4)
+    means = table.episodes["none"].mean(axis=1)
+    half = 2.7764451 * means.std(ddof=1) / np.sqrt(5)
+    assert table.rows[0]["high"] - table.rows[0]["reward"] == pytest.approx(half, rel=1e-6)
+
+
+def test_a_generated_model_is_another_instance_for_each_seed():
+    model = ro.load("budget", n_arms=6, horizon=3)
+    one, two = model.instance(1), model.instance(2)
+    assert not np.array_equal(one.problem.dynamics.up, two.problem.dynamics.up)
+    assert np.array_equal(one.problem.dynamics.up, model.instance(1).problem.dynamics.up)
+
+
+def test_a_forbidden_action_is_refused_by_simulator_environment_and_evaluation():
+    model = small_model()
+    everything = np.ones(3, dtype=int)
+    simulator = Simulator(model.problem, model.actions, [np.random.SeedSequence(0)])
+    with pytest.raises(ModelError, match="forbidden action: budget: 3 chosen"):
+        simulator.step(everything[None])
+    environment = RestlessBanditEnv(model)
+    environment.reset(seed=0)
+    with pytest.raises(ModelError, match="forbidden action"):
+        environment.step(everything)
+
+    class Greedy:
+        name = "greedy"
+
+        def decide(self, state, period, rng):
+            decision = make_policy("none", model).decide(state, period, rng)
+            from dataclasses import replace
+
+            return replace(decision, action=everything, violations=model.actions.violations(everything))
+
+    with pytest.raises(SolverError, match="'greedy' chose a forbidden action"):
+        evaluate(model, [Greedy()], episodes=1)
+
+
+def test_the_environment_follows_gymnasiums_rules():
+    from gymnasium.utils.env_checker import check_env
+
+    model = small_model(at_most=3)
+    environment = RestlessBanditEnv(model)
+    check_env(environment, skip_render_check=True)
+    state, _ = environment.reset(seed=5)
+    again, _ = environment.reset(seed=5)
+    assert np.array_equal(state, again)
+    total, truncated = 0.0, False
+    while not truncated:
+        action = environment.sample_action()
+        assert model.actions.allows(action)
+        _, reward, terminated, truncated, info = environment.step(action)
+        assert not terminated
+        assert info["reward"].sum() == pytest.approx(reward)
+        total += reward
+    assert np.isfinite(total)
+
+
+def test_tables_print_and_export():
+    table = evaluate(small_model(), ["myopic", "none"], episodes=5)
+    assert "policy" in str(table)
+    assert table.to_csv().splitlines()[0].startswith("policy,reward,low,high,share_of_bound,normalised")
+    assert r"\begin{tabular}" in table.to_latex()
+    mean, low, high = table.difference("myopic", "none")
+    assert low <= mean <= high
+    with pytest.raises(ModelError, match="no policy 'x'"):
+        table.difference("myopic", "x")
