@@ -30,12 +30,10 @@ Mask = NDArray[np.bool_]
 MARGIN = 1e-9
 """Added to every bound, relative to its size: rounding of a few hundred float64 terms stays far below."""
 
-DEEP = True
-COLUMNS = False
 SORTED_WIDTH = 600
 """Columns up to which pre-activations are bounded by sorting at every node; wider rows take prices on a grid."""
 
-ROOT_STEPS, NODE_STEPS = 60, 8
+ROOT_STEPS, NODE_STEPS = 60, 4
 """Subgradient steps on lines, multipliers and prices."""
 
 
@@ -277,6 +275,50 @@ class Oracle:
         values = np.einsum("bn,bn->b", cost, points)
         return np.where(possible, values, -np.inf), points, loss, possible
 
+    def values(self, cost: Floats, low: Mask, up: Mask, node: np.ndarray) -> Floats:
+        """Upper bounds of max cost (m, C) @ a at nodes ``node`` (m,): exact for counts, by prices for weights."""
+        free = up & ~low
+        total = np.einsum("mn,mn->m", cost, low.astype(np.float64)[node])
+        if len(self.boxed):
+            total += np.einsum(
+                "mn,mn->m", np.maximum(cost[:, self.boxed], 0.0), free[:, self.boxed].astype(np.float64)[node]
+            )
+        for group in self.groups:
+            m = group.members
+            used = low[:, m] @ group.weight
+            most, need = np.maximum(group.upper - used, 0.0)[node], np.maximum(group.lower - used, 0.0)[node]
+            a, open_ = cost[:, m], free[:, m][node]
+            width = len(m)
+            if group.counts and not need.any():
+                gains = np.where(open_, np.maximum(a, 0.0), 0.0)
+                if width > 4 * (most.max(initial=0) + 1):
+                    top = int(most.max(initial=0))
+                    gains = np.partition(gains, width - top - 1, axis=1)[:, width - top :] if top else gains[:, :0]
+                    width = top
+                gains.sort(axis=1)
+                total += np.einsum("mn,mn->m", gains, (np.arange(width) >= width - most[:, None]).astype(np.float64))
+                continue
+            # Any price p: sum of max(0, a - p w) over free columns plus p times what is left of the limit.
+            ratio = np.where(open_, a / group.weight, -np.inf)
+            ranked = np.sort(ratio, axis=1)
+            average = float(group.weight.mean())
+            weight = np.where(open_, a, -np.inf)
+            best = np.full(len(a), np.inf)
+            for share in (0.75, 1.0, 1.3):
+                rank = np.clip(width - 1 - (share * most / average).astype(np.int64), 0, width - 1)
+                price = ranked[np.arange(len(a)), rank]
+                price = np.where(np.isfinite(price), np.maximum(price, 0.0), 0.0)
+                above = np.maximum(weight - price[:, None] * group.weight, 0.0).sum(axis=1)
+                best = np.minimum(best, above + price * most)
+            if need.any():
+                rank = np.clip(width - (need / average).astype(np.int64), 0, width - 1)
+                price = ranked[np.arange(len(a)), rank]
+                price = np.where(np.isfinite(price), np.minimum(price, 0.0), 0.0)
+                above = np.maximum(weight - price[:, None] * group.weight, 0.0).sum(axis=1)
+                best = np.minimum(best, above + price * need)
+            total += best
+        return total
+
     @staticmethod
     def _count(group: _Group, a: Floats, one: Mask, free: Mask, losses: bool) -> tuple[Floats, Floats, Mask]:
         used = one.sum(axis=1)
@@ -425,6 +467,7 @@ class _Search:
         self.scale = np.ones(self.n_neurons)
         self.price_scale = 1.0
         self.rejected = 0
+        self.batches, self.probing, self.neurons_won = 0, True, 0.5
 
     # ---- bounds
     def tighten(self, node: dict[str, np.ndarray]) -> Mask:
@@ -454,9 +497,8 @@ class _Search:
             slack = 1e-12 * (np.abs(lower) + np.abs(upper))
             lower = np.maximum(lower - slack, node["lower"][:, part])
             upper = np.minimum(upper + slack, node["upper"][:, part])
-            if k and DEEP:
-                low2, up2 = self._linear(node, k, lower, upper)
-                lower, upper = np.maximum(lower, low2), np.minimum(upper, up2)
+            if k:
+                self._linear(node, k, lower, upper)
             sign = node["sign"][:, part]
             lower = np.where(sign > 0, np.maximum(lower, 0.0), lower)
             upper = np.where(sign < 0, np.minimum(upper, 0.0), upper)
@@ -469,38 +511,31 @@ class _Search:
             before = (lower, upper)
         return alive
 
-    def _linear(self, node: dict[str, np.ndarray], k: int, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
-        """Linear bounds of layer k at every node, for its neurons that are still open somewhere."""
+    def _linear(self, node: dict[str, np.ndarray], k: int, lower: Floats, upper: Floats) -> None:
+        """Sharpen bounds of layer k in place by linear bounds, for the (node, neuron) pairs that are still open."""
         layer = self.net.hidden[k]
-        n_nodes, size = lower.shape
-        found = lower.copy(), upper.copy()
-        at = np.flatnonzero(((lower < 0) & (upper > 0)).any(axis=0))
+        at, neuron = np.nonzero((lower < 0) & (upper > 0) & (node["sign"][:, self.parts[k]] == 0))
         if not at.size:
-            return found
-        rows = np.concatenate([layer.weight[at], -layer.weight[at]])
-        shift = np.concatenate([layer.bias[at], -layer.bias[at]])
-        c = np.broadcast_to(rows, (n_nodes, *rows.shape))
-        e = np.broadcast_to(shift, (n_nodes, len(shift)))
+            return
+        weight, bias = layer.weight[neuron], layer.bias[neuron]
+        c, e = np.concatenate([weight, -weight]), np.concatenate([bias, -bias])
+        twice = np.concatenate([at, at])
         for j in range(k - 1, -1, -1):
             before, part = self.net.hidden[j], self.parts[j]
             low, up = node["lower"][:, part], node["upper"][:, part]
             slope, height = line_above(low, up)
-            # The adaptive line below: the cheaper of zero and x by area.
+            # The line below that encloses less area: zero or x.
             below = np.where((low < 0) & (up > 0), (up > -low).astype(np.float64), slope)
             bent = c * before.gain
-            positive = np.maximum(bent, 0.0)
-            e = e + np.einsum("bmh,bh->bm", positive, height)
-            a = c * before.slope + positive * slope[:, None] + np.minimum(bent, 0.0) * below[:, None]
+            positive = bent > 0
+            e = e + np.einsum("mh,mh->m", np.where(positive, bent, 0.0), height[twice])
+            a = c * before.slope + bent * np.where(positive, slope[twice], below[twice])
             e = e + a @ before.bias
             c = a @ before.weight
-        flat = c.reshape(-1, c.shape[2])
-        each = len(rows)
-        tops = self.oracle.maximise(flat, node["low"].repeat(each, 0), node["up"].repeat(each, 0))[0]
-        tops = tops.reshape(n_nodes, each) + e
-        tops = np.where(np.isfinite(tops), tops + 1e-10 * (1 + np.abs(tops)), np.inf)
-        found[1][:, at] = np.minimum(upper[:, at], tops[:, : len(at)])
-        found[0][:, at] = np.maximum(lower[:, at], -tops[:, len(at) :])
-        return found
+        tops = self.oracle.values(c, node["low"], node["up"], twice) + e
+        tops += 1e-10 * (1.0 + np.abs(tops))
+        upper[at, neuron] = np.minimum(upper[at, neuron], tops[: len(at)])
+        lower[at, neuron] = np.maximum(lower[at, neuron], -tops[len(at) :])
 
     def evaluate(self, node: dict[str, np.ndarray], losses: bool) -> dict[str, Any]:
         """The linear bound at the node's lines, multipliers and prices, with everything a step or a branch needs."""
@@ -613,16 +648,20 @@ class _Search:
                 self.best, self.best_value = np.rint(actions[i]).astype(np.int64), float(values[i])
                 return
 
+    def fits(self, actions: Floats) -> Mask:
+        """Which actions (M, C) keep the support's fixed columns and rows."""
+        return ((actions >= self.low0) & (actions <= self.up0)).all(axis=1) & self.oracle.fits(actions)
+
     def allowed(self, action: np.ndarray) -> bool:
         """By the rows at hand first, then by the checker."""
-        if not self.oracle.fits(action[None].astype(np.float64))[0]:
+        if not self.fits(action[None].astype(np.float64))[0]:
             return False
         return bool(self.feasible(np.rint(action).astype(np.int64)))
 
     def polish(self) -> None:
         """Local search from the incumbent."""
         if self.best is not None:
-            action, value = climb(self.net, self.best, self.oracle.fits, self.feasible)
+            action, value = climb(self.net, self.best, self.fits, self.feasible)
             if value > self.best_value:
                 self.best, self.best_value = action, value
 
@@ -671,6 +710,8 @@ class _Search:
             "sign": np.zeros((1, width), dtype=np.int8),
             "price": np.zeros((1, self.oracle.n_prices)),
             "parent": np.array([float(self.root[-1][1][0])]),
+            "origin": np.zeros(1, dtype=np.int64),
+            "way": np.zeros(1, dtype=bool),
         }
         root = self.evaluate(node, True)
         if width:
@@ -686,8 +727,11 @@ class _Search:
         status = "optimal"
         fresh, steps = node, ROOT_STEPS
         last_polish = -np.inf
+        picked: dict[str, np.ndarray] | None = None
         while True:
             kept, dropped = self.look(fresh, steps, cutoff)
+            if picked is not None:
+                kept = self.select(kept, picked, cutoff())
             closed = max(closed, dropped)
             if self.best is not None and self.best_value > last_polish + absolute_gap:
                 self.polish()
@@ -707,7 +751,7 @@ class _Search:
             if interrupt is not None and interrupt():
                 status = "interrupted"
                 break
-            take = min(batch // 2, len(pool["bound"]))
+            take = min(batch // 4, len(pool["bound"]))
             if take < len(pool["bound"]):
                 chosen = np.zeros(len(pool["bound"]), dtype=bool)
                 chosen[np.argpartition(-pool["bound"], take - 1)[:take]] = True
@@ -762,8 +806,7 @@ class _Search:
             found = {name: value[keep] if isinstance(value, np.ndarray) else value for name, value in found.items()}
             bound = bound[keep]
         node["bound"] = bound
-        kind, index = self.choose(node, found)
-        node["kind"], node["index"] = kind, index
+        node["neuron"], node["column"] = self.choose(node, found)
         return node, dropped
 
     def offer_points(self, found: dict[str, Any], bound: Floats) -> None:
@@ -774,7 +817,7 @@ class _Search:
         if self.oracle.exact:
             self.offer(points)
             return
-        good = self.oracle.fits(points)
+        good = self.fits(points)
         if good.any():
             self.offer(points[good])
         if self.rejected < 3 or self.best is None or self.nodes < 2000:
@@ -785,11 +828,10 @@ class _Search:
     def choose(self, node: dict[str, np.ndarray], found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """What each node branches on: a neuron (kind 1) by its share of the gap, or a column (kind 0)."""
         n_nodes = len(node["low"])
-        kind, index = np.zeros(n_nodes, dtype=np.int8), np.zeros(n_nodes, dtype=np.int64)
+        neuron, column = np.full(n_nodes, -1), np.full(n_nodes, -1)
         if not n_nodes:
-            return kind, index
+            return neuron, column
         free = node["up"] & ~node["low"]
-        rows = np.arange(n_nodes)
         pull = np.zeros(free.shape)
         if self.n_neurons:
             x, bent = found["x"], found["bent"]
@@ -798,49 +840,76 @@ class _Search:
             below = bent * (node["alpha"] * x - relu)
             share = np.where(found["unstable"], np.maximum(np.where(bent > 0, above, below), 0.0), 0.0)
             best = share.argmax(axis=1)
-            worth = share[rows, best]
-            total = np.maximum(node["bound"] - self.best_value, 1e-12) if self.best is not None else np.inf
-            kind = (worth > 1e-3 * np.minimum(total, 1e300)).astype(np.int8)
-            if not np.isfinite(total).all():
-                kind = (worth > 1e-9).astype(np.int8)
-            if COLUMNS:
-                kind[:] = 0
-            index = np.where(kind == 1, best, 0)
+            worth = share[np.arange(n_nodes), best]
+            left = node["bound"] - self.best_value if self.best is not None else np.full(n_nodes, np.inf)
+            neuron = np.where(worth > 1e-4 * np.where(np.isfinite(left), left, 0.0) + 1e-12, best, -1)
             spread = np.where(found["unstable"], share / np.maximum(node["upper"] - node["lower"], 1e-12), 0.0)
             # Signs that the maximiser breaks also ask for columns.
-            broken = np.where(node["sign"] * x < 0, np.abs(x) * node["beta"], 0.0)
-            first = self.net.hidden[0]
-            pull = (spread + broken)[:, self.parts[0]] @ np.abs(first.weight)
-        column = kind == 0
-        if column.any():
-            part = found["points"][column]
-            fractional = np.minimum(part, 1 - part)
-            near = 1.0 / (1e-9 + np.abs(found["loss"][column]))
-            score = np.where(
-                free[column], fractional * 1e12 + pull[column] + 1e-9 * near / near.max(axis=1, keepdims=True), -1.0
-            )
-            index[column] = score.argmax(axis=1)
-        return kind, index
+            spread += np.where(node["sign"] * x < 0, np.abs(x) * node["beta"], 0.0)
+            reach = np.zeros((n_nodes, 0))
+            for k in range(len(self.net.hidden) - 1, -1, -1):
+                own = spread[:, self.parts[k]]
+                reach = (own if not reach.size else own + reach) @ np.abs(self.net.hidden[k].weight)
+            pull = reach
+        part = found["points"]
+        fractional = np.minimum(part, 1 - part)
+        near = 1.0 / (1e-9 + np.abs(found["loss"]))
+        # Columns that widen the neurons behind the gap come first; shares and near ties only decide without any.
+        tie = fractional + 1e-3 * near / near.max(axis=1, keepdims=True)
+        score = np.where(free, pull + 1e-6 * (pull.max(axis=1, keepdims=True) + 1e-12) * tie, -1.0)
+        column = score.argmax(axis=1)
+        return neuron, column
 
     def branch(self, node: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Both children of every node."""
-        kind, index = node["kind"], node["index"]
-        rows = np.arange(len(kind))
+        """Both children of every node, on its neuron or on its column; of both ``select`` keeps the better pair."""
         children = []
-        for side in (True, False):
-            child = {
-                name: node[name].copy() for name in ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price")
-            }
-            child["parent"] = node["bound"].copy()
-            column = np.flatnonzero(kind == 0)
-            if side:
-                child["low"][column, index[column]] = True
-            else:
-                child["up"][column, index[column]] = False
-            neuron = rows[kind == 1]
-            child["sign"][neuron, index[neuron]] = 1 if side else -1
-            children.append(child)
+        self.batches += 1
+        # Both pairs are looked at until one kind wins nearly always; then now and again.
+        self.probing = 0.08 < self.neurons_won < 0.92 or self.batches < 6 or self.batches % 5 == 0
+        for on_neuron in (True, False):
+            use = node["neuron"] >= 0
+            if not self.probing:
+                use = use & (self.neurons_won > 0.5)
+            rows = np.flatnonzero(use) if on_neuron else np.flatnonzero(self.probing | ~use)
+            at = np.arange(len(rows))
+            for side in (True, False):
+                child = {
+                    name: node[name][rows] for name in ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price")
+                }
+                child["parent"] = node["bound"][rows]
+                child["origin"] = rows
+                child["way"] = np.full(len(rows), on_neuron)
+                if on_neuron:
+                    child["sign"][at, node["neuron"][rows]] = 1 if side else -1
+                elif side:
+                    child["low"][at, node["column"][rows]] = True
+                else:
+                    child["up"][at, node["column"][rows]] = False
+                children.append(child)
         return {name: np.concatenate([child[name] for child in children]) for name in children[0]}
+
+    def select(
+        self, node: dict[str, np.ndarray], parents: dict[str, np.ndarray], limit: float
+    ) -> dict[str, np.ndarray]:
+        """Of the two pairs of children that cover a parent, those of the pair that closes more of its gap."""
+        if not self.probing:
+            return node
+        n = len(parents["bound"])
+        # Without an incumbent the best child's own bound stands for the goal.
+        goal = limit if np.isfinite(limit) else float(node["bound"].min(initial=0.0))
+        gap = np.maximum(parents["bound"] - goal, 1e-300)
+        closed = np.ones((2, n))
+        for way in (0, 1):
+            mine = node["way"] == bool(way)
+            origin = node["origin"][mine]
+            left = np.clip((node["bound"][mine] - goal) / gap[origin], 0.0, 1.0)
+            np.multiply.at(closed[way], origin, 1.03 - left)
+            # A child that is gone has closed its whole share.
+            closed[way] *= 1.03 ** (2 - np.bincount(origin, minlength=n))
+        take = (closed[1] > closed[0]) & (parents["neuron"] >= 0)
+        self.neurons_won += 0.2 * (float(take.mean()) - self.neurons_won)
+        keep = node["way"] == take[node["origin"]]
+        return {name: value[keep] for name, value in node.items()}
 
 
 # ---------------------------------------------------------------------------------------------- local search

@@ -238,6 +238,9 @@ class Support:
                 continue
             j, w = int(members[0]), float(weight[0])
             ends = sorted((self.row_lower[i] / w, self.row_upper[i] / w))
+            ends = [ends[0] - ROW_SLACK * max(1.0, abs(ends[0])), ends[1] + ROW_SLACK * max(1.0, abs(ends[1]))]
+            if self._whole:
+                ends = [np.ceil(ends[0]), np.floor(ends[1])]
             low, high = max(self.lower[j], ends[0]), min(self.upper[j], ends[1])
             if low <= high:
                 # An empty interval means an empty set, over which every bound holds: the row is left to the solver.

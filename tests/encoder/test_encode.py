@@ -211,16 +211,32 @@ def test_support_is_the_lp_of_its_rows(seed, n, kind):
 
 
 def test_auxiliary_variables_count_in_the_lp_form():
-    """A column that no worker carries is only seen to be zero by the LP."""
+    """Rows over other variables that are not an assignment are only seen by the LP."""
     model = model_of(3, (np.zeros((0, 3)), np.zeros(0), np.zeros(0)))
     model.carries = pyo.Var(range(3), bounds=(0, 1))
-    model.carried = pyo.Constraint(range(3), rule=lambda m, j: m.carries[j] == m.act[j])
+    model.carried = pyo.Constraint(range(3), rule=lambda m, j: m.carries[j] >= m.act[j])
     model.carrying = pyo.Constraint(expr=sum(model.carries[j] for j in range(3)) <= 1)
     support = Support.from_model(model, list(model.act.values()))
     cost = np.array([[1.0, 2.0, 3.0]])
     assert not support.exact
     assert support(cost).values[0] == pytest.approx(6.0)
     assert support(cost, effort="lp").values[0] == pytest.approx(3.0, abs=1e-5)
+
+
+def test_assignments_imply_rows_for_the_inputs():
+    """Five columns, two workers of capacity one: at most two; one column that nobody can carry."""
+    model = model_of(5, (np.zeros((0, 5)), np.zeros(0), np.zeros(0)))
+    pairs = [(c, w) for c in range(4) for w in range(2)]
+    model.carries = pyo.Var(pairs, bounds=(0, 1))
+    model.visits = pyo.Constraint(
+        range(5), rule=lambda m, c: sum(m.carries[c, w] for w in range(2)) == m.act[c] if c < 4 else m.act[4] == 0
+    )
+    model.staff = pyo.Constraint(range(2), rule=lambda m, w: sum(m.carries[c, w] for c in range(4)) <= 1)
+    support = Support.from_model(model, list(model.act.values()))
+    values, points = support(np.array([[1.0, 2.0, 3.0, 0.5, 9.0]]))
+    assert values[0] == pytest.approx(5.0)
+    assert points[0].tolist() == [0, 1, 1, 0, 0]
+    assert not support.exact
 
 
 def test_rows_that_may_change_do_not_tighten_bounds():
