@@ -28,9 +28,8 @@ __all__ = [
 if TYPE_CHECKING:
     from rmab_opt.actions import ActionSet, Constraint
     from rmab_opt.catalog import load
-    from rmab_opt.decisions import Decision, Model, decide
+    from rmab_opt.decisions import Decision, Model, bound, decide
     from rmab_opt.learning import evaluate, train
-    from rmab_opt.planning import bound
     from rmab_opt.problem import Problem
 
 _HOME = {
@@ -39,7 +38,7 @@ _HOME = {
     "Decision": "decisions",
     "Model": "decisions",
     "Problem": "problem",
-    "bound": "planning",
+    "bound": "decisions",
     "decide": "decisions",
     "evaluate": "learning",
     "load": "catalog",

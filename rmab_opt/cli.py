@@ -251,6 +251,52 @@ def decide(
     _answer(as_json, decision.summary(), text)
 
 
+def _limits(sweep: str) -> tuple[str, list[float]]:
+    """``budget=5:50:5`` as a resource and its limits."""
+    name, sign, span = sweep.partition("=")
+    try:
+        low, high, step = (float(part) for part in span.split(":"))
+    except ValueError:
+        low, high, step = 0.0, -1.0, 0.0
+    if not sign or not low <= high or not step > 0 or not high < 1e12:
+        raise ModelError(f"--sweep {sweep!r}", "write --sweep NAME=FROM:TO:STEP, for example --sweep budget=5:50:5.")
+    return name, [low + step * k for k in range(int((high - low) / step + 1e-9) + 1)]
+
+
+@app.command()
+def bound(
+    model: ModelName,
+    state: StateFile = None,
+    sweep: Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="The bound over a limit.")] = None,
+    kind: Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")] = "auto",
+    method: Annotated[str, typer.Option(help="auto, dual, highs or pyomo.")] = "auto",
+    sets: Sets = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the curve (CSV and plot).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what no policy can exceed, and what one more unit of a resource is worth."""
+    from rmab_opt.decisions import bound as upper_bound
+    from rmab_opt.planning import sweep as curve_over
+    from rmab_opt.report import table_csv, table_text, write_atomically
+
+    loaded = _load(model, sets)
+    if sweep is None:
+        found = upper_bound(loaded, state, kind=kind, method=method)
+        _answer(as_json, found.summary(), str(found))
+        return
+    name, limits = _limits(sweep)
+    curve = curve_over(loaded.problem, loaded.actions, limits, resource=name, breakpoints=20)
+    rows = curve.rows()
+    text = table_text(rows)
+    if out is not None:
+        from rmab_opt.learning.plots import curve_plot
+
+        write_atomically(out / "bound.csv", table_csv(rows))
+        curve_plot(curve, out / "bound.png", title=loaded.title)
+        text += f"\nwritten to {out}"
+    _answer(as_json, rows, text)
+
+
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Any]:
     """A progress bar on stderr, so that stdout stays the answer."""
@@ -324,6 +370,7 @@ def evaluate(
     episodes: Annotated[int, typer.Option(help="Episodes a seed.")] = 20,
     reward: Annotated[str, typer.Option(help="expected or sampled.")] = "expected",
     solver: SolverName = None,
+    with_bound: Annotated[bool, typer.Option("--bound/--no-bound", help="Compare with the upper bound.")] = True,
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the table (CSV, JSON, LaTeX) and the plot.")] = None,
     as_json: Json = False,
@@ -347,7 +394,15 @@ def evaluate(
             if bar is not None:
                 bar.update(task, advance=1, description=f"evaluating {event['policy']}")
 
-        table = compare(loaded, names, seeds=range(seed, seed + seeds), episodes=episodes, reward=reward, on_event=show)
+        table = compare(
+            loaded,
+            names,
+            seeds=range(seed, seed + seeds),
+            episodes=episodes,
+            reward=reward,
+            bound=with_bound,
+            on_event=show,
+        )
     if out is not None:
         from rmab_opt.learning.plots import policy_plot
 

@@ -2,7 +2,7 @@
 
 from rmab_opt.decisions.chooser import Chooser, decide
 from rmab_opt.decisions.decision import Decision, Verification, verify
-from rmab_opt.decisions.model import Model
+from rmab_opt.decisions.model import Model, bound
 from rmab_opt.decisions.objective import Immediate, LinearObjective, NetworkObjective, Objective, Scores, Situation
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Scores",
     "Situation",
     "Verification",
+    "bound",
     "decide",
     "verify",
 ]

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from rmab_opt import planning
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Immediate, Objective
 from rmab_opt.errors import ModelError
+from rmab_opt.planning import Bound
 from rmab_opt.problem import Problem, Table
 from rmab_opt.solver import Profile
 
-__all__ = ["Model"]
+__all__ = ["Model", "bound"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,23 @@ class Model:
         if isinstance(given, Table):
             return self.problem.read_state(given)
         return self.problem.check_state(np.asarray(given))
+
+
+def bound(model: Model, state: np.ndarray | str | Path | Table | None = None, **options: Any) -> Bound:
+    """Upper limit on what any policy can earn from a state, or from the model's start; certified.
+
+    Parameters
+    ----------
+    model
+        Its action set couples the arms by its own linear relaxation.
+    state
+        As in :func:`rmab_opt.decide`.
+    options
+        ``kind``, ``method``, ``tolerance``, ``seconds`` and more: see :func:`rmab_opt.planning.bound`.
+
+    Raises
+    ------
+    CapabilityError
+        When the dynamics offer no ``tabular()``.
+    """
+    return planning.bound(model.problem, model.actions, state=model.state(state), **options)

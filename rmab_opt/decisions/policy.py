@@ -7,6 +7,8 @@ command line find it by that name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +16,10 @@ import numpy as np
 from rmab_opt.decisions.chooser import Chooser
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import Immediate, Scores, Situation
+from rmab_opt.decisions.objective import Immediate, LinearObjective, Scores, Situation
 from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.planning import RULES, TABLES
+from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import nearest
 
 __all__ = ["POLICIES", "Policy", "make_policy", "policy"]
@@ -151,6 +155,45 @@ def _own(model: Model) -> ChooserPolicy:
     return ChooserPolicy(
         Chooser(model.problem, model.actions, model.objective, model.solver, title=model.title), "model"
     )
+
+
+class _RoundScores(LinearObjective):
+    """Scores of the arms in this round, (N, A), as a rule has just given them."""
+
+    def __init__(self, n_arms: int, n_actions: int) -> None:
+        self.now = np.zeros((n_arms, n_actions))
+
+    def _round(self, situation: Situation) -> tuple[Scores, Situation]:
+        state = np.zeros_like(situation.state)
+        return Scores(self.now[:, None, :]), replace(situation, state=state)
+
+    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
+        scores, here = self._round(situation)
+        return scores.coefficients(here)
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        scores, here = self._round(situation)
+        return scores.batch_value(actions, here)
+
+
+class RulePolicy:
+    """A rule of :mod:`rmab_opt.planning`: its scores become the objective, so that any action set holds exactly."""
+
+    def __init__(self, model: Model, name: str, make: Callable[..., Any]) -> None:
+        require_tabular(model.problem.dynamics, f"policy {name!r}")
+        self.name = name
+        self.rule = make(model.problem, model.actions)
+        self.note = getattr(self.rule, "note", "")
+        self._objective = _RoundScores(model.problem.n_arms, model.problem.dynamics.n_actions)
+        self.chooser = Chooser(model.problem, model.actions, self._objective, model.solver, title=model.title)
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        self._objective.now = self.rule.scores(state, period, rng)
+        return self.chooser.decide(state, period)
+
+
+for _name, _make in {**TABLES, **RULES}.items():
+    POLICIES[_name] = partial(RulePolicy, name=_name, make=_make)
 
 
 def decisions(

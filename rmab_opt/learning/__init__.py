@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["DQNConfig", "Evaluation", "RestlessBanditEnv", "Run", "Simulator", "evaluate", "load_policy", "train"]
 
 _HOME = {
-    "DQNConfig": "dqn",
+    "DQNConfig": "config",
     "Run": "dqn",
     "train": "dqn",
     "load_policy": "dqn",

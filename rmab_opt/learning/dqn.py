@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,82 +24,13 @@ from torch import nn
 from rmab_opt.decisions import Chooser, Model, NetworkObjective
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import ModelError
+from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.networks import QNetwork, make_network
 from rmab_opt.learning.replay import Batch, Replay
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
 from rmab_opt.learning.simulator import Simulator
 
-__all__ = ["DQNConfig", "Run", "load_policy", "train"]
-
-
-@dataclass(frozen=True)
-class DQNConfig:
-    """Hyper-parameters of a run."""
-
-    episodes: int = 100
-    """Episodes of the problem's horizon."""
-    network: str = "pooled"
-    """``pooled`` (weights shared by arms) or ``dense`` (one input an arm, as published)."""
-    hidden: tuple[int, ...] = (32,)
-    """Hidden widths of the arm network, or of the dense one."""
-    head: int = 8
-    """Width of the pooled head; 0 leaves it out."""
-    pretrain_steps: int = 300
-    """Gradient steps on the expected reward of random states and actions before learning."""
-    batch: int = 32
-    """Transitions a gradient step."""
-    updates: int = 2
-    """Gradient steps a round."""
-    refreshes: int = 1
-    """Remembered next actions solved for again each round."""
-    learning_rate: float = 3e-3
-    """Adam's first rate; falls to a tenth on a cosine over the run."""
-    target_rate: float = 0.01
-    """Share of the way the target network moves to the online one each gradient step."""
-    epsilon_start: float = 0.5
-    """Share of random actions at first ..."""
-    epsilon_end: float = 0.05
-    """... and from half of the run on."""
-    capacity: int = 5000
-    """Transitions remembered."""
-    solver: str = "training"
-    """Profile of the argmax in training; no clock in it, so that runs repeat."""
-    checkpoint_every: int = 1
-    """Episodes between checkpoints."""
-
-    def __post_init__(self) -> None:
-        limits = {
-            "episodes": (1, 10**7),
-            "pretrain_steps": (0, 10**7),
-            "batch": (1, 10**6),
-            "updates": (0, 1000),
-            "refreshes": (0, 1000),
-            "head": (0, 1024),
-            "capacity": (1, 10**7),
-            "checkpoint_every": (1, 10**6),
-            "learning_rate": (1e-9, 10.0),
-            "target_rate": (1e-9, 1.0),
-            "epsilon_start": (0.0, 1.0),
-            "epsilon_end": (0.0, 1.0),
-        }
-        for name, (least, most) in limits.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-                raise ModelError(f"train.{name} is {value!r}", f"give a number from {least:g} to {most:g}.")
-        object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
-        if not self.hidden or min(self.hidden) < 1:
-            raise ModelError(f"train.hidden is {self.hidden}", "give at least one width, each at least 1.")
-
-    @classmethod
-    def from_mapping(cls, given: dict[str, Any]) -> DQNConfig:
-        """Settings from a model file's ``train`` section; unknown keys are refused."""
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                from rmab_opt.problem.table import nearest
-
-                raise ModelError(f"train.{name} is not a setting", nearest(name, known))
-        return cls(**given)
+__all__ = ["Run", "load_policy", "train"]
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import numpy as np
 from scipy import stats
 
 from rmab_opt.decisions import Model
+from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import POLICIES, Policy, decisions, make_policy
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.problem.table import nearest
-from rmab_opt.report import table_csv, table_latex, table_text
+from rmab_opt.report import cell, table_csv, table_latex, table_text
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -37,7 +38,7 @@ class Evaluation:
     episodes: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
 
     def __str__(self) -> str:
-        head = " · ".join(f"{key} {value}" for key, value in self.header.items() if key != "versions")
+        head = " · ".join(f"{key} {cell(value)}" for key, value in self.header.items() if key != "versions")
         return f"{head}\n{table_text(self.rows)}"
 
     def to_csv(self) -> str:
@@ -63,6 +64,7 @@ def evaluate(
     seeds: Iterable[int] = (0,),
     episodes: int = 20,
     reward: str = "expected",
+    bound: bool = True,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Evaluation:
     """Simulate policies from the problem's start, all on the same draws.
@@ -79,6 +81,9 @@ def evaluate(
     reward
         ``expected``: the expected reward of each round given state and action, less noisy;
         ``sampled``: the realised one.
+    bound
+        Whether to compute the upper bound of every policy, for the columns ``share_of_bound`` and, with
+        policy ``none`` in the table, ``normalised`` = (policy - none) / (bound - none).
     on_event
         Called with ``{"policy", "seed", "round", "rounds"}`` while it works.
 
@@ -105,14 +110,19 @@ def evaluate(
     totals: dict[str, list[np.ndarray]] = {}
     spent: dict[str, list[float]] = {}
     proven: dict[str, list[bool]] = {}
+    limits: list[float] = []
     for seed in seeds:
         instance = model if model.instance is None else model.instance(seed)
+        if bound and hasattr(instance.problem.dynamics, "tabular"):
+            limits.append(upper_bound(instance).value)
         for given in policies:
             chosen = _policy(given, instance)
             total, seconds, shares = _simulate(instance, chosen, seed, episodes, reward == "expected", on_event)
             totals.setdefault(chosen.name, []).append(total)
             spent.setdefault(chosen.name, []).append(seconds)
             proven.setdefault(chosen.name, []).extend(shares)
+    limit = float(np.mean(limits)) if limits else None
+    idle = float(np.mean(totals["none"])) if "none" in totals else None
     rows = []
     for name, parts in totals.items():
         mean, low, high = _interval(np.array(parts))
@@ -122,8 +132,10 @@ def evaluate(
                 "reward": mean,
                 "low": low,
                 "high": high,
-                "share_of_bound": None,
-                "normalised": None,
+                "share_of_bound": mean / limit if limit is not None and limit > 0 else None,
+                "normalised": (mean - idle) / (limit - idle)
+                if limit is not None and idle is not None and limit - idle > 1e-9 * max(1.0, abs(limit))
+                else None,
                 "seconds_per_decision": float(np.mean(spent[name])),
                 "proven_share": float(np.mean(proven[name])) if name in proven else None,
             }
@@ -136,6 +148,7 @@ def evaluate(
         "arms": model.problem.n_arms,
         "seeds": len(seeds),
         "episodes": episodes,
+        "bound": limit,
         "profile": str(getattr(model.solver, "name", model.solver)),
         "versions": versions(),
     }

@@ -11,9 +11,10 @@ import numpy as np
 
 from rmab_opt.errors import CapabilityError
 from rmab_opt.learning.evaluation import Evaluation
+from rmab_opt.planning import Curve
 from rmab_opt.report import write_atomically
 
-__all__ = ["learning_plot", "policy_plot"]
+__all__ = ["curve_plot", "learning_plot", "policy_plot"]
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
@@ -50,6 +51,22 @@ def policy_plot(table: Evaluation, path: str | Path) -> None:
     axes.margins(x=0.1)
     axes.set_xlabel(f"{table.header['reward']} reward of an episode ({table.header['horizon']} rounds), 95 % interval")
     axes.set_title(str(table.header["model"]), fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def curve_plot(curve: Curve, path: str | Path, title: str = "") -> None:
+    """The bound over a resource's limit, with the limits where its slope changes."""
+    figure, axes = _axes(7.0, 3.8)
+    axes.plot(curve.limits, curve.values, color="#1f4e79", marker="o", markersize=3)
+    if len(curve.breakpoints):
+        axes.plot(
+            curve.breakpoints[:, 0], curve.breakpoints[:, 1], "D", color="#b03030", markersize=5, label="breakpoint"
+        )
+        axes.legend(fontsize=8)
+    axes.set_xlabel(f"limit of {curve.name} in one round")
+    axes.set_ylabel("upper bound of any policy")
+    axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
