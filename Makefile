@@ -42,7 +42,7 @@ bench: $(STAMP)
 	for file in benchmarks/*.py; do $(BIN)/python $$file --quick || exit 1; done
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --quiet --site-dir out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir out/site
 
 clean:
 	rm -rf out .venv
