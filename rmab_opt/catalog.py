@@ -23,6 +23,7 @@ from rmab_opt.actions import KINDS, ActionSet, Columns
 from rmab_opt.decisions import Immediate, Model, NetworkObjective, Objective, Scores, Situation, decide
 from rmab_opt.domains import DOMAINS, Instance
 from rmab_opt.encoder import Network
+from rmab_opt.encoder.bounds import Effort
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Arms, Ladder, Problem, Table, Tabular
 from rmab_opt.problem.table import nearest
@@ -134,7 +135,7 @@ def _network(
     file: str,
     inputs: tuple[str, ...] = ("action", "state"),
     activation: str | None = None,
-    effort: str = "linear",
+    effort: Effort = "linear",
 ) -> Objective:
     if file.endswith(".onnx"):
         network = Network.from_onnx(folder / file)
@@ -541,8 +542,8 @@ def _check_keys(
             reader.add((*place, key), "unknown key", nearest(key, list(parameters)))
             continue
         wanted = str(parameters[key].annotation)
-        right = {"int": int, "float": (int, float), "str": str}.get(wanted)
-        if right is not None and (not isinstance(value, right) or isinstance(value, bool)):
+        right: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+        if wanted in right and (not isinstance(value, right[wanted]) or isinstance(value, bool)):
             article = {"int": "a whole number", "float": "a number", "str": "text"}[wanted]
             reader.add((*place, key), f"is {value!r}", f"give {article}")
     for key, parameter in parameters.items():
@@ -576,8 +577,14 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
     arms: Arms | None = reader.attempt(("problem", "arms"), lambda: _arms(read, folder))
     if arms is None:
         return None
-    make = _tabular if isinstance(read.dynamics, TabularSection) else _ladder
-    dynamics = reader.attempt(("problem", "dynamics"), lambda: make(read.dynamics, arms, folder))
+    section_of = read.dynamics
+
+    def moved() -> Tabular | Ladder:
+        return (
+            _tabular(section_of, arms, folder) if isinstance(section_of, TabularSection) else _ladder(section_of, arms)
+        )
+
+    dynamics = reader.attempt(("problem", "dynamics"), moved)
     if dynamics is None:
         return None
     problem: Problem | None = reader.attempt(("problem",), lambda: Problem(arms, dynamics, read.horizon, read.discount))
@@ -668,7 +675,7 @@ def _tabular(section: TabularSection, arms: Arms, folder: Path) -> Tabular:
     return Tabular(transition[member], reward[member], state_names=tuple(names))
 
 
-def _ladder(section: LadderSection, arms: Arms, folder: Path) -> Ladder:
+def _ladder(section: LadderSection, arms: Arms) -> Ladder:
     up = np.stack([arms.numbers(column, minimum=0, maximum=1) for column in section.up], axis=1)
     reward = np.stack(
         [arms.numbers(cell) if isinstance(cell, str) else np.full(len(arms), cell) for cell in section.reward], axis=1

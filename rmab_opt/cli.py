@@ -236,7 +236,8 @@ def decide(
     )
     decision = chooser.decide(given, period)
     if out is not None:
-        {".csv": decision.to_csv, ".xlsx": decision.to_excel, ".json": decision.to_json}[out.suffix](out)
+        writers: dict[str, Any] = {".csv": decision.to_csv, ".xlsx": decision.to_excel, ".json": decision.to_json}
+        writers[out.suffix](out)
     text = str(decision)
     for name in why_not or []:
         loaded.actions.columns.index(name)

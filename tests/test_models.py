@@ -55,7 +55,8 @@ def test_a_built_wheel_loads_every_model_and_profile(tmp_path):
         assert "rmab_opt/py.typed" in archive.namelist()
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import rmab_opt; from rmab_opt.catalog import load, model_names; from rmab_opt.solver import load_profile, profile_names\n"
+        "import rmab_opt; from rmab_opt.catalog import load, model_names\n"
+        "from rmab_opt.solver import load_profile, profile_names\n"
         "assert rmab_opt.__file__.startswith(sys.argv[1]), rmab_opt.__file__\n"
         "[load(name) for name in model_names()]; [load_profile(name) for name in profile_names()]\n"
         "print(*model_names(), *profile_names())\n"

@@ -11,6 +11,7 @@ import pyomo.environ as pyo
 
 from rmab_opt.actions import Columns
 from rmab_opt.encoder import Network, Record, encode
+from rmab_opt.encoder.bounds import Effort
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
 
@@ -206,7 +207,7 @@ class NetworkObjective(Objective):
         at: Callable[[Situation], Network],
         *,
         weights_change: bool = True,
-        effort: str = "linear",
+        effort: Effort = "linear",
         version: Callable[[], int] = lambda: 0,
     ) -> None:
         self.at, self.version = at, version

@@ -33,8 +33,11 @@ class DQNConfig:
     """Remembered next actions solved for again each round."""
     learning_rate: float = 3e-3
     """Adam's first rate; falls to a tenth on a cosine over the run."""
-    target_rate: float = 0.01
+    target_rate: float = 0.05
     """Share of the way the target network moves to the online one each gradient step."""
+    average_rate: float = 0.005
+    """Share of the way the kept weights move to the online ones each gradient step: the run's result is this average,
+    which does not swing with the last few minibatches."""
     epsilon_start: float = 0.5
     """Share of random actions at first ..."""
     epsilon_end: float = 0.05
@@ -58,6 +61,7 @@ class DQNConfig:
             "checkpoint_every": (1, 10**6),
             "learning_rate": (1e-9, 10.0),
             "target_rate": (1e-9, 1.0),
+            "average_rate": (1e-9, 1.0),
             "epsilon_start": (0.0, 1.0),
             "epsilon_end": (0.0, 1.0),
         }

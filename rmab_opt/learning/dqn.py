@@ -58,6 +58,7 @@ class _Learner:
         arguments = (problem, columns, config.hidden, config.head, scale, int(weights.generate_state(1)[0]))
         self.online = make_network(config.network, *arguments).to(self.device)
         self.target = make_network(config.network, *arguments).to(self.device)
+        self.average = make_network(config.network, *arguments).to(self.device)
         self.target.load_state_dict(self.online.state_dict())
         self.optimiser = torch.optim.Adam(self.online.parameters(), lr=config.learning_rate)
         # Loss unit: noise of a sum of independent arms grows with the root of their number.
@@ -89,10 +90,8 @@ class _Learner:
             goal_rest = kept * rest
             goal_arms = None if arms is None else kept[:, None] * arms
         loss = self._descend(batch.state, batch.period, batch.action, batch.reward, goal_arms, goal_rest)
-        rate = self.config.target_rate
-        with torch.no_grad():
-            for moving, source in zip(self.target.parameters(), self.online.parameters(), strict=True):
-                moving.lerp_(source, rate)
+        _follow(self.target, self.online, self.config.target_rate)
+        _follow(self.average, self.online, self.config.average_rate)
         return loss
 
     def fit_rewards(self, size: int) -> float:
@@ -150,6 +149,9 @@ class _Learner:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array), dtype=torch.float32, device=self.device)
 
+    def _networks(self) -> tuple[tuple[str, QNetwork], ...]:
+        return (("online", self.online), ("target", self.target), ("average", self.average))
+
     def set_rate(self, progress: float) -> None:
         """Learning rate at a share of the run: cosine from the first rate to a tenth of it."""
         factor = 0.1 + 0.45 * (1.0 + np.cos(np.pi * progress))
@@ -159,7 +161,7 @@ class _Learner:
     def save(self, folder: RunFolder) -> None:
         """Log first, checkpoint second: a log may run ahead of its checkpoint and is cut back, never the reverse."""
         arrays = {f"replay.{name}": array for name, array in self.replay.save().items()}
-        for prefix, network in (("online", self.online), ("target", self.target)):
+        for prefix, network in self._networks():
             arrays |= {f"{prefix}.{key}": _numpy(value) for key, value in network.state_dict().items()}
         state = self.optimiser.state_dict()["state"]
         arrays |= {f"optimiser.{k}.{name}": _numpy(v) for k, part in state.items() for name, v in part.items()}
@@ -178,7 +180,7 @@ class _Learner:
         if stored is None:
             return False
         arrays, meta = stored
-        for prefix, network in (("online", self.online), ("target", self.target)):
+        for prefix, network in self._networks():
             network.load_state_dict(
                 {key: torch.as_tensor(arrays[f"{prefix}.{key}"]) for key in network.state_dict()}, strict=True
             )
@@ -254,13 +256,14 @@ def train(
             for _ in range(config.pretrain_steps):
                 learner.fit_rewards(config.batch)
             learner.target.load_state_dict(learner.online.state_dict())
+            learner.average.load_state_dict(learner.online.state_dict())
         for row in _episodes(learner):
             # Saved before it is shown: whatever interrupts the showing, the episode is kept.
             if learner.episode % config.checkpoint_every == 0 or learner.episode == config.episodes:
                 learner.save(folder)
             if on_event is not None:
                 on_event(row)
-    arrays = {key: _numpy(value) for key, value in learner.online.state_dict().items()}
+    arrays = {key: _numpy(value) for key, value in learner.average.state_dict().items()}
     folder.write_tensors("weights", arrays, {"config": record["config"], "fingerprint": record["fingerprint"]})
     folder.write_log(learner.log)
     seconds = perf_counter() - clock
@@ -371,6 +374,13 @@ def _one_an_arm(action: np.ndarray, model: Model, rng: np.random.Generator) -> n
     out = np.zeros_like(action)
     out[kept] = action[kept]
     return out
+
+
+def _follow(moving: QNetwork, source: QNetwork, rate: float) -> None:
+    """Move weights a share of the way."""
+    with torch.no_grad():
+        for target, value in zip(moving.parameters(), source.parameters(), strict=True):
+            target.lerp_(value, rate)
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -25,6 +25,7 @@ class QNetwork(nn.Module):
     Outputs are multiplied by a typical reward and the rounds left, so that the layers learn numbers near one.
     """
 
+    scale: Tensor
     weights_change = True
     """Whether first-layer weights of :meth:`at` depend on the state."""
 
@@ -107,6 +108,10 @@ class PooledQ(QNetwork):
     generator
         Of the first weights.
     """
+
+    features: Tensor
+    column_arm: Tensor
+    column_level: Tensor
 
     def __init__(
         self,

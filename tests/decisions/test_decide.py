@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def random_network(n_inputs: int, rng: np.random.Generator, depth: int) -> Netwo
     """Dense ReLU layers of random widths; now and then a dead or doubled neuron and a linear skip."""
     sizes = [n_inputs, *rng.integers(1, 7, depth).tolist(), 1]
     layers = []
-    for k, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         weight, bias = rng.normal(size=(fan_out, fan_in)), rng.normal(size=fan_out)
         if k < depth and rng.random() < 0.3:
             weight[-1], bias[-1] = weight[0], bias[0]
@@ -170,11 +171,8 @@ def test_the_gap_of_a_stopped_solve_is_open_and_said_so():
     )  # fmt: skip
     goal = NetworkObjective(lambda _: network, weights_change=False)
     hurried = replace(load_profile("default"), seconds=0.01)
-    try:
-        decision = Chooser(problem, actions, goal, hurried).decide()
-    except SolverError as error:
-        assert "limit" in str(error)
-        return
+    # The local search's start is always at hand, so that even a hundredth of a second leaves an action.
+    decision = Chooser(problem, actions, goal, hurried).decide()
     assert decision.status == "limit"
     assert decision.violations == {}
     assert decision.bound >= decision.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class _Limits(Constraint):
         block.add_component(name, block_constraint(index, {key: (lower, sums[key], upper) for key in index}))
 
 
-def block_constraint(index: list[str], rows: dict[str, tuple[float | None, Any, float | None]]) -> Any:
+def block_constraint(index: list[str], rows: Mapping[str, tuple[float | None, Any, float | None]]) -> Any:
     """A Pyomo constraint indexed by text with rows ``lower <= body <= upper``; refuses rows without columns."""
     import pyomo.environ as pyo
 
