@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.encoder.bounds import line_above
-from rmab_opt.encoder.network import Reduced
+from rmab_opt.encoder.network import Hidden, Reduced
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 
 __all__ = ["SearchResult", "climb", "maximise"]
@@ -178,6 +178,30 @@ class Oracle:
             np.array(high),
             [_Assignment(*parts) for parts in support.assignments],
         )
+
+    def restrict(self, kept: Mask, one: Mask) -> Oracle:
+        """The same set over the kept columns, the others fixed: chosen where ``one``, left out elsewhere."""
+        place = np.cumsum(kept) - 1
+        groups = []
+        for group in self.groups:
+            stays = kept[group.members]
+            used = float(group.weight[one[group.members] & ~stays].sum())
+            weight = group.weight[stays]
+            lower, upper = max(group.lower - used, 0.0), group.upper - used
+            if weight.size and (lower > 0 or upper < weight.sum()):
+                groups.append(_Group(place[group.members[stays]], weight, lower, upper, group.counts))
+        gone = self.side[:, one & ~kept].sum(axis=1)
+        assignments = [_Assignment(a.load[kept], a.need[kept], a.capacity) for a in self.assignments]
+        return Oracle(
+            int(kept.sum()), groups, self.side[:, kept], self.side_lower - gone, self.side_upper - gone, assignments
+        )
+
+    def removable(self, one: Mask) -> Mask:
+        """Which chosen columns may leave the set when fixed: those that take no unit of an assignment."""
+        free = one.copy()
+        for block in self.assignments:
+            free &= block.need == 0
+        return free
 
     @property
     def exact(self) -> bool:
@@ -453,14 +477,15 @@ class _Search:
         self.net, self.feasible = reduced, feasible
         self.oracle = Oracle.of(support)
         self.low0, self.up0 = support.lower > 0, support.upper > 0
+        # The search may shrink to the columns still open; these lead back to all columns.
+        self.whole = (reduced, self.oracle, self.low0, self.up0)
+        self.columns, self.base = np.arange(support.n), np.zeros(support.n, dtype=np.int64)
         self.root = root
         sizes = [len(layer.bias) for layer in reduced.hidden]
         ends = np.cumsum([0, *sizes])
         self.parts = [slice(int(a), int(b)) for a, b in pairwise(ends)]
         self.n_neurons = int(ends[-1])
-        if reduced.hidden:
-            first = reduced.hidden[0]
-            self.first_ends = self.oracle.ends(np.concatenate([first.weight, -first.weight]))
+        self._prepare()
         self.best_value = -np.inf
         self.best: np.ndarray | None = None
         self.nodes = 0
@@ -468,6 +493,43 @@ class _Search:
         self.price_scale = 1.0
         self.rejected = 0
         self.batches, self.probing, self.neurons_won = 0, True, 0.5
+
+    def _prepare(self) -> None:
+        if self.net.hidden:
+            first = self.net.hidden[0]
+            self.first_ends = self.oracle.ends(np.concatenate([first.weight, -first.weight]))
+
+    def shrink(self, pool: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Drop the columns that are fixed alike in all open nodes, when they are many: everything gets narrower."""
+        one, out = pool["low"].all(axis=0), ~pool["up"].any(axis=0)
+        kept = ~(out | self.oracle.removable(one))
+        if kept.sum() > 0.7 * len(kept) or not kept.any():
+            return pool
+        gone = one & ~kept
+        self.base[self.columns[gone]] = 1
+        net = self.net
+        hidden = net.hidden
+        if hidden:
+            first = hidden[0]
+            bias = first.bias + first.weight[:, gone].sum(axis=1)
+            hidden = (Hidden(np.ascontiguousarray(first.weight[:, kept]), bias, first.slope, first.gain), *hidden[1:])
+        self.net = Reduced(hidden, net.readout, net.skip[kept], net.constant + float(net.skip[gone].sum()))
+        self.oracle = self.oracle.restrict(kept, one)
+        self.columns = self.columns[kept]
+        self.low0, self.up0 = self.low0[kept], self.up0[kept]
+        self._prepare()
+        # Positions of branching columns move with the columns; a fixed one is not branched on.
+        place = np.cumsum(kept) - 1
+        pool = dict(pool)
+        pool["low"], pool["up"] = pool["low"][:, kept], pool["up"][:, kept]
+        pool["column"] = place[pool["column"]]
+        return pool
+
+    def expand(self, action: np.ndarray) -> np.ndarray:
+        """All columns of an action over the columns still open."""
+        full = self.base.copy()
+        full[self.columns] = np.rint(action).astype(np.int64)
+        return full
 
     # ---- bounds
     def tighten(self, node: dict[str, np.ndarray]) -> Mask:
@@ -645,7 +707,9 @@ class _Search:
             if not values[i] > self.best_value:
                 return
             if self.allowed(actions[i]):
-                self.best, self.best_value = np.rint(actions[i]).astype(np.int64), float(values[i])
+                self.best = self.expand(actions[i])
+                # From all columns again, so that folding leaves no trace in the value.
+                self.best_value = float(self.whole[0](self.best[None].astype(np.float64))[0])
                 return
 
     def fits(self, actions: Floats) -> Mask:
@@ -656,19 +720,24 @@ class _Search:
         """By the rows at hand first, then by the checker."""
         if not self.fits(action[None].astype(np.float64))[0]:
             return False
-        return bool(self.feasible(np.rint(action).astype(np.int64)))
+        return bool(self.feasible(self.expand(action)))
 
     def polish(self) -> None:
         """Local search from the incumbent."""
         if self.best is not None:
-            action, value = climb(self.net, self.best, self.fits, self.feasible)
+            net, oracle, low, up = self.whole
+
+            def fits(actions: Floats) -> Mask:
+                return ((actions >= low) & (actions <= up)).all(axis=1) & oracle.fits(actions)
+
+            action, value = climb(net, self.best, fits, self.feasible)
             if value > self.best_value:
                 self.best, self.best_value = action, value
 
     def repair(self, point: Floats, worth: Floats) -> None:
         """Columns of a maximiser, dearest first, as long as the checker lets each in: an incumbent where rows clash."""
         action = self.low0.astype(np.int64)
-        if not self.feasible(action) and not self.oracle.exact:
+        if not self.feasible(self.expand(action)) and not self.oracle.exact:
             # Sets that ask for something cannot be grown from nothing one column at a time.
             return
         order = np.argsort(-(point * 1e6 + worth), kind="stable")
@@ -716,7 +785,8 @@ class _Search:
         root = self.evaluate(node, True)
         if width:
             self.scale = np.abs(root["bent"][0]) + 1e-3 * np.abs(root["bent"][0]).max() + 1e-12
-        self.price_scale = float(np.median(root["loss"][0])) + 1e-12
+        losses = root["loss"][0]
+        self.price_scale = float(np.median(losses[np.isfinite(losses)])) + 1e-12 if np.isfinite(losses).any() else 1.0
         tolerance = lambda: max(absolute_gap, gap * abs(self.best_value))  # noqa: E731
 
         def cutoff() -> float:
@@ -734,8 +804,19 @@ class _Search:
                 kept = self.select(kept, picked, cutoff())
             closed = max(closed, dropped)
             if self.best is not None and self.best_value > last_polish + absolute_gap:
+                before = self.best_value
                 self.polish()
                 last_polish = self.best_value
+                if picked is None and len(kept["bound"]) and self.best_value > before:
+                    # At the root a better incumbent fixes more columns, and what is fixed there leaves for good.
+                    again = {name: value for name, value in kept.items() if name in node}
+                    again["parent"] = kept["bound"]
+                    kept, dropped = self.look(again, NODE_STEPS, cutoff)
+                    closed = max(closed, dropped)
+            if picked is None or self.batches % 20 == 0:
+                both = kept if not pool else {name: np.concatenate([pool[name], kept[name]]) for name in pool}
+                if len(both["bound"]):
+                    pool, kept = {}, self.shrink(both)
             pool = kept if not pool else {name: np.concatenate([pool[name], kept[name]]) for name in pool}
             alive = pool["bound"] > cutoff()
             if not alive.all():

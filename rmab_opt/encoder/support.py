@@ -277,15 +277,14 @@ class Support:
         """
         rows = []
         for load, need, capacity in self.assignments:
-            least = need * np.where(np.isfinite(load), load, np.inf).min(
-                axis=1, initial=np.inf, where=need[:, None] > 0
-            )
-            closed = (need > 0) & ~np.isfinite(least)
+            fewest = load.min(axis=1)
+            least = np.where(need > 0, np.where(np.isfinite(fewest), fewest, 0.0) * need, 0.0)
+            closed = (need > 0) & ~np.isfinite(fewest)
             if (self.lower[closed] <= 0).all():
                 self.upper[closed] = 0.0
             members = np.flatnonzero((need > 0) & ~closed & (self.upper - self.lower == 1) & (least > 0))
             weight, limit = least[members], float(capacity.sum())
-            base = float(np.where(np.isfinite(least), least, 0.0) @ (self.lower > 0))
+            base = float(least @ (self.lower > 0))
             if members.size < 2 or weight.sum() <= limit - base:
                 continue
             limit = limit - base + ROW_SLACK * max(1.0, limit)

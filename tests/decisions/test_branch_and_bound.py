@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import action_sets, all_actions
 
 from rmab_opt.decisions.branch_and_bound import climb, maximise
 from rmab_opt.encoder import Network, Support
@@ -123,6 +124,26 @@ def test_the_checker_decides_what_the_rows_do_not_know(seed, n, kind, hidden):
     best = network(points).max()
     assert found.value == pytest.approx(best, rel=1e-6, abs=1e-6)
     assert found.bound >= best - 1e-9 * max(1.0, abs(best))
+
+
+@settings(max_examples=120, deadline=None)
+@given(actions=action_sets(), seed=st.integers(0, 10**6))
+def test_search_over_declared_constraints_equals_enumeration(actions, seed):
+    """Rosters and capacities by prices of their units, everything judged by the kinds' own checks."""
+    rng = np.random.default_rng(seed)
+    network = draw_network(rng, len(actions), 2, 10, 0.5)
+    model = actions.model()
+    support = Support.from_model(model, list(model.act.values()))
+    points = np.array([a for a in all_actions(len(actions)) if not actions.violations(a)])
+    if not len(points):
+        with pytest.raises(InfeasibleError):
+            maximise(network, support, actions.allows)
+        return
+    found = maximise(network, support, actions.allows, gap=1e-7)
+    best = network(points).max()
+    assert found.value == pytest.approx(best, rel=1e-6, abs=1e-6)
+    assert found.bound >= best - 1e-9 * max(1.0, abs(best))
+    assert actions.violations(found.action) == {}
 
 
 @pytest.mark.parametrize("nodes", [1, 40, 200])
