@@ -6,7 +6,11 @@ decoupled policy, plus a term per village that saturates in the number of helped
 arms and the best action is not a sorted list. A ReLU network of (action, state) is fitted to it with noise by Adam,
 on random feasible and infeasible actions as exploration sees them.
 
-Run `python benchmarks/train_argmax_networks.py`; writes `benchmarks/data/argmax_J_H1_H2.safetensors`, about a minute.
+A pooled network, Q = sum of q(s, a; x) + N g(mean of psi(s, a; x)) with an 8-to-32-to-1 head g, is fitted to cohorts of
+200 arms whose gain saturates in the share of helped arms of four types; its weights serve cohorts of any size.
+
+Run `python benchmarks/train_argmax_networks.py`; writes `benchmarks/data/argmax_J_H1_H2.safetensors` and
+`argmax_pooled.safetensors`, about two minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
 from rmab_opt.encoder import Network
 
@@ -44,10 +49,58 @@ def value(rng: np.random.Generator, n_arms: int):
     return returns
 
 
+def cohort(rng: np.random.Generator, n_arms: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (J, 9) of arms (weight, chances, lifts, one of four types) and states (J,)."""
+    up, lift = rng.uniform(0.05, 0.4, size=(n_arms, 2)), rng.uniform(0.05, 0.6, size=(n_arms, 2))
+    weight = rng.uniform(0.5, 1.5, size=(n_arms, 1))
+    return np.concatenate([weight, up, lift, np.eye(4)[rng.integers(0, 4, n_arms)]], axis=1), rng.integers(0, 2, n_arms)
+
+
+def pooled_value(x: np.ndarray, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+    """Return per arm of cohorts (..., J)."""
+    at = np.arange(2) == state[..., None]
+    chance = (x[..., 1:3] * at).sum(axis=-1) + action * (x[..., 3:5] * at).sum(axis=-1)
+    helped = (action[..., None] * x[..., 5:]).mean(axis=-2)
+    return (3 * x[..., 0] * chance).mean(axis=-1) + 0.6 * (1 - np.exp(-25 * helped)).sum(axis=-1) / 4
+
+
+def train_pooled() -> None:
+    """Fit and write the pooled network: arm network 10 -> 32 -> 2 x (1 + 8), head 8 -> 32 -> 1."""
+    rng = np.random.default_rng(7)
+    torch.manual_seed(7)
+    arm = torch.nn.Sequential(torch.nn.Linear(10, 32), torch.nn.ReLU(), torch.nn.Linear(32, 18))
+    head = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+    optimiser = torch.optim.Adam([*arm.parameters(), *head.parameters()], lr=2e-3)
+    for step in range(STEPS):
+        x, state = zip(*(cohort(rng, 200) for _ in range(16)), strict=True)
+        x, state = np.stack(x), np.stack(state)
+        action = (rng.random(state.shape) < rng.uniform(0.0, 0.4, size=(16, 1))).astype(float)
+        target = torch.tensor(pooled_value(x, state, action), dtype=torch.float32)
+        table = arm(torch.tensor(np.concatenate([x, state[..., None]], axis=2), dtype=torch.float32))
+        table = table.reshape(16, 200, 2, 9)
+        picked = torch.where(torch.tensor(action, dtype=torch.bool)[:, :, None], table[:, :, 1], table[:, :, 0])
+        mean = picked.mean(dim=1)
+        loss = ((mean[:, 0] + head(mean[:, 1:])[:, 0] - target) ** 2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if step == STEPS * 2 // 3:
+            optimiser.param_groups[0]["lr"] = 4e-4
+    tensors = {
+        f"{name}.{number}.{kind}": getattr(module[number], kind).detach().double().numpy()
+        for name, module in (("arm", arm), ("head", head))
+        for number in (0, 2)
+        for kind in ("weight", "bias")
+    }
+    save_file(tensors, str(DATA / "argmax_pooled.safetensors"))
+    print(f"      pooled  error {float(loss.detach()) ** 0.5:.4f} (returns spread {float(target.std()):.3f})")
+
+
 def main() -> None:
     """Train and write all networks."""
     torch.set_num_threads(1)
     DATA.mkdir(exist_ok=True)
+    train_pooled()
     for n_arms in SIZES:
         for hidden in HIDDEN:
             rng = np.random.default_rng([n_arms, *hidden])
@@ -74,7 +127,7 @@ def main() -> None:
             name = "_".join(map(str, [n_arms, *hidden]))
             Network.from_torch(net).to_safetensors(DATA / f"argmax_{name}.safetensors")
             spread = np.std(target)
-            print(f"{name:>12}  error {float(loss) ** 0.5:.4f} (noise 0.02, returns spread {spread:.3f})")
+            print(f"{name:>12}  error {float(loss.detach()) ** 0.5:.4f} (noise 0.02, returns spread {spread:.3f})")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,341 @@
+"""The argmax of trained networks over combinatorial sets: ours against the known embeddings, side by side.
+
+Every instance (network, set, state) goes to every contender in turn, interleaved, with the same relative gap, the same
+cap on seconds and one thread; what is measured is the user and system CPU time of one whole decision: bounds, building,
+passing on and solving. A contender that hits the cap counts with its time so far: ratios against it are lower limits.
+
+    search   rmab_opt's exact search without a MILP solver
+    milp     rmab_opt.encoder rows, HiGHS, settings of the profile `fast`, start by local search
+    omlt     OMLT big-M rows, HiGHS (development extra)
+    scip     PySCIPOpt-ML, SCIP (development extra)
+    gurobi   gurobi-machinelearning, Gurobi with the free size-limited licence that pip installs (development extra)
+
+`python benchmarks/argmax.py --states 2 --seconds 20 --out argmax.csv` prints geometric means of CPU seconds a set and
+the ratios to the better of ours; `--plot argmax.svg` draws them. `--only budget,knapsack`, `--sizes 20,40` narrow it.
+Networks come from `train_argmax_networks.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyomo.environ as pyo
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Scheduling
+from rmab_opt.decisions.branch_and_bound import climb, maximise
+from rmab_opt.encoder import Network, Support, encode
+from rmab_opt.problem import Arms, Table
+from rmab_opt.solver import Session
+
+DATA = Path(__file__).parent / "data"
+HIDDEN = [(32,), (16, 32), (32, 32), (64, 64)]
+SETS = ["budget", "knapsack", "scheduling", "capacity"]
+GAP = 1e-4
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One decision: the network at a state, the set, its program."""
+
+    name: str
+    kind: str
+    network: Network
+    actions: ActionSet
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Value by the network itself, proven bound, CPU seconds, nodes, and whether the gap was closed in time."""
+
+    value: float
+    bound: float
+    seconds: float
+    nodes: int
+    solved: bool
+
+
+def make_set(kind: str, n_arms: int, rng: np.random.Generator) -> ActionSet:
+    """A budget of a quarter to a tenth of the arms, a knapsack, a roster over slots, or workers with capacities."""
+    if kind == "budget":
+        return ActionSet(Arms.from_arrays(n_arms), {"budget": Budget(at_most=5 if n_arms == 20 else n_arms // 10)})
+    if kind == "knapsack":
+        arms = Arms.from_arrays(n_arms, cost=rng.uniform(0.5, 2.0, n_arms).round(3))
+        return ActionSet(arms, {"money": Knapsack(cost="cost", at_most=n_arms / 5)})
+    if kind == "capacity":
+        arms = Arms.from_arrays(n_arms, load=rng.integers(1, 6, n_arms))
+        workers = max(2, n_arms // 15)
+        table = Table({"worker": [f"w{i}" for i in range(workers)], "capacity": rng.integers(5, 9, workers)})
+        return ActionSet(arms, {"team": Capacity(workers=table, cost="load")})
+    slots = [f"s{k}" for k in range(max(5, n_arms // 10))]
+    free = [";".join(rng.choice(slots, rng.integers(1, 4), replace=False)) for _ in range(n_arms)]
+    shifts = [(f"w{w}", s) for w in range(max(3, n_arms // 20)) for s in slots if rng.random() < 0.4]
+    roster = Table({"worker": [w for w, _ in shifts], "slot": [s for _, s in shifts]})
+    return ActionSet(Arms.from_arrays(n_arms, slots=free), {"roster": Scheduling(roster=roster)})
+
+
+def instances(sizes: list[int], kinds: list[str], states: int) -> list[Instance]:
+    """All of them, seeded by size, set and state."""
+    found = []
+    for n_arms in sizes:
+        for hidden in HIDDEN:
+            name = "_".join(map(str, [n_arms, *hidden]))
+            full = Network.from_safetensors(DATA / f"argmax_{name}.safetensors")
+            for kind in kinds:
+                for number in range(states):
+                    rng = np.random.default_rng([n_arms, SETS.index(kind), number])
+                    state = rng.integers(0, 2, n_arms)
+                    network = full.fold(np.arange(n_arms, 2 * n_arms), state)
+                    found.append(Instance(f"{name}/{kind}/{number}", kind, network, make_set(kind, n_arms, rng)))
+    return found
+
+
+def cpu() -> float:
+    """User and system seconds of this process."""
+    return time.process_time()
+
+
+def search(given: Instance, seconds: float) -> Answer:
+    """Our exact search; the support is read from the set's model each time."""
+    began = cpu()
+    model = given.actions.model()
+    support = Support.from_model(model, list(model.act.values()))
+    found = maximise(given.network, support, given.actions.allows, gap=GAP, seconds=seconds)
+    return Answer(found.value, found.bound, cpu() - began, found.nodes, found.status == "optimal")
+
+
+def milp(given: Instance, seconds: float) -> Answer:
+    """Our rows on HiGHS, started by a local search from doing nothing."""
+    began = cpu()
+    model = pyo.ConcreteModel()
+    given.actions.build(model)
+    model.q = pyo.Block()
+    output, _ = encode(given.network, model.q, model.act)
+    model.value = pyo.Objective(expr=output, sense=pyo.maximize)
+    session = Session(model, "fast")
+    act = session.index(model.act)
+    start, _ = climb(given.network, np.zeros(len(act)), given.actions.plain_rows.allow, given.actions.allows)
+    session.start(act, start)
+    result = session.solve(seconds=seconds, relative_gap=GAP)
+    action = np.rint(result.x[act]) if result.x is not None else start
+    return Answer(given.network(action), result.bound, cpu() - began, result.nodes, result.status == "optimal")
+
+
+def omlt(given: Instance, seconds: float) -> Answer:
+    """OMLT's big-M rows from the 0/1 box, HiGHS defaults."""
+    from omlt import OmltBlock
+    from omlt.neuralnet import NetworkDefinition, ReluBigMFormulation
+    from omlt.neuralnet.layer import DenseLayer, InputLayer
+    from pyomo.contrib import appsi
+
+    began = cpu()
+    n = given.network.n_inputs
+    definition = NetworkDefinition(scaled_input_bounds=dict.fromkeys(range(n), (0.0, 1.0)))
+    before = InputLayer([n])
+    definition.add_layer(before)
+    for weight, bias, activation in given.network.layers():
+        layer = DenseLayer([weight.shape[1]], [len(bias)], weight.T.copy(), bias.copy(), activation=activation.name)
+        definition.add_layer(layer)
+        definition.add_edge(before, layer)
+        before = layer
+    model = pyo.ConcreteModel()
+    given.actions.build(model)
+    model.q = OmltBlock()
+    model.q.build_formulation(ReluBigMFormulation(definition))
+    model.link = pyo.Constraint(range(n), rule=lambda m, i: m.q.inputs[i] == m.act[i])
+    model.value = pyo.Objective(expr=model.q.outputs[0], sense=pyo.maximize)
+    solver = appsi.solvers.Highs()
+    solver.config.load_solution, solver.config.time_limit, solver.config.mip_gap = False, seconds, GAP
+    solver.highs_options = {"threads": 1, "output_flag": False}
+    result = solver.solve(model)
+    value, bound, solved = -np.inf, result.best_objective_bound, result.termination_condition.name == "optimal"
+    if result.best_feasible_objective is not None:
+        values = result.solution_loader.get_primals(list(model.act.values()))
+        value = given.network(np.rint([values[v] for v in model.act.values()]))
+    return Answer(value, bound if bound is not None else np.inf, cpu() - began, -1, solved)
+
+
+def torch_module(network: Network):
+    """The network as the torch Sequential that the two others read."""
+    import torch
+
+    parts = []
+    for weight, bias, activation in network.layers():
+        layer = torch.nn.Linear(*weight.T.shape).double()
+        with torch.no_grad():
+            layer.weight[:] = torch.tensor(weight)
+            layer.bias[:] = torch.tensor(bias)
+        parts += [layer, torch.nn.ReLU()] if activation.name == "relu" else [layer]
+    return torch.nn.Sequential(*parts)
+
+
+def gurobi(given: Instance, seconds: float) -> Answer:
+    """gurobi-machinelearning's own rows."""
+    import gurobipy as gp
+    from gurobi_ml import add_predictor_constr
+
+    module = torch_module(given.network)
+    began = cpu()
+    own = given.actions.model()
+    session = Session(own, "fast")
+    act, program = session.index(own.act), session.program
+    with gp.Env(params={"OutputFlag": 0}) as env, gp.Model(env=env) as model:
+        kinds = np.where(program.integer, "B", "C")
+        x = model.addMVar(len(kinds), lb=program.lower, ub=program.upper, vtype=kinds)
+        y = model.addMVar(1, lb=-gp.GRB.INFINITY)
+        for side, sense in ((program.row_upper, "<"), (program.row_lower, ">")):
+            rows = np.flatnonzero(np.isfinite(side))
+            if rows.size:
+                model.addMConstr(program.matrix[rows], x, sense, side[rows])
+        add_predictor_constr(model, module, x[act].reshape(1, -1), y.reshape(1, 1))
+        model.setObjective(y.sum(), gp.GRB.MAXIMIZE)
+        model.Params.Threads, model.Params.TimeLimit, model.Params.MIPGap = 1, seconds, GAP
+        model.optimize()
+        value = given.network(np.rint(x.X[act])) if model.SolCount else -np.inf
+        return Answer(value, model.ObjBound, cpu() - began, int(model.NodeCount), model.Status == gp.GRB.OPTIMAL)
+
+
+def scip(given: Instance, seconds: float) -> Answer:
+    """PySCIPOpt-ML's default rows."""
+    import pyscipopt
+    from pyscipopt_ml.add_predictor import add_predictor_constr
+
+    module = torch_module(given.network).float()
+    began = cpu()
+    own = given.actions.model()
+    session = Session(own, "fast")
+    act, program = session.index(own.act), session.program
+    model = pyscipopt.Model()
+    model.hideOutput()
+    x = [
+        model.addVar(lb=lo, ub=up if np.isfinite(up) else None, vtype="B" if whole else "C")
+        for lo, up, whole in zip(program.lower, program.upper, program.integer, strict=True)
+    ]
+    for i in range(program.matrix.shape[0]):
+        part = slice(program.matrix.indptr[i], program.matrix.indptr[i + 1])
+        pairs = zip(program.matrix.data[part], program.matrix.indices[part], strict=True)
+        body = pyscipopt.quicksum(w * x[j] for w, j in pairs)
+        if np.isfinite(program.row_upper[i]):
+            model.addCons(body <= program.row_upper[i])
+        if np.isfinite(program.row_lower[i]):
+            model.addCons(body >= program.row_lower[i])
+    y = model.addVar(lb=None, ub=None)
+    add_predictor_constr(
+        model, module, np.array([x[j] for j in act]).reshape(1, -1), np.array([[y]]), unique_naming_prefix="q_"
+    )
+    model.setObjective(y, "maximize")
+    model.setParam("limits/time", seconds)
+    model.setParam("limits/gap", GAP)
+    model.optimize()
+    value = -np.inf
+    if model.getNSols():
+        value = given.network(np.rint([model.getVal(x[j]) for j in act]))
+    solved = model.getStatus() in ("optimal", "gaplimit")
+    return Answer(value, model.getDualbound(), cpu() - began, int(model.getNTotalNodes()), solved)
+
+
+CONTENDERS: dict[str, tuple[Callable[[Instance, float], Answer], str]] = {
+    "search": (search, "rmab_opt"),
+    "milp": (milp, "rmab_opt"),
+    "omlt": (omlt, "omlt"),
+    "scip": (scip, "pyscipopt_ml"),
+    "gurobi": (gurobi, "gurobi_ml"),
+}
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--states", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--sizes", default="20,40,100")
+    parser.add_argument("--only", default=",".join(SETS))
+    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    kinds = options.only.split(",")
+    asked = options.contenders.split(",")
+    present = [name for name in asked if importlib.util.find_spec(CONTENDERS[name][1]) is not None]
+    for name in set(asked) - set(present):
+        print(f"{name}: not installed, left out")
+    rows: list[dict[str, object]] = []
+    for name in present:
+        # Imports and the solvers' first start are nobody's decision time.
+        CONTENDERS[name][0](instances([20], ["budget"], 1)[0], options.seconds)
+    for given in instances([int(s) for s in options.sizes.split(",")], kinds, options.states):
+        best = -np.inf
+        for name in present:
+            try:
+                answer = CONTENDERS[name][0](given, options.seconds)
+            except Exception as error:  # noqa: BLE001 - a rival's failure is a result: reported, counted as unsolved
+                print(f"  {given.name} {name}: {type(error).__name__}: {str(error)[:100]}")
+                answer = Answer(-np.inf, np.inf, float("nan"), -1, False)
+            best = max(best, answer.value)
+            rows.append(
+                {"instance": given.name, "set": given.kind, "contender": name, "seconds": answer.seconds}
+                | {"value": answer.value, "bound": answer.bound, "nodes": answer.nodes, "solved": answer.solved}
+            )
+        mine = [row for row in rows if row["instance"] == given.name]
+        for row in mine:
+            row["short_of_best"] = best - float(row["value"])
+        said = "  ".join(f"{row['contender']} {row['seconds']:.3f}{'' if row['solved'] else '*'}" for row in mine)
+        print(f"{given.name:<26}{said}", flush=True)
+        wrong = [row for row in mine if float(row["bound"]) < best - 2e-4 * max(1.0, abs(best))]
+        for row in wrong:
+            print(f"  {row['contender']}: bound {row['bound']} below a value found, {best}")
+    report(rows, kinds, present)
+    if options.out:
+        with options.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    if options.plot:
+        plot(rows, kinds, present, options.plot)
+
+
+def means(rows: list[dict[str, object]], kind: str, name: str) -> tuple[float, int, int]:
+    """Geometric mean of seconds, instances solved, instances."""
+    mine = [row for row in rows if row["set"] == kind and row["contender"] == name and row["seconds"] == row["seconds"]]
+    seconds = np.array([max(float(row["seconds"]), 1e-3) for row in mine])
+    return float(np.exp(np.log(seconds).mean())), sum(bool(row["solved"]) for row in mine), len(mine)
+
+
+def report(rows: list[dict[str, object]], kinds: list[str], present: list[str]) -> None:
+    """A table a set: geometric mean, ratio to the exact search, solved inside the cap."""
+    print("\nset          contender   CPU s (geo. mean)   x search   solved")
+    for kind in kinds:
+        base = means(rows, kind, present[0])[0]
+        for name in present:
+            mean, solved, count = means(rows, kind, name)
+            print(f"{kind:<13}{name:<12}{mean:>16.3f}{mean / base:>12.1f}   {solved}/{count}")
+
+
+def plot(rows: list[dict[str, object]], kinds: list[str], present: list[str], path: Path) -> None:
+    """Bars of geometric means on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 3.2), constrained_layout=True)
+    width = 0.8 / len(present)
+    for k, name in enumerate(present):
+        heights = [means(rows, kind, name)[0] for kind in kinds]
+        axis.bar(np.arange(len(kinds)) + (k - (len(present) - 1) / 2) * width, heights, width, label=name)
+    axis.set_yscale("log")
+    axis.set_xticks(range(len(kinds)), kinds)
+    axis.set_ylabel("CPU seconds a decision")
+    axis.legend(ncols=len(present), fontsize="small", frameon=False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
