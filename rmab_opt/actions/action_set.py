@@ -82,6 +82,10 @@ class PlainRows:
     matrix: sparse.csr_array
     lower: np.ndarray
     upper: np.ndarray
+    owner: tuple[str, ...] = ()
+    """Constraint that each row belongs to."""
+    key: tuple[str, ...] = ()
+    """What the row is about within its constraint; empty for its only one."""
 
     def allow(self, actions: np.ndarray) -> np.ndarray:
         """Which of the actions, (..., C), satisfy all rows; bool (...)."""
@@ -209,15 +213,24 @@ class ActionSet:
         own = np.zeros(matrix.shape[1], dtype=bool)
         own[act] = True
         foreign = np.diff(sparse.csr_array(matrix[:, ~own]).indptr) > 0
-        kept, structured = [], []
+        kept, owner, structured = [], [], []
+        names = session.row_names
         for name in self.constraints:
             rows = session.rows(model.constraint[name])
             if foreign[rows].any():
                 structured.append(name)
             else:
                 kept.append(rows)
+                owner += [name] * len(rows)
         rows = np.concatenate([*kept, np.empty(0, dtype=np.int64)]).astype(np.int64)
-        plain = PlainRows(sparse.csr_array(matrix[rows][:, act]), program.row_lower[rows], program.row_upper[rows])
+        keys = [names[row].rsplit("[", 1)[-1].rstrip("]").strip("'\"") for row in rows]
+        plain = PlainRows(
+            sparse.csr_array(matrix[rows][:, act]),
+            program.row_lower[rows],
+            program.row_upper[rows],
+            tuple(owner),
+            tuple("" if key == "all" else key for key in keys),
+        )
         return plain, tuple(structured)
 
     @property
@@ -229,6 +242,20 @@ class ActionSet:
     def structured(self) -> tuple[str, ...]:
         """Names of the constraints that bring variables of their own (rosters, routes)."""
         return self._split[1]
+
+    def tight(self, action: np.ndarray) -> dict[str, list[str]]:
+        """Plain rows whose limit the action uses up, in words ``used of limit``, by constraint."""
+        plain = self.plain_rows
+        used = plain.matrix @ np.asarray(action, dtype=np.float64)
+        found: dict[str, list[str]] = {}
+        for limit in (plain.upper, plain.lower):
+            reached = np.isfinite(limit) & (np.abs(used - limit) <= plain.slack) & (limit != 0)
+            for row in np.flatnonzero(reached):
+                text = f"{plain.key[row]} {used[row]:g} of {limit[row]:g}".strip()
+                rows = found.setdefault(plain.owner[row], [])
+                if text not in rows:
+                    rows.append(text)
+        return found
 
     @cached_property
     def monotone(self) -> bool:
@@ -256,7 +283,7 @@ class ActionSet:
         return drawn
 
     def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
-        if self._growable:
+        if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
                 action = self._grow(rng)
                 if self.plain_rows.allow(action):
@@ -264,7 +291,8 @@ class ActionSet:
         return self._random_vertex(rng)
 
     @cached_property
-    def _growable(self) -> bool:
+    def growable(self) -> bool:
+        """Whether the sampler may grow actions: dropping a column never breaks a constraint with own variables."""
         return all(self.constraints[name].monotone(self.columns) for name in self.structured)
 
     @cached_property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,15 +14,34 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.decisions.branch_and_bound import climb, maximise
 from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
-from rmab_opt.decisions.local_search import improve
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import Objective, Situation
-from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.decisions.objective import NetworkObjective, Objective, Situation
+from rmab_opt.encoder import Network, Support, bounds
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
 from rmab_opt.problem import Problem, Table
 from rmab_opt.solver import Profile, Result, Session, load_profile
 
-__all__ = ["Chooser", "decide"]
+__all__ = ["METHODS", "Chooser", "decide"]
+
+METHODS = ("auto", "program", "search")
+"""Ways to an exact argmax of a network."""
+
+SEARCH_FROM_NEURONS = 40
+"""Neurons that can bend, from which ``auto`` prefers the exact search to the program."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a solver says of its answer, before the re-check."""
+
+    action: np.ndarray
+    value: float
+    bound: float
+    nodes: int
+    optimal: bool
+    kind: str
 
 
 class Chooser:
@@ -35,6 +55,9 @@ class Chooser:
         Profile: a name, a TOML file or a :class:`Profile`.
     relax
         Name of a constraint that is loosened by its least change when no action exists.
+    method
+        ``program``: the mixed-integer program; ``search``: the exact search of
+        :mod:`rmab_opt.decisions.branch_and_bound`, for networks; ``auto``: by measured rule (see ``_searches``).
     title
         Stands over the printed decision.
     seed
@@ -49,6 +72,7 @@ class Chooser:
         solver: str | Path | Profile = "default",
         *,
         relax: str | None = None,
+        method: str = "auto",
         title: str = "",
         seed: int = 0,
     ) -> None:
@@ -59,6 +83,11 @@ class Chooser:
             )
         if relax is not None and relax not in actions.constraints:
             raise ModelError(f"relax: no constraint {relax!r}", f"name one of {', '.join(actions.constraints)}.")
+        if method not in METHODS:
+            raise ModelError(f"method is {method!r}", f"use one of {', '.join(METHODS)}.")
+        if method == "search" and not isinstance(objective, NetworkObjective):
+            raise CapabilityError("exact search", objective, ("use method 'program'", "use a network objective"))
+        self.method = method
         self.problem, self.actions, self.objective = problem, actions, objective
         self.profile = load_profile(solver)
         self.relax, self.title, self.seed = relax, title, seed
@@ -67,7 +96,6 @@ class Chooser:
         self._act = np.empty(0, dtype=np.int64)
         self._last: np.ndarray | None = None
         self._model: Any = None
-        self._row_names: list[str] = []
 
     def decide(
         self,
@@ -123,7 +151,6 @@ class Chooser:
         session = Session(model, self.profile)
         self._act = np.asarray(session.index(model.act), dtype=np.int64)
         self._model = model
-        self._row_names = session.row_names
         if self.relax is not None:
             self._loosen(session)
         return session
@@ -150,6 +177,12 @@ class Chooser:
         at_least: float | None = None,
     ) -> Any:
         clock = perf_counter()
+        if not force and not avoid and self.relax is None and isinstance(self.objective, NetworkObjective):
+            network = self.objective.network(situation)
+            if self.method == "search" or (self.method == "auto" and self._searches(network)):
+                searched = self._search(situation, network, start)
+                self._last = searched.action
+                return searched
         if self._session is None or self.objective.outdated(situation):
             self._session = self._compile(situation)
         session = self._session
@@ -183,6 +216,53 @@ class Chooser:
             self._last = decision.action
         return decision
 
+    @cached_property
+    def _support(self) -> Support:
+        model = self.actions.model()
+        return Support.from_model(model, list(model.act.values()))
+
+    def _searches(self, network: Network) -> bool:
+        """Whether the exact search is the faster way to a proof.
+
+        With few neurons that can bend the program is solved at once; the search wins as they grow, on sets
+        whose rows it can price (specification, embedding, section 7.1; ``benchmarks/argmax.py``).
+        """
+        if len(self.actions.structured) > len(self._support.assignments):
+            return False
+        found = bounds(network, self._support, "linear")
+        unstable = sum(int(((low < 0) & (high > 0)).sum()) for low, high in found[:-1])
+        return unstable >= SEARCH_FROM_NEURONS
+
+    def _search(self, situation: Situation, network: Network, start: np.ndarray | None) -> Decision:
+        clock = perf_counter()
+        given = None if start is None else self._allowed_start(start)
+        profile = self.profile
+        try:
+            found = maximise(
+                network,
+                self._support,
+                self.actions.allows,
+                self._last if given is None else given,
+                gap=profile.relative_gap,
+                absolute_gap=profile.absolute_gap,
+                seconds=profile.seconds,
+                nodes=profile.nodes,
+            )
+        except InfeasibleError:
+            raise self.actions.infeasibility() from None
+        self.solves += 1
+        claim = Claim(found.action, found.value, found.bound, found.nodes, found.status == "optimal", "search")
+        decision = self._certified(situation, claim, "exact search", perf_counter() - clock, final=True)
+        assert decision is not None
+        return decision
+
+    def _allowed_start(self, given: np.ndarray) -> np.ndarray:
+        given = self.actions.check_action(given)
+        broken = self.actions.violations(given)
+        if broken and self.relax is None:
+            raise ModelError(f"start breaks {', '.join(broken)}", "start from an allowed action.")
+        return given
+
     def _solve_tightly(self, session: Session) -> Result:
         """The same program with the tightest tolerances HiGHS has; once more the same for other solvers."""
         options = dict(self.profile.options)
@@ -206,27 +286,17 @@ class Chooser:
     def _start(self, situation: Situation, given: np.ndarray | None) -> tuple[np.ndarray, float] | None:
         """The best allowed action at hand: the given one, the last one, or a grown one, improved where that pays."""
         if given is not None:
-            given = self.actions.check_action(given)
-            broken = self.actions.violations(given)
-            if broken and self.relax is None:
-                raise ModelError(f"start breaks {', '.join(broken)}", "start from an allowed action.")
+            given = self._allowed_start(given)
         at_hand = [action for action in ([given] if given is not None else [self._last]) if action is not None]
-        if not self.objective.searchable or self.relax is not None:
-            return (at_hand[0], self.objective.value(at_hand[0], situation)) if at_hand else None
-
-        def value(actions: np.ndarray) -> np.ndarray:
-            return self.objective.batch_value(actions, situation)
-
-        rng = np.random.default_rng([self.seed, 0x57A127])
-        if not at_hand:
-            if not self.actions.monotone:
+        if isinstance(self.objective, NetworkObjective) and self.objective.searchable and self.relax is None:
+            if not at_hand and self.actions.growable:
                 # Growing needs no solver; other sets leave the start to the solver itself.
-                return None
-            at_hand = list(self.actions.sample(rng, 3))
-        best = max(at_hand, key=lambda action: float(value(action[None])[0]))
-        # A clock would make runs differ: profiles without a time limit search by passes only.
-        limit = np.inf if self.profile.seconds is None else 0.1 * self.profile.seconds
-        return improve(self.actions, value, best, rng, seconds=limit)
+                at_hand = list(self.actions.sample(np.random.default_rng([self.seed, 0x57A127]), 3))
+            if at_hand:
+                network = self.objective.network(situation)
+                best = max(at_hand, key=lambda action: self.objective.value(action, situation))
+                return climb(network, best, self.actions.plain_rows.allow, self.actions.allows)
+        return (at_hand[0], self.objective.value(at_hand[0], situation)) if at_hand else None
 
     def _certify(
         self,
@@ -263,9 +333,18 @@ class Chooser:
                 f"no action found before the limit ({result.status})",
                 "give the profile more seconds, or loosen the constraints.",
             )
+        claim = Claim(action, claimed, float(result.bound), int(result.nodes), result.status == "optimal", "dual")
+        return self._certified(situation, claim, solver, seconds, final)
+
+    def _certified(
+        self, situation: Situation, claim: Claim, solver: str, seconds: float, final: bool
+    ) -> Decision | None:
+        """The decision when constraints, value and bound survive the re-check; None or an error otherwise."""
+        action, claimed = claim.action, claim.value
+        value = self.objective.value(action, situation)
         violations = self.actions.violations(action)
         error = abs(claimed - value)
-        bound = min(float(result.bound), self.objective.ceiling(situation)) if result.bound == result.bound else np.inf
+        bound = np.inf if np.isnan(claim.bound) else min(claim.bound, self.objective.ceiling(situation))
         tolerance = VALUE_TOLERANCE * (1.0 + abs(value))
         unexpected = {name: said for name, said in violations.items() if name != self.relax}
         if unexpected or error > tolerance or value > bound + tolerance:
@@ -280,7 +359,7 @@ class Chooser:
                 ),
                 "scale the network's weights or loosen its bounds; report this with the model file.",
             )
-        optimal = result.status == "optimal" and np.isfinite(bound)
+        optimal = claim.optimal and bool(np.isfinite(bound))
         if not optimal and self.profile.at_limit == "raise":
             raise SolverError(
                 f"stopped at a limit with value {value:.6g} and bound {bound:.6g}",
@@ -292,41 +371,20 @@ class Chooser:
             state=situation.state.copy(),
             value=value,
             bound=max(bound, value),
-            bound_kind="dual" if np.isfinite(bound) else "none",
+            bound_kind=claim.kind if np.isfinite(bound) else "none",
             encoding_error=error,
             violations=violations,
             status="optimal" if optimal else "limit",
             solver=f"{solver} · profile {self.profile.name}",
             seconds=seconds,
             assignment=self.actions.assignment(action),
-            tight=self._tight(action),
+            tight=self.actions.tight(action),
             relaxed=self.relax if violations else None,
-            nodes=int(result.nodes),
+            nodes=claim.nodes,
             period=situation.period,
             title=self.title,
             _again=lambda **change: self._solve(situation, **change),
         )
-
-    def _tight(self, action: np.ndarray) -> dict[str, list[str]]:
-        """Plain rows at a limit, in words ``used of limit``, by constraint."""
-        assert self._session is not None
-        program, found = self._session.program, {}
-        for name in self.actions.constraints:
-            if name in self.actions.structured:
-                continue
-            rows = np.asarray(self._session.rows(self._model.constraint[name]), dtype=np.int64)
-            used = program.matrix[rows][:, self._act] @ action
-            lower, upper = program.row_lower[rows], program.row_upper[rows]
-            at_upper = np.isfinite(upper) & (np.abs(used - upper) <= 1e-6) & (upper != 0)
-            at_lower = np.isfinite(lower) & (np.abs(used - lower) <= 1e-6) & (lower != 0) & ~at_upper
-            words = []
-            for k in np.flatnonzero(at_upper | at_lower):
-                key = self._row_names[rows[k]].rsplit("[", 1)[-1].rstrip("]").strip("'\"")
-                limit = upper[k] if at_upper[k] else lower[k]
-                words.append(f"{'' if key == 'all' else key + ' '}{used[k]:g} of {limit:g}")
-            if words:
-                found[name] = words
-        return found
 
 
 def decide(

@@ -16,7 +16,7 @@ from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.decisions import Chooser, Immediate, Model, NetworkObjective, Scores, Situation, decide, verify
 from rmab_opt.encoder import Network
-from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.solver import load_profile
 
@@ -61,11 +61,11 @@ def brute_force(actions: ActionSet, goal, situation: Situation) -> float | None:
     return max(values) if values else None
 
 
-def check_against_enumeration(actions: ActionSet, kind: str, seed: int) -> None:
+def check_against_enumeration(actions: ActionSet, kind: str, seed: int, method: str = "auto") -> None:
     rng = np.random.default_rng(seed)
     problem = problem_for(actions.columns.arms, rng)
     goal = objective(kind, actions, problem, rng)
-    chooser = Chooser(problem, actions, goal, "exact")
+    chooser = Chooser(problem, actions, goal, "exact", method=method)
     # Two states through one compiled program: the second is a re-solve.
     for state in (problem.start, rng.integers(3, size=problem.n_arms)):
         best = brute_force(actions, goal, Situation(problem, actions.columns, state))
@@ -97,6 +97,20 @@ def test_every_kind_alone_equals_enumeration(kind, data):
 @given(action_sets(), st.sampled_from(OBJECTIVES), st.integers(0, 9999))
 def test_random_combinations_equal_enumeration(actions, kind, seed):
     check_against_enumeration(actions, kind, seed)
+
+
+@settings(max_examples=150)
+@given(action_sets(), st.integers(0, 9999))
+def test_the_exact_search_equals_enumeration(actions, seed):
+    check_against_enumeration(actions, "network", seed, method="search")
+
+
+def test_an_unknown_method_and_a_search_without_a_network_are_refused():
+    model = small_model()
+    with pytest.raises(ModelError, match="method is 'fast'"):
+        Chooser(model.problem, model.actions, Immediate(), method="fast")
+    with pytest.raises(CapabilityError, match="Immediate does not offer exact search"):
+        Chooser(model.problem, model.actions, Immediate(), method="search")
 
 
 @settings(max_examples=40)

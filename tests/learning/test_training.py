@@ -190,7 +190,7 @@ def test_the_network_over_columns_equals_the_torch_network(kind, exclusive):
         assert isinstance(folded, Network)
         for action in actions.enumerate().astype(int):
             arms_part, rest = network(torch.tensor(state)[None], torch.tensor([period]), torch.tensor(action)[None])
-            total = float(rest) + (0.0 if arms_part is None else float(arms_part.sum()))
+            total = float(rest.detach()) + (0.0 if arms_part is None else float(arms_part.detach().sum()))
             assert float(np.ravel(folded(action[None].astype(float)))[0]) == pytest.approx(total, abs=1e-4)
 
 
