@@ -36,6 +36,9 @@ SORTED_WIDTH = 600
 ROOT_STEPS, NODE_STEPS = 60, 4
 """Subgradient steps on lines, multipliers and prices."""
 
+STALL = 10
+"""Steps after which one per cent of the gap must have gone, or the steps end."""
+
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
@@ -255,7 +258,7 @@ class Oracle:
         slope = np.empty_like(prices)
         r = len(self.side)
         if r:
-            used = points @ self.side.T
+            used: Floats = points @ self.side.T
             upper = np.where(np.isfinite(self.side_upper), self.side_upper, used)
             lower = np.where(np.isfinite(self.side_lower), self.side_lower, used)
             part = prices[:, :r]
@@ -268,8 +271,8 @@ class Oracle:
             load = np.take_along_axis(block.load[inside][None].repeat(len(points), 0), pick[:, :, None], 2)[:, :, 0]
             amount = points[:, inside] * block.need[inside] * load
             flat = (np.arange(len(points))[:, None] * units + pick).reshape(-1)
-            used = np.bincount(flat, amount.reshape(-1), minlength=len(points) * units).reshape(len(points), units)
-            slope[:, at : at + units] = block.capacity - used
+            taken = np.bincount(flat, amount.reshape(-1), minlength=len(points) * units).reshape(len(points), units)
+            slope[:, at : at + units] = block.capacity - taken
             at += units
         return slope
 
@@ -501,7 +504,8 @@ class _Search:
 
     def shrink(self, pool: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Drop the columns that are fixed alike in all open nodes, when they are many: everything gets narrower."""
-        one, out = pool["low"].all(axis=0), ~pool["up"].any(axis=0)
+        one: Mask = np.logical_and.reduce(pool["low"], axis=0)
+        out = ~np.logical_or.reduce(pool["up"], axis=0)
         kept = ~(out | self.oracle.removable(one))
         if kept.sum() > 0.7 * len(kept) or not kept.any():
             return pool
@@ -661,8 +665,14 @@ class _Search:
         first = {name: np.zeros_like(work[name]) for name in names}
         second = {name: np.zeros_like(work[name]) for name in names}
         best = np.full(n_nodes, np.inf)
+        earlier = np.inf
         for step in range(steps):
             found = self.evaluate(work, False)
+            if step and step % STALL == 0:
+                now = float(best.max())
+                if earlier - now <= 1e-2 * (now - cutoff if np.isfinite(cutoff) else abs(now)):
+                    break
+                earlier = now
             better = found["bound"] < best[at]
             rows = at[better]
             best[rows] = found["bound"][better]
@@ -787,7 +797,13 @@ class _Search:
             self.scale = np.abs(root["bent"][0]) + 1e-3 * np.abs(root["bent"][0]).max() + 1e-12
         losses = root["loss"][0]
         self.price_scale = float(np.median(losses[np.isfinite(losses)])) + 1e-12 if np.isfinite(losses).any() else 1.0
-        tolerance = lambda: max(absolute_gap, gap * abs(self.best_value))  # noqa: E731
+        if self.oracle.exact and start is None:
+            # The first maximiser, improved by swaps, gives the root something to fix columns against.
+            self.offer_points(root, root["bound"])
+            self.polish()
+
+        def tolerance() -> float:
+            return max(absolute_gap, gap * abs(self.best_value))
 
         def cutoff() -> float:
             return -np.inf if self.best is None else self.best_value + tolerance()
