@@ -383,6 +383,7 @@ class Chooser:
             nodes=claim.nodes,
             period=situation.period,
             title=self.title,
+            notes=self.objective.remarks(action, situation),
             _again=lambda **change: self._solve(situation, **change),
         )
 

@@ -23,7 +23,12 @@ __all__ = ["VALUE_TOLERANCE", "Decision", "Verification", "verify"]
 VALUE_TOLERANCE = 1e-4
 """Claimed against re-computed value, absolute plus relative: a hundred times the solver's feasibility tolerance."""
 
-BOUND_KINDS = {"dual": "proven by the solver", "search": "proven by exact search", "none": "not proven"}
+BOUND_KINDS = {
+    "dual": "proven by the solver",
+    "search": "proven by exact search",
+    "submodular": "proven by diminishing gains",
+    "none": "not proven",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Decision:
     nodes: int = 0
     period: int = 0
     title: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What else is known: guarantees, estimates out of sample, as name to text or number."""
     _again: Callable[..., Decision] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -90,6 +97,7 @@ class Decision:
             "nodes": self.nodes,
             "seconds": self.seconds,
             "period": self.period,
+            **({"notes": self.notes} if self.notes else {}),
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -217,6 +225,7 @@ class Decision:
             )
         if self.relaxed:
             lines["relaxed"] = f"{self.relaxed}, by the least change that leaves any action"
+        lines.update({name: f"{said:.6g}" if isinstance(said, float) else str(said) for name, said in self.notes.items()})
         lines["re-checked"] = (
             f"yes: {checks} · value recomputed {self.value:.6g} (difference {self.encoding_error:.1e})"
         )

@@ -67,6 +67,10 @@ class Objective:
         """A proven upper limit known without solving; infinity when there is none."""
         return np.inf
 
+    def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
+        """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
+        return {}
+
     @property
     def searchable(self) -> bool:
         """Whether a local search for a start pays: for networks with many bends, not for linear programs."""
@@ -97,35 +101,100 @@ class LinearObjective(Objective):
 class Immediate(LinearObjective):
     """Expected reward of this round, summed over arms: the myopic objective.
 
-    Linear when no two columns that may be chosen together touch one arm; otherwise the dynamics must say
-    their response, which this version does not ask for.
+    Linear when no two columns that may be chosen together touch one arm. Otherwise an arm's action is the
+    sum of what its chosen columns add, and its reward is looked up exactly by one binary a level::
+
+        sum over l of z[n, l] = 1,  sum over l of l * z[n, l] = sum over c of effect[c, n] * act[c],
+        reward of arm n = sum over l of r[n, s_n, l] * z[n, l].
     """
 
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        if not self._several(situation.columns):
+            return super().build(block, act, situation)
+        effect = situation.columns.effect.tocsc()
+        reward = self._rewards(situation)
+        touched = np.flatnonzero(np.diff(effect.indptr))
+        most = np.minimum(effect.sum(axis=0)[touched], reward.shape[1] - 1).astype(int)
+        levels = [(int(n), level) for n, top in zip(touched, most, strict=True) for level in range(top + 1)]
+        block.level = pyo.Var(levels, domain=pyo.Binary)
+        block.reward = pyo.Param(
+            levels,
+            mutable=True,
+            domain=pyo.Reals,
+            initialize={(n, level): float(reward[n, level]) for n, level in levels},
+        )
+        block.rest = pyo.Param(mutable=True, domain=pyo.Reals, initialize=self._untouched(reward, touched))
+        top_of = dict(zip(touched.tolist(), most.tolist(), strict=True))
+
+        @block.Constraint(touched.tolist())
+        def one_level(_: Any, n: int) -> Any:
+            return sum(block.level[n, level] for level in range(top_of[n] + 1)) == 1
+
+        @block.Constraint(touched.tolist())
+        def adds_up(_: Any, n: int) -> Any:
+            entries = slice(effect.indptr[n], effect.indptr[n + 1])
+            sent = sum(
+                float(w) * act[int(c)] for c, w in zip(effect.indices[entries], effect.data[entries], strict=True)
+            )
+            return sum(level * block.level[n, level] for level in range(top_of[n] + 1)) == sent
+
+        return pyo.quicksum(block.reward[key] * block.level[key] for key in levels) + block.rest
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        if not self._several(situation.columns):
+            return super().update(situation)
+        effect = situation.columns.effect.tocsc()
+        reward = self._rewards(situation)
+        touched = np.flatnonzero(np.diff(effect.indptr))
+        most = np.minimum(effect.sum(axis=0)[touched], reward.shape[1] - 1).astype(int)
+        values = [reward[n, : top + 1] for n, top in zip(touched, most, strict=True)]
+        return {"reward": np.concatenate(values), "rest": np.array([self._untouched(reward, touched)])}
+
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
-        columns, problem = situation.columns, situation.problem
-        effect = columns.effect
-        touches = np.diff(effect.indptr)
-        if (touches > 1).any() or (not columns.exclusive and (np.bincount(effect.indices) > 1).any()):
+        columns = situation.columns
+        if self._several(columns):
             raise CapabilityError(
                 "an expected reward that is linear in the columns",
-                problem.dynamics,
-                ("use columns that touch one arm each", "use an objective of kind 'network'"),
+                situation.problem.dynamics,
+                ("use columns that touch one arm each", "let Immediate build its levels"),
             )
-        passive = problem.dynamics.expected_reward(situation.state, np.zeros_like(situation.state))
-        # One vectorised call a level of action: no loop over arms.
-        level = np.rint(effect.data).astype(np.int64)
+        reward = self._rewards(situation)
+        acting = np.repeat(np.arange(len(columns)), np.diff(columns.effect.indptr))
+        arm, level = columns.effect.indices, np.rint(columns.effect.data).astype(np.int64)
         gain = np.zeros(len(columns))
-        acting = np.repeat(np.arange(len(columns)), touches)
-        for action in np.unique(level):
-            reward = problem.dynamics.expected_reward(situation.state, np.full_like(situation.state, action))
-            chosen = level == action
-            gain[acting[chosen]] = (reward - passive)[effect.indices[chosen]]
-        return gain, float(passive.sum())
+        gain[acting] = reward[arm, level] - reward[arm, 0]
+        return gain, float(reward[:, 0].sum())
 
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
         return situation.problem.dynamics.expected_reward(situation.state, situation.columns.arm_action(actions)).sum(
             axis=-1
         )
+
+    @staticmethod
+    def _several(columns: Columns) -> bool:
+        """Whether one arm's action may come from several columns, or one column acts on several arms."""
+        effect = columns.effect
+        touches = np.diff(effect.indptr)
+        return bool((touches > 1).any() or (not columns.exclusive and (np.bincount(effect.indices) > 1).any()))
+
+    @staticmethod
+    def _rewards(situation: Situation) -> np.ndarray:
+        """Expected reward of each arm by action, (N, A), at the current states: one vectorised call an action."""
+        dynamics, state = situation.problem.dynamics, situation.state
+        if getattr(dynamics, "coupled", False):
+            raise CapabilityError(
+                "an expected reward that is a sum over arms",
+                dynamics,
+                ("use policy 'myopic_cascade'", "use an objective of kind 'cascade'"),
+            )
+        return np.stack(
+            [dynamics.expected_reward(state, np.full_like(state, action)) for action in range(dynamics.n_actions)],
+            axis=1,
+        )
+
+    @staticmethod
+    def _untouched(reward: np.ndarray, touched: np.ndarray) -> float:
+        return float(np.delete(reward[:, 0], touched).sum())
 
 
 class Scores(LinearObjective):

@@ -32,7 +32,9 @@ def fingerprint(model: Model) -> str:
     digest = hashlib.sha256()
     problem = model.problem
     tabular = getattr(problem.dynamics, "tabular", None)
-    for array in tabular() if tabular is not None else ():
+    # Dynamics without tables say by identity() what tells them apart.
+    arrays = getattr(problem.dynamics, "identity", tuple) if tabular is None else tabular
+    for array in arrays():
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(np.ascontiguousarray(problem.start).tobytes())
     for text in (problem.horizon, problem.discount, model.actions.columns.ids, model.actions.describe()):
