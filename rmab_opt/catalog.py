@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from scipy import sparse
 
 from rmab_opt.actions import KINDS, ActionSet, Columns
 from rmab_opt.decisions import Immediate, Model, NetworkObjective, Objective, Scores, Situation, decide
@@ -454,7 +455,7 @@ def _build(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: 
         tables = {} if instance is None else instance.tables
         made = {name: _constraint(name, section, path.parent, tables, reader) for name, section in constraints.items()}
         if instance is not None and all(constraint is not None for constraint in made.values()):
-            actions = reader.attempt((), lambda: ActionSet(_columns(content, instance.problem), made))
+            actions = reader.attempt((), lambda: ActionSet(_columns(content, instance), made))
     section = content.get("objective", {"kind": "immediate"})
     if isinstance(section, dict):
         if section.get("kind") not in OBJECTIVES:
@@ -506,7 +507,11 @@ def _build(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: 
     )
 
 
-def _columns(content: Mapping[str, Any], problem: Problem) -> Columns:
+def _columns(content: Mapping[str, Any], instance: Instance) -> Columns:
+    problem = instance.problem
+    if instance.columns is not None:
+        ids, effect = instance.columns
+        return Columns(problem.arms, Table({"id": ids}, source="columns"), sparse.csr_array(effect))
     if content.get("columns") == "arm_actions":
         return Columns.of_arm_actions(problem.arms, problem.dynamics.n_actions)
     if problem.dynamics.n_actions > 2:

@@ -1,0 +1,238 @@
+"""Routes: the chosen arms lie on walks that leave the depot and are back in time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pyomo.environ as pyo
+from pydantic import Field
+from scipy import sparse
+from scipy.sparse.csgraph import dijkstra
+
+from rmab_opt.actions.columns import Columns
+from rmab_opt.actions.constraint import Constraint, TableSource
+from rmab_opt.errors import CapabilityError, Findings, ModelError
+
+__all__ = ["Path"]
+
+REMEMBERED = 100_000
+"""Sets of stops whose routes are kept."""
+
+MOST_STOPS = 18
+"""Chosen arms that the exact tour check (2**k k**2 steps) takes; more are refused, never guessed."""
+
+
+class Path(Constraint, kind="path"):
+    """Every chosen arm is passed by a walk of at most ``length`` time steps from the depot back to it.
+
+    One unit of flow a vehicle through the time-expanded graph: f[j, k, t] says that a vehicle leaves j
+    at time t for k (or waits, j = k); flow in = flow out at every (j, t); it starts and ends at the depot;
+    act[j] <= sum of the flow into j. Layers make the flow a closed walk, so no subtours arise. Arcs that
+    cannot be reached from the depot in time, or not return in time, are left out.
+
+    References
+    ----------
+    Xu, Wilder, Khalil, Tambe (ICLR 2025), path-constrained setting, with waiting counted as a move
+    (without it the published rows admit every set of arms).
+    """
+
+    limiting: ClassVar[tuple[str, ...]] = ("passed",)
+
+    edges: TableSource
+    """Table with columns ``from``, ``to`` (ids of arms) and optional ``minutes`` (whole time steps, 1 by
+    default); each edge may be used both ways."""
+    depot: str
+    """Id of the arm where every route begins and ends; it counts as visited."""
+    length: int = Field(ge=1)
+    """Time steps a route may take."""
+    vehicles: int = Field(default=1, ge=1)
+    """How many routes there are."""
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        graph, depot = self._graph(columns)
+        out, home = self._distances(columns)
+        arcs: list[tuple[int, int, int, int]] = []
+        for j, k, minutes in [*graph, *((j, j, 1) for j in range(len(columns)))]:
+            for t in range(self.length - minutes + 1):
+                if out[j] <= t and home[k] <= self.length - t - minutes:
+                    arcs.append((j, k, t, minutes))
+        block.move = pyo.Var(
+            [arc[:3] for arc in arcs], domain=pyo.Binary if self.vehicles == 1 else pyo.NonNegativeIntegers,
+            bounds=(0, self.vehicles),
+        )  # fmt: skip
+        leaving: dict[tuple[int, int], list[Any]] = defaultdict(list)
+        entering: dict[tuple[int, int], list[Any]] = defaultdict(list)
+        for j, k, t, minutes in arcs:
+            leaving[j, t].append(block.move[j, k, t])
+            entering[k, t + minutes].append(block.move[j, k, t])
+        block.leave = pyo.Constraint(expr=sum(leaving[depot, 0]) == self.vehicles)
+        block.back = pyo.Constraint(expr=sum(entering[depot, self.length]) == self.vehicles)
+        inner = [place for place in {*leaving, *entering} if 0 < place[1] < self.length]
+
+        @block.Constraint(sorted(inner))
+        def onward(_: Any, j: int, t: int) -> Any:
+            return sum(entering[j, t]) == sum(leaving[j, t])
+
+        arrivals: dict[int, list[Any]] = defaultdict(list)
+        for (k, _), flows in entering.items():
+            arrivals[k] += flows
+
+        @block.Constraint([name for name in columns.ids if name != self.depot])
+        def passed(_: Any, name: str) -> Any:
+            c = columns.index(name)
+            return act[c] <= sum(arrivals[c]) if arrivals[c] else act[c] == 0
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        stops = [int(c) for c in np.flatnonzero(action) if columns.ids[c] != self.depot]
+        out, home = self._distances(columns)
+        far = [columns.ids[c] for c in stops if out[c] + home[c] > self.length]
+        if far:
+            yield f"{', '.join(far[:5])}: there and back from {self.depot} takes longer than {self.length}"
+        elif self._routes(stops, columns) is None:
+            routes = "no route" if self.vehicles == 1 else f"no {self.vehicles} routes"
+            passed = ", ".join(columns.ids[c] for c in stops)
+            yield f"{routes} of {self.length} steps from {self.depot} and back passes {passed}"
+
+    def describe(self) -> str:
+        routes = "one route" if self.vehicles == 1 else f"{self.vehicles} routes"
+        return f"on {routes} from {self.depot} and back within {self.length} steps"
+
+    def check(self, columns: Columns) -> None:
+        self._graph(columns)
+
+    def monotone(self, columns: Columns) -> bool:
+        return True
+
+    def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
+        """Rows ``column, route, stop`` in the order of visiting; empty when no route exists."""
+        stops = [int(c) for c in np.flatnonzero(action) if columns.ids[c] != self.depot]
+        routes = self._routes(stops, columns)
+        if routes is None:
+            return []
+        rows = [
+            {"column": columns.ids[c], "route": str(number), "stop": str(place)}
+            for number, route in enumerate(routes, start=1)
+            for place, c in enumerate(route, start=1)
+        ]
+        at_depot = [{"column": self.depot, "route": "1", "stop": "0"}] if action[columns.index(self.depot)] else []
+        return at_depot + rows
+
+    def _routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
+        """Shortest closed tours through the stops (Held and Karp 1962), or None when they take too long."""
+        count = len(stops)
+        if count > MOST_STOPS:
+            raise CapabilityError(
+                f"the exact route check of {count} stops",
+                self,
+                (f"limit the stops of a round to {MOST_STOPS} by a budget", "split the area into depots"),
+            )
+        if not count:
+            return []
+        known: dict[tuple[int, ...], list[list[int]] | None] = self._once(columns, dict)
+        if (key := tuple(stops)) not in known:
+            # Samplers and simulators ask for the same few sets again and again.
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[key] = self._solve_routes(stops, columns)
+        return known[key]
+
+    def _solve_routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
+        count = len(stops)
+        between = self._all_distances(columns)[np.ix_(stops, stops)]
+        out, home = self._distances(columns)
+        full, bits = 1 << count, np.arange(count)
+        cost = np.full((full, count), np.inf)
+        for last in range(count):
+            cost[1 << last, last] = out[stops[last]]
+        for visited in range(1, full):
+            following = np.flatnonzero((visited >> bits) & 1 == 0)
+            sets = visited | (1 << following)
+            there = (cost[visited][:, None] + between[:, following]).min(axis=0)
+            cost[sets, following] = np.minimum(cost[sets, following], there)
+        tour = (cost + np.array([home[c] for c in stops])).min(axis=1)
+        fits = tour <= self.length
+        # How few routes cover each subset: one when its tour fits, else the best split.
+        parts: dict[int, list[int]] = {0: []}
+        for visited in range(1, full):
+            if fits[visited]:
+                parts[visited] = [visited]
+                continue
+            if self.vehicles == 1:
+                continue
+            first = visited & -visited
+            rest, piece = visited ^ first, visited ^ first
+            best: list[int] | None = None
+            while True:
+                taken = piece | first
+                other = visited ^ taken
+                if fits[taken] and other in parts and (best is None or len(parts[other]) + 1 < len(best)):
+                    best = [taken, *parts[other]]
+                if not piece:
+                    break
+                piece = (piece - 1) & rest
+            if best is not None:
+                parts[visited] = best
+        found = parts.get(full - 1)
+        if found is None or len(found) > self.vehicles:
+            return None
+        return [self._order(subset, cost, between, [home[c] for c in stops], stops) for subset in found]
+
+    @staticmethod
+    def _order(subset: int, cost: np.ndarray, between: np.ndarray, home: list[float], stops: list[int]) -> list[int]:
+        order, visited = [], subset
+        last = int(np.argmin(cost[subset] + np.array(home)))
+        while True:
+            order.append(stops[last])
+            before = visited ^ 1 << last
+            if not before:
+                return order[::-1]
+            last, visited = int(np.argmin(cost[before] + between[:, last])), before
+
+    def _graph(self, columns: Columns) -> tuple[list[tuple[int, int, int]], int]:
+        """Arcs (from, to, steps) in both directions and the depot's position."""
+
+        def graph() -> tuple[list[tuple[int, int, int]], int]:
+            if self.depot not in columns:
+                raise ModelError(f"depot: no arm {self.depot!r}", "name an arm as depot.")
+            findings = Findings(self.edges.source)
+            steps = self.edges.numbers("minutes", minimum=1) if "minutes" in self.edges else np.ones(len(self.edges))
+            shortest: dict[tuple[int, int], int] = {}
+            for row, (one, two, step) in enumerate(
+                zip(self.edges.text("from"), self.edges.text("to"), steps, strict=True)
+            ):
+                for end in (one, two):
+                    if end not in columns:
+                        findings.add(self.edges.place(row), f"no arm {end!r}", "use ids of the arms")
+                if step != int(step):
+                    findings.add(self.edges.place(row), f"minutes is {step:g}", "give whole time steps")
+                if one in columns and two in columns:
+                    i, j = columns.index(one), columns.index(two)
+                    for pair in ((i, j), (j, i)):
+                        shortest[pair] = min(int(step), shortest.get(pair, int(step)))
+            findings.raise_if_any()
+            arcs = [(i, j, step) for (i, j), step in sorted(shortest.items()) if i != j]
+            return arcs, columns.index(self.depot)
+
+        return self._once(columns, graph)
+
+    def _all_distances(self, columns: Columns) -> np.ndarray:
+        """Fewest steps between arms, (C, C); infinite where there is no way."""
+
+        def distances() -> np.ndarray:
+            arcs, _ = self._graph(columns)
+            matrix = np.zeros((len(columns), len(columns)))
+            for i, j, step in arcs:
+                matrix[i, j] = step
+            found: np.ndarray = dijkstra(sparse.csr_array(matrix))
+            return found
+
+        return self._once(columns, distances)
+
+    def _distances(self, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+        """Fewest steps from the depot to each arm and back."""
+        depot = self._graph(columns)[1]
+        every = self._all_distances(columns)
+        return every[depot], every[:, depot]
