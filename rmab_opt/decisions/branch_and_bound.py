@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.encoder.bounds import line_above
 from rmab_opt.encoder.network import Hidden, Reduced
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
 
 __all__ = ["SearchResult", "climb", "maximise"]
 
@@ -103,6 +103,8 @@ def maximise(
         When a limit came before any allowed action was met.
     CapabilityError
         When the inputs are not 0/1 columns.
+    CertificateError
+        When an allowed action is worth more than the bound: the support misses it, or a bound is wrong.
     """
     if not np.isin(support.lower, (0, 1)).all() or not np.isin(support.upper, (0, 1)).all():
         raise CapabilityError(
@@ -808,7 +810,7 @@ class _Search:
         def cutoff() -> float:
             return -np.inf if self.best is None else self.best_value + tolerance()
 
-        pool: dict[str, np.ndarray] = {}
+        pool = _Pool()
         closed = -np.inf  # largest bound among nodes dropped because the incumbent is within the gap
         status = "optimal"
         fresh, steps = node, ROOT_STEPS
@@ -829,16 +831,18 @@ class _Search:
                     again["parent"] = kept["bound"]
                     kept, dropped = self.look(again, NODE_STEPS, cutoff)
                     closed = max(closed, dropped)
+            pool.add(kept)
             if picked is None or self.batches % 20 == 0:
-                both = kept if not pool else {name: np.concatenate([pool[name], kept[name]]) for name in pool}
-                if len(both["bound"]):
-                    pool, kept = {}, self.shrink(both)
-            pool = kept if not pool else {name: np.concatenate([pool[name], kept[name]]) for name in pool}
-            alive = pool["bound"] > cutoff()
-            if not alive.all():
-                closed = max(closed, float(pool["bound"][~alive].max()))
-                pool = {name: value[alive] for name, value in pool.items()}
-            if not len(pool["bound"]):
+                # Now and again: what the incumbent has settled leaves, and columns that all open nodes agree on.
+                everyone = pool.take(pool.size)
+                alive = everyone["bound"] > cutoff()
+                closed = max(closed, float(everyone["bound"][~alive].max(initial=-np.inf)))
+                everyone = {name: value[alive] for name, value in everyone.items()}
+                pool = _Pool()
+                pool.add(self.shrink(everyone) if alive.any() else everyone)
+            if pool.top <= cutoff():
+                closed = max(closed, pool.top)
+                pool = _Pool()
                 break
             if (seconds is not None and perf_counter() - began >= seconds) or (
                 nodes is not None and self.nodes >= nodes
@@ -848,24 +852,23 @@ class _Search:
             if interrupt is not None and interrupt():
                 status = "interrupted"
                 break
-            take = min(batch // 4, len(pool["bound"]))
-            if take < len(pool["bound"]):
-                chosen = np.zeros(len(pool["bound"]), dtype=bool)
-                chosen[np.argpartition(-pool["bound"], take - 1)[:take]] = True
-                picked = {name: value[chosen] for name, value in pool.items()}
-                pool = {name: value[~chosen] for name, value in pool.items()}
-            else:
-                picked, pool = pool, {name: value[:0] for name, value in pool.items()}
+            picked = pool.take(min(batch // 4, pool.size))
             fresh, steps = self.branch(picked), NODE_STEPS
-        bound = float(max(pool["bound"].max(initial=-np.inf), self.best_value))
+        bound = max(pool.top, self.best_value)
         if np.isfinite(closed):
             # A node left because it was within the gap still bounds what was not looked at, never by more than that.
             bound = max(bound, min(closed, self.best_value + tolerance()))
+        ceiling = float(self.root[-1][1][0])
+        if self.best_value > ceiling + 1e-6 * max(1.0, abs(ceiling)):
+            raise CertificateError(
+                f"an allowed action is worth {self.best_value:.8g}, above the proven bound {ceiling:.8g}",
+                "check that the support holds every allowed action; report this with the model file.",
+            )
         if self.best is None:
             if status == "optimal":
                 raise InfeasibleError("no action is allowed", "read the explanation of the action set.")
             raise SolverError("no allowed action was met before the limit", "give a start, or more seconds.")
-        return SearchResult(self.best, self.best_value, bound, self.nodes, perf_counter() - began, status)
+        return SearchResult(self.best, self.best_value, float(bound), self.nodes, perf_counter() - began, status)
 
     def look(
         self, node: dict[str, np.ndarray], steps: int, cutoff: Callable[[], float]
@@ -1007,6 +1010,53 @@ class _Search:
         self.neurons_won += 0.2 * (float(take.mean()) - self.neurons_won)
         keep = node["way"] == take[node["origin"]]
         return {name: value[keep] for name, value in node.items()}
+
+
+class _Pool:
+    """Open nodes in arrays that grow; best ones are taken out, the last ones fill their places."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, np.ndarray] = {}
+        self.size = 0
+
+    @property
+    def top(self) -> float:
+        """Largest bound of an open node."""
+        return float(self.parts["bound"][: self.size].max()) if self.size else -np.inf
+
+    def add(self, nodes: dict[str, np.ndarray]) -> None:
+        """Put nodes in."""
+        count = len(nodes["bound"])
+        if not count:
+            return
+        if not self.parts:
+            self.parts = {name: value.copy() for name, value in nodes.items()}
+            self.size = count
+            return
+        end = self.size + count
+        if end > len(self.parts["bound"]):
+            for name, value in self.parts.items():
+                room = np.empty((2 * end, *value.shape[1:]), dtype=value.dtype)
+                room[: self.size] = value[: self.size]
+                self.parts[name] = room
+        for name, value in self.parts.items():
+            value[self.size : end] = nodes[name]
+        self.size = end
+
+    def take(self, count: int) -> dict[str, np.ndarray]:
+        """The nodes with the largest bounds, out of the pool."""
+        if not count:
+            return {name: value[:0].copy() for name, value in self.parts.items()} or {"bound": np.zeros(0)}
+        bound = self.parts["bound"][: self.size]
+        chosen = np.argpartition(-bound, count - 1)[:count] if count < self.size else np.arange(self.size)
+        taken = {name: value[chosen] for name, value in self.parts.items()}
+        left = self.size - count
+        holes = chosen[chosen < left]
+        movers = np.setdiff1d(np.arange(left, self.size), chosen)
+        for value in self.parts.values():
+            value[holes] = value[movers]
+        self.size = left
+        return taken
 
 
 # ---------------------------------------------------------------------------------------------- local search

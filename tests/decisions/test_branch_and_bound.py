@@ -12,7 +12,7 @@ from strategies import action_sets, all_actions
 
 from rmab_opt.decisions.branch_and_bound import climb, maximise
 from rmab_opt.encoder import Network, Support
-from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, SolverError
 
 FREE = np.inf
 
@@ -159,6 +159,22 @@ def test_a_limit_gives_the_best_found_with_a_bound_that_holds(nodes):
     again = maximise(network, Support.from_rows(*rows), checker(rows), gap=0.0, absolute_gap=0.0, nodes=nodes)
     assert (again.action == found.action).all()
     assert (again.value, again.bound, again.nodes) == (found.value, found.bound, found.nodes)
+
+
+def test_a_sabotaged_bound_is_found_out(monkeypatch):
+    """Half of every upper bound cut away: an action that is worth more is an error, not an answer."""
+    from rmab_opt.decisions import branch_and_bound as module
+
+    right = module.bounds
+
+    def wrong(network, support, effort):
+        return [(low, low + 0.5 * (high - low)) for low, high in right(network, support, effort)]
+
+    rng = np.random.default_rng(2)
+    network, rows = draw_network(rng, 10, 1, 12, 0.0), draw_rows(rng, 10, "budget")
+    monkeypatch.setattr(module, "bounds", wrong)
+    with pytest.raises(CertificateError, match="above the proven bound"):
+        maximise(network, Support.from_rows(*rows), checker(rows))
 
 
 def test_interrupt_stops_with_what_is_there():
