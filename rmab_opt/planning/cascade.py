@@ -354,9 +354,7 @@ def own_moves(dynamics: Cascade, action: np.ndarray, arrival: np.ndarray) -> np.
     return table.reshape(-1)
 
 
-def policy_value(
-    dynamics: Cascade, chosen: np.ndarray, horizon: int, discount: float
-) -> np.ndarray:
+def policy_value(dynamics: Cascade, chosen: np.ndarray, horizon: int, discount: float) -> np.ndarray:
     """Exact value of a policy, (2^N,) at the start: ``chosen[t, S]`` is the arm action (N,) taken, (T, 2^N, N)."""
     pay = set_bits(dynamics.n_arms) @ dynamics.value
     value = np.zeros(len(pay))

@@ -27,11 +27,18 @@ __all__ = ["Indices", "LevelIndices", "passive_set_grows", "whittle_by_bisection
 VERDICT_TOLERANCE = 1e-9
 """Loss, relative to an arm's values, that a verdict forgives: rounding of solves with condition 1/(1 - discount)."""
 
-CANDIDATES = 20
+PANEL = 16
+"""Pivots between two looks at all states."""
+
+CANDIDATES = 24
 """States among which the next pivots are sought; beyond them one check after the panel, exact at every breakpoint."""
 
-BLOCK_BYTES = 1 << 25
+BLOCK_BYTES = 1 << 20
 """Working set of one batch of arms: larger ones spend their time on cache misses, smaller ones in the interpreter."""
+
+
+LEAST_BATCH = 16
+"""Arms in one batch at least, whatever their size: fewer would wait for the interpreter."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def whittle_indices(
     for size in np.unique(sizes):
         members = np.flatnonzero(sizes == size)
         every = members.size == n_arms
-        batch = int(np.clip(BLOCK_BYTES // (8 * size * size), 1, 4096))
+        batch = int(np.clip(BLOCK_BYTES // (8 * size * size), LEAST_BATCH, 4096))
         for begin in range(0, members.size, batch):
             part: np.ndarray | slice = slice(begin, begin + batch) if every else members[begin : begin + batch]
             found, good = _eliminate(transition[part, :, :size, :size], reward[part, :size], discount)
@@ -299,14 +306,11 @@ def _pivot_panels(ratio: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     The next pivots are sought among the ``CANDIDATES`` smallest ratios. After each panel one product gives the
     loss of every other state at every charge of the panel; an arm where one is negative is returned as missed.
+    Whenever half of the states have stopped, the rest is gathered into a smaller problem of the same form.
     """
     batch, size = q.shape
     arm = np.arange(batch)[:, None]
-    ratio_t = np.ascontiguousarray(ratio.transpose(0, 2, 1))
-    # Both factors are stored state by pivot, so that rows of chosen states are gathered contiguously.
-    lower = np.zeros((batch, size, size))
     upper = np.zeros((batch, size, size))
-    q, d = q.copy(), np.ones((batch, size))
     order = np.empty((batch, size), dtype=np.int64)
     charges = np.empty((batch, size))
     pivot_q, pivot_d = np.empty((batch, size)), np.empty((batch, size))
@@ -314,55 +318,65 @@ def _pivot_panels(ratio: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndar
     missed = np.zeros(batch, dtype=bool)
     tolerance = VERDICT_TOLERANCE * (np.abs(q).max(axis=1) + np.abs(ratio).max(axis=(1, 2)) * 1e-3)
     charge = np.full(batch, -np.inf)
-    done = 0
-    while done < size:
-        remaining = size - done
-        width = min(CANDIDATES, remaining)
-        steps = remaining if remaining == width else CANDIDATES // 2
-        score = np.where(d > 1e-12, q / d, np.inf)
-        np.copyto(score, np.inf, where=~np.isfinite(q))
-        chosen = (
-            np.argpartition(score, width - 1, axis=1)[:, :width]
-            if width < size
-            else np.tile(np.arange(size), (batch, 1))
-        )
-        if remaining == width:
-            # Finished states have infinite q; the rest are exactly the candidates, whatever their slope.
-            chosen = np.argpartition(~np.isfinite(q), width - 1, axis=1, kind="introselect")[:, :width]
-        block = np.take_along_axis(ratio[arm, chosen], chosen[:, None, :], axis=2)
-        low, up = lower[arm, chosen, :done], upper[arm, chosen, :done]
-        if done:
-            block = block - low @ up.transpose(0, 2, 1)
-        local, found, l_local, u_local, row_q, row_d = _pivot_block(
-            block, q[arm, chosen], d[arm, chosen], charge, steps
-        )
-        missed |= ~np.isfinite(found).all(axis=1)
-        charge = found[:, -1]
-        states = chosen[arm, local]
-        part = slice(done, done + steps)
-        order[:, part], charges[:, part] = states, found
-        pivot_q[:, part], pivot_d[:, part] = row_q, row_d
-        columns, rows = ratio_t[arm, states], ratio[arm, states]
-        if done:
-            columns -= upper[arm, states, :done] @ lower[:, :, :done].transpose(0, 2, 1)
-            rows -= lower[arm, states, :done] @ upper[:, :, :done].transpose(0, 2, 1)
-        u_inverse, l_inverse = np.linalg.inv(u_local), np.linalg.inv(l_local)
-        blocks.append((done, done + steps, u_inverse))
-        if remaining > width:
-            # Losses z of the states that were not candidates, at every charge of the panel.
-            loads = np.triu(row_d[:, :, None] * found[:, None, :] - row_q[:, :, None])
-            rest = u_inverse @ loads
-            loss = q[:, None, :] - found[:, :, None] * d[:, None, :] - rest.transpose(0, 2, 1) @ columns
-            np.put_along_axis(loss, np.broadcast_to(chosen[:, None, :], (batch, steps, width)), np.inf, axis=2)
-            lowest = loss.min(axis=(1, 2))
-            missed |= ~(lowest >= -tolerance)
-        new = columns.transpose(0, 2, 1) @ u_inverse
-        lower[:, :, part] = new
-        upper[:, :, part] = rows.transpose(0, 2, 1) @ l_inverse.transpose(0, 2, 1)
-        q -= (new @ row_q[:, :, None])[..., 0]
-        d -= (new @ row_d[:, :, None])[..., 0]
-        np.put_along_axis(q, states, np.inf, axis=1)
-        done += steps
+    alive = np.broadcast_to(np.arange(size), (batch, size))
+    table, q, d = ratio, q.copy(), np.ones((batch, size))
+    begin = 0
+    while begin < size:
+        width = size - begin
+        table_t = np.ascontiguousarray(table.transpose(0, 2, 1))
+        target = width if width <= CANDIDATES else max(PANEL, width // 2 // PANEL * PANEL)
+        # Both factors are stored state by pivot, so that rows of chosen states are gathered contiguously.
+        left, right = np.zeros((batch, width, target)), np.zeros((batch, width, target))
+        done = 0
+        while done < target:
+            remaining = width - done
+            pool = min(CANDIDATES, remaining)
+            steps = remaining if remaining == pool else min(PANEL, target - done)
+            # Finished states carry q = inf; a state whose slope is not positive cannot be next.
+            score = np.where(d > 1e-12, q / d, 1e300)
+            score[~np.isfinite(q)] = np.inf
+            chosen = np.argpartition(score, pool - 1, axis=1)[:, :pool]
+            block = np.take_along_axis(table[arm, chosen], chosen[:, None, :], axis=2)
+            if done:
+                block -= left[arm, chosen, :done] @ right[arm, chosen, :done].transpose(0, 2, 1)
+            local, found, l_local, u_local, row_q, row_d = _pivot_block(
+                block, q[arm, chosen], d[arm, chosen], charge, steps
+            )
+            missed |= ~np.isfinite(found).all(axis=1)
+            charge = found[:, -1]
+            states = chosen[arm, local]
+            columns, rows = table_t[arm, states], table[arm, states]
+            if done:
+                columns -= right[arm, states, :done] @ left[:, :, :done].transpose(0, 2, 1)
+                rows -= left[arm, states, :done] @ right[:, :, :done].transpose(0, 2, 1)
+            u_inverse, l_inverse = np.linalg.inv(u_local), np.linalg.inv(l_local)
+            part = slice(begin + done, begin + done + steps)
+            order[:, part], charges[:, part] = alive[arm, states], found
+            pivot_q[:, part], pivot_d[:, part] = row_q, row_d
+            blocks.append((part.start, part.stop, u_inverse))
+            if remaining > pool:
+                # Losses z of the states that were not candidates, at every charge of the panel.
+                rest = u_inverse @ np.triu(row_d[:, :, None] * found[:, None, :] - row_q[:, :, None])
+                loss = rest.transpose(0, 2, 1) @ columns
+                loss += found[:, :, None] * d[:, None, :]
+                loss -= q[:, None, :]
+                worst = loss.max(axis=1)
+                np.put_along_axis(worst, chosen, -np.inf, axis=1)
+                missed |= ~(worst.max(axis=1) <= tolerance)
+            new = columns.transpose(0, 2, 1) @ u_inverse
+            left[:, :, done : done + steps] = new
+            right[:, :, done : done + steps] = rows.transpose(0, 2, 1) @ l_inverse.transpose(0, 2, 1)
+            q -= (new @ row_q[:, :, None])[..., 0]
+            d -= (new @ row_d[:, :, None])[..., 0]
+            np.put_along_axis(q, states, np.inf, axis=1)
+            done += steps
+        upper[arm, alive, begin : begin + target] = right
+        begin += target
+        if begin < size:
+            kept = np.argpartition(~np.isfinite(q), size - begin - 1, axis=1)[:, : size - begin]
+            smaller = np.take_along_axis(table[arm, kept], kept[:, None, :], axis=2)
+            smaller -= left[arm, kept] @ right[arm, kept].transpose(0, 2, 1)
+            table, q, d, alive = smaller, q[arm, kept], d[arm, kept], alive[arm, kept]
     values = np.empty((batch, size))
     np.put_along_axis(values, order, charges, axis=1)
     good = _losses_stay(upper[arm, order], charges, pivot_q, pivot_d, blocks, tolerance)
@@ -422,7 +436,7 @@ def _losses_stay(
     state k + 1 stops; the last column to an infinite charge, where only the slope counts.
     """
     batch, size = charges.shape
-    losses = np.empty((batch, size, size))
+    losses = np.zeros((batch, size, size))
     good = np.ones(batch, dtype=bool)
     following = charges[:, 1:]
     for begin, end, inverse in reversed(blocks):
@@ -456,7 +470,7 @@ def _advantage(transition: np.ndarray, reward: np.ndarray, charges: np.ndarray, 
         rest_reward = np.broadcast_to(reward[part, None, :, 0], (rest.shape[0], n_charges, size))
         act_reward = reward[part, None, :, 1] - charges[part, :, None]
         policy = act_reward > rest_reward
-        scale = 1e-12 * (1.0 + np.abs(reward[part]).max())
+        scale = 1e-11 * (1.0 + np.abs(reward[part]).max())
         for _ in range(50 + 2 * size):
             system = np.where(policy[..., None], act, rest)
             values = np.linalg.solve(system, np.where(policy, act_reward, rest_reward)[..., None])
