@@ -18,7 +18,8 @@ class DQNConfig:
     episodes: int = 100
     """Episodes of the problem's horizon."""
     network: str = "pooled"
-    """``pooled`` (weights shared by arms) or ``dense`` (one input an arm, as published)."""
+    """``pooled`` (weights shared by arms), ``anchored`` (the same on top of the bound's own arm values) or ``dense``
+    (one input an arm, as published)."""
     hidden: tuple[int, ...] = (32,)
     """Hidden widths of the arm network, or of the dense one."""
     head: int = 8

@@ -56,10 +56,11 @@ class _Learner:
         problem, columns = model.problem, model.actions.columns
         scale = _reward_scale(model, np.random.default_rng(pretrain))
         arguments = (problem, columns, config.hidden, config.head, scale, int(weights.generate_state(1)[0]))
-        self.online = make_network(config.network, *arguments).to(self.device)
+        self.online = make_network(config.network, *arguments, actions=model.actions).to(self.device)
         self.target = make_network(config.network, *arguments).to(self.device)
         self.average = make_network(config.network, *arguments).to(self.device)
         self.target.load_state_dict(self.online.state_dict())
+        self.average.load_state_dict(self.online.state_dict())
         self.optimiser = torch.optim.Adam(self.online.parameters(), lr=config.learning_rate)
         # Loss unit: noise of a sum of independent arms grows with the root of their number.
         self.scale, self.unit = scale, scale * problem.n_arms**0.5
@@ -253,7 +254,7 @@ def train(
     with _one_thread():
         learner = _Learner(model, config, seed, device)
         if not learner.restore(folder):
-            for _ in range(config.pretrain_steps):
+            for _ in range(config.pretrain_steps if learner.online.pretrains else 0):
                 learner.fit_rewards(config.batch)
             learner.target.load_state_dict(learner.online.state_dict())
             learner.average.load_state_dict(learner.online.state_dict())

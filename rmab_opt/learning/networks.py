@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmab_opt.actions import Columns
+from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.decisions import Situation
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.planning import bound
+from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
 
-__all__ = ["DenseQ", "PooledQ", "QNetwork", "arm_features", "make_network"]
+__all__ = ["AnchoredQ", "DenseQ", "PooledQ", "QNetwork", "arm_features", "make_network"]
 
 
 class QNetwork(nn.Module):
@@ -26,6 +28,8 @@ class QNetwork(nn.Module):
     """
 
     scale: Tensor
+    pretrains = True
+    """Whether a fit to the reward of the round is a sensible beginning."""
     weights_change = True
     """Whether first-layer weights of :meth:`at` depend on the state."""
 
@@ -185,6 +189,83 @@ class PooledQ(QNetwork):
         )
 
 
+class AnchoredQ(PooledQ):
+    """Q = sum of the bound's own arm values + a pooled head: learning begins at the LP-index policy.
+
+    The arm values Q[t, n, s, a] come from the prices of the occupancy bound under the model's own
+    constraints and stay as they are; the head, zero at first, learns what the coupling adds to their sum.
+
+    Parameters
+    ----------
+    actions
+        Whose bound gives the prices; None leaves the values to :meth:`load_state_dict`.
+    """
+
+    pretrains = False
+    base: Tensor
+
+    def __init__(
+        self,
+        problem: Problem,
+        columns: Columns,
+        hidden: Sequence[int] = (32,),
+        head: int = 8,
+        *,
+        scale: float = 1.0,
+        generator: torch.Generator,
+        actions: ActionSet | None = None,
+    ) -> None:
+        if head < 1:
+            raise ModelError("an anchored network without a head learns nothing", "give head at least 1.")
+        super().__init__(problem, columns, hidden, head, scale=scale, generator=generator)
+        shape = (problem.horizon, self.n_arms, self.n_states, self.n_actions)
+        values = np.zeros(shape)
+        if actions is not None:
+            found = bound(problem, actions)
+            transition, reward = problem.dynamics.tabular()
+            values, _ = priced_action_values(
+                transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
+            )
+        self.register_buffer("base", torch.tensor(values, dtype=torch.float64))
+        self.offset = nn.Parameter(torch.zeros(problem.horizon + 1))
+        with torch.no_grad():
+            self._last.weight.zero_()
+            self._last.bias.zero_()
+
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
+        _, learned = super().forward(state, period, action)
+        level = torch.zeros_like(state)
+        level.index_add_(1, self.column_arm, action.long() * self.column_level)
+        arm = torch.arange(self.n_arms, device=state.device)
+        at = period.clamp(max=self.horizon - 1)
+        anchor = self.base[at[:, None], arm[None], state, level].sum(dim=1).to(learned.dtype)
+        return None, anchor + learned + self.n_arms * self.scale * self.offset[period.clamp(max=self.horizon)]
+
+    def at(self, situation: Situation) -> Network:
+        learned = super().at(situation)
+        period = min(situation.period, self.horizon - 1)
+        table = self.base[period].cpu().numpy()[np.arange(self.n_arms), situation.state]
+        arm, level = self.column_arm.cpu().numpy(), self.column_level.cpu().numpy()
+        offset = self.n_arms * float(self.scale) * float(self.offset[period].detach())
+        return Network.from_arrays(
+            learned.layers(),
+            skip=table[arm, level] - table[arm, 0],
+            constant=self._rest(situation) + float(table[:, 0].sum()) + offset,
+        )
+
+    def _rest(self, situation: Situation) -> float:
+        """The head's own constant: its output bias."""
+        scale = float(self.scale) * max(1, self.horizon - situation.period)
+        return scale * self.n_arms * float(self._last.bias.detach()[0])
+
+    @property
+    def _last(self) -> nn.Linear:
+        assert self.head is not None
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
+
 class DenseQ(QNetwork):
     """A fully connected network of action, one-hot states and time left: the published architecture, repaired."""
 
@@ -229,13 +310,20 @@ class DenseQ(QNetwork):
         return Network.from_arrays(layers)
 
 
-NETWORKS: dict[str, Any] = {"pooled": PooledQ, "dense": DenseQ}
+NETWORKS: dict[str, Any] = {"pooled": PooledQ, "anchored": AnchoredQ, "dense": DenseQ}
 
 
 def make_network(
-    kind: str, problem: Problem, columns: Columns, hidden: Sequence[int], head: int, scale: float, seed: int
+    kind: str,
+    problem: Problem,
+    columns: Columns,
+    hidden: Sequence[int],
+    head: int,
+    scale: float,
+    seed: int,
+    actions: ActionSet | None = None,
 ) -> QNetwork:
-    """A fresh network of a kind, its weights drawn from ``seed``.
+    """A fresh network of a kind, its weights drawn from ``seed``; ``actions`` anchor an anchored one.
 
     Raises
     ------
@@ -245,6 +333,8 @@ def make_network(
     if kind not in NETWORKS:
         raise ModelError(f"network is {kind!r}", f"use one of {', '.join(NETWORKS)}.")
     generator = torch.Generator().manual_seed(seed)
-    options: dict[str, Any] = {"head": head} if kind == "pooled" else {}
+    options: dict[str, Any] = {} if kind == "dense" else {"head": head}
+    if kind == "anchored":
+        options["actions"] = actions
     network: QNetwork = NETWORKS[kind](problem, columns, hidden, scale=scale, generator=generator, **options)
     return network

@@ -15,7 +15,8 @@ import pytest
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget, Linear
-from rmab_opt.decisions import Model, Situation
+from rmab_opt.decisions import Chooser, Model, NetworkObjective, Situation
+from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.encoder import Network
 from rmab_opt.errors import ModelError
 from rmab_opt.learning import DQNConfig, load_policy, train
@@ -171,7 +172,7 @@ def test_the_learned_policy_comes_near_the_exact_joint_optimum(tmp_path):
     assert table.difference("learned", "myopic")[1] > 0
 
 
-@pytest.mark.parametrize("kind", ["pooled", "dense"])
+@pytest.mark.parametrize("kind", ["pooled", "anchored", "dense"])
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_the_network_over_columns_equals_the_torch_network(kind, exclusive):
     """`at` folds state and period; its numbers are the forward pass's on every allowed action."""
@@ -184,7 +185,10 @@ def test_the_network_over_columns_equals_the_torch_network(kind, exclusive):
     problem = Problem(arms, dynamics, horizon=6)
     columns = Columns.of_arm_actions(arms, 3) if exclusive else Columns.of_arms(arms)
     actions = ActionSet(columns, {"some": Linear(at_most=3)})
-    network = make_network(kind, problem, columns, (5,), 3, 0.7, seed=1)
+    network = make_network(kind, problem, columns, (5,), 3, 0.7, seed=1, actions=actions)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.add_(0.3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)))
     for state, period in ((np.array([0, 2, 1]), 0), (np.array([1, 1, 0]), 4)):
         folded = network.at(Situation(problem, columns, state, period))
         assert isinstance(folded, Network)
@@ -192,6 +196,16 @@ def test_the_network_over_columns_equals_the_torch_network(kind, exclusive):
             arms_part, rest = network(torch.tensor(state)[None], torch.tensor([period]), torch.tensor(action)[None])
             total = float(rest.detach()) + (0.0 if arms_part is None else float(arms_part.detach().sum()))
             assert float(np.ravel(folded(action[None].astype(float)))[0]) == pytest.approx(total, abs=1e-4)
+
+
+def test_an_anchored_network_begins_at_the_lp_index_policy():
+    """Before any training its greedy actions earn what the planning rule `lp_index` earns, on the same draws."""
+    model = small_model(8)
+    columns = model.actions.columns
+    network = make_network("anchored", model.problem, columns, (5,), 3, 1.0, seed=0, actions=model.actions)
+    chooser = Chooser(model.problem, model.actions, NetworkObjective(network.at), "exact")
+    table = ro.evaluate(model, [ChooserPolicy(chooser, "anchored"), "lp_index"], episodes=30)
+    assert np.allclose(table.episodes["anchored"], table.episodes["lp_index"])
 
 
 def test_replay_overwrites_the_oldest_and_comes_back_from_its_arrays():
