@@ -95,8 +95,7 @@ class _Pattern:
         self.nodes = [(t, m + 1) for t, m in self.queries]
         number = {node: i for i, node in enumerate(self.nodes)}
         # Past the chain's end nothing changes but the slot: if no inspection within one period more, then never.
-        reach = np.arange(1, longest + period)
-        reach = [[int(d) for d in reach if label[(u + d) % period] >= 0] for u in range(period)]
+        reach = [[d for d in range(1, longest + period) if label[(u + d) % period] >= 0] for u in range(period)]
         rest = [np.array([v for v in slots if v > u and label[v] == label[u]]) - u for u in range(period)]
         # With a negative charge an arm collects it in the slots where its window is used up.
         idle = [
