@@ -262,8 +262,8 @@ def plan_visits(actions: ActionSet, gains: np.ndarray, profile: str | Path | Pro
             result = session.solve()
             solver_seconds += result.seconds
             path, reason = "mixed-integer", f"{fractional} entries of the linear solution were not whole"
-            if result.x is None:
-                raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
+    if result.x is None:
+        raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
     action = np.rint(result.x).astype(np.int64)
     broken = actions.violations(action)
     if broken:

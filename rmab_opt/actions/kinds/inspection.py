@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -252,7 +253,7 @@ class Frequency(VisitRows, kind="frequency"):
         bad = np.flatnonzero((lower > upper) | (lower < 0) | (upper < 0))
         if bad.size:
             raise ModelError(
-                f"{visits.arms.ids[bad[0]]} must be visited at least {lower[bad[0]]:g}, at most {upper[bad[0]]:g} times",
+                f"{visits.arms.ids[bad[0]]}: visits at least {lower[bad[0]]:g}, at most {upper[bad[0]]:g}",
                 "correct the numbers.",
             )
         self._counted(visits)
@@ -262,7 +263,7 @@ class Frequency(VisitRows, kind="frequency"):
 
 
 class SlotBudget(VisitRows, kind="slot_budget"):
-    """How many visits every slot holds: at_least <= visits in slot t <= at_most, in all or per value of an attribute."""
+    """How many visits every slot holds, in all or per value of an attribute: at_least <= visits in slot t <= at_most."""
 
     at_most: int | tuple[int, ...] | None = None
     """Capacity of each slot: one number, or one a slot."""
@@ -427,10 +428,10 @@ class Gap(VisitRows, kind="gap"):
         visits = visits_of(columns)
         taken = np.flatnonzero(action)
         order = taken[np.lexsort((visits.slot[taken], visits.arm[taken]))]
-        for one, two in zip(order[:-1], order[1:], strict=True):
+        for one, two in pairwise(order.tolist()):
             if visits.arm[one] == visits.arm[two] and visits.slot[two] - visits.slot[one] < self.slots:
-                name = visits.arms.ids[int(visits.arm[one])]
-                yield f"{name} is visited in slots {visits.slot[one]} and {visits.slot[two]}, less than {self.slots} apart"
+                name, pair = visits.arms.ids[int(visits.arm[one])], f"{visits.slot[one]} and {visits.slot[two]}"
+                yield f"{name} is visited in slots {pair}, less than {self.slots} apart"
 
     def describe(self) -> str:
         return f"visits of an arm are at least {self.slots} slots apart"
