@@ -9,7 +9,7 @@ parent. Columns whose other value would lose more than the gap are fixed. Maximi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -27,8 +27,9 @@ __all__ = ["SearchResult", "climb", "maximise"]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-MARGIN = 1e-9
-"""Added to every bound, relative to its size: rounding of a few hundred float64 terms stays far below."""
+ROUNDING = 1e-12
+"""Added to every bound, relative to the largest terms that can stand in its sums: float64 stays far below, also where
+large terms cancel."""
 
 SORTED_WIDTH = 600
 """Columns up to which pre-activations are bounded by sorting at every node; wider rows take prices on a grid."""
@@ -113,7 +114,10 @@ def maximise(
     if support.n != network.n_inputs:
         raise ModelError(f"the network has {network.n_inputs} inputs, the support {support.n}", "build both alike.")
     search = _Search(network.reduced, support, feasible, bounds(network, support, "linear"))
-    return search.run(start, gap, absolute_gap, seconds, nodes, batch, interrupt)
+    found = search.run(start, gap, absolute_gap, seconds, nodes, batch, interrupt)
+    # The network's own forward pass has the last word: where large terms cancel the two differ in their last digits.
+    value = float(network(found.action))
+    return replace(found, value=value, bound=max(found.bound, value))
 
 
 # ---------------------------------------------------------------------------------------------------- the set
@@ -491,6 +495,12 @@ class _Search:
         self.parts = [slice(int(a), int(b)) for a, b in pairwise(ends)]
         self.n_neurons = int(ends[-1])
         self._prepare()
+        # Largest sum of absolute terms that a pre-activation can be made of, by neuron.
+        self.mass: list[Floats] = []
+        reach: Floats = np.ones(support.n)
+        for layer, (least, most) in zip(reduced.hidden, root, strict=False):
+            self.mass.append(np.abs(layer.weight) @ reach + np.abs(layer.bias))
+            reach = (np.abs(layer.slope) + np.abs(layer.gain)) * np.maximum(np.abs(least), np.abs(most))
         self.best_value = -np.inf
         self.best: np.ndarray | None = None
         self.nodes = 0
@@ -562,7 +572,7 @@ class _Search:
                 plus, minus = np.maximum(layer.weight, 0.0), np.minimum(layer.weight, 0.0)
                 lower = least @ plus.T + most @ minus.T + layer.bias
                 upper = most @ plus.T + least @ minus.T + layer.bias
-            slack = 1e-12 * (np.abs(lower) + np.abs(upper))
+            slack = ROUNDING * self.mass[k]
             lower = np.maximum(lower - slack, node["lower"][:, part])
             upper = np.minimum(upper + slack, node["upper"][:, part])
             if k:
@@ -588,6 +598,7 @@ class _Search:
         weight, bias = layer.weight[neuron], layer.bias[neuron]
         c, e = np.concatenate([weight, -weight]), np.concatenate([bias, -bias])
         twice = np.concatenate([at, at])
+        slack = np.full(len(c), float(self.mass[k].max()))
         for j in range(k - 1, -1, -1):
             before, part = self.net.hidden[j], self.parts[j]
             low, up = node["lower"][:, part], node["upper"][:, part]
@@ -599,9 +610,9 @@ class _Search:
             e = e + np.einsum("mh,mh->m", np.where(positive, bent, 0.0), height[twice])
             a = c * before.slope + bent * np.where(positive, slope[twice], below[twice])
             e = e + a @ before.bias
+            slack = slack + (np.abs(a) + np.abs(bent)) @ self.mass[j]
             c = a @ before.weight
-        tops = self.oracle.values(c, node["low"], node["up"], twice) + e
-        tops += 1e-10 * (1.0 + np.abs(tops))
+        tops = self.oracle.values(c, node["low"], node["up"], twice) + e + ROUNDING * slack
         upper[at, neuron] = np.minimum(upper[at, neuron], tops[: len(at)])
         lower[at, neuron] = np.maximum(lower[at, neuron], -tops[len(at) :])
 
@@ -616,7 +627,7 @@ class _Search:
         n_nodes = len(lower)
         c = np.broadcast_to(self.net.readout, (n_nodes, len(self.net.readout)))
         e = np.full(n_nodes, self.net.constant)
-        size = np.abs(e)
+        size = np.abs(e) + np.abs(self.net.skip).sum()
         for k in range(len(hidden) - 1, -1, -1):
             layer, part = hidden[k], self.parts[k]
             b = c * layer.gain
@@ -625,13 +636,13 @@ class _Search:
             lift = np.where(b > 0, b * height[:, part], 0.0)
             a = c * layer.slope + b * line + node["beta"][:, part] * node["sign"][:, part]
             e = e + lift.sum(axis=1) + a @ layer.bias
-            size = size + np.abs(lift).sum(axis=1) + np.abs(a) @ np.abs(layer.bias)
+            size = size + (np.abs(a) + np.abs(b)) @ self.mass[k]
             c = a @ layer.weight
         cost = c + self.net.skip if len(hidden) else np.broadcast_to(self.net.skip, (n_nodes, self.oracle.n))
         cost, earned, cheapest = self.oracle.priced(cost, node["price"])
         values, points, loss, possible = self.oracle.maximise(cost, node["low"], node["up"], losses)
         size = size + np.abs(earned) + np.einsum("bn,bn->b", np.abs(cost), points)
-        total = values + e + earned + MARGIN * size
+        total = values + e + earned + ROUNDING * size
         # Forward through the chosen lines at the maximiser: what each line and multiplier is worth there.
         x = np.zeros_like(lower)
         h = points
