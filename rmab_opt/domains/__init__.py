@@ -1,5 +1,6 @@
 """Seeded instances of published settings, by name; one file a family."""
 
+from rmab_opt.domains import equity as _equity  # noqa: F401 - registers its settings
 from rmab_opt.domains.coupled import DOMAINS, Instance
 
 __all__ = ["DOMAINS", "Instance"]
