@@ -17,16 +17,18 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.branch_and_bound import climb, maximise
 from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import NetworkObjective, Objective, Situation
+from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective, Situation
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning import assign
 from rmab_opt.problem import Problem, Table
 from rmab_opt.solver import Profile, Result, Session, load_profile
 
 __all__ = ["METHODS", "Chooser", "decide"]
 
-METHODS = ("auto", "program", "search")
-"""Ways to an exact argmax of a network."""
+METHODS = ("auto", "program", "search", "prices", "greedy")
+"""Ways to an action: the program always, the search for networks, prices for scores under plain budgets, greedy for
+objectives that offer it."""
 
 SEARCH_FROM_NEURONS = 40
 """Neurons that can bend, from which ``auto`` prefers the exact search to the program."""
@@ -57,7 +59,10 @@ class Chooser:
         Name of a constraint that is loosened by its least change when no action exists.
     method
         ``program``: the mixed-integer program; ``search``: the exact search of
-        :mod:`rmab_opt.decisions.branch_and_bound`, for networks; ``auto``: by measured rule (see ``_searches``).
+        :mod:`rmab_opt.decisions.branch_and_bound`, for networks; ``prices``: the exact assignment of
+        :mod:`rmab_opt.planning.assignment`, for linear objectives under plain budgets; ``greedy``: one by one by
+        the objective's gains, for objectives that offer it, with the bound that diminishing gains prove;
+        ``auto``: prices where they apply, else the search by a measured rule (see ``_searches``), else the program.
     title
         Stands over the printed decision.
     seed
@@ -85,6 +90,8 @@ class Chooser:
             raise ModelError(f"relax: no constraint {relax!r}", f"name one of {', '.join(actions.constraints)}.")
         if method not in METHODS:
             raise ModelError(f"method is {method!r}", f"use one of {', '.join(METHODS)}.")
+        if method == "prices" and not isinstance(objective, LinearObjective):
+            raise CapabilityError("assignment by prices", objective, ("use method 'program'", "use scores"))
         if method == "search" and not isinstance(objective, NetworkObjective):
             raise CapabilityError("exact search", objective, ("use method 'program'", "use a network objective"))
         self.method = method
@@ -128,6 +135,8 @@ class Chooser:
             When the answer does not survive its re-check.
         """
         situation = self._situation(state, period)
+        if self.method == "greedy" and not force:
+            return self.objective.greedy(self.actions, situation, title=self.title)
         return self._solve(situation, start=start, force=force)
 
     def batch_decide(self, states: np.ndarray, period: int = 0) -> list[Decision]:
@@ -177,7 +186,18 @@ class Chooser:
         at_least: float | None = None,
     ) -> Any:
         clock = perf_counter()
-        if not force and not avoid and self.relax is None and isinstance(self.objective, NetworkObjective):
+        plain = not force and not avoid and self.relax is None
+        if plain and self.method in ("auto", "prices") and isinstance(self.objective, LinearObjective):
+            if start is not None:
+                self._allowed_start(start)
+            priced = self._by_prices(situation, self.objective)
+            if priced is not None:
+                return priced
+            if self.method == "prices":
+                raise CapabilityError(
+                    "assignment by prices", self.actions, ("use method 'program'", "declare one budget an action only")
+                )
+        if plain and isinstance(self.objective, NetworkObjective):
             network = self.objective.network(situation)
             if self.method == "search" or (self.method == "auto" and self._searches(network)):
                 searched = self._search(situation, network, start)
@@ -215,6 +235,59 @@ class Chooser:
         if not avoid and not force:
             self._last = decision.action
         return decision
+
+    @cached_property
+    def _budgets(self) -> tuple[np.ndarray, bool] | None:
+        """(limit of each action (A - 1,), used in full) when the constraints are one count an action, nothing else."""
+        columns, plain = self.actions.columns, self.actions.plain_rows
+        n_arms, n_actions = self.problem.n_arms, self.problem.dynamics.n_actions
+        effect = columns.effect
+        if self.actions.structured or len(columns) != n_arms * (n_actions - 1) or (np.diff(effect.indptr) != 1).any():
+            return None
+        if n_actions > 2 and not columns.exclusive:
+            return None
+        level = np.rint(effect.data).astype(np.int64)
+        limits: dict[int, tuple[float, bool]] = {}
+        for row in range(plain.matrix.shape[0]):
+            entries = slice(plain.matrix.indptr[row], plain.matrix.indptr[row + 1])
+            members, lower, upper = plain.matrix.indices[entries], plain.lower[row], plain.upper[row]
+            if plain.owner[row] == "one_action":
+                continue
+            if not len(members) or (plain.matrix.data[entries] != 1.0).any():
+                return None
+            group = int(level[members[0]])
+            whole = len(members) == n_arms and bool((level[members] == group).all())
+            equal = bool(lower == upper)
+            if not whole or group in limits or not 0 <= upper < np.inf or (not equal and lower > 0):
+                return None
+            limits[group] = (float(upper), equal)
+        if sorted(limits) != list(range(1, n_actions)) or len({equal for _, equal in limits.values()}) != 1:
+            return None
+        return np.array([limits[k][0] for k in sorted(limits)]), limits[1][1]
+
+    def _by_prices(self, situation: Situation, objective: LinearObjective) -> Decision | None:
+        """Decision by price iteration, certified by its dual value; None where it does not apply or does not close."""
+        clock = perf_counter()
+        if not objective.linear(situation) or self._budgets is None:
+            return None
+        budgets, equal = self._budgets
+        if equal and (budgets != np.floor(budgets)).any():
+            return None
+        gain, base = objective.coefficients(situation)
+        effect = self.actions.columns.effect
+        level = np.rint(effect.data).astype(np.int64)
+        scores = np.zeros((self.problem.n_arms, self.problem.dynamics.n_actions))
+        scores[effect.indices, level] = gain
+        try:
+            found = assign(scores, budgets, equal=equal)
+        except InfeasibleError:
+            raise self.actions.infeasibility() from None
+        if found.method != "prices" or (equal and budgets.sum() > self.problem.n_arms):
+            return None
+        self.solves += 1
+        action = (found.action[effect.indices] == level).astype(np.int64)
+        claim = Claim(action, base + found.value, base + found.bound, 0, True, "prices")
+        return self._certified(situation, claim, "price iteration", perf_counter() - clock, final=False)
 
     @cached_property
     def _support(self) -> Support:
@@ -397,6 +470,7 @@ def decide(
     period: int = 0,
     start: np.ndarray | None = None,
     relax: str | None = None,
+    method: str = "auto",
 ) -> Decision:
     """Best allowed action of a model at one state, with its certificate.
 
@@ -408,7 +482,7 @@ def decide(
         int (N,), a CSV file with columns ``id`` and ``state``, or the model's own start by default.
     objective, solver
         In place of the model's own.
-    period, start, relax
+    period, start, relax, method
         See :class:`Chooser`.
 
     Raises
@@ -422,6 +496,7 @@ def decide(
         model.objective if objective is None else objective,
         model.solver if solver is None else solver,
         relax=relax,
+        method=method,
         title=model.title,
     )
     return chooser.decide(model.state(state), period, start=start)

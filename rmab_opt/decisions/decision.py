@@ -26,6 +26,7 @@ VALUE_TOLERANCE = 1e-4
 BOUND_KINDS = {
     "dual": "proven by the solver",
     "search": "proven by exact search",
+    "prices": "proven by prices",
     "submodular": "proven by diminishing gains",
     "none": "not proven",
 }
@@ -225,11 +226,13 @@ class Decision:
             )
         if self.relaxed:
             lines["relaxed"] = f"{self.relaxed}, by the least change that leaves any action"
-        lines.update({name: f"{said:.6g}" if isinstance(said, float) else str(said) for name, said in self.notes.items()})
+        lines.update(
+            {name: f"{said:.6g}" if isinstance(said, float) else str(said) for name, said in self.notes.items()}
+        )
         lines["re-checked"] = (
             f"yes: {checks} · value recomputed {self.value:.6g} (difference {self.encoding_error:.1e})"
         )
-        limit = "" if self.status == "optimal" else " · stopped at a limit, best found"
+        limit = " · stopped at a limit, best found" if self.status == "limit" else ""
         lines["solved"] = f"{self.seconds:.2g} s · {self.nodes} nodes · {self.solver}{limit}"
         return tree(f"Decision · {self.title}" if self.title else "Decision", lines)
 

@@ -71,6 +71,10 @@ class Objective:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
         return {}
 
+    def greedy(self, actions: Any, situation: Situation, *, title: str = "") -> Any:
+        """A decision built one column at a time by gains that only shrink, for objectives that have them."""
+        raise CapabilityError("method 'greedy'", self, ("use method 'auto'", "use an objective of kind 'cascade'"))
+
     @property
     def searchable(self) -> bool:
         """Whether a local search for a start pays: for networks with many bends, not for linear programs."""
@@ -83,6 +87,10 @@ class LinearObjective(Objective):
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
         """(value of each column (C,), value of choosing nothing)."""
         raise NotImplementedError
+
+    def linear(self, situation: Situation) -> bool:
+        """Whether :meth:`coefficients` tell the whole objective over this set's columns."""
+        return True
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         n_columns = len(situation.columns)
@@ -149,6 +157,9 @@ class Immediate(LinearObjective):
         most = np.minimum(effect.sum(axis=0)[touched], reward.shape[1] - 1).astype(int)
         values = [reward[n, : top + 1] for n, top in zip(touched, most, strict=True)]
         return {"reward": np.concatenate(values), "rest": np.array([self._untouched(reward, touched)])}
+
+    def linear(self, situation: Situation) -> bool:
+        return not self._several(situation.columns)
 
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
         columns = situation.columns

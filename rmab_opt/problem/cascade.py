@@ -302,6 +302,14 @@ class LiveEdges:
         members = sparse.csr_array(sparse.diags_array(times) @ self.members[first])
         return LiveEdges(self.size, self.sources[first], members, self.sample[first], self.alone)
 
+    def totals(self, chance: np.ndarray, worth: np.ndarray) -> np.ndarray:
+        """Expected worth (N,) of the nodes active after the cascade, by sample, (size,), for ``chance`` (N,)."""
+        with np.errstate(divide="ignore"):
+            idle = np.exp(self.sources @ np.log1p(-chance))
+        own = chance * worth
+        change = self.members @ worth * (1.0 - idle) - self.members @ own
+        return float(own.sum()) + np.bincount(self.sample, change, minlength=self.size)
+
     def activation(self, chance: np.ndarray) -> np.ndarray:
         """P(active after the cascade), (..., N), when nodes are first active with ``chance`` (..., N).
 
@@ -325,9 +333,7 @@ def _ancestors(n_nodes: int, tail: np.ndarray, head: np.ndarray) -> tuple[np.nda
     """Pairs (node, a node that reaches it), itself included."""
     one = np.ones(len(tail) + n_nodes, dtype=np.int32)
     own = np.arange(n_nodes)
-    step = sparse.csr_array(
-        (one, (np.concatenate([head, own]), np.concatenate([tail, own]))), shape=(n_nodes, n_nodes)
-    )
+    step = sparse.csr_array((one, (np.concatenate([head, own]), np.concatenate([tail, own]))), shape=(n_nodes, n_nodes))
     reach = step
     while True:
         # Squaring doubles the path length covered.
