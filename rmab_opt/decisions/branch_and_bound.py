@@ -34,7 +34,7 @@ large terms cancel."""
 SORTED_WIDTH = 600
 """Columns up to which pre-activations are bounded by sorting at every node; wider rows take prices on a grid."""
 
-ROOT_STEPS, NODE_STEPS = 60, 4
+ROOT_STEPS, NODE_STEPS = 60, 3
 """Subgradient steps on lines, multipliers and prices."""
 
 STALL = 10
@@ -71,7 +71,7 @@ def maximise(
     absolute_gap: float = 1e-6,
     seconds: float | None = None,
     nodes: int | None = None,
-    batch: int = 256,
+    batch: int = 160,
     interrupt: Callable[[], bool] | None = None,
 ) -> SearchResult:
     """The allowed action with the largest network value, with a proven bound.

@@ -32,17 +32,19 @@ class Activation:
     """An activation function that is linear in pieces.
 
     ``linear``: z. ``relu``: max(0, z). ``leaky_relu``: z where z > 0, ``slope`` * z elsewhere.
-    ``clip``: z kept within [``lower``, ``upper``].
+    ``clip``: z kept within [``lower``, ``upper``]. ``max``: the largest of every ``group`` neighbours, so that the
+    layer has that many times fewer outputs than neurons.
     """
 
     name: str
     slope: float = 0.0
     lower: float = 0.0
     upper: float = 0.0
+    group: int = 1
 
     @classmethod
     def of(cls, given: Any) -> Activation:
-        """From a name, ``("leaky_relu", slope)``, ``("clip", lower, upper)`` or an Activation.
+        """From a name, ``("leaky_relu", slope)``, ``("clip", lower, upper)``, ``("max", group)`` or an Activation.
 
         Raises
         ------
@@ -52,7 +54,7 @@ class Activation:
         if isinstance(given, cls):
             return given
         name, *numbers = (given,) if isinstance(given, str) else tuple(given)
-        shapes = {"linear": 0, "relu": 0, "leaky_relu": 1, "clip": 2}
+        shapes = {"linear": 0, "relu": 0, "leaky_relu": 1, "clip": 2, "max": 1}
         if name not in shapes:
             raise ModelError(f"activation {name!r} is not linear in pieces", f"use one of {', '.join(shapes)}.")
         if len(numbers) != shapes[name] or not np.isfinite(np.array(numbers, dtype=float)).all():
@@ -63,21 +65,31 @@ class Activation:
             if not numbers[0] < numbers[1]:
                 raise ModelError(f"clip from {numbers[0]} to {numbers[1]}", "give lower < upper.")
             return cls(name, lower=float(numbers[0]), upper=float(numbers[1]))
+        if name == "max":
+            if numbers[0] != int(numbers[0]) or numbers[0] < 1:
+                raise ModelError(f"max over groups of {numbers[0]}", "give a whole number of at least 1.")
+            return cls(name, group=int(numbers[0]))
         return cls(name)
 
     def spec(self) -> list[Any]:
         """As JSON takes it; :meth:`of` reads it back."""
-        extra = {"leaky_relu": [self.slope], "clip": [self.lower, self.upper]}
+        extra: dict[str, list[Any]] = {
+            "leaky_relu": [self.slope],
+            "clip": [self.lower, self.upper],
+            "max": [self.group],
+        }
         return [self.name, *extra.get(self.name, [])]
 
     def __call__(self, values: Floats) -> Floats:
-        """Applied entry by entry."""
+        """Applied to the last axis."""
         if self.name == "relu":
             return np.maximum(values, 0.0)
         if self.name == "leaky_relu":
             return np.where(values > 0, values, self.slope * values)
         if self.name == "clip":
             return np.clip(values, self.lower, self.upper)
+        if self.name == "max":
+            return values.reshape(*values.shape[:-1], -1, self.group).max(axis=-1)
         return values
 
 
@@ -90,6 +102,11 @@ class Layer:
     bias: Floats
     """Shape (outputs,)."""
     activation: Activation
+
+    @property
+    def outputs(self) -> int:
+        """Width of what the next layer reads."""
+        return int(self.weight.shape[0]) // self.activation.group
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +183,13 @@ class Network:
                     f"the layer before gives {width}",
                     "check the order of the layers and whether weights are (outputs, inputs).",
                 )
-            width = layer.weight.shape[0]
+            width = layer.outputs
+            if width * layer.activation.group != layer.weight.shape[0]:
+                raise ModelError(
+                    f"layer {number} (dense, max) has {layer.weight.shape[0]} neurons in groups of "
+                    f"{layer.activation.group}",
+                    "give a multiple of the group's size.",
+                )
         if self._layers and width != 1:
             raise ModelError(
                 f"layer {len(self._layers) - 1} (dense, {self._layers[-1].activation.name}) has {width} outputs",
@@ -362,7 +385,7 @@ class Network:
         return _reduce(self)
 
     def __repr__(self) -> str:
-        widths = [self.n_inputs, *(layer.weight.shape[0] for layer in self._layers)]
+        widths = [self.n_inputs, *(layer.outputs for layer in self._layers)]
         return f"Network({' -> '.join(map(str, widths))}{', skip' if self.skip.any() else ''})"
 
 
@@ -408,6 +431,10 @@ def _reduce(network: Network) -> Reduced:
         if activation.name == "linear":
             matrix, shift = w, b
             continue
+        if activation.name == "max":
+            rounds, matrix, shift = _tournament(w, b, activation.group)
+            hidden += rounds
+            continue
         if activation.name == "clip":
             # clip(x) = lower + relu(x - lower) - relu(x - upper)
             w, b = np.concatenate([w, w]), np.concatenate([b - activation.lower, b - activation.upper])
@@ -428,6 +455,39 @@ def _reduce(network: Network) -> Reduced:
     if not hidden:
         return Reduced((), np.zeros(0), _shut(skip + matrix[0]), constant)
     return Reduced(tuple(hidden), _shut(matrix[0]), skip, constant)
+
+
+def _tournament(weight: Floats, bias: Floats, group: int) -> tuple[list[Hidden], Floats, Floats]:
+    """Layers that find the largest of every ``group`` rows, and how their last outputs add up to it.
+
+    max(a, b) = b + relu(a - b), pair by pair; b is carried by a linear neuron, which costs no binary.
+    """
+    rounds: list[Hidden] = []
+    matrix, shift = weight, bias
+    size = group
+    while size > 1:
+        w, b = matrix.reshape(-1, size, matrix.shape[1]), shift.reshape(-1, size)
+        n, half, odd = len(w), size // 2, size % 2
+        first, second = (w[:, :half], b[:, :half]), (w[:, half : 2 * half], b[:, half : 2 * half])
+        bends = ((first[0] - second[0]).reshape(n * half, -1), (first[1] - second[1]).reshape(-1))
+        carried = (w[:, half:].reshape(n * (half + odd), -1), b[:, half:].reshape(-1))
+        count = len(carried[1])
+        rounds.append(
+            Hidden(
+                _shut(np.concatenate([bends[0], carried[0]])),
+                _shut(np.concatenate([bends[1], carried[1]])),
+                _shut(np.concatenate([np.zeros(n * half), np.ones(count)])),
+                _shut(np.concatenate([np.ones(n * half), np.zeros(count)])),
+            )
+        )
+        # The winners: a pair's carried neuron plus its bend; an odd one out is carried alone.
+        size = half + odd
+        matrix, shift = np.zeros((n * size, n * half + count)), np.zeros(n * size)
+        at = np.arange(n * size)
+        matrix[at, n * half + at] = 1.0
+        paired = at.reshape(n, size)[:, :half].reshape(-1)
+        matrix[paired, np.arange(n * half)] = 1.0
+    return rounds, matrix, shift
 
 
 def _shut(array: np.ndarray) -> Floats:

@@ -180,6 +180,8 @@ def write_onnx(network: Network, path: str | Path) -> None:
         elif activation.name == "clip":
             ends = [constant(f"low{number}", activation.lower), constant(f"high{number}", activation.upper)]
             nodes.append(helper.make_node("Clip", [current, *ends], [after]))
+        elif activation.name == "max":
+            raise ModelError(f"layer {number} takes the largest of groups", "write it by to_safetensors instead.")
         else:
             continue
         current = after

@@ -28,9 +28,10 @@ def draw_network(rng: np.random.Generator, n: int, depth: int, wide: int, spread
             weight[1], bias[1] = weight[0], bias[0]
             weight[2] = 0.0
             weight[3], bias[3] = -np.abs(weight[3]), -1.0
-        kind = [("leaky_relu", 0.1), ("clip", -0.5, 1.0), "relu", "relu"][int(rng.integers(0, 4))]
+        kinds = [("leaky_relu", 0.1), ("clip", -0.5, 1.0), "relu", "relu", ("max", 2 if width % 2 == 0 else width)]
+        kind = kinds[int(rng.integers(0, len(kinds)))]
         layers.append((weight, bias, kind))
-        before = width
+        before = width // kind[1] if kind[0] == "max" else width
     layers.append((rng.normal(size=(1, before)), rng.normal(size=1), "linear"))
     return Network.from_arrays(layers, skip=rng.normal(size=n))
 

@@ -15,7 +15,7 @@ from rmab_opt.encoder import EncodingWarning, Network, Support, bounds, encode
 from rmab_opt.errors import ModelError
 from rmab_opt.solver import Session
 
-ACTIVATIONS = ["relu", ("leaky_relu", 0.1), ("leaky_relu", 1.5), ("clip", -0.5, 1.0), "linear"]
+ACTIVATIONS = ["relu", ("leaky_relu", 0.1), ("leaky_relu", 1.5), ("clip", -0.5, 1.0), "linear", ("max", 3)]
 
 
 def forward(network: Network, inputs: np.ndarray) -> np.ndarray:
@@ -31,6 +31,8 @@ def forward(network: Network, inputs: np.ndarray) -> np.ndarray:
                 h = [v if v > 0 else activation.slope * v for v in z]
             elif activation.name == "clip":
                 h = [min(max(v, activation.lower), activation.upper) for v in z]
+            elif activation.name == "max":
+                h = [max(z[i : i + activation.group]) for i in range(0, len(z), activation.group)]
             else:
                 h = z
         head = h[0] if network.layers() else 0.0
@@ -40,7 +42,8 @@ def forward(network: Network, inputs: np.ndarray) -> np.ndarray:
 
 def random_network(rng: np.random.Generator, n: int, widths: list[int], kinds: list, spread: float = 1.0) -> Network:
     layers, before = [], n
-    for width, kind in zip(widths, kinds, strict=True):
+    for outputs, kind in zip(widths, kinds, strict=True):
+        width = 3 * outputs if kind == ("max", 3) else outputs
         scale = 10.0 ** rng.uniform(-spread, spread, size=(width, 1))
         weight = rng.normal(size=(width, before)) * scale
         if width > 2 and rng.random() < 0.5:
@@ -51,7 +54,7 @@ def random_network(rng: np.random.Generator, n: int, widths: list[int], kinds: l
         if rng.random() < 0.3:
             weight[-1] = 0.0
         layers.append((weight, bias, kind))
-        before = width
+        before = outputs
     layers.append((rng.normal(size=(1, before)), rng.normal(size=1), "linear"))
     return Network.from_arrays(layers, skip=rng.normal(size=n), constant=float(rng.normal()))
 
