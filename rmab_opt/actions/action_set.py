@@ -200,13 +200,14 @@ class ActionSet:
         ]
 
     @cached_property
-    def _session(self) -> tuple[Any, Session]:
+    def compiled(self) -> tuple[Any, Session]:
+        """(:meth:`model`, its session under the profile ``fast``), made once; change no limits in it."""
         model = self.model()
         return model, Session(model, "fast")
 
     @cached_property
     def _split(self) -> tuple[PlainRows, tuple[str, ...]]:
-        model, session = self._session
+        model, session = self.compiled
         act = session.index(model.act)
         program = session.program
         matrix = sparse.csr_array(program.matrix)
@@ -326,7 +327,7 @@ class ActionSet:
         return action
 
     def _random_vertex(self, rng: np.random.Generator) -> np.ndarray:
-        model, session = self._session
+        model, session = self.compiled
         session.parameters["score"][:] = rng.normal(size=len(self))
         result = session.solve()
         if not result.has_solution or result.x is None:

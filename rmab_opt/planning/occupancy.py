@@ -204,7 +204,7 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
 
 def _row_names(actions: ActionSet) -> tuple[str, ...]:
     """Names of the plain rows, in their order: the constraint's own, with the row's key where it has several."""
-    model, session = actions._session
+    model, session = actions.compiled
     names: list[str] = []
     for name in actions.constraints:
         if name not in actions.structured:

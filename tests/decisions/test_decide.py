@@ -127,6 +127,37 @@ def test_several_actions_an_arm_equal_enumeration(arms, seed):
         assert Chooser(problem, actions, goal, "exact").decide().value == pytest.approx(best, abs=1e-7)
 
 
+@settings(max_examples=60)
+@given(cohorts(most=4), st.integers(0, 9999))
+def test_prices_equal_enumeration_under_plain_budgets(arms, seed):
+    rng = np.random.default_rng(seed)
+    n, n_actions = len(arms), int(rng.integers(2, 4))
+    problem = Problem(arms, tabular(n, 3, n_actions, rng), start=rng.integers(3, size=n))
+    side = "equal" if rng.random() < 0.3 else "at_most"
+    if n_actions == 2:
+        actions = ActionSet(arms, {"budget": Budget(**{side: int(rng.integers(0, n + 1))})})
+    else:
+        limits = rng.integers(0, n // 2 + 1, 2)
+        rows = {f"a{k}": Linear(where={"action": k}, **{side: int(limits[k - 1])}) for k in (1, 2)}
+        actions = ActionSet(Columns.of_arm_actions(arms, 3), rows)
+    goal = Scores(np.round(rng.normal(size=(n, 3, n_actions)), 1))
+    best = brute_force(actions, goal, Situation(problem, actions.columns, problem.start))
+    for method in ("auto", "prices", "program"):
+        decision = Chooser(problem, actions, goal, "exact", method=method).decide()
+        assert decision.value == pytest.approx(best, abs=1e-7)
+        assert decision.bound >= best - 1e-7
+        assert decision.bound_kind == ("dual" if method == "program" else "prices")
+
+
+def test_prices_are_refused_where_they_do_not_apply():
+    model = small_model()
+    several = ActionSet(model.problem.arms, {"one": Budget(at_most=2), "two": Budget(at_most=1)})
+    with pytest.raises(CapabilityError, match="ActionSet does not offer assignment by prices"):
+        Chooser(model.problem, several, Immediate(), method="prices").decide()
+    with pytest.raises(CapabilityError, match="NetworkObjective does not offer"):
+        Chooser(model.problem, several, NetworkObjective(lambda _: Network.linear(np.ones(6))), method="prices")
+
+
 def small_model(n: int = 6, at_most: int = 2, goal=None) -> Model:
     rng = np.random.default_rng(1)
     arms = Arms.from_arrays(n)
