@@ -22,11 +22,15 @@ from scipy import sparse
 
 from rmab_opt.actions import KINDS, ActionSet, Columns
 from rmab_opt.decisions import Immediate, Model, NetworkObjective, Objective, Scores, Situation, decide
+from rmab_opt.decisions.cascade import CascadeObjective, most_chosen
 from rmab_opt.domains import DOMAINS, Instance
+from rmab_opt.domains.contacts import read_contacts
 from rmab_opt.encoder import Network
 from rmab_opt.encoder.bounds import Effort
 from rmab_opt.errors import Findings, ModelError
+from rmab_opt.planning import TABLES
 from rmab_opt.problem import Arms, Ladder, Problem, Table, Tabular
+from rmab_opt.problem.cascade import Cascade
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import write_atomically
 from rmab_opt.solver import load_profile
@@ -63,6 +67,25 @@ class LadderSection(_Section):
     """Reward of arriving on each rung: numbers, or columns of the arms' table."""
 
 
+class CascadeSection(_Section):
+    """Arms that are active or not, and whose activity spreads along contacts."""
+
+    kind: Literal["cascade"]
+    contacts: str
+    """CSV with one row a contact."""
+    ends: tuple[str, str] = ("u", "v")
+    """Its columns with the ids of the two arms."""
+    probability: float | str = 0.05
+    """That a contact passes activity on in a round: a number, or a column of the contacts' table."""
+    directed: bool = False
+    """Whether activity only goes from the first end to the second."""
+    active: tuple[str, str, str, str] = ("p00", "p01", "p10", "p11")
+    """Columns of the arms' table: probability to be active after the own move when inactive and left alone, inactive
+    and acted on, active and left alone, active and acted on."""
+    value: float | str = 1.0
+    """Reward a round of an active arm: a number, or a column of the arms' table."""
+
+
 class ProblemSection(_Section):
     """Arms from tables."""
 
@@ -70,7 +93,7 @@ class ProblemSection(_Section):
     id: str = "id"
     first: int | None = Field(default=None, ge=1)
     """Only the first so many rows of the arms' table."""
-    dynamics: Annotated[TabularSection | LadderSection, Field(discriminator="kind")]
+    dynamics: Annotated[TabularSection | LadderSection | CascadeSection, Field(discriminator="kind")]
     horizon: int = Field(default=12, ge=1)
     discount: float = Field(default=1.0, gt=0, le=1)
     start: str | int | tuple[int, ...] = 0
@@ -99,6 +122,7 @@ class ModelFile(_Section):
     objective: dict[str, Any] = Field(default_factory=lambda: {"kind": "immediate"})
     solver: str = "default"
     train: dict[str, Any] = Field(default_factory=dict)
+    neural_index: dict[str, Any] = Field(default_factory=dict)
     check: CheckSection | None = None
 
 
@@ -127,6 +151,13 @@ def _scores(problem: Problem, actions: ActionSet, folder: Path, *, column: str) 
     return Scores(actions.columns.numbers(column))
 
 
+@register_objective("index")
+def _index(problem: Problem, actions: ActionSet, folder: Path, *, index: str = "lagrangian") -> Objective:
+    if index not in TABLES:
+        raise ModelError(f"objective.index is {index!r}", nearest(index, list(TABLES)))
+    return Scores(TABLES[index](problem, actions).values)
+
+
 @register_objective("network")
 def _network(
     problem: Problem,
@@ -145,6 +176,15 @@ def _network(
     return NetworkObjective(
         _NetworkOnState(network, problem, len(actions), tuple(inputs)), weights_change=False, effort=effort
     )
+
+
+@register_objective("fair")
+def _fair(
+    problem: Problem, actions: ActionSet, folder: Path, *, group: str = "group", welfare: str = "leximin"
+) -> Objective:
+    from rmab_opt.decisions.equity import FairObjective
+
+    return FairObjective(problem, actions, group, welfare=welfare)
 
 
 class _NetworkOnState:
@@ -182,6 +222,14 @@ class _NetworkOnState:
         if not positions:
             return self._network
         return self._network.fold((np.concatenate(positions), np.concatenate(fixed)))
+
+
+@register_objective("cascade")
+def _cascade_value(
+    problem: Problem, actions: ActionSet, folder: Path, *, samples: int = 200, weights: str = "reward", seed: int = 0
+) -> Objective:
+    budget = float(most_chosen(actions)) if weights == "priced" else 0.0
+    return CascadeObjective(samples, weights, seed=seed, budget=budget)
 
 
 @register_objective("learned")
@@ -408,7 +456,7 @@ class _Reader:
 
     def add_all(self, place: tuple[Any, ...], error: ValidationError, keys: list[str] | None) -> None:
         for fault in error.errors():
-            inner = tuple(part for part in fault["loc"] if part not in ("tabular", "ladder") or len(fault["loc"]) == 1)
+            inner = tuple(part for part in fault["loc"] if part not in ("tabular", "ladder", "cascade") or len(fault["loc"]) == 1)
             where = (*place, *inner)
             if fault["type"] == "extra_forbidden":
                 self.add(where, "unknown key", nearest(str(inner[-1]), _known(keys, inner)))
@@ -480,6 +528,10 @@ def _build(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: 
         from rmab_opt.learning import DQNConfig
 
         reader.attempt(("train",), lambda: DQNConfig.from_mapping(content["train"]))
+    if isinstance(content.get("neural_index"), dict):
+        from rmab_opt.learning import NeuralIndexConfig
+
+        reader.attempt(("neural_index",), lambda: NeuralIndexConfig.from_mapping(content["neural_index"]))
     reader.raise_if_any()
     assert top is not None
     assert instance is not None
@@ -584,7 +636,9 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
         return None
     section_of = read.dynamics
 
-    def moved() -> Tabular | Ladder:
+    def moved() -> Tabular | Ladder | Cascade:
+        if isinstance(section_of, CascadeSection):
+            return _cascade(section_of, arms, folder, "ignore" if read.first else "refuse")
         return (
             _tabular(section_of, arms, folder) if isinstance(section_of, TabularSection) else _ladder(section_of, arms)
         )
@@ -678,6 +732,20 @@ def _tabular(section: TabularSection, arms: Arms, folder: Path) -> Tabular:
             "paid_on: arrival needs a reward a state", "give `reward: {state: number, ...}` in the model file."
         )
     return Tabular(transition[member], reward[member], state_names=tuple(names))
+
+
+def _cascade(section: CascadeSection, arms: Arms, folder: Path, others: str) -> Cascade:
+    graph = read_contacts(
+        arms,
+        folder / section.contacts,
+        ends=section.ends,
+        probability=section.probability,
+        directed=section.directed,
+        others=others,
+    )
+    chance = np.stack([arms.numbers(column, minimum=0, maximum=1) for column in section.active], axis=1)
+    value = arms.numbers(section.value, minimum=0) if isinstance(section.value, str) else section.value
+    return Cascade(graph, chance.reshape(-1, 2, 2), value)
 
 
 def _ladder(section: LadderSection, arms: Arms) -> Ladder:

@@ -1,6 +1,8 @@
 """Seeded instances of published settings, by name; one file a family."""
 
+from rmab_opt.domains import contacts as _contacts  # noqa: F401 - registers its networks
 from rmab_opt.domains import equity as _equity  # noqa: F401 - registers its settings
+from rmab_opt.domains import synthetic as _synthetic  # noqa: F401 - registers its settings
 from rmab_opt.domains.coupled import DOMAINS, Instance
 
 __all__ = ["DOMAINS", "Instance"]

@@ -34,10 +34,7 @@ def kernel_by_live_graphs(graph: Graph) -> np.ndarray:
         net = networkx.DiGraph() if graph.directed else networkx.Graph()
         net.add_nodes_from(range(n))
         net.add_edges_from((t, h) for t, h, on in zip(graph.tail, graph.head, live, strict=True) if on)
-        reach = [
-            sum(1 << v for v in (networkx.descendants(net, u) if graph.directed else networkx.node_connected_component(net, u)) | {u})
-            for u in range(n)
-        ]  # fmt: skip
+        reach = [sum(1 << v for v in networkx.shortest_path(net, u)) for u in range(n)]
         for start in range(2**n):
             end = 0
             for u in range(n):
