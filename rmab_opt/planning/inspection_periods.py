@@ -56,15 +56,15 @@ class _Network:
 
     def __init__(
         self, arms: np.ndarray, label: np.ndarray, allowance: np.ndarray, horizon: int, age: np.ndarray,
-        chains: BeliefChains, every_window: bool,
+        chains: BeliefChains, every_window: bool, slot: int = 0, used: int = 0,
     ) -> None:  # fmt: skip
         period = len(label)
+        labels = [int(label[(u + slot) % period]) for u in range(horizon)]
         instance = [
-            int(u // period) * (int(label.max()) + 1) + int(label[u % period]) if label[u % period] >= 0 else -1
-            for u in range(horizon)
+            (u + slot) // period * (int(label.max()) + 1) + own if own >= 0 else -1 for u, own in enumerate(labels)
         ]
         order = {number: place for place, number in enumerate(dict.fromkeys(i for i in instance if i >= 0))}
-        nodes = [(u, c) for u in range(horizon) if instance[u] >= 0 for c in range(allowance[label[u % period]])]
+        nodes = [(u, c) for u in range(horizon) if instance[u] >= 0 for c in range(allowance[labels[u]])]
         window = [order[instance[u]] for u, _ in nodes]
         tail, head, begin, finish = [], [], [], []
 
@@ -76,7 +76,9 @@ class _Network:
 
         end = len(nodes) + 1
         for j, (v, c) in enumerate(nodes):
-            if c == 0 and (not every_window or window[j] == 0):
+            # The window that is open now has its count already; a used one need not be visited again.
+            due = window[j] == 0 or (window[j] == 1 and used > 0)
+            if c == (used if window[j] == 0 else 0) and (not every_window or due):
                 arc(0, j + 1, -1, v)
             for i, (u, before) in enumerate(nodes[:j]):
                 same = window[i] == window[j]
@@ -87,7 +89,7 @@ class _Network:
                     arc(i + 1, j + 1, u, v)
             if not every_window or window[j] == len(order) - 1:
                 arc(j + 1, end, v, horizon)
-        if not every_window or not nodes:
+        if not every_window or not nodes or (used > 0 and len(order) == 1):
             arc(0, end, -1, horizon)
         self.arms, self.end = arms, end
         self.tail, self.head = np.array(tail), np.array(head)
@@ -158,7 +160,9 @@ def plan_periods(
     horizon: int,
     capacity: int | np.ndarray,
     *,
+    slot: int = 0,
     age: np.ndarray | None = None,
+    used: np.ndarray | None = None,
     every_window: bool = False,
     profile: str | Path | Profile = "default",
 ) -> PeriodsPlan:
@@ -167,11 +171,15 @@ def plan_periods(
     Parameters
     ----------
     horizon
-        Slots H, one period or several; slot 0 begins a period.
+        Slots H, one period or several.
     capacity
         Visits a slot can hold: one number, or (H,).
+    slot
+        Slot of the period in which the horizon begins.
     age
         Slots since each arm's last inspection, (N,); 0 by default.
+    used
+        Inspections in the window that is open now, (N,); 0 by default.
     every_window
         Whether no window may be skipped (with an allowance of one: exactly one visit a window).
 
@@ -187,16 +195,20 @@ def plan_periods(
     room = np.broadcast_to(np.asarray(capacity, dtype=np.float64), horizon).copy()
     age = np.zeros(n_arms, dtype=np.int64) if age is None else np.asarray(age, dtype=np.int64)
     age = np.minimum(age, chains.beliefs.shape[1])
-    if every_window:
+    used = np.zeros(n_arms, dtype=np.int64) if used is None else np.asarray(used, dtype=np.int64)
+    if every_window and not slot and not used.any():
         _demand_room(windows, horizon, room)
-    key, group = np.unique(np.concatenate([windows.label, windows.allowance], axis=1), axis=0, return_inverse=True)
+    pattern = np.concatenate([windows.label, windows.allowance, used[:, None]], axis=1)
+    key, group = np.unique(pattern, axis=0, return_inverse=True)
     split = [(np.flatnonzero(group.reshape(-1) == g), row) for g, row in enumerate(key)]
 
     def networks(some: np.ndarray) -> list[_Network]:
-        parts = [(arms[some[arms]], row[: windows.n_slots], row[windows.n_slots :]) for arms, row in split]
+        parts = [
+            (arms[some[arms]], row[: windows.n_slots], row[windows.n_slots : -1], int(row[-1])) for arms, row in split
+        ]
         return [
-            _Network(arms, label, allowance, horizon, age, chains, every_window)
-            for arms, label, allowance in parts
+            _Network(arms, label, allowance, horizon, age, chains, every_window, slot, count)
+            for arms, label, allowance, count in parts
             if arms.size
         ]
 

@@ -15,7 +15,7 @@ from rmab_opt.actions.kinds.inspection import Rows, VisitColumns, VisitRows, vis
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
 from rmab_opt.solver import Profile, Program, Session, load_profile
 
-__all__ = ["Shortage", "Structure", "VisitPlan", "plan_visits", "shortage", "two_sided"]
+__all__ = ["Shortage", "Structure", "VisitPlan", "all_rows", "plan_visits", "shortage", "solve_rows", "two_sided"]
 
 WHOLE = 1e-6
 """How far an entry of a linear program's vertex may be from a whole number: the solver's feasibility tolerance."""
@@ -156,7 +156,7 @@ class VisitPlan:
         return max(0.0, self.bound - self.value)
 
 
-def _all_rows(actions: ActionSet) -> Rows:
+def all_rows(actions: ActionSet) -> Rows:
     """Rows of all constraints; those that are no visit kinds come through their Pyomo blocks."""
     found: list[Rows] = []
     for name, constraint in actions.constraints.items():
@@ -238,42 +238,68 @@ def plan_visits(actions: ActionSet, gains: np.ndarray, profile: str | Path | Pro
     clash = _explain(actions)
     if clash is not None:
         raise clash
-    rows = _all_rows(actions)
-    structure = two_sided(rows.matrix, rows.lower, rows.upper)
-    n = len(columns)
-    integer = np.full(n, not structure.exact)
-    program = Program(gains, rows.matrix, rows.lower, rows.upper, np.zeros(n), np.ones(n), integer, maximise=True)
-    session = Session.from_arrays(program, load_profile(profile))
-    result = session.solve()
-    path, reason, fractional = "linear" if structure.exact else "mixed-integer", structure.reason, 0
-    if result.status in ("infeasible", "infeasible_or_unbounded"):
+    solved = solve_rows(all_rows(actions), gains, profile)
+    if solved is None:
         raise _clash(actions)
-    if not result.has_solution or result.x is None:
-        raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
-    solver_seconds, bound, price = result.seconds, result.bound, None
-    if structure.exact:
-        fractional = int((np.abs(result.x - np.rint(result.x)) > WHOLE).sum())
-        if result.row_duals is not None:
-            bound = _dual_bound(program, result.row_duals)
-            price = _slot_price(actions, columns, result.row_duals)
-        if fractional:
-            # An optimal face has whole vertices, but an interior point of it is not one.
-            session.set_integer(np.arange(n), True)
-            result = session.solve()
-            solver_seconds += result.seconds
-            path, reason = "mixed-integer", f"{fractional} entries of the linear solution were not whole"
-    if result.x is None:
-        raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
-    action = np.rint(result.x).astype(np.int64)
+    action = solved.action
     broken = actions.violations(action)
     if broken:
         name = next(iter(broken))
         raise CertificateError(f"the plan breaks {name}: {broken[name][0]}", "report this with the model file.")
     value = float(gains @ action)
+    price = None if solved.duals is None else _slot_price(actions, columns, solved.duals)
     return VisitPlan(
-        columns, gains, action, value, max(bound, value), path, reason, price,
-        perf_counter() - begun, solver_seconds, fractional,
+        columns, gains, action, value, max(solved.bound, value), solved.path, solved.reason, price,
+        perf_counter() - begun, solved.seconds, solved.fractional,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What the program of some rows gave: the best 0/1 vector, a bound, and which way it was found."""
+
+    action: np.ndarray
+    bound: float
+    path: str
+    reason: str
+    duals: np.ndarray | None
+    seconds: float
+    fractional: int
+
+
+def solve_rows(rows: Rows, gains: np.ndarray, profile: str | Path | Profile = "default") -> Solved | None:
+    """Best 0/1 vector of the rows: linear where they are nested on two sides; None when there is none.
+
+    Raises
+    ------
+    SolverError
+        When a limit was reached before anything was found.
+    """
+    structure = two_sided(rows.matrix, rows.lower, rows.upper)
+    n = len(gains)
+    integer = np.full(n, not structure.exact)
+    program = Program(gains, rows.matrix, rows.lower, rows.upper, np.zeros(n), np.ones(n), integer, maximise=True)
+    session = Session.from_arrays(program, load_profile(profile))
+    result = session.solve()
+    if result.status in ("infeasible", "infeasible_or_unbounded"):
+        return None
+    if not result.has_solution or result.x is None:
+        raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
+    path, reason = "linear" if structure.exact else "mixed-integer", structure.reason
+    seconds, bound, duals, fractional = result.seconds, result.bound, None, 0
+    if structure.exact:
+        duals = result.row_duals
+        bound = bound if duals is None else _dual_bound(program, duals)
+        fractional = int((np.abs(result.x - np.rint(result.x)) > WHOLE).sum())
+        if fractional:
+            # An optimal face has whole vertices, but an interior point of it is not one.
+            session.set_integer(np.arange(n), True)
+            result = session.solve()
+            seconds += result.seconds
+            path, reason = "mixed-integer", f"{fractional} entries of the linear solution were not whole"
+    if result.x is None:
+        raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
+    return Solved(np.rint(result.x).astype(np.int64), bound, path, reason, duals, seconds, fractional)
 
 
 def _clash(actions: ActionSet) -> Exception:

@@ -263,7 +263,7 @@ class Frequency(VisitRows, kind="frequency"):
 
 
 class SlotBudget(VisitRows, kind="slot_budget"):
-    """How many visits every slot holds, in all or per value of an attribute: at_least <= visits in slot t <= at_most."""
+    """How many visits each slot holds, in all or per value of an attribute: at_least <= visits in slot t <= at_most."""
 
     at_most: int | tuple[int, ...] | None = None
     """Capacity of each slot: one number, or one a slot."""
