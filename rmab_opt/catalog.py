@@ -21,15 +21,18 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from scipy import sparse
 
 from rmab_opt.actions import KINDS, ActionSet, Columns
+from rmab_opt.actions.kinds import VisitColumns
 from rmab_opt.decisions import Immediate, Model, NetworkObjective, Objective, Scores, Situation, decide
 from rmab_opt.decisions.cascade import CascadeObjective, most_chosen
+from rmab_opt.decisions.inspection import VisitGains
 from rmab_opt.domains import DOMAINS, Instance
 from rmab_opt.domains.contacts import read_contacts
+from rmab_opt.domains.inspection import inspection_arms
 from rmab_opt.encoder import Network
 from rmab_opt.encoder.bounds import Effort
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.planning import TABLES
-from rmab_opt.problem import Arms, Ladder, Problem, Table, Tabular
+from rmab_opt.problem import Arms, EncodedArms, Ladder, Problem, Table, Tabular
 from rmab_opt.problem.cascade import Cascade
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import write_atomically
@@ -86,6 +89,26 @@ class CascadeSection(_Section):
     """Reward a round of an active arm: a number, or a column of the arms' table."""
 
 
+class InspectionSection(_Section):
+    """Arms known only when inspected, with windows: belief chains from two columns of the arms' table."""
+
+    kind: Literal["inspection"]
+    n_slots: int = Field(ge=1)
+    """Slots of a period."""
+    stay_good: str = "stay_good"
+    """Column: probability that a good arm is good one slot later."""
+    recover: str = "recover"
+    """Column: probability that a bad arm is good one slot later."""
+    window: str | None = "window"
+    """Column with the open slots, ``2-4`` or ``0-1;6-7``; null for the whole period."""
+    visits: int = Field(default=1, ge=1)
+    """Inspections with an effect in each window."""
+    given_for: int | None = Field(default=None, ge=1)
+    """Slots a year the probabilities are meant for, when not ``n_slots``."""
+    rule: Literal["limit", "step"] = "limit"
+    tolerance: float = Field(default=0.01, gt=0)
+
+
 class ProblemSection(_Section):
     """Arms from tables."""
 
@@ -93,7 +116,9 @@ class ProblemSection(_Section):
     id: str = "id"
     first: int | None = Field(default=None, ge=1)
     """Only the first so many rows of the arms' table."""
-    dynamics: Annotated[TabularSection | LadderSection | CascadeSection, Field(discriminator="kind")]
+    dynamics: Annotated[
+        TabularSection | LadderSection | CascadeSection | InspectionSection, Field(discriminator="kind")
+    ]
     horizon: int = Field(default=12, ge=1)
     discount: float = Field(default=1.0, gt=0, le=1)
     start: str | int | tuple[int, ...] = 0
@@ -118,12 +143,16 @@ class ModelFile(_Section):
     source: str = ""
     problem: dict[str, Any]
     constraints: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    columns: Literal["arms", "arm_actions"] = "arms"
+    columns: Literal["arms", "arm_actions", "visits"] = "arms"
     objective: dict[str, Any] = Field(default_factory=lambda: {"kind": "immediate"})
     solver: str = "default"
     train: dict[str, Any] = Field(default_factory=dict)
     neural_index: dict[str, Any] = Field(default_factory=dict)
     check: CheckSection | None = None
+
+
+_DYNAMICS = ("tabular", "ladder", "cascade", "inspection")
+"""Kinds of dynamics: pydantic puts them into the places of faults, readers of a file do not."""
 
 
 # ---------------------------------------------------------------------------------------------------------- objectives
@@ -230,6 +259,13 @@ def _cascade_value(
 ) -> Objective:
     budget = float(most_chosen(actions)) if weights == "priced" else 0.0
     return CascadeObjective(samples, weights, seed=seed, budget=budget)
+
+
+@register_objective("visit_gains")
+def _visit_gains(
+    problem: Problem, actions: ActionSet, folder: Path, *, weights: str = "gain", beyond: int = 0
+) -> Objective:
+    return VisitGains(weights, beyond)  # type: ignore[arg-type]
 
 
 @register_objective("learned")
@@ -456,7 +492,7 @@ class _Reader:
 
     def add_all(self, place: tuple[Any, ...], error: ValidationError, keys: list[str] | None) -> None:
         for fault in error.errors():
-            inner = tuple(part for part in fault["loc"] if part not in ("tabular", "ladder", "cascade") or len(fault["loc"]) == 1)
+            inner = tuple(part for part in fault["loc"] if part not in _DYNAMICS or len(fault["loc"]) == 1)
             where = (*place, *inner)
             if fault["type"] == "extra_forbidden":
                 self.add(where, "unknown key", nearest(str(inner[-1]), _known(keys, inner)))
@@ -564,6 +600,11 @@ def _columns(content: Mapping[str, Any], instance: Instance) -> Columns:
     if instance.columns is not None:
         ids, effect = instance.columns
         return Columns(problem.arms, Table({"id": ids}, source="columns"), sparse.csr_array(effect))
+    if content.get("columns") == "visits":
+        n_slots = getattr(problem.dynamics, "n_slots", None)
+        if n_slots is None:
+            raise ModelError("columns: visits need arms with slots", "use dynamics of kind inspection, or its domain.")
+        return VisitColumns(problem.arms, n_slots)
     if content.get("columns") == "arm_actions":
         return Columns.of_arm_actions(problem.arms, problem.dynamics.n_actions)
     if problem.dynamics.n_actions > 2:
@@ -636,7 +677,9 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
         return None
     section_of = read.dynamics
 
-    def moved() -> Tabular | Ladder | Cascade:
+    def moved() -> Tabular | Ladder | Cascade | EncodedArms:
+        if isinstance(section_of, InspectionSection):
+            return inspection_arms(arms, **section_of.model_dump(exclude={"kind"}))
         if isinstance(section_of, CascadeSection):
             return _cascade(section_of, arms, folder, "ignore" if read.first else "refuse")
         return (
