@@ -326,13 +326,19 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything random in the run.")] = 0,
     sets: Sets = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    policy: Annotated[str, typer.Option(help="q_network or neural_index.")] = "q_network",
     as_json: Json = False,
 ) -> None:
-    """Train a Q-network whose argmax is this model's program."""
+    """Train a Q-network whose argmax is this model's program, or a neural index."""
     from rmab_opt.learning import DQNConfig
     from rmab_opt.learning import train as learn
 
     loaded = _load(model, sets)
+    if policy == "neural_index":
+        _train_neural_index(loaded, model, out, seed, device, as_json)
+        return
+    if policy != "q_network":
+        raise ModelError(f"--policy {policy!r}", "use q_network or neural_index.")
     config = DQNConfig.from_mapping(dict(loaded.settings.get("train", {})))
     with _progress(as_json) as bar:
         task = None if bar is None else bar.add_task("training", total=config.episodes)
@@ -358,6 +364,34 @@ def train(
         f"{len(run.log)} episodes in {run.folder}; mean reward of the last {len(last)}: {mean:.5g}; {run.seconds:.0f} s"
     )
     _answer(as_json, document, f"{text}\nnext: rmab-opt evaluate {model} --policies {run.folder},myopic,random,none")
+
+
+def _train_neural_index(loaded: Any, name: str, out: Path, seed: int, device: str, as_json: bool) -> None:
+    """Train, show progress and say what came of it."""
+    from rmab_opt.learning import train_neural_index
+
+    with _progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("training", total=None)
+
+        def show(row: dict[str, Any]) -> None:
+            if bar is not None:
+                said = f"loss {row['loss']:.4g}"
+                said += "" if row["reward"] is None else f" · reward {row['reward']:.5g}"
+                bar.update(task, total=row["steps"], completed=row["step"], description=f"training · {said}")
+
+        run = train_neural_index(loaded, seed=seed, out=out, device=device, on_event=show)
+    last = run.log[-1]
+    document = {
+        "folder": str(run.folder),
+        "policy": "neural_index",
+        "steps": last["step"],
+        "loss": last["loss"],
+        "simulated_reward": last["reward"],
+        "weights_sha256": run.weights_hash(),
+        "seconds": run.seconds,
+    }
+    text = f"{last['step']} steps in {run.folder}; loss {last['loss']:.4g}; {run.seconds:.0f} s"
+    _answer(as_json, document, f"{text}\nnext: rmab-opt evaluate {name} --policies {run.folder},lagrangian,myopic,none")
 
 
 @app.command()

@@ -5,12 +5,14 @@ Draws follow one written order from ``numpy.random.default_rng(seed)``, so that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from rmab_opt.domains.coupled import Instance, domain
 from rmab_opt.errors import ModelError
-from rmab_opt.problem import Tabular
+from rmab_opt.problem import Arms, Problem, Tabular
 
 __all__ = ["Cohort", "delayed", "ladder_mix", "unstructured"]
 
@@ -92,3 +94,25 @@ def unstructured(n_arms: int, n_states: int, n_actions: int, seed: int) -> Cohor
     transition = rng.dirichlet(np.full(n_states, 0.5), (n_arms, n_states, n_actions)).transpose(0, 2, 1, 3)
     reward = np.sort(rng.uniform(0.0, 1.0, (n_arms, n_states)), axis=1)
     return Cohort(Tabular(transition, reward), rng.integers(0, n_states, n_arms))
+
+
+def _register(name: str, make: Callable[[int, int, int, int], Cohort]) -> None:
+    """Offer a generator to model files as ``problem: {domain: NAME, ...}``."""
+
+    @domain(name)
+    def generate(
+        *,
+        n_arms: int = 50,
+        n_states: int = 4,
+        n_actions: int = 3,
+        horizon: int = 50,
+        discount: float = 1.0,
+        seed: int = 0,
+    ) -> Instance:
+        cohort = make(n_arms, n_states, n_actions, seed)
+        problem = Problem(Arms.from_arrays(n_arms), cohort.dynamics, horizon, discount, cohort.start)
+        return Instance(problem, {})
+
+
+for _generator in (delayed, ladder_mix, unstructured):
+    _register(_generator.__name__, _generator)

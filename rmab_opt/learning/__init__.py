@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DQNConfig", "Evaluation", "RestlessBanditEnv", "Run", "Simulator", "evaluate", "load_policy", "train"]
+__all__ = [
+    "DQNConfig",
+    "Evaluation",
+    "NeuralIndexConfig",
+    "NeuralIndexPolicy",
+    "NeuralRun",
+    "RestlessBanditEnv",
+    "Run",
+    "Simulator",
+    "evaluate",
+    "load_neural_index",
+    "load_policy",
+    "train",
+    "train_neural_index",
+]
 
 _HOME = {
     "DQNConfig": "config",
@@ -15,6 +29,11 @@ _HOME = {
     "evaluate": "evaluation",
     "RestlessBanditEnv": "environment",
     "Simulator": "simulator",
+    "NeuralIndexConfig": "neural_index_config",
+    "NeuralIndexPolicy": "neural_index",
+    "NeuralRun": "neural_index",
+    "load_neural_index": "neural_index",
+    "train_neural_index": "neural_index",
 }
 
 

@@ -184,11 +184,11 @@ class _LogPlan(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[misc]
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
         plan, cost, free, curvature = ctx.saved_tensors
         # With g = dL/dlogG: J G' = g - G sum(g), where J = diag(G) - G G'.
         pushed = gradient - plan * gradient.sum(dim=2, keepdim=True)
-        _, right = _use(pushed, cost)
+        right = _use(pushed, cost)[1]
         weight = _solve(curvature, right, free)
         paid = torch.tensordot(weight, cost, dims=([1], [0])).expand_as(plan)
         pulled = plan * (paid - (plan * paid).sum(dim=2, keepdim=True))

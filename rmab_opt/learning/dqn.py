@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -320,7 +320,7 @@ def _episodes(learner: _Learner) -> Iterator[dict[str, Any]]:
 
 
 def load_policy(folder: str | Path, model: Model, *, solver: str | None = None) -> ChooserPolicy:
-    """The greedy policy of a finished run, for its own model.
+    """The greedy policy of a finished run, for its own model; a neural index also for other cohorts.
 
     Raises
     ------
@@ -332,6 +332,10 @@ def load_policy(folder: str | Path, model: Model, *, solver: str | None = None) 
     if stored is None:
         raise ModelError(f"{run.path}: holds no finished run", "train into this folder first.")
     arrays, meta = stored
+    if meta.get("policy") == "neural_index":
+        from rmab_opt.learning.neural_index import load_run
+
+        return load_run(folder, model if solver is None else replace(model, solver=solver))
     if meta.get("fingerprint") != fingerprint(model):
         raise ModelError(f"{run.path}: was trained on another model", "evaluate it on the model it was trained on.")
     config = DQNConfig.from_mapping(meta["config"])

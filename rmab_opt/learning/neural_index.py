@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions import Chooser, Decision, Model, Scores
-from rmab_opt.decisions.policy import policy
+from rmab_opt.decisions.policy import ChooserPolicy, policy
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.learning.allocation import Allocation
 from rmab_opt.learning.neural_index_config import LOSSES, NeuralIndexConfig
@@ -122,12 +122,15 @@ class NeuralIndex(nn.Module):
         for name, width in (("centre", spec.n_features), ("spread", spec.n_features), ("offset", spec.n_actions)):
             self.register_buffer(name, torch.zeros(width, dtype=torch.float64))
         sizes = (spec.n_features + spec.n_states, *spec.hidden, spec.n_actions - 1)
-        self.layers = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
+        self.layers = nn.Sequential(*(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes)))
         with torch.no_grad():
-            for layer in self.layers:
+            for layer in self._linear():
                 reach = (1.0 / layer.in_features) ** 0.5
                 layer.weight.uniform_(-reach, reach, generator=generator)
                 layer.bias.uniform_(-reach, reach, generator=generator)
+
+    def _linear(self) -> list[nn.Linear]:
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def features(self, problem: Problem) -> Tensor:
         """Standardised features of a cohort, float32 (N, F), on the scale of the training cohort.
@@ -164,7 +167,8 @@ class NeuralIndex(nn.Module):
 
     def table(self, features: Tensor) -> Tensor:
         """Indices of arms with features (N, F) in every state, (N, S, A), differentiable; float32."""
-        first, weight = self.layers[0], self.layers[0].weight
+        first = self._linear()[0]
+        weight = first.weight
         n_features = self.spec.n_features
         # State and features enter the first layer as a sum: N + S rows instead of N S.
         by_arm = features @ weight[:, :n_features].T + first.bias
@@ -173,13 +177,14 @@ class NeuralIndex(nn.Module):
 
     def at(self, features: Tensor, state: Tensor) -> Tensor:
         """Indices in the current states (N,) only, (N, A)."""
-        first, weight = self.layers[0], self.layers[0].weight
+        first = self._linear()[0]
+        weight = first.weight
         n_features = self.spec.n_features
         by_arm = features @ weight[:, :n_features].T + first.bias
         return self._rest(torch.relu(by_arm + weight[:, n_features:].T[state]))
 
     def _rest(self, hidden: Tensor) -> Tensor:
-        for number, layer in enumerate(self.layers[1:], start=2):
+        for number, layer in enumerate(self._linear()[1:], start=2):
             hidden = layer(hidden)
             if number < len(self.layers):
                 hidden = torch.relu(hidden)
@@ -206,7 +211,7 @@ class NeuralIndex(nn.Module):
         write_atomically(path, save(arrays, {"neural_index": json.dumps(asdict(self.spec))}))
 
     def to_onnx(self, path: str | Path) -> None:
-        """Write the network as an ONNX graph: ``x`` (batch, F + S) raw features and one-hot state, ``index`` (batch, A).
+        """Write an ONNX graph: ``x`` (batch, F + S), raw features and one-hot state, to ``index`` (batch, A).
 
         Scaling, clipping and the passive action's zero are in the graph, so that other programs need nothing else.
 
@@ -224,7 +229,9 @@ class NeuralIndex(nn.Module):
             ) from None
         spec = self.spec
         spread, centre = self.spread.cpu().numpy(), self.centre.cpu().numpy()
-        scale = np.concatenate([np.where(spread > 0, 1.0 / np.where(spread > 0, spread, 1.0), 0.0), np.ones(spec.n_states)])
+        scale = np.concatenate(
+            [np.where(spread > 0, 1.0 / np.where(spread > 0, spread, 1.0), 0.0), np.ones(spec.n_states)]
+        )
         shift = np.concatenate([centre, np.zeros(spec.n_states)])
         constants = {"centre": shift, "scale": scale, "low": np.array(-5.0), "high": np.array(5.0)}
         nodes = [
@@ -233,7 +240,7 @@ class NeuralIndex(nn.Module):
             helper.make_node("Clip", ["scaled", "low", "high"], ["h0"]),
         ]
         count = len(self.layers)
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self._linear()):
             weight, bias = layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy()
             if number == count - 1:
                 # The passive action is a row of zeros.
@@ -384,7 +391,7 @@ def _plain_budgets(coupling: Coupling | None, n_arms: int) -> np.ndarray | None:
     return budgets
 
 
-class NeuralIndexPolicy:
+class NeuralIndexPolicy(ChooserPolicy):
     """Acts by a network's indices, rounded exactly.
 
     Parameters
@@ -395,19 +402,14 @@ class NeuralIndexPolicy:
         From training or :func:`load_neural_index`.
     """
 
-    name = "neural_index"
-
     def __init__(self, model: Model, network: NeuralIndex) -> None:
         self.model, self.network = model, network
         self.rounding = Rounding(model)
         self.table = network.indices(model.problem)
         """Indices of the cohort, (N, S, A)."""
-
-    @cached_property
-    def chooser(self) -> Chooser:
-        """The same policy as a compiled program, for explanations and comparisons."""
-        model = self.model
-        return Chooser(model.problem, model.actions, Scores(self.table), model.solver, title=model.title)
+        # The same policy as a program, for explanations and comparisons; compiled when first asked.
+        chooser = Chooser(model.problem, model.actions, Scores(self.table), model.solver, title=model.title)
+        super().__init__(chooser, "neural_index")
 
     def decide(self, state: np.ndarray, period: int = 0, rng: np.random.Generator | None = None) -> Decision:
         """The allowed action with the largest sum of indices at state (N,)."""
@@ -829,7 +831,11 @@ def _rows(trainer: _Trainer, folder: RunFolder | None) -> Iterator[dict[str, Any
             trainer.log.append(row)
             losses = []
         # Losses between two log rows are not in a checkpoint, so a checkpoint waits for a row.
-        if folder is not None and row is not None and (trainer.step % config.checkpoint_every < config.log_every or last):
+        if (
+            folder is not None
+            and row is not None
+            and (trainer.step % config.checkpoint_every < config.log_every or last)
+        ):
             trainer.save(folder)
         if row is not None:
             yield row

@@ -13,7 +13,7 @@ __all__ = ["LOSSES", "NeuralIndexConfig"]
 LOSSES = ("tempered", "occupancy", "rollout")
 """Losses by name: see :class:`NeuralIndexConfig`."""
 
-STEPS = {"tempered": 800, "occupancy": 200, "rollout": 300}
+STEPS = {"tempered": 800, "occupancy": 150, "rollout": 300}
 """Gradient steps of each loss. The published target is 0 or 1 almost everywhere: trained further, indices run apart and
 lose the ranking that rounding needs (3 points of the bound between 150 and 1000 steps at 50 arms)."""
 
@@ -48,7 +48,7 @@ class NeuralIndexConfig:
     """Rounds a step of the roll-out loss."""
     learning_rate: float = 3e-3
     """Adam's first rate; falls to a hundredth on a cosine."""
-    uniform: float = 0.5
+    uniform: float = 0.6
     """Share of states drawn evenly instead of from the program's own state frequencies, so that rare ones are seen."""
     log_every: int = 250
     """Steps between log rows, each with the simulated reward of the rounded policy."""
