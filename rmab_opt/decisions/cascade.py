@@ -22,13 +22,24 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Objective, Scores, Situation
 from rmab_opt.decisions.policy import POLICIES, ChooserPolicy, Policy, policy
 from rmab_opt.decisions.policy import _unproven as unproven
+from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError, SolverError
 from rmab_opt.planning.cascade import OneRound, Scenarios, backward_induction, continuation_weights, two_state_whittle
 from rmab_opt.problem import Problem
 from rmab_opt.problem.cascade import Cascade, LiveEdges
 from rmab_opt.solver import Session
 
-__all__ = ["ESTIMATORS", "CascadeObjective", "Coverage", "Structure", "celf", "hill_climb", "most_chosen", "structure"]
+__all__ = [
+    "ESTIMATORS",
+    "CascadeObjective",
+    "Coverage",
+    "Structure",
+    "celf",
+    "climb_network",
+    "hill_climb",
+    "most_chosen",
+    "structure",
+]
 
 ESTIMATORS = ("scenarios", "moves_exact")
 """``scenarios``: whole rounds drawn in advance, which the program takes. ``moves_exact``: contacts drawn, the arms' own
@@ -240,6 +251,15 @@ class _Room:
         allowed = all(next(iter(c.violations(self.action, self._actions.columns)), None) is None for c in self._checks)
         self.action[column] = 0
         return allowed
+
+    def fitting(self, columns: np.ndarray) -> np.ndarray:
+        """Those of the columns that can still be added."""
+        owner = np.repeat(np.arange(len(self.action)), np.diff(self._by_column.indptr))
+        too_much = self._by_column.data > self._room[self._by_column.indices]
+        kept = columns[np.bincount(owner, too_much, minlength=len(self.action))[columns] == 0]
+        if not self._checks:
+            return kept
+        return np.array([column for column in kept if self(int(column))], dtype=np.int64)
 
     def take(self, column: int) -> None:
         rows, amount = self._entries(column)
@@ -495,7 +515,7 @@ def hill_climb(
     best = float(value(room.action[None])[0])
     open_ = np.flatnonzero(room.action == 0)
     while True:
-        open_ = np.array([column for column in open_ if room(int(column))], dtype=np.int64)
+        open_ = room.fitting(open_)
         if not len(open_):
             return room.action, best
         candidates = np.repeat(room.action[None], len(open_), axis=0)
@@ -507,6 +527,51 @@ def hill_climb(
         best = float(found[pick])
         room.take(int(open_[pick]))
         open_ = np.delete(open_, pick)
+
+
+def climb_network(network: Network, actions: ActionSet) -> tuple[np.ndarray, float]:
+    """:func:`hill_climb` on a network, by what each column adds to the first layer; (action (C,), value).
+
+    With one hidden layer only the neurons that a column touches are looked at: on a graph network these are the
+    node's own and its contacts'.
+    """
+    reduced = network.reduced
+    room = _Room(actions)
+    if not reduced.hidden:
+        return hill_climb(network, actions)
+    first, later = reduced.hidden[0], reduced.hidden[1:]
+    by_column = sparse.csc_array(first.weight)
+    neuron, amount = by_column.indices, by_column.data
+    owner = np.repeat(np.arange(len(actions)), np.diff(by_column.indptr))
+    x, value = first.bias.copy(), float(reduced(np.zeros(len(actions))))
+
+    def bend(at: np.ndarray, neurons: Any = slice(None)) -> np.ndarray:
+        bent: np.ndarray = first.slope[neurons] * at + first.gain[neurons] * np.maximum(at, 0.0)
+        return bent
+
+    open_ = np.ones(len(actions), dtype=bool)
+    while True:
+        candidates = room.fitting(np.flatnonzero(open_))
+        if not len(candidates):
+            break
+        if later:
+            h, h0 = bend(x + first.weight.T[candidates]), bend(x)
+            for layer in later:
+                h, h0 = layer(h), layer(h0)
+            gains = reduced.skip[candidates] + (h - h0) @ reduced.readout
+        else:
+            change = (bend(x[neuron] + amount, neuron) - bend(x[neuron], neuron)) * reduced.readout[neuron]
+            gains = (reduced.skip + np.bincount(owner, change, minlength=len(actions)))[candidates]
+        pick = int(np.argmax(gains))
+        if not gains[pick] > 1e-12 * max(1.0, abs(value)):
+            break
+        column = int(candidates[pick])
+        room.take(column)
+        open_[column] = False
+        part = slice(by_column.indptr[column], by_column.indptr[column + 1])
+        x[neuron[part]] += amount[part]
+        value += float(gains[pick])
+    return room.action, float(np.asarray(network(room.action.astype(np.float64))).reshape(-1)[0])
 
 
 # ----------------------------------------------------------------------------------------------------------- policies

@@ -24,6 +24,9 @@ class DQNConfig:
     """Hidden widths of the arm network, or of the dense one."""
     head: int = 8
     """Width of the pooled head; 0 leaves it out."""
+    anchor: str = "prices"
+    """Arm values that an anchored network begins at: ``prices`` of the bound, or ``rollout`` of the best constant
+    action, which is better where a few arms share a rigid set."""
     pretrain_steps: int = 300
     """Gradient steps on the expected reward of random states and actions before learning."""
     batch: int = 32
@@ -45,6 +48,8 @@ class DQNConfig:
     """... and from half of the run on."""
     capacity: int = 5000
     """Transitions remembered."""
+    argmax: str = "program"
+    """Next actions in training by ``program`` (exact) or ``hill_climb`` (one column at a time by true marginals)."""
     solver: str = "training"
     """Profile of the argmax in training; no clock in it, so that runs repeat."""
     checkpoint_every: int = 1
@@ -70,6 +75,8 @@ class DQNConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
                 raise ModelError(f"train.{name} is {value!r}", f"give a number from {least:g} to {most:g}.")
+        if self.argmax not in ("program", "hill_climb"):
+            raise ModelError(f"train.argmax is {self.argmax!r}", "use program or hill_climb.")
         object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
         if not self.hidden or min(self.hidden) < 1:
             raise ModelError(f"train.hidden is {self.hidden}", "give at least one width, each at least 1.")

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from rmab_opt.decisions import Chooser, Model, NetworkObjective
+from rmab_opt.decisions import Chooser, Model, Situation
+from rmab_opt.decisions.cascade import climb_network
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
@@ -56,7 +57,9 @@ class _Learner:
         problem, columns = model.problem, model.actions.columns
         scale = _reward_scale(model, np.random.default_rng(pretrain))
         arguments = (problem, columns, config.hidden, config.head, scale, int(weights.generate_state(1)[0]))
-        self.online = make_network(config.network, *arguments, actions=model.actions).to(self.device)
+        self.online = make_network(config.network, *arguments, actions=model.actions, anchor=config.anchor).to(
+            self.device
+        )
         self.target = make_network(config.network, *arguments).to(self.device)
         self.average = make_network(config.network, *arguments).to(self.device)
         self.target.load_state_dict(self.online.state_dict())
@@ -74,13 +77,14 @@ class _Learner:
         self.episode = 0
         self.log: list[dict[str, Any]] = []
         self.steps = 0
-        objective = NetworkObjective(
-            self.online.at, weights_change=self.online.weights_change, version=lambda: self.steps
-        )
+        objective = self.online.objective(lambda: self.steps)
         self.chooser = Chooser(problem, model.actions, objective, config.solver, title=model.title)
 
     def argmax(self, state: np.ndarray, period: int, start: np.ndarray) -> np.ndarray:
         """Best action by the online network; a function of weights, state and start alone, so that runs repeat."""
+        if self.config.argmax == "hill_climb":
+            problem, actions = self.model.problem, self.model.actions
+            return climb_network(self.online.at(Situation(problem, actions.columns, state, period)), actions)[0]
         return self.chooser.decide(state, period, start=start).action
 
     def learn(self, batch: Batch) -> float:
@@ -341,7 +345,7 @@ def load_policy(folder: str | Path, model: Model, *, solver: str | None = None) 
     config = DQNConfig.from_mapping(meta["config"])
     network = make_network(config.network, model.problem, model.actions.columns, config.hidden, config.head, 1.0, 0)
     network.load_state_dict({key: torch.as_tensor(array) for key, array in arrays.items()})
-    objective = NetworkObjective(network.at, weights_change=network.weights_change)
+    objective = network.objective()
     chooser = Chooser(
         model.problem, model.actions, objective, model.solver if solver is None else solver, title=model.title
     )

@@ -15,6 +15,7 @@ from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import POLICIES, Policy, decisions, make_policy
 from rmab_opt.errors import ModelError
+from rmab_opt.learning import graph_networks as _graph_networks  # noqa: F401 - registers its policies
 from rmab_opt.learning import neural_index as _neural_index  # noqa: F401 - registers its policy
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions

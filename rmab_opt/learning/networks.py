@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.decisions import Situation
+from rmab_opt.decisions import NetworkObjective, Situation
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
-from rmab_opt.planning import bound
+from rmab_opt.planning import bound, rollout_values
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
 
@@ -47,6 +47,10 @@ class QNetwork(nn.Module):
     def at(self, situation: Situation) -> Network:
         """The network over the C columns with state and period folded in."""
         raise NotImplementedError
+
+    def objective(self, version: Callable[[], int] = lambda: 0) -> NetworkObjective:
+        """What a decision by this network maximises; ``version`` changes with the weights."""
+        return NetworkObjective(self.at, weights_change=self.weights_change, version=version)
 
 
 def arm_features(problem: Problem) -> np.ndarray:
@@ -189,16 +193,23 @@ class PooledQ(QNetwork):
         )
 
 
+ANCHORS = ("prices", "rollout")
+"""Where an anchored network's arm values come from."""
+
+
 class AnchoredQ(PooledQ):
     """Q = sum of the bound's own arm values + a pooled head: learning begins at the LP-index policy.
 
     The arm values Q[t, n, s, a] come from the prices of the occupancy bound under the model's own
-    constraints and stay as they are; the head, zero at first, learns what the coupling adds to their sum.
+    constraints, or from rolling out the best constant action, and stay as they are; the head, zero at first,
+    learns what the coupling adds to their sum.
 
     Parameters
     ----------
     actions
         Whose bound gives the prices; None leaves the values to :meth:`load_state_dict`.
+    anchor
+        ``prices``, best for many arms; or ``rollout``, best where a few large arms share a rigid set.
     """
 
     pretrains = False
@@ -214,13 +225,18 @@ class AnchoredQ(PooledQ):
         scale: float = 1.0,
         generator: torch.Generator,
         actions: ActionSet | None = None,
+        anchor: str = "prices",
     ) -> None:
+        if anchor not in ANCHORS:
+            raise ModelError(f"anchor is {anchor!r}", f"use one of {', '.join(ANCHORS)}.")
         if head < 1:
             raise ModelError("an anchored network without a head learns nothing", "give head at least 1.")
         super().__init__(problem, columns, hidden, head, scale=scale, generator=generator)
         shape = (problem.horizon, self.n_arms, self.n_states, self.n_actions)
         values = np.zeros(shape)
-        if actions is not None:
+        if actions is not None and anchor == "rollout":
+            values = rollout_values(problem, actions)
+        elif actions is not None:
             found = bound(problem, actions)
             transition, reward = problem.dynamics.tabular()
             values, _ = priced_action_values(
@@ -322,6 +338,7 @@ def make_network(
     scale: float,
     seed: int,
     actions: ActionSet | None = None,
+    anchor: str = "prices",
 ) -> QNetwork:
     """A fresh network of a kind, its weights drawn from ``seed``; ``actions`` anchor an anchored one.
 
@@ -330,11 +347,15 @@ def make_network(
     ModelError
         When there is no such kind.
     """
+    if kind == "graph":
+        from rmab_opt.learning.graph_networks import GraphQ
+
+        NETWORKS[kind] = GraphQ
     if kind not in NETWORKS:
         raise ModelError(f"network is {kind!r}", f"use one of {', '.join(NETWORKS)}.")
     generator = torch.Generator().manual_seed(seed)
-    options: dict[str, Any] = {} if kind == "dense" else {"head": head}
+    options: dict[str, Any] = {} if kind in ("dense", "graph") else {"head": head}
     if kind == "anchored":
-        options["actions"] = actions
+        options |= {"actions": actions, "anchor": anchor}
     network: QNetwork = NETWORKS[kind](problem, columns, hidden, scale=scale, generator=generator, **options)
     return network
