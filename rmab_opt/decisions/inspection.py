@@ -163,9 +163,8 @@ class Calendar:
         """One row a visit by slot: ``slot, id, belief`` before the visit, ``gain, best_slot, status``."""
         found = []
         ages = self._ages()
-        open_cells = np.zeros(self.visits.shape, dtype=bool)
         columns = visits_of(self._actions.columns)
-        open_cells[columns.arm, columns.slot] = True
+        open_cells = columns.table(~_closed(self._actions, columns)) > 0
         best = np.where(open_cells, self.gains, -np.inf).argmax(axis=1)
         for t in range(len(self.slots)):
             for i in np.flatnonzero(self.visits[:, t]).tolist():
@@ -349,12 +348,13 @@ class Calendar:
         cells[old.arm, old.slot] = True
         columns = VisitColumns(old.arms, n_slots, cells | complaints | done)
         actions = ActionSet(columns, self._actions.constraints)
-        rows, late = _rest(actions, columns, done, complaints, slot, must or {})
+        # A complaint is followed up wherever its deadline falls, in or outside the window.
+        future = (columns.slot >= slot) & (~_closed(actions, columns) | complaints[columns.arm, columns.slot])
+        rows, late = _rest(actions, columns, done, complaints, future, must or {})
         age = self._age.copy()
         for t in range(slot):
             age = np.where(done[:, t], 0, age + 1)
         gains = exact_gains(self._arms.chains, age, n_slots, slot=slot)
-        future = columns.slot >= slot
         kept = self.visits[columns.arm, columns.slot] & future
         weight = gains[columns.arm, columns.slot]
         solved = solve_rows(
@@ -381,6 +381,12 @@ class Calendar:
         )  # fmt: skip
 
 
+def _closed(actions: ActionSet, columns: VisitColumns) -> np.ndarray:
+    """Columns that some constraint forbids, bool (C,)."""
+    kinds = [c for c in actions.constraints.values() if isinstance(c, VisitRows)]
+    return np.any([np.zeros(len(columns), dtype=bool), *(c.closed(columns) for c in kinds)], axis=0)
+
+
 def _complaints(columns: VisitColumns, must: Mapping[str, tuple[int, int]], slot: int) -> np.ndarray:
     """Cells that complaints open, bool (N, T)."""
     cells = np.zeros((len(columns.arms), columns.n_slots), dtype=bool)
@@ -395,22 +401,20 @@ def _complaints(columns: VisitColumns, must: Mapping[str, tuple[int, int]], slot
 
 
 def _rest(
-    actions: ActionSet, columns: VisitColumns, done: np.ndarray, complaints: np.ndarray, slot: int,
+    actions: ActionSet, columns: VisitColumns, done: np.ndarray, complaints: np.ndarray, future: np.ndarray,
     must: Mapping[str, tuple[int, int]],
 ) -> tuple[Rows, tuple[str, ...]]:  # fmt: skip
     """Rows over all columns whose limits have the past subtracted, and the arms whose required visit is lost."""
-    past = columns.slot < slot
     happened = done[columns.arm, columns.slot].astype(float)
     freed = complaints[columns.arm, columns.slot]
     parts, late = [], dict[str, None]()
     for name, constraint in actions.constraints.items():
+        if isinstance(constraint, Window):
+            continue
         found = all_rows(ActionSet(columns, {name: constraint}))
         matrix = sparse.csr_array(found.matrix)
-        if isinstance(constraint, Window):
-            # A complaint is followed up wherever its deadline falls.
-            matrix = sparse.csr_array(matrix @ sparse.diags_array((~freed).astype(float)))
         used = matrix @ happened
-        rest = sparse.csr_array(matrix @ sparse.diags_array((~past).astype(float)))
+        rest = sparse.csr_array(matrix @ sparse.diags_array(future.astype(float)))
         rest.eliminate_zeros()
         room = rest.sum(axis=1)
         lower, upper = np.maximum(found.lower - used, -np.inf), np.maximum(found.upper - used, 0.0)
