@@ -5,6 +5,7 @@ from rmab_opt.planning.bound import Bound, MarginalArm, bound, bound_arrays, mar
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.lagrangian import Dual, dual_average, dual_discounted, dual_finite
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
+from rmab_opt.planning.rollout import constant_action, rollout, rollout_values
 from rmab_opt.planning.scores import RULES, TABLES, ScoreTable, column_scores
 from rmab_opt.planning.sweep import Curve, budget_curve, sweep
 from rmab_opt.planning.whittle import Indices, LevelIndices, passive_set_grows, whittle_indices, whittle_levels
@@ -27,6 +28,7 @@ __all__ = [
     "bound_arrays",
     "budget_curve",
     "column_scores",
+    "constant_action",
     "dual_average",
     "dual_discounted",
     "dual_finite",
@@ -34,6 +36,8 @@ __all__ = [
     "occupancy_model",
     "passive_set_grows",
     "polyhedron",
+    "rollout",
+    "rollout_values",
     "solve_occupancy",
     "sweep",
     "whittle_indices",

@@ -198,14 +198,15 @@ def test_the_network_over_columns_equals_the_torch_network(kind, exclusive):
             assert float(np.ravel(folded(action[None].astype(float)))[0]) == pytest.approx(total, abs=1e-4)
 
 
-def test_an_anchored_network_begins_at_the_lp_index_policy():
-    """Before any training its greedy actions earn what the planning rule `lp_index` earns, on the same draws."""
+@pytest.mark.parametrize(("anchor", "rule"), [("prices", "lp_index"), ("rollout", "rollout")])
+def test_an_anchored_network_begins_at_its_planning_rule(anchor, rule):
+    """Before any training its greedy actions earn what the rule earns, on the same draws."""
     model = small_model(8)
     columns = model.actions.columns
-    network = make_network("anchored", model.problem, columns, (5,), 3, 1.0, seed=0, actions=model.actions)
+    network = make_network("anchored", model.problem, columns, (5,), 3, 1.0, 0, model.actions, anchor)
     chooser = Chooser(model.problem, model.actions, NetworkObjective(network.at), "exact")
-    table = ro.evaluate(model, [ChooserPolicy(chooser, "anchored"), "lp_index"], episodes=30)
-    assert np.allclose(table.episodes["anchored"], table.episodes["lp_index"])
+    table = ro.evaluate(model, [ChooserPolicy(chooser, "anchored"), rule], episodes=30)
+    assert np.allclose(table.episodes["anchored"], table.episodes[rule])
 
 
 def test_replay_overwrites_the_oldest_and_comes_back_from_its_arrays():

@@ -1,0 +1,78 @@
+"""One step of policy improvement on the best constant action."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.errors import CapabilityError, SolverError
+from rmab_opt.planning.occupancy import polyhedron
+from rmab_opt.planning.scores import TABLES, ScoreTable, column_scores, static
+from rmab_opt.problem import Problem
+
+__all__ = ["constant_action", "rollout", "rollout_values"]
+
+
+def constant_action(problem: Problem, actions: ActionSet) -> np.ndarray:
+    """The allowed action, int (C,), that is best when it is played in every round.
+
+    Arms interact only through what is allowed, so the value of a constant action is the sum of its arms'
+    and one linear program over the action set finds the best.
+
+    Raises
+    ------
+    SolverError
+        When the program is not solved.
+    """
+    rows = polyhedron(actions, problem.dynamics.n_actions)
+    values = static(problem, actions).values[0]
+    # The static table ranks an arm's actions whatever its state: any state's entries tell them.
+    scores = column_scores(values[:, 0], rows)
+    model, session = actions.compiled
+    session.parameters["score"][:] = scores
+    result = session.solve()
+    if not result.has_solution or result.x is None:
+        raise SolverError(f"no constant action found: {result.status}", "give the profile more time.")
+    return np.rint(result.x[session.index(model.act)]).astype(np.int64)
+
+
+def rollout(problem: Problem, actions: ActionSet) -> ScoreTable:
+    """Scores of :func:`rollout_values`, passive 0: one policy improvement on the constant action.
+
+    The constant action is an allowed plan, so the roll-out policy is never worse than it in expectation.
+
+    Raises
+    ------
+    CapabilityError
+        When the dynamics offer no tables.
+
+    References
+    ----------
+    Bertsekas, *Dynamic Programming and Optimal Control*: roll-out as one policy iteration.
+    """
+    table = rollout_values(problem, actions)
+    return ScoreTable(table - table[..., :1], "rollout")
+
+
+def rollout_values(problem: Problem, actions: ActionSet) -> np.ndarray:
+    """Value of acting now and playing the best constant action from the next round on, (T, N, S, A).
+
+    Q[t, n, s, a] = r[n, s, a] + discount * sum over s' of P[n, a, s, s'] V[t + 1, n, s'], with V the value of
+    the constant action; exact, because arms interact only through what is allowed.
+    """
+    tabular = getattr(problem.dynamics, "tabular", None)
+    if tabular is None:
+        raise CapabilityError("tabular()", problem.dynamics, ("add it for policy 'rollout'", "use policy 'myopic'"))
+    transition, reward = tabular()
+    chosen = actions.columns.arm_action(constant_action(problem, actions))
+    arm = np.arange(problem.n_arms)
+    stay, paid = transition[arm, chosen], reward[arm, :, chosen]
+    value = np.zeros(paid.shape)
+    table = np.empty((problem.horizon, *reward.shape))
+    for period in range(problem.horizon - 1, -1, -1):
+        table[period] = reward + problem.discount * np.einsum("nast,nt->nsa", transition, value)
+        value = paid + problem.discount * np.einsum("nst,nt->ns", stay, value)
+    return table
+
+
+TABLES["rollout"] = rollout
