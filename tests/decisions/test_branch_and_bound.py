@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import action_sets, all_actions
 
 from rmab_opt.decisions.branch_and_bound import climb, maximise
-from rmab_opt.encoder import Network, Support
+from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, SolverError
 
 FREE = np.inf
@@ -101,6 +102,52 @@ def test_search_equals_enumeration(seed, n, depth, wide, spread, kind):
     assert found.bound >= best - 1e-9 * size
     assert network(found.action) == pytest.approx(found.value)
     assert checker(rows)(found.action)
+
+
+TRAINED = sorted((Path(__file__).parents[2] / "benchmarks" / "data").glob("argmax_20_*.safetensors"))
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
+def test_trained_networks_of_the_benchmark_equal_enumeration(path):
+    """All 21,700 actions with at most five of twenty arms; two states a network."""
+    chosen = [c for k in range(6) for c in itertools.combinations(range(20), k)]
+    points = np.zeros((len(chosen), 20))
+    for row, columns in enumerate(chosen):
+        points[row, list(columns)] = 1.0
+    full = Network.from_safetensors(path)
+    support = Support.from_rows(np.ones((1, 20)), [-FREE], [5.0])
+    for seed in range(2):
+        network = full.fold(np.arange(20, 40), np.random.default_rng(seed).integers(0, 2, 20))
+        values = network(points)
+        found = maximise(network, support, lambda action: action.sum() <= 5, gap=1e-6)
+        assert found.value == pytest.approx(values.max(), rel=1e-6)
+        assert found.bound >= values.max()
+        for (low, high), x in zip(bounds(network, support), network.reduced.preactivations(points), strict=False):
+            assert ((low <= x) & (x <= high)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(20))
+def test_two_thousand_random_networks_equal_enumeration(part):
+    """Widths 1-40, depths 1-4, weights over six orders of magnitude, dead and duplicate neurons, zero rows."""
+    rng = np.random.default_rng([2000, part])
+    for kind in itertools.islice(itertools.cycle(KINDS), 100):
+        n = int(rng.integers(1, 12))
+        network = draw_network(rng, n, int(rng.integers(1, 5)), int(rng.integers(1, 41)), float(rng.choice([0, 1, 3])))
+        rows = draw_rows(rng, n, kind)
+        points, support = points_of(n, rows), Support.from_rows(*rows)
+        if not len(points):
+            continue
+        best = network(points).max()
+        size = max(1.0, abs(best))
+        found = maximise(network, support, checker(rows), gap=1e-7, absolute_gap=1e-9)
+        assert abs(found.value - best) <= 1e-6 * size
+        assert found.bound >= best - 1e-9 * size
+        sampled = points[rng.integers(0, len(points), 10_000)]
+        reached = network.reduced.preactivations(sampled)
+        for effort in ("interval", "linear"):
+            for (low, high), x in zip(bounds(network, support, effort), reached, strict=False):
+                assert ((low <= x) & (x <= high)).all()
 
 
 @settings(max_examples=60, deadline=None)
