@@ -148,6 +148,7 @@ class ModelFile(_Section):
     solver: str = "default"
     train: dict[str, Any] = Field(default_factory=dict)
     neural_index: dict[str, Any] = Field(default_factory=dict)
+    records: dict[str, Any] = Field(default_factory=dict)
     check: CheckSection | None = None
 
 
