@@ -33,7 +33,7 @@ from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.equity.budgets import Shares, share_units
 from rmab_opt.planning.equity.curves import ChargeTable
 from rmab_opt.planning.equity.groups import Groups
-from rmab_opt.planning.equity.scores import fair_scores
+from rmab_opt.planning.equity.scores import FairReplan
 from rmab_opt.planning.equity.welfare import WELFARES, Welfare
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
@@ -84,7 +84,9 @@ class FairObjective(Objective):
         effect = actions.columns.effect
         if transition.shape[1] != 2 or (np.diff(effect.indptr) != 1).any():
             raise CapabilityError(
-                "group budgets with several actions or arms a column", problem.dynamics, ("use policy 'fair_prices'", "use two actions")
+                "group budgets with several actions or arms a column",
+                problem.dynamics,
+                ("use policy 'fair_replan'", "use two actions"),
             )
         self.problem, self.actions = problem, actions
         self.groups = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
@@ -103,9 +105,7 @@ class FairObjective(Objective):
         """Values and indices of all arms, computed at the first decision."""
         if self._table is None:
             transition, reward = self.problem.dynamics.tabular()
-            self._table = ChargeTable(
-                transition, reward, horizon=self.problem.horizon, discount=self.problem.discount
-            )
+            self._table = ChargeTable(transition, reward, horizon=self.problem.horizon, discount=self.problem.discount)
         return self._table
 
     @property
@@ -146,7 +146,11 @@ class FairObjective(Objective):
             given[group] += 1
         total = np.concatenate([np.zeros((len(worth), 1)), np.cumsum(worth, axis=1)], axis=1)
         size = max(float(np.abs(index).max()), 1e-12)
-        score = np.where(responds, SCORE_SHARE * index / size, NO_RESPONSE + (SCORE_SHARE + NO_RESPONSE) * np.minimum(index, 0.0) / size)
+        score = np.where(
+            responds,
+            SCORE_SHARE * index / size,
+            NO_RESPONSE + (SCORE_SHARE + NO_RESPONSE) * np.minimum(index, 0.0) / size,
+        )
         self._key, self._known = key, (score[self.arm] + TIE_BREAK * self.noise, total, shares)
         return self._known
 
@@ -254,11 +258,11 @@ for _name, _welfare in (("mmr", WELFARES["max_min"]), ("mnw", WELFARES["nash_gro
     POLICIES[_name] = partial(_fair, name=_name, welfare=_welfare.name, history=False)
 
 
-@policy("fair_prices")
-def _fair_prices(model: Model) -> RulePolicy:
-    """The relaxed max-min plan's group weights and prices, for any number of actions and any constraints."""
+@policy("fair_replan")
+def _fair_replan(model: Model) -> RulePolicy:
+    """The relaxed plan made anew every round, for any number of actions and any constraints."""
     groups = model_groups(model)
-    return RulePolicy(model, "fair_prices", lambda problem, actions: fair_scores(problem, actions, groups))
+    return RulePolicy(model, "fair_replan", lambda problem, actions: FairReplan(problem, actions, groups))
 
 
 class HighRisk:

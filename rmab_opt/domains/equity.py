@@ -43,9 +43,7 @@ def _table(name: str) -> Table:
     return Table.from_csv(Path(str(files("rmab_opt"))) / "domains" / "data" / f"{name}.csv")
 
 
-def _noisy(
-    means: np.ndarray, width: float, lowest: float, highest: float, rng: np.random.RandomState
-) -> np.ndarray:
+def _noisy(means: np.ndarray, width: float, lowest: float, highest: float, rng: np.random.RandomState) -> np.ndarray:
     """Parameters of every arm around its group's, drawn arm by arm; ``means`` (N, P)."""
     drawn = rng.normal(means, width * np.minimum(means, 1.0 - means))
     return np.clip(drawn, lowest, highest)
@@ -163,9 +161,7 @@ def digital_diabetes(
         for m1 in (1, 2)
     )
     dynamics = Tabular(transition, np.tile(reward, (n_arms, 1)), state_names=names)
-    arms = Arms.from_arrays(
-        n_arms, **{name: [table.text(name)[g] for g in group] for name in ("group", "sex", "age")}
-    )
+    arms = Arms.from_arrays(n_arms, **{name: [table.text(name)[g] for g in group] for name in ("group", "sex", "age")})
     start = np.full(n_arms, names.index("engaged/high/11"))
     return Instance(Problem(arms, dynamics, horizon, discount, start), {})
 

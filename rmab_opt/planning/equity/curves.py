@@ -54,13 +54,14 @@ def values_at_charges(
         paid, (rounds, M, S, L), at index h - 1 with h rounds left.
     """
     n_arms, _, n_states, _ = transition.shape
-    kernel = np.ascontiguousarray(transition, dtype=dtype).reshape(n_arms, 2 * n_states, n_states)
+    kernel: np.ndarray = np.ascontiguousarray(transition, dtype=dtype).reshape(n_arms, 2 * n_states, n_states)
     kernel = kernel * dtype(discount)
     charges = np.asarray(charges, dtype=dtype)
-    rest_pay, act_pay = (np.ascontiguousarray(reward[:, :, a, None], dtype=dtype) for a in (0, 1))
+    rest_pay: np.ndarray = np.ascontiguousarray(reward[:, :, 0, None], dtype=dtype)
+    act_pay: np.ndarray = np.ascontiguousarray(reward[:, :, 1, None], dtype=dtype)
     extra = act_pay - rest_pay - charges
-    value = np.zeros((rounds + 1, n_arms, n_states, charges.size), dtype=dtype)
-    gain = np.empty((rounds, n_arms, n_states, charges.size), dtype=dtype)
+    value: np.ndarray = np.zeros((rounds + 1, n_arms, n_states, charges.size), dtype=dtype)
+    gain: np.ndarray = np.empty((rounds, n_arms, n_states, charges.size), dtype=dtype)
     # Arm by chunk, so that values stay in cache over the rounds.
     chunk = max(1, (1 << 20) // (np.dtype(dtype).itemsize * 2 * n_states * max(charges.size, n_states)))
     for begin in range(0, n_arms, chunk):
@@ -99,7 +100,9 @@ class ChargeTable:
     ) -> None:
         if transition.shape[1] != 2:
             raise CapabilityError(
-                "one charge for acting with several actions", transition, ("use two actions", "use policy 'fair_prices'")
+                "one charge for acting with several actions",
+                transition,
+                ("use two actions", "use policy 'fair_replan'"),
             )
         start = np.zeros((transition.shape[0], transition.shape[2]))
         merged = merge_identical(transition, reward, np.zeros((1, 1, 1, 2)), start)
@@ -188,7 +191,13 @@ def group_curve(
     start = np.eye(transition.shape[2])[start] if np.ndim(start) == 1 else np.asarray(start)
     groups = Groups(("all",), np.ones((1, len(transition)), dtype=bool))
     arms = PricedGroups(
-        transition, reward, start, groups, Coupling.budgets([1.0] * (reward.shape[2] - 1)), horizon=horizon, discount=discount
+        transition,
+        reward,
+        start,
+        groups,
+        Coupling.budgets([1.0] * (reward.shape[2] - 1)),
+        horizon=horizon,
+        discount=discount,
     )
     weight = rounds_worth(horizon, discount)
 

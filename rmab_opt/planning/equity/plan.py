@@ -21,12 +21,12 @@ from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.report import cell, table_text
 
-__all__ = ["Capacity", "FairPlan", "fair_plan", "fair_plan_arrays", "smallest_budget"]
+__all__ = ["Capacity", "FairPlan", "fair_plan", "fair_plan_arrays", "smallest_budget", "solve_stages"]
 
 LARGE_PROGRAM = 120_000
 """Frequencies above which prices are faster than one linear program."""
 
-SLACK = 1e-9
+SLACK = 1e-8
 """How far a level reached before may be missed by a later stage, relative: below what the solver tells apart."""
 
 METHODS = ("auto", "program", "prices")
@@ -134,7 +134,9 @@ def fair_plan(
         When the dynamics have no tables, or a column acts on several arms.
     """
     transition, reward = require_tabular(problem.dynamics, "fair plans")
-    start = problem.start_distribution if state is None else np.eye(problem.dynamics.n_states)[problem.check_state(state)]
+    start = (
+        problem.start_distribution if state is None else np.eye(problem.dynamics.n_states)[problem.check_state(state)]
+    )
     named = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
     options = {"horizon": problem.horizon, "discount": problem.discount, **options}
     return fair_plan_arrays(
@@ -172,7 +174,7 @@ def fair_plan_arrays(
     tolerance
         Relative gap.
     mode, limits
-        ``mode``, ``whole``, ``gini``, ``ratio``, ``arm_floors`` of :class:`EquityProgram`, which only the program knows.
+        ``mode``, ``whole``, ``gini``, ``ratio``, ``arm_floors`` of :class:`EquityProgram`, for the program.
 
     Raises
     ------
@@ -200,7 +202,7 @@ def fair_plan_arrays(
     else:
         backend = PricedGroups(transition, reward, start, groups, rows, **common)
     least = np.full(len(groups), -np.inf) if floors is None else np.asarray(floors, dtype=float)
-    first, last = _stages(backend, groups, kind, least, tolerance)
+    first, last = solve_stages(backend, groups, kind, least, tolerance)
     if method == "program" and isinstance(backend, EquityProgram):
         budgets = backend.budgets
     else:
@@ -228,11 +230,13 @@ def _choose(
     if only_program or coupling is None:
         return "program"
     n_arms, n_actions, n_states, _ = transition.shape
-    kinds = len({(int(g), transition[n].tobytes()) for n, g in enumerate(groups.cells[0])}) if n_arms <= 5000 else n_arms
+    kinds = (
+        len({(int(g), transition[n].tobytes()) for n, g in enumerate(groups.cells[0])}) if n_arms <= 5000 else n_arms
+    )
     return "program" if kinds * n_actions * n_states * horizon <= LARGE_PROGRAM else "prices"
 
 
-def _stages(
+def solve_stages(
     backend: EquityProgram | PricedGroups, groups: Groups, kind: Welfare, floors: np.ndarray, tolerance: float
 ) -> tuple[Answer, Answer]:
     """The answer that carries the certificate, and the one whose values are reported."""
@@ -288,7 +292,7 @@ def smallest_budget(
     constant: bool = True,
     whole: bool = False,
 ) -> Capacity:
-    """Capacity planning, solved and not read off a curve: the smallest budget with which every group reaches its target.
+    """Capacity planning, solved and not read off a curve: the smallest budget that lifts every group to its target.
 
     It is a limit from below: on average no policy reaches the targets with less; an integer policy may need a little
     more, which :func:`rmab_opt.learning.fairness.compare_groups` shows.
@@ -313,7 +317,9 @@ def smallest_budget(
     if reward.shape[2] != 2:
         raise CapabilityError("capacity of several actions", problem.dynamics, ("use two actions", "plan by floors"))
     named = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
-    start = problem.start_distribution if state is None else np.eye(problem.dynamics.n_states)[problem.check_state(state)]
+    start = (
+        problem.start_distribution if state is None else np.eye(problem.dynamics.n_states)[problem.check_state(state)]
+    )
     program = EquityProgram(
         transition,
         reward,

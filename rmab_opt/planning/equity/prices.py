@@ -178,7 +178,9 @@ class PricedGroups:
         centre: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         tangents = list(np.geomspace(1e-3, 1.0, 25) * self.top) if stage.curved else []
         fans = [np.full(len(self.groups), at) for at in tangents]
-        for rounds in range(1, MOST_ROUNDS + 1):
+        rounds = 0
+        while rounds < MOST_ROUNDS:
+            rounds += 1
             values, missed, duals, acted = self._mix(stage, fans)
             if stage.curved:
                 fans.append(values)
@@ -200,9 +202,6 @@ class PricedGroups:
                         break
             if upper - best <= gap:
                 break
-        else:
-            if kept is None:
-                raise InfeasibleError("no plan keeps these floors and limits", "lower a floor or raise a limit.")
         if kept is None:
             raise InfeasibleError("no plan keeps these floors and limits", "lower a floor or raise a limit.")
         assert centre is not None
@@ -257,7 +256,7 @@ class PricedGroups:
             room,
         )
         add(place((0, means), (v0, -eye)), -self.past, -self.past)
-        nought, open_ = np.zeros(n_groups), np.full(n_groups, np.inf)
+        open_ = np.full(n_groups, np.inf)
         add(place((v0, eye), (slack + 2 * n_limits, eye)), stage.floors, open_)
         free = np.zeros(n_groups, dtype=bool) if stage.free is None else stage.free
         add(place((v0, -eye), (z0, np.ones((n_groups, 1)))), -open_, np.where(free, 0.0, np.inf))
@@ -307,18 +306,21 @@ class PricedGroups:
         prices = dual[n_cells:at].reshape(self.horizon, self.n_rows)
         prices = np.where(self.equal, prices, np.maximum(prices, 0.0))
         total = np.maximum(-dual[at : at + n_groups], 0.0)
-        floor_price = np.where(np.isfinite(stage.floors), np.maximum(-dual[at + n_groups : at + 2 * n_groups], 0.0), 0.0)
+        floor_price = np.where(
+            np.isfinite(stage.floors), np.maximum(-dual[at + n_groups : at + 2 * n_groups], 0.0), 0.0
+        )
         share = np.maximum(dual[at + 2 * n_groups : at + 3 * n_groups], 0.0)
-        if stage.free is None:
-            share = stage.weights if not stage.curved else np.maximum(total - floor_price, 1e-12)
-            assert share is not None
+        if stage.weights is not None:
+            share = np.maximum(total - floor_price, 1e-12) if stage.curved else stage.weights
         else:
             share = np.where(free, share, 0.0)
             share = share / share.sum() if share.sum() > 0 else free / free.sum()
         theta = np.maximum(x[:n_theta], 0.0)
-        acted = (np.array(self._acted).transpose(1, 0, 2).reshape(self.horizon, n_theta) * theta).reshape(
-            self.horizon, n_columns, n_cells
-        ).sum(axis=1)
+        acted = (
+            (np.array(self._acted).transpose(1, 0, 2).reshape(self.horizon, n_theta) * theta)
+            .reshape(self.horizon, n_columns, n_cells)
+            .sum(axis=1)
+        )
         values = self.past + means @ theta
         missed = float(x[slack:].sum())
         return values, missed, (share, floor_price, prices), acted @ self.pattern.T

@@ -100,13 +100,14 @@ class EquityProgram:
         if mode != "step" and (coupling is None or coupling.n_rows != 1 or coupling.limit.ndim != 1):
             raise CapabilityError(f"mode {mode!r}", rows, ("use mode='step'", "use a single budget"))
         member = groups.member.astype(float)
+        self._kind = np.arange(len(transition))
         if coupling is not None and arm_floors is None:
             # Identical arms of the same groups move as one pool, as long as nothing asks for a single arm.
             own = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
             own = np.broadcast_to(own, (coupling.n_rows, len(transition), *own.shape[2:]))
             marks = np.broadcast_to(member[:, :, None, None], (len(groups), len(transition), *own.shape[2:]))
             merged = merge_identical(transition, reward, np.concatenate([own, marks]), start)
-            kinds = merged.representative
+            kinds, self._kind = merged.representative, merged.member
             transition, reward, start, member = transition[kinds], reward[kinds], merged.start, member[:, kinds]
             if coupling.cost.shape[1] > 1:
                 coupling = dataclasses.replace(coupling, cost=coupling.cost[:, kinds])
@@ -186,6 +187,7 @@ class EquityProgram:
         high_end = np.full(width, np.inf)
         high_end[:n_base] = base.upper
         self._width, self._block = width, block
+        self._table = (n_types, n_states, n_actions)
         self._top = max(1e-6, float((np.abs(reward).max() * horizon + past).max()))
         program = Program(
             cost=np.zeros(width),
@@ -201,9 +203,7 @@ class EquityProgram:
         self.session = Session.from_arrays(program, load_profile("exact"))
         self.budgets: np.ndarray | None = None
 
-    def _tie_budgets(
-        self, built: _Rows, used: np.ndarray, unit: np.ndarray, limit: float, every: np.ndarray
-    ) -> None:
+    def _tie_budgets(self, built: _Rows, used: np.ndarray, unit: np.ndarray, limit: float, every: np.ndarray) -> None:
         """Use of each round, or of all rounds, is at most the budget variables."""
         n_groups, horizon, block = len(self.groups), self.horizon, len(unit)
         step = every // block
@@ -343,6 +343,9 @@ class EquityProgram:
 
     def _run(self) -> Result:
         result = self.session.solve()
+        if result.status == "error" or (result.status == "optimal" and result.x is None):
+            # A basis left from the stage before can end in cycling; the same program from nothing does not.
+            result = Session.from_arrays(self.session.program, load_profile("default")).solve()
         if result.status in ("infeasible", "infeasible_or_unbounded"):
             raise InfeasibleError("no plan keeps these floors, not even on average", "lower a floor or raise a limit.")
         if result.x is None or result.status != "optimal":
@@ -362,6 +365,12 @@ class EquityProgram:
             share = np.maximum(result.row_duals[self._lowest], 0.0) if stage.free is not None else total - floor_price
             numbers = self._tied[:, None] if self.mode == "capacity" else self._numbers
             prices = result.row_duals[numbers] / self._round[:, None]
+        self._first_round = x[: self._block].reshape(self._table)
         self.budgets = x[self._budget] if len(self._budget) else None
         use = x[: self.horizon * self._block].reshape(self.horizon, -1) @ self._acted.T
         return Answer(values, lower, upper, share, floor_price, prices, use, rounds)
+
+    def first_round(self, state: np.ndarray) -> np.ndarray:
+        """Probability of each action of every arm in the plan's first round, (N, A), in states the plan starts from."""
+        mass = self._first_round[self._kind, state]
+        return mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12)

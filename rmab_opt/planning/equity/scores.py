@@ -1,61 +1,81 @@
-"""A fair plan as scores for a round's decision: action values of the weighted groups under the plan's own prices."""
+"""A fair plan as scores for a round's decision, for any number of actions and any constraints."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.errors import ModelError
 from rmab_opt.planning.equity.groups import Groups
-from rmab_opt.planning.equity.plan import FairPlan, fair_plan
+from rmab_opt.planning.equity.plan import solve_stages
+from rmab_opt.planning.equity.program import EquityProgram
 from rmab_opt.planning.equity.welfare import Welfare
 from rmab_opt.planning.occupancy import polyhedron
-from rmab_opt.planning.scores import ScoreTable, priced_action_values
 from rmab_opt.problem import Problem
 
-__all__ = ["fair_scores"]
+__all__ = ["FairReplan"]
 
-WORST_SHARE = 1e-3
-"""Weight that utility keeps beside the worst group: settles what to do where the fair plan is indifferent."""
+TIE_BREAK = 1e-6
+"""Random part of a score: arms of one pool have the same probability."""
 
 
-def fair_scores(
-    problem: Problem,
-    actions: ActionSet,
-    groups: Groups | str = "group",
-    *,
-    welfare: str | float | Welfare = "max_min",
-    plan: FairPlan | None = None,
-) -> ScoreTable:
-    """One table a round for any action set and any number of actions: the relaxed optimum is a weighted-sum optimum.
+class FairReplan:
+    """Each round solves the relaxed plan of the rounds left, from the states and what groups have collected.
 
-    No group gets a hard budget; the weights w_g of the plan scale each group's rewards, the prices of the action
-    set's own relaxation (rosters and routes too) say what an action must be worth.
+    The action set's own relaxation couples the arms, rosters and routes included; an arm's score for an action is the
+    probability with which the plan takes it now, and the round's program takes the best allowed set. One linear
+    program a round over all arms: for cohorts of some hundred arms.
 
     Parameters
     ----------
-    plan
-        A plan found before, of mode ``step``.
+    groups
+        Column of the cohort's table, or groups, which may overlap.
+    welfare
+        See :class:`Welfare`.
     """
-    named = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
-    plan = fair_plan(problem, actions, named, welfare=welfare, tolerance=1e-5) if plan is None else plan
-    transition, reward = problem.dynamics.tabular()
-    rows = polyhedron(actions, reward.shape[2])
-    coupling = rows.coupling(*transition.shape[:2])
-    horizon = problem.horizon
-    n_arms, n_actions = transition.shape[:2]
-    arm_prices = np.zeros((horizon, n_arms, n_actions))
-    if coupling is not None and plan.prices.shape[1] == coupling.n_rows:
-        cost = np.broadcast_to(coupling.cost, (coupling.n_rows, n_arms, coupling.cost.shape[2], n_actions))[:, :, 0]
-        arm_prices = np.einsum("tk,kna->tna", plan.prices, cost)
-    elif plan.prices.shape[1] == rows.act.shape[0]:
-        arm_prices[:, rows.arm, rows.action] = plan.prices @ rows.act
-    else:
-        raise ModelError("the plan is of another action set", "plan with mode='step' for this one.")
-    even = named.sizes / named.sizes.sum()
-    weights = plan.weights + WORST_SHARE * even
-    worth = ((weights / named.sizes) @ named.member.astype(float)) * n_arms
-    q, _ = priced_action_values(
-        transition, reward * worth[:, None, None], arm_prices * n_arms, discount=problem.discount, horizon=horizon
-    )
-    return ScoreTable(q - q[..., :1], "fair_prices")
+
+    def __init__(
+        self,
+        problem: Problem,
+        actions: ActionSet,
+        groups: Groups | str = "group",
+        *,
+        welfare: str | float | Welfare = "leximin",
+    ) -> None:
+        self.problem = problem
+        self.groups = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
+        self.welfare = Welfare.of(welfare)
+        self.transition, self.reward = problem.dynamics.tabular()
+        self.rows = polyhedron(actions, self.reward.shape[2])
+        self._past: dict[int, tuple[np.random.Generator, int, np.ndarray]] = {}
+
+    def scores(self, state: np.ndarray, period: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Probability of each action in the plan's first round, (N, A), resting 0.
+
+        What groups have collected is remembered by ``rng``, as the state's rewards under no action: exact where
+        rewards are paid for the state, an approximation where actions are paid for too.
+        """
+        n_groups, left = len(self.groups), max(1, self.problem.horizon - period)
+        past = np.zeros(n_groups)
+        kept = None if rng is None else self._past.get(id(rng))
+        if kept is not None and kept[0] is rng and kept[1] == period and period > 0:
+            past = kept[2]
+        discount = self.problem.discount
+        program = EquityProgram(
+            self.transition,
+            self.reward,
+            np.eye(self.reward.shape[1])[state],
+            self.groups,
+            self.rows,
+            horizon=left,
+            discount=discount,
+            past=past / discount**period,
+        )
+        solve_stages(program, self.groups, self.welfare, np.full(n_groups, -np.inf), 1e-6)
+        chance = program.first_round(np.asarray(state))
+        chance = np.where(chance > TIE_BREAK, chance, 0.0)
+        if rng is not None:
+            now = self.reward[np.arange(len(state)), state, 0]
+            self._past[id(rng)] = (rng, period + 1, past + discount**period * self.groups.means(now))
+            chance = chance + TIE_BREAK * rng.random(chance.shape) * (chance > 0)
+        chance[:, 0] = 0.0
+        return chance
