@@ -763,10 +763,22 @@ class _Search:
         if not self.feasible(self.expand(action)) and not self.oracle.exact:
             # Sets that ask for something cannot be grown from nothing one column at a time.
             return
-        order = np.argsort(-(point * 1e6 + worth), kind="stable")
-        for c in order[: int(point.sum()) + 60]:
-            if action[c] or not self.up0[c]:
-                continue
+        ranked = np.argsort(-(point * 1e6 + worth), kind="stable")
+        order = [int(c) for c in ranked[: int(point.sum()) + 60] if self.up0[c] and not action[c]]
+        # Places in units by augmenting paths judge most columns at once; the checker then sees the whole action.
+        units = [_Places(block) for block in self.oracle.assignments]
+        for c in np.flatnonzero(action):
+            for places in units:
+                places.insert(int(c))
+        grown = action.copy()
+        for c in order:
+            grown[c] = 1
+            if not (self.fits(grown[None].astype(np.float64))[0] and all(places.insert(c) for places in units)):
+                grown[c] = 0
+        if self.feasible(self.expand(grown)):
+            self.offer(grown[None])
+            return
+        for c in order:
             action[c] = 1
             if not self.allowed(action):
                 action[c] = 0
@@ -931,8 +943,8 @@ class _Search:
         good = self.fits(points)
         if good.any():
             self.offer(points[good])
-        if self.rejected < 3 or self.best is None or self.nodes < 2000:
-            self.rejected += 1
+        self.rejected += 1
+        if self.rejected <= 2 or self.best is None or self.rejected % 10 == 0:
             top = int(np.argmax(bound))
             self.repair(points[top], np.where(found["points"][top] > 0, found["loss"][top], -found["loss"][top]))
 
@@ -1021,6 +1033,54 @@ class _Search:
         self.neurons_won += 0.2 * (float(take.mean()) - self.neurons_won)
         keep = node["way"] == take[node["origin"]]
         return {name: value[keep] for name, value in node.items()}
+
+
+class _Places:
+    """Units of an assignment filled column by column: a column goes in when an augmenting path finds it room."""
+
+    def __init__(self, block: _Assignment) -> None:
+        self.block = block
+        self.usable = [np.flatnonzero(np.isfinite(row)).tolist() for row in block.load]
+        self.room = block.capacity.astype(np.float64) + 1e-9
+        self.inside: list[list[int]] = [[] for _ in self.room]
+
+    def insert(self, c: int) -> bool:
+        """Find room for all that the column needs; False leaves the units as they were."""
+        need = round(float(self.block.need[c]))
+        before = self.room.copy(), [list(unit) for unit in self.inside]
+        for _ in range(need):
+            if not self._one(c):
+                self.room, self.inside = before
+                return False
+        return True
+
+    def _one(self, c: int) -> bool:
+        load = self.block.load
+        came: dict[int, tuple[int, int] | None] = dict.fromkeys(self.usable[c])
+        queue = list(came)
+        for u in queue:
+            previous = came[u]
+            mover = c if previous is None else previous[1]
+            if self.room[u] >= load[mover, u]:
+                # Move everyone along the path one unit on.
+                while previous is not None:
+                    behind, mover = previous
+                    self.inside[behind].remove(mover)
+                    self.room[behind] += load[mover, behind]
+                    self.inside[u].append(mover)
+                    self.room[u] -= load[mover, u]
+                    u, previous = behind, came[behind]
+                if self.room[u] < load[c, u]:
+                    return False
+                self.inside[u].append(c)
+                self.room[u] -= load[c, u]
+                return True
+            for other in self.inside[u]:
+                for v in self.usable[other]:
+                    if v not in came:
+                        came[v] = (u, other)
+                        queue.append(v)
+        return False
 
 
 class _Pool:
