@@ -226,6 +226,7 @@ class Fit:
     log_likelihood: float
     profile: np.ndarray
     n_records: int
+    sure: float = SURE
 
     @property
     def open_low(self) -> bool:
@@ -243,7 +244,7 @@ class Fit:
 
     def predict(self, records: Records) -> np.ndarray:
         """P(bad) at each record's visit, (R,)."""
-        return _bad(self.bad_share(records.features), records, self.persistence)
+        return _bad(self.bad_share(records.features), records, self.persistence, self.sure)
 
     def __str__(self) -> str:
         note = " (no memory is not excluded)" if self.open_low else ""
@@ -259,20 +260,22 @@ def _design(features: np.ndarray) -> np.ndarray:
     return np.concatenate([np.ones((len(features), 1)), features], axis=1)
 
 
-def _bad(share: np.ndarray, records: Records, persistence: float) -> np.ndarray:
+def _bad(share: np.ndarray, records: Records, persistence: float, sure: float) -> np.ndarray:
     memory = persistence**records.elapsed
-    start = np.where(records.before > 0, SURE, 1 - SURE)
+    start = np.where(records.before > 0, sure, 1 - sure)
     return share * (1 - memory) + start * memory
 
 
-def _weights(records: Records, persistence: float, begin: np.ndarray, ridge: float) -> tuple[float, np.ndarray]:
+def _weights(
+    records: Records, persistence: float, begin: np.ndarray, ridge: float, sure: float
+) -> tuple[float, np.ndarray]:
     """Best log-likelihood at a persistence, and its weights."""
     design, memory = _design(records.features), persistence**records.elapsed
     bad, good = records.outcome > 0, records.outcome <= 0
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         share = _logistic(design @ weights)
-        chance = np.clip(_bad(share, records, persistence), 1e-12, 1 - 1e-12)
+        chance = np.clip(_bad(share, records, persistence, sure), 1e-12, 1 - 1e-12)
         value = np.log(chance[bad]).sum() + np.log(1 - chance[good]).sum()
         slope = np.where(bad, 1 / chance, -1 / (1 - chance)) * (1 - memory) * share * (1 - share)
         penalty = ridge * (weights[1:] ** 2).sum()
@@ -282,13 +285,15 @@ def _weights(records: Records, persistence: float, begin: np.ndarray, ridge: flo
     return -float(found.fun), found.x
 
 
-def fit_records(records: Records, *, ridge: float = 1.0) -> Fit:
+def fit_records(records: Records, *, ridge: float = 1.0, sure: float = SURE) -> Fit:
     """Maximum likelihood of the long-run share of bad (logistic in the features) and one persistence for all.
 
     Parameters
     ----------
     ridge
         Weight of the squared feature weights: keeps indicators of rare values finite; no effect without features.
+    sure
+        P(bad) right after a visit that found the arm bad, and P(good) after one that did not.
 
     Returns
     -------
@@ -303,25 +308,32 @@ def fit_records(records: Records, *, ridge: float = 1.0) -> Fit:
     weights[0] = np.log(rate / (1 - rate))
     profile, kept = [], []
     for persistence in GRID.tolist():
-        value, weights = _weights(records, persistence, weights, ridge)
+        value, weights = _weights(records, persistence, weights, ridge, sure)
         profile.append((persistence, value))
         kept.append(weights)
     at = int(np.argmax([value for _, value in profile]))
     sides = (GRID[max(0, at - 1)], GRID[min(len(GRID) - 1, at + 1)])
     refined = optimize.minimize_scalar(
-        lambda r: -_weights(records, r, kept[at], ridge)[0], bounds=sides, method="bounded", options={"xatol": 1e-5}
+        lambda r: -_weights(records, r, kept[at], ridge, sure)[0],
+        bounds=sides,
+        method="bounded",
+        options={"xatol": 1e-5},
     )
     best, top = (float(refined.x), -float(refined.fun))
     if profile[at][1] >= top:
         best, top = profile[at]
-    _, weights = _weights(records, best, kept[at], ridge)
+    _, weights = _weights(records, best, kept[at], ridge, sure)
 
-    def crossing(inner: float, outer: float) -> float:
-        short = lambda r: _weights(records, r, weights, ridge)[0] - top + DROP  # noqa: E731 - a root's own function
-        return float(optimize.brentq(short, inner, outer, xtol=1e-4)) if short(outer) < 0 else outer
+    def short(persistence: float) -> float:
+        return _weights(records, persistence, weights, ridge, sure)[0] - top + DROP
 
-    low, high = crossing(best, 0.0) if best > 0 else 0.0, crossing(best, float(GRID[-1]))
-    return Fit(best, low, high, weights, top, np.array(sorted([*profile, (best, top)])), len(records))
+    # The outermost persistences that are not excluded: a flat profile may dip in between.
+    inside = [r for r, value in profile if value >= top - DROP] + [best]
+    ends = []
+    for inner, outer in ((min(inside), GRID[min(inside) > GRID]), (max(inside), GRID[max(inside) < GRID][::-1])):
+        ends.append(float(optimize.brentq(short, inner, outer[-1], xtol=1e-4)) if outer.size else inner)
+    low, high = ends
+    return Fit(best, low, high, weights, top, np.array(sorted([*profile, (best, top)])), len(records), sure)
 
 
 @dataclass(frozen=True, eq=False)
