@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions import Chooser, Decision, Model, Scores
 from rmab_opt.decisions.policy import ChooserPolicy, policy
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.errors import CapabilityError, ModelError, SolverError
 from rmab_opt.learning.allocation import Allocation
 from rmab_opt.learning.neural_index_config import LOSSES, NeuralIndexConfig
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
@@ -49,6 +49,7 @@ __all__ = [
     "Rounding",
     "load_neural_index",
     "load_run",
+    "simulate_table",
     "train_neural_index",
 ]
 
@@ -327,7 +328,11 @@ class Rounding:
     def arm_actions(self, scores: np.ndarray) -> np.ndarray:
         """Action of every arm, (N,), for scores (N, A); always allowed."""
         if self.budgets is not None:
-            return assign(scores, self.budgets).action
+            action = assign(scores, self.budgets).action
+            used = np.bincount(action, minlength=self.n_actions)[1:]
+            if (used > self.budgets).any():
+                raise SolverError(f"rounding used {used.tolist()} of {self.budgets.tolist()}", "report these scores.")
+            return action
         return self.model.actions.columns.arm_action(self._program(scores, 0, None).action)
 
     def decide(self, scores: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
@@ -865,19 +870,27 @@ def _trained_here(model: Model) -> NeuralIndexPolicy:
 def simulate_table(
     model: Model, table: np.ndarray, episodes: int, rng: np.random.Generator, rounding: Rounding | None = None
 ) -> np.ndarray:
-    """Totals of expected rewards, (episodes,), of scores (N, S, A) rounded exactly each round.
+    """Totals of expected rewards, (episodes,), of scores rounded exactly each round.
 
     Parameters
     ----------
+    table
+        (N, S, A), or (T, N, S, A) by round.
     rng
         Common to all tables that are compared: starts and moves are drawn in one order whatever is chosen.
+
+    Raises
+    ------
+    SolverError
+        When a rounded action broke a constraint; every one is checked.
     """
     problem = model.problem
     rounding = Rounding(model) if rounding is None else rounding
     state = problem.sample_start(rng, episodes)
     arm, total, weight = np.arange(problem.n_arms), np.zeros(episodes), 1.0
-    for _ in range(problem.horizon):
-        action = np.stack([rounding.arm_actions(table[arm, row]) for row in state])
+    for period in range(problem.horizon):
+        here = table if table.ndim == 3 else table[min(period, len(table) - 1)]
+        action = np.stack([rounding.arm_actions(here[arm, row]) for row in state])
         total += weight * problem.dynamics.expected_reward(state, action).sum(axis=1)
         state, _ = problem.dynamics.step(state, action, rng)
         weight *= problem.discount
