@@ -207,7 +207,10 @@ def celf(cover: Coverage, fits: _Room, *, cost: np.ndarray | None = None) -> tup
         if upper[column] <= least * per[column]:
             return chosen, total, left, counted
         if not fits(column):
-            upper[column] = -np.inf
+            # All that no longer fit go at once: what is full stays full.
+            gone = np.ones(len(upper), dtype=bool)
+            gone[fits.fitting(np.flatnonzero(~np.isneginf(upper)))] = False
+            upper[gone] = -np.inf
             continue
         if stamp[column] != len(chosen):
             gains[column] = linear[column] + share[column] * left[indices[indptr[column] : indptr[column + 1]]].sum()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,8 @@ class GraphQ(QNetwork):
         self.register_buffer("passed", torch.tensor(weights.data / unit, dtype=torch.float32))
         width = 2 * (raw.shape[1] + 3) + 1
         sizes = [width, *hidden]
-        self.own = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
-        self.near = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.own = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.near = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes))
         self.out, self.skip = nn.Linear(sizes[-1], 1), nn.Linear(width, 1, bias=False)
         self.skip_near = nn.Linear(width, 1, bias=False)
         with torch.no_grad():
