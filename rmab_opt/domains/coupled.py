@@ -222,7 +222,7 @@ def interventions(
         triples = [members[k : k + 3] for k in range(0, count - count % 3, 3)]
         for together in [*triples, *([one] for one in members[count - count % 3 :])]:
             touched = [next(free) for _ in range(3)]
-            effect[np.ix_(np.asarray(together), touched)] = 1.0
+            effect[np.ix_(np.asarray(together), np.array(touched))] = 1.0
     base = _ladder(n_arms, budget, np.random.default_rng(arm_seed))
     problem = _problem(Arms.from_arrays(n_arms), Ladder(up, base.reward), horizon, discount)
     return Instance(problem, {}, (tuple(f"act{i}" for i in range(n_interventions)), effect))

@@ -210,10 +210,9 @@ def test_the_gap_of_a_stopped_solve_is_open_and_said_so():
     arms = Arms.from_arrays(n)
     problem = Problem(arms, tabular(n, 3, 2, rng), start=rng.integers(3, size=n))
     actions = ActionSet(arms, {"budget": Budget(at_most=12)})
-    network = Network.from_arrays(
-        [(rng.normal(size=(24, n)), rng.normal(size=24), "relu"), (rng.normal(size=(24, 24)), rng.normal(size=24), "relu"),
-         (rng.normal(size=(1, 24)), np.zeros(1), "linear")]
-    )  # fmt: skip
+    first = (rng.normal(size=(24, n)), rng.normal(size=24), "relu")
+    second = (rng.normal(size=(24, 24)), rng.normal(size=24), "relu")
+    network = Network.from_arrays([first, second, (rng.normal(size=(1, 24)), np.zeros(1), "linear")])
     goal = NetworkObjective(lambda _: network, weights_change=False)
     hurried = replace(load_profile("default"), seconds=0.01)
     # The local search's start is always at hand, so that even a hundredth of a second leaves an action.

@@ -65,7 +65,7 @@ def test_a_hand_computed_link_value():
 @pytest.mark.parametrize("size", [(20, 12, 8), (20, 8, 5), (5, 8, 4), (100, 20, 20)])
 def test_sizes_that_cannot_be_built_are_refused_beforehand(size):
     n_arms, n_interventions, budget = size
-    with pytest.raises(ModelError, match="need|choose at least one"):
+    with pytest.raises(ModelError, match=r"need|choose at least one"):
         DOMAINS["interventions"](n_arms=n_arms, n_interventions=n_interventions, budget=budget)
 
 
