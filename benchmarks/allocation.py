@@ -19,7 +19,7 @@ from rmab_opt.learning.allocation import Allocation, sinkhorn
 
 
 def main() -> None:
-    """One row an epsilon and batch: milliseconds of both, ratio, column errors, relative gradient error of the unroll."""
+    """One row an epsilon and batch: milliseconds of both, ratio, column errors, gradient error of the unroll."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     repeat = 5 if parser.parse_args().quick else 40

@@ -20,11 +20,18 @@ import numpy as np
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Linear
 from rmab_opt.decisions import Model, bound
+from rmab_opt.decisions.policy import make_policy
 from rmab_opt.domains.synthetic import delayed, ladder_mix
+from rmab_opt.learning.estimation import collect, count_moves, estimate, with_estimate
 from rmab_opt.learning.neural_index import NeuralIndexConfig, Rounding, simulate_table, train_neural_index
 from rmab_opt.planning import TABLES
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.report import table_csv, table_text, write_atomically
+
+GENERAL = NeuralIndexConfig(steps=500, uniform=0.25, weight_decay=1.0, log_episodes=0)
+"""For a network that is to act on other arms: less time to learn the training arms by heart."""
+
+QUIET = NeuralIndexConfig(log_episodes=0)
 
 GENERATORS = {"hard": delayed, "easy": ladder_mix}
 
@@ -116,7 +123,7 @@ def compare(
 
 def unseen(table: Table, runs: int, n_train: int, tests: list[tuple[int, int]]) -> None:
     """A network trained on one cohort acts on others; nothing is solved for them."""
-    trained = train_neural_index(cohort("hard", n_train, 0), NeuralIndexConfig(log_episodes=0)).network
+    trained = train_neural_index(cohort("hard", n_train, 0), GENERAL).network
     for n_arms, seed in tests:
         model = cohort("hard", n_arms, seed)
         limit, rounding = bound(model, tolerance=1e-4).value, Rounding(model)
@@ -132,6 +139,28 @@ def unseen(table: Table, runs: int, n_train: int, tests: list[tuple[int, int]]) 
             total = simulate_table(model, scores, runs, np.random.default_rng(10_000 + seed), rounding)
             idle = float(total.mean()) if label == "none" else idle
             table.add(name, label, total, limit, idle, 0.0)
+
+
+def data(table: Table, runs: int, sizes: tuple[int, ...]) -> None:
+    """What estimated transitions cost: reward over the number of logged episodes of random actions."""
+    model = cohort("hard", 50, 0)
+    limit, rounding = bound(model, tolerance=1e-4).value, Rounding(model)
+    general = train_neural_index(cohort("hard", 200, 1), GENERAL).network
+    idle = 0.0
+
+    def row(name: str, scores: np.ndarray) -> np.ndarray:
+        total = simulate_table(model, scores, runs, np.random.default_rng(10_000), rounding)
+        table.add("unknown moves N=50", name, total, limit, idle, 0.0)
+        return total
+
+    idle = float(row("none", np.zeros((50, 4, 3))).mean())
+    for episodes in sizes:
+        seen = collect(model, make_policy("random", model), episodes, seed=3)
+        problem = with_estimate(model.problem, estimate(count_moves(seen, 4, 3)))
+        guess = Model(problem, model.actions, solver="fast")
+        row(f"{episodes} episodes, network of other arms", general.indices(problem))
+        row(f"{episodes} episodes, trained on the estimate", train_neural_index(guess, QUIET).policy.table)
+        row(f"{episodes} episodes, lagrangian", TABLES["lagrangian"](problem, model.actions).values[0])
 
 
 def exact_values(model: Model, scores: np.ndarray) -> tuple[float, float]:
@@ -213,7 +242,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, few runs")
     parser.add_argument("--sizes", default="10,50,100,200,500,1000")
     parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--parts", default="sizes,easy,ablations,unseen,exact")
+    parser.add_argument("--parts", default="sizes,easy,ablations,unseen,data,exact")
     parser.add_argument("--out", type=Path, help="folder for table and plots")
     options = parser.parse_args()
     sizes = [10, 50] if options.quick else [int(size) for size in options.sizes.split(",")]
@@ -239,6 +268,8 @@ def main() -> None:
         compare(table, "hard N=50 seed 0", cohort("hard", 50, 0), runs, 0, variants, False)
     if "unseen" in parts:
         unseen(table, runs, 50 if options.quick else 200, [(50, 7)] if options.quick else [(50, 7), (50, 8), (200, 9)])
+    if "data" in parts:
+        data(table, runs, (1,) if options.quick else (1, 5, 20, 100))
     if "exact" in parts:
         for n_arms, n_states in ((5, 3),) if options.quick else ((10, 3), (7, 4)):
             model = cohort("hard", n_arms, 0, n_states=n_states)

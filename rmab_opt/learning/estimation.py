@@ -97,7 +97,7 @@ class Estimate:
         return float((self.counts.sum(axis=3) == 0).mean())
 
 
-def estimate(counts: np.ndarray, *, smoothing: float = 2.0, prior: str = "cohort", level: float = 0.95) -> Estimate:
+def estimate(counts: np.ndarray, *, smoothing: float = 10.0, prior: str = "cohort", level: float = 0.95) -> Estimate:
     """Posterior mean and equal-tailed intervals of every transition probability.
 
     Parameters

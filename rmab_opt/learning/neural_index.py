@@ -38,6 +38,7 @@ from rmab_opt.planning import Bound, Coupling, assign, bound
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
+from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.report import write_atomically
 
 __all__ = [
@@ -474,7 +475,9 @@ class _Trainer:
         self.features = self.network.features(problem)
         self.loss = _LOSS[config.loss](self)
         self.layer = self._layer().to(self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
         self.step = 0
         self.log: list[dict[str, Any]] = []
         self.price = np.zeros(len(self.layer.limit))
@@ -577,6 +580,7 @@ class _Target:
     def __init__(self, trainer: _Trainer) -> None:
         self.trainer = trainer
         problem, config = trainer.model.problem, trainer.config
+        require_tabular(problem.dynamics, f"loss {config.loss!r}")
         transition, reward = problem.dynamics.tabular()
         factor = _steady(problem)
         found: Bound = bound(problem, trainer.model.actions, kind="discounted", discount=factor, occupancy=True)

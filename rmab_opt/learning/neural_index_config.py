@@ -48,6 +48,8 @@ class NeuralIndexConfig:
     """Rounds a step of the roll-out loss."""
     learning_rate: float = 3e-3
     """Adam's first rate; falls to a hundredth on a cosine."""
+    weight_decay: float = 0.0
+    """Pull of the weights towards zero (AdamW); 0.1 to 1 when the network is to act on other arms than it trains on."""
     uniform: float = 0.6
     """Share of states drawn evenly instead of from the program's own state frequencies, so that rare ones are seen."""
     log_every: int = 250
@@ -74,6 +76,7 @@ class NeuralIndexConfig:
             "batch": (1, 10**5),
             "rounds": (1, 10**5),
             "learning_rate": (1e-9, 10.0),
+            "weight_decay": (0.0, 100.0),
             "uniform": (0.0, 1.0),
             "log_every": (1, 10**7),
             "log_episodes": (0, 10**5),
