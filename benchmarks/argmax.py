@@ -11,7 +11,8 @@ passing on and solving. A contender that hits the cap counts with its time so fa
     gurobi   gurobi-machinelearning, Gurobi with the free size-limited licence that pip installs (development extra)
 
 `python benchmarks/argmax.py --states 2 --seconds 20 --out argmax.csv` prints geometric means of CPU seconds a set and
-the ratios to the better of ours; `--plot argmax.svg` draws them. `--only budget,knapsack`, `--sizes 20,40` narrow it.
+the ratios to the exact search; `--plot argmax.svg` draws them; `--ablation` compares our own variants instead.
+`--only budget,knapsack` and `--sizes 20,40` narrow it.
 Networks come from `train_argmax_networks.py`.
 """
 
@@ -23,6 +24,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ import pyomo.environ as pyo
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Scheduling
+from rmab_opt.decisions import branch_and_bound
 from rmab_opt.decisions.branch_and_bound import climb, maximise
 from rmab_opt.encoder import Network, Support, encode
 from rmab_opt.problem import Arms, Table
@@ -111,21 +114,41 @@ def search(given: Instance, seconds: float) -> Answer:
     return Answer(found.value, found.bound, cpu() - began, found.nodes, found.status == "optimal")
 
 
-def milp(given: Instance, seconds: float) -> Answer:
-    """Our rows on HiGHS, started by a local search from doing nothing."""
+def milp(
+    given: Instance,
+    seconds: float,
+    effort: str = "linear",
+    box: bool = False,
+    started: bool = True,
+    profile: str = "fast",
+) -> Answer:
+    """Our rows on HiGHS, started by a local search from doing nothing; the options are for the ablation."""
     began = cpu()
     model = pyo.ConcreteModel()
     given.actions.build(model)
     model.q = pyo.Block()
-    output, _ = encode(given.network, model.q, model.act)
+    n = given.network.n_inputs
+    support = Support.box(np.zeros(n), np.ones(n)) if box else None
+    output, _ = encode(given.network, model.q, model.act, effort=effort, support=support)
     model.value = pyo.Objective(expr=output, sense=pyo.maximize)
-    session = Session(model, "fast")
+    session = Session(model, profile)
     act = session.index(model.act)
     start, _ = climb(given.network, np.zeros(len(act)), given.actions.plain_rows.allow, given.actions.allows)
-    session.start(act, start)
+    if started:
+        session.start(act, start)
     result = session.solve(seconds=seconds, relative_gap=GAP)
     action = np.rint(result.x[act]) if result.x is not None else start
     return Answer(given.network(action), result.bound, cpu() - began, result.nodes, result.status == "optimal")
+
+
+def search_once(given: Instance, seconds: float) -> Answer:
+    """The exact search without improving lines, multipliers and prices."""
+    kept = branch_and_bound.ROOT_STEPS, branch_and_bound.NODE_STEPS
+    branch_and_bound.ROOT_STEPS = branch_and_bound.NODE_STEPS = 1
+    try:
+        return search(given, seconds)
+    finally:
+        branch_and_bound.ROOT_STEPS, branch_and_bound.NODE_STEPS = kept
 
 
 def omlt(given: Instance, seconds: float) -> Answer:
@@ -248,6 +271,16 @@ CONTENDERS: dict[str, tuple[Callable[[Instance, float], Answer], str]] = {
     "scip": (scip, "pyscipopt_ml"),
     "gurobi": (gurobi, "gurobi_ml"),
 }
+ABLATION: dict[str, tuple[Callable[[Instance, float], Answer], str]] = {
+    "search": (search, "rmab_opt"),
+    "search 1 step": (search_once, "rmab_opt"),
+    "milp": (milp, "rmab_opt"),
+    "milp lp": (partial(milp, effort="lp"), "rmab_opt"),
+    "milp interval": (partial(milp, effort="interval"), "rmab_opt"),
+    "milp box": (partial(milp, box=True), "rmab_opt"),
+    "milp unstarted": (partial(milp, started=False), "rmab_opt"),
+    "milp default": (partial(milp, profile="default"), "rmab_opt"),
+}
 
 
 def main() -> None:
@@ -260,21 +293,23 @@ def main() -> None:
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--ablation", action="store_true", help="our own variants instead of the rivals")
     options = parser.parse_args()
     kinds = options.only.split(",")
-    asked = options.contenders.split(",")
-    present = [name for name in asked if importlib.util.find_spec(CONTENDERS[name][1]) is not None]
+    contenders = ABLATION if options.ablation else CONTENDERS
+    asked = list(ABLATION) if options.ablation else options.contenders.split(",")
+    present = [name for name in asked if importlib.util.find_spec(contenders[name][1]) is not None]
     for name in set(asked) - set(present):
         print(f"{name}: not installed, left out")
     rows: list[dict[str, object]] = []
     for name in present:
         # Imports and the solvers' first start are nobody's decision time.
-        CONTENDERS[name][0](instances([20], ["budget"], 1)[0], options.seconds)
+        contenders[name][0](instances([20], ["budget"], 1)[0], options.seconds)
     for given in instances([int(s) for s in options.sizes.split(",")], kinds, options.states):
         best = -np.inf
         for name in present:
             try:
-                answer = CONTENDERS[name][0](given, options.seconds)
+                answer = contenders[name][0](given, options.seconds)
             except Exception as error:  # noqa: BLE001 - a rival's failure is a result: reported, counted as unsolved
                 print(f"  {given.name} {name}: {type(error).__name__}: {str(error)[:100]}")
                 answer = Answer(-np.inf, np.inf, float("nan"), -1, False)
@@ -315,7 +350,7 @@ def report(rows: list[dict[str, object]], kinds: list[str], present: list[str]) 
         base = means(rows, kind, present[0])[0]
         for name in present:
             mean, solved, count = means(rows, kind, name)
-            print(f"{kind:<13}{name:<12}{mean:>16.3f}{mean / base:>12.1f}   {solved}/{count}")
+            print(f"{kind:<13}{name:<15}{mean:>13.3f}{mean / base:>12.1f}   {solved}/{count}")
 
 
 def plot(rows: list[dict[str, object]], kinds: list[str], present: list[str], path: Path) -> None:

@@ -37,6 +37,13 @@ SORTED_WIDTH = 600
 ROOT_STEPS, NODE_STEPS = 60, 3
 """Subgradient steps on lines, multipliers and prices."""
 
+FEW_COLUMNS = 12
+"""From so few open columns on only columns are branched on: the tree below is then finite in practice too, also where
+weights of many orders of magnitude leave rounding margins wider than the gap."""
+
+EXACT_ROOT_STEPS, EASY_NODES = 10, 300
+"""Sets without prices need fewer at the root, and none at nodes while the tree is small: measured to pay by a third."""
+
 STALL = 10
 """Steps after which one per cent of the gap must have gone, or the steps end."""
 
@@ -767,9 +774,9 @@ class _Search:
         order = [int(c) for c in ranked[: int(point.sum()) + 60] if self.up0[c] and not action[c]]
         # Places in units by augmenting paths judge most columns at once; the checker then sees the whole action.
         units = [_Places(block) for block in self.oracle.assignments]
-        for c in np.flatnonzero(action):
+        for c in np.flatnonzero(action).tolist():
             for places in units:
-                places.insert(int(c))
+                places.insert(c)
         grown = action.copy()
         for c in order:
             grown[c] = 1
@@ -836,7 +843,7 @@ class _Search:
         pool = _Pool()
         closed = -np.inf  # largest bound among nodes dropped because the incumbent is within the gap
         status = "optimal"
-        fresh, steps = node, ROOT_STEPS
+        fresh, steps = node, ROOT_STEPS if self.oracle.n_prices else min(ROOT_STEPS, EXACT_ROOT_STEPS)
         last_polish = -np.inf
         picked: dict[str, np.ndarray] | None = None
         while True:
@@ -876,7 +883,8 @@ class _Search:
                 status = "interrupted"
                 break
             picked = pool.take(min(batch // 4, pool.size))
-            fresh, steps = self.branch(picked), NODE_STEPS
+            easy = not self.oracle.n_prices and self.nodes < EASY_NODES
+            fresh, steps = self.branch(picked), 1 if easy else NODE_STEPS
         bound = max(pool.top, self.best_value)
         if np.isfinite(closed):
             # A node left because it was within the gap still bounds what was not looked at, never by more than that.
@@ -966,6 +974,7 @@ class _Search:
             worth = share[np.arange(n_nodes), best]
             left = node["bound"] - self.best_value if self.best is not None else np.full(n_nodes, np.inf)
             neuron = np.where(worth > 1e-4 * np.where(np.isfinite(left), left, 0.0) + 1e-12, best, -1)
+            neuron = np.where(free.sum(axis=1) <= FEW_COLUMNS, -1, neuron)
             spread = np.where(found["unstable"], share / np.maximum(node["upper"] - node["lower"], 1e-12), 0.0)
             # Signs that the maximiser breaks also ask for columns.
             spread += np.where(node["sign"] * x < 0, np.abs(x) * node["beta"], 0.0)
