@@ -39,7 +39,7 @@ SPREAD_ROUNDS = 24
 EXPECTATION_SAMPLES = 500
 """Live-edge samples behind expected rewards of graphs too large for exact sums."""
 
-STEP_BLOCK = 14_000
+STEP_BLOCK = 28_000
 """Nodes of all episodes moved together."""
 
 CHUNK = 4_000_000
