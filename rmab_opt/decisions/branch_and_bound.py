@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmab_opt.encoder import Network, Support, bounds
-from rmab_opt.encoder.bounds import line_above
+from rmab_opt.encoder.bounds import line_above, masses
 from rmab_opt.encoder.network import Hidden, Reduced
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
 
@@ -502,12 +502,7 @@ class _Search:
         self.parts = [slice(int(a), int(b)) for a, b in pairwise(ends)]
         self.n_neurons = int(ends[-1])
         self._prepare()
-        # Largest sum of absolute terms that a pre-activation can be made of, by neuron.
-        self.mass: list[Floats] = []
-        reach: Floats = np.ones(support.n)
-        for layer, (least, most) in zip(reduced.hidden, root, strict=False):
-            self.mass.append(np.abs(layer.weight) @ reach + np.abs(layer.bias))
-            reach = (np.abs(layer.slope) + np.abs(layer.gain)) * np.maximum(np.abs(least), np.abs(most))
+        self.mass = masses(reduced, support)[:-1]
         self.best_value = -np.inf
         self.best: np.ndarray | None = None
         self.nodes = 0

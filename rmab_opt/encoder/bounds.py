@@ -26,7 +26,8 @@ Effort = Literal["interval", "linear", "lp"]
 Bounds = list[tuple[Floats, Floats]]
 
 SAFETY = 1e-12
-"""Widening of every bound, relative to the terms that were added up: above rounding, below what costs."""
+"""Widening of every bound, relative to the largest terms that can stand in its sums: above rounding, far below what
+costs nodes."""
 
 
 def bounds(network: Network, support: Support, effort: Effort = "linear") -> Bounds:
@@ -59,11 +60,29 @@ def bounds(network: Network, support: Support, effort: Effort = "linear") -> Bou
         )
     reduced = network.reduced
     found: Bounds = []
+    mass = masses(reduced, support)
     for k, layer in enumerate(reduced.hidden):
-        found.append(_layer(reduced, layer, k, found, support, effort))
+        found.append(_layer(reduced, layer, k, found, support, effort, mass))
     output = Hidden(reduced.readout[None], np.array([reduced.constant]), np.ones(1), np.zeros(1))
-    found.append(_layer(reduced, output, len(reduced.hidden), found, support, effort, skip=reduced.skip))
+    found.append(_layer(reduced, output, len(reduced.hidden), found, support, effort, mass, skip=reduced.skip))
     return found
+
+
+def masses(reduced: Reduced, support: Support) -> list[Floats]:
+    """Largest sum of absolute terms behind every pre-activation, and last behind the output: the scale of rounding.
+
+    Where large terms cancel, rounding is relative to them and not to what is left.
+    """
+    reach: Floats = np.maximum(np.abs(support.lower), np.abs(support.upper))
+    last = np.abs(reduced.skip) @ reach + abs(reduced.constant)
+    found = []
+    for layer in reduced.hidden:
+        mass = np.abs(layer.weight) @ reach + np.abs(layer.bias)
+        found.append(mass)
+        reach = (np.abs(layer.slope) + np.abs(layer.gain)) * mass
+    if reduced.hidden:
+        last = last + np.abs(reduced.readout) @ reach
+    return [*found, np.array([last])]
 
 
 def _layer(
@@ -73,6 +92,7 @@ def _layer(
     before: Bounds,
     support: Support,
     effort: Effort,
+    mass: list[Floats],
     skip: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     if k == 0:
@@ -80,9 +100,9 @@ def _layer(
         weight = layer.weight if skip is None else skip[None]
         both = support(np.concatenate([weight, -weight]), "lp" if effort == "lp" else "rows").values
         n = len(weight)
-        scale = np.abs(weight).sum(axis=1) + np.abs(layer.bias)
-        return layer.bias - both[n:] - SAFETY * scale, layer.bias + both[:n] + SAFETY * scale
+        return layer.bias - both[n:] - SAFETY * mass[0], layer.bias + both[:n] + SAFETY * mass[0]
     lower, upper = _interval(reduced.hidden[k - 1], layer, before[k - 1])
+    lower, upper = lower - SAFETY * mass[k], upper + SAFETY * mass[k]
     if skip is not None:
         ends = support(np.stack([skip, -skip])).values
         lower, upper = lower - ends[1], upper + ends[0]
@@ -92,7 +112,8 @@ def _layer(
     rows = np.concatenate([layer.weight, -layer.weight])
     shift = np.concatenate([layer.bias, -layer.bias])
     straight = None if skip is None else np.stack([skip, -skip])
-    best = linear_upper(reduced.hidden[:k], rows, shift, before, support, straight)
+    best = linear_upper(reduced.hidden[:k], rows, shift, before, support, mass, straight)
+    best += SAFETY * np.concatenate([mass[k], mass[k]])
     lower, upper = np.maximum(lower, -best[n:]), np.minimum(upper, best[:n])
     if effort == "lp":
         lower, upper = _by_lp(reduced, layer, k, before, support, skip, lower, upper)
@@ -114,9 +135,7 @@ def _interval(previous: Hidden, layer: Hidden, ends: tuple[Floats, Floats]) -> t
     inside = (low < 0) & (high > 0)
     least, most = np.where(inside, np.minimum(least, 0.0), least), np.where(inside, np.maximum(most, 0.0), most)
     up, down = np.maximum(layer.weight, 0.0), np.minimum(layer.weight, 0.0)
-    scale = np.abs(layer.weight) @ np.maximum(np.abs(least), np.abs(most)) + np.abs(layer.bias)
-    lower, upper = up @ least + down @ most + layer.bias, up @ most + down @ least + layer.bias
-    return lower - SAFETY * scale, upper + SAFETY * scale
+    return up @ least + down @ most + layer.bias, up @ most + down @ least + layer.bias
 
 
 def line_above(lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
@@ -136,14 +155,17 @@ def linear_upper(
     shift: Floats,
     before: Bounds,
     support: Support,
+    mass: list[Floats],
     straight: Floats | None = None,
 ) -> Floats:
     """Upper bounds of rows @ h + shift (+ straight @ inputs), h the outputs of the last of ``hidden``; shape (m,)."""
     best = np.full(len(rows), np.inf)
     for choice in ("adaptive", "zero", "one"):
         c, e = rows, shift.copy()
-        size = np.abs(shift)
-        for layer, (low, high) in zip(reversed(hidden), reversed(before), strict=True):
+        size = np.zeros(len(rows))
+        for layer, (low, high), terms in zip(
+            reversed(hidden), reversed(before), reversed(mass[: len(hidden)]), strict=True
+        ):
             slope, height = line_above(low, high)
             if choice == "adaptive":
                 below = np.where((low < 0) & (high > 0), (high > -low).astype(np.float64), slope)
@@ -152,14 +174,12 @@ def linear_upper(
             bent = c * layer.gain
             positive = np.maximum(bent, 0.0)
             e = e + positive @ height
-            size = size + positive @ np.abs(height)
             a = c * layer.slope + positive * slope + np.minimum(bent, 0.0) * below
             e = e + a @ layer.bias
-            size = size + np.abs(a) @ np.abs(layer.bias)
+            size = size + (np.abs(a) + np.abs(bent)) @ terms
             c = a @ layer.weight
         if straight is not None:
             c = c + straight
-        size = size + np.abs(c) @ np.maximum(np.abs(support.lower), np.abs(support.upper))
         best = np.minimum(best, support(c).values + e + SAFETY * size)
     return best
 
