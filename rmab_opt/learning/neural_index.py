@@ -28,6 +28,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget, Linear, OneAction
 from rmab_opt.decisions import Chooser, Decision, Model, Scores
 from rmab_opt.decisions.policy import ChooserPolicy, policy
 from rmab_opt.errors import CapabilityError, ModelError, SolverError
@@ -315,7 +316,8 @@ class Rounding:
         effect = model.actions.columns.effect
         self._arm, self._level = effect.indices.astype(np.int64), np.rint(effect.data).astype(np.int64)
         self.n_actions = model.problem.dynamics.n_actions
-        self.coupling = _resources(model.actions, model.problem)
+        declared = _declared_budgets(model.actions, model.problem)
+        self.coupling = _resources(model.actions, model.problem) if declared is None else Coupling.budgets(declared)
         self.budgets = _plain_budgets(self.coupling, model.problem.n_arms)
         """Arms that may receive action 1 .. A - 1, when that is all the constraints say; else None."""
         self._scores = Scores(np.zeros((model.problem.n_arms, 1, self.n_actions)))
@@ -377,6 +379,34 @@ class Rounding:
 def _resources(actions: ActionSet, problem: Problem) -> Coupling | None:
     """The action set as resources with one price each, or None (rosters, routes, forbidden actions)."""
     return polyhedron(actions, problem.dynamics.n_actions).coupling(problem.n_arms, problem.dynamics.n_actions)
+
+
+def _declared_budgets(actions: ActionSet, problem: Problem) -> np.ndarray | None:
+    """Budgets (A - 1,) read off the declarations, None unless all are counts of one action each.
+
+    The rows of the program say the same, but a cohort of 100,000 arms takes minutes to write them.
+    """
+    n_actions = problem.dynamics.n_actions
+    budgets = np.full(n_actions - 1, float(problem.n_arms))
+    if (np.diff(actions.columns.effect.indptr) != 1).any() or len(actions) != problem.n_arms * (n_actions - 1):
+        return None
+    for constraint in actions.constraints.values():
+        if isinstance(constraint, OneAction):
+            continue
+        if isinstance(constraint, Budget) and n_actions == 2:
+            action = 1
+        elif isinstance(constraint, Linear) and constraint.column is None and constraint.per is None:
+            named = constraint.where.get("action", ())
+            if len(constraint.where) != 1 or len(named) != 1 or not named[0].isdigit():
+                return None
+            action = int(named[0])
+        else:
+            return None
+        lower, upper = constraint.limits
+        if (lower or 0) > 0 or upper is None or upper < 0:
+            return None
+        budgets[action - 1] = min(budgets[action - 1], np.floor(upper + 1e-9))
+    return budgets
 
 
 def _plain_budgets(coupling: Coupling | None, n_arms: int) -> np.ndarray | None:
