@@ -30,6 +30,10 @@ SMOOTHING = 0.5
 """Weight of the best prices so far in the next ones; 0 is plain column generation, which zigzags."""
 
 MOST_ROUNDS = 600
+"""Mixtures until the search gives up and returns the gap it has."""
+
+KEPT_FANS = 60
+"""Tangents kept a group: older ones are far from where the optimum is."""
 
 PENALTY = 1e3
 """Price of missing a limit, in units of the largest value: above every multiplier met in practice. Misses are
@@ -181,15 +185,18 @@ class PricedGroups:
         rounds = 0
         while rounds < MOST_ROUNDS:
             rounds += 1
-            values, missed, duals, acted = self._mix(stage, fans)
+            values, missed, duals, acted, reached = self._mix(stage, fans)
             if stage.curved:
-                fans.append(values)
+                fans = [*fans[:25], *fans[25:][-KEPT_FANS:], values]
             if missed <= 1e-9 * max(1.0, float(np.abs(self.limit).max())):
                 height = stage.objective(values)
                 if height > best:
                     best, kept = height, (values, acted)
             gap = tolerance * max(1.0, abs(best)) if np.isfinite(best) else -np.inf
             if upper - best <= gap:
+                break
+            if kept is None and missed > 1e-6 and upper - reached <= 1e-6 * max(1.0, abs(reached)):
+                # The mixture is proven best although it pays the penalty: no mixture keeps all limits.
                 break
             # Prices between the best so far and the newest; where that proves nothing new, the newest alone.
             points = [duals] if centre is None else [_between(centre, duals), duals]
@@ -210,8 +217,8 @@ class PricedGroups:
 
     def _mix(
         self, stage: Stage, fans: list[np.ndarray]
-    ) -> tuple[np.ndarray, float, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Best mixture of the columns so far: values, total missed limits, multipliers, use by group."""
+    ) -> tuple[np.ndarray, float, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, float]:
+        """Best mixture of the columns so far: values, missed limits, multipliers, use by group, penalised objective."""
         n_groups, n_cells, n_columns = len(self.groups), self.n_cells, len(self._values)
         n_limits = self.horizon * self.n_rows
         value, use = np.array(self._values), np.array(self._uses)
@@ -323,7 +330,7 @@ class PricedGroups:
         )
         values = self.past + means @ theta
         missed = float(x[slack:].sum())
-        return values, missed, (share, floor_price, prices), acted @ self.pattern.T
+        return values, missed, (share, floor_price, prices), acted @ self.pattern.T, float(result.objective)
 
 
 def _between(

@@ -1,0 +1,121 @@
+"""Fair decisions: the best by enumeration under any constraints, nothing wasted, everyone's turn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rmab_opt as ro
+from rmab_opt.actions import ActionSet, Columns
+from rmab_opt.actions.kinds import Budget, Capacity, Conflict
+from rmab_opt.decisions import Chooser, Model, Situation
+from rmab_opt.decisions.equity import FairObjective, FairPolicy, HighRisk, model_groups
+from rmab_opt.decisions.policy import make_policy
+from rmab_opt.errors import ModelError
+from rmab_opt.learning.fairness import compare_groups
+from rmab_opt.problem import Arms, Problem, Table, Tabular
+
+
+def model_of(seed=0, constraint=None, n=9):
+    rng = np.random.default_rng(seed)
+    transition = rng.dirichlet(np.ones(3), (n, 2, 3))
+    arms = Arms.from_arrays(n, village=[f"v{k % 3}" for k in range(n)], load=rng.integers(1, 4, n))
+    problem = Problem(arms, Tabular(transition, np.tile([0.0, 0.4, 1.0], (n, 1))), 5, 1.0, rng.integers(3, size=n))
+    return Model(problem, ActionSet(Columns.of_arms(arms), constraint or {"budget": Budget(at_most=4)}))
+
+
+SETS = {
+    "budget": {"budget": Budget(at_most=4)},
+    "conflict": {"budget": Budget(at_most=5), "apart": Conflict(groups=[["arm0", "arm3", "arm6"], ["arm1", "arm4"]])},
+    "capacity": {
+        "workers": Capacity(workers=Table({"worker": ["x", "y"], "capacity": [4, 3]}, source="workers"), cost="load")
+    },
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("welfare", ["leximin", "nash"])
+def test_a_fair_decision_is_the_best_of_all_allowed_actions(name, welfare):
+    model = model_of(3, SETS[name])
+    objective = FairObjective(model.problem, model.actions, "village", welfare=welfare)
+    decision = Chooser(model.problem, model.actions, objective, "exact").decide(model.problem.start)
+    situation = Situation(model.problem, model.actions.columns, model.problem.start, 0)
+    every = model.actions.enumerate().astype(np.int64)
+    assert decision.value == pytest.approx(objective.batch_value(every, situation).max(), abs=1e-7)
+    assert decision.violations == {}
+
+
+def test_group_budgets_are_met_exactly_where_only_a_budget_limits():
+    model = model_of(1)
+    objective = FairObjective(model.problem, model.actions, "village")
+    situation = Situation(model.problem, model.actions.columns, model.problem.start, 0)
+    action = Chooser(model.problem, model.actions, objective, "exact").decide(model.problem.start).action
+    shares = objective.shares(situation)
+    used = objective.groups.member @ action
+    assert (used >= shares.budgets).all()
+    assert used.sum() <= 4
+
+
+def test_nothing_is_spent_on_groups_that_do_not_respond_and_the_last_round_rests():
+    model = ro.load("equity_synthetic", at_most=33)
+    table = compare_groups(model, ["leximin", "mmr"], episodes=2, bound=False)
+    for name in ("leximin", "mmr"):
+        assert table.units[name][3:].tolist() == [0.0, 0.0]
+        assert table.row(name)["worst"] > 7.0
+    made = FairPolicy(model).decide(np.zeros(100, dtype=int), 19, np.random.default_rng(0))
+    assert made.action.sum() == 0
+
+
+def test_the_past_of_an_episode_shifts_what_its_groups_get():
+    model = ro.load("equity_synthetic")
+    policy, rng = FairPolicy(model), np.random.default_rng(0)
+    state = np.zeros(100, dtype=int)
+    state[:25] = 1
+    policy.decide(state, 0, rng)
+    policy.objective.past = np.zeros(5)
+    collected = policy._past[id(rng)][2]
+    assert collected == pytest.approx([25, 0, 0, 0, 0])
+    situation = Situation(model.problem, model.actions.columns, np.zeros(100, dtype=int), 1)
+    fresh = policy.objective.shares(situation).budgets[0]
+    policy.objective.past = np.array([100.0, 0, 0, 0, 0])
+    assert policy.objective.shares(situation).budgets[0] < fresh
+
+
+def test_the_same_seed_gives_the_same_decision():
+    model = model_of(2)
+    first, again = (
+        FairPolicy(model, group="village").decide(model.problem.start, 0, np.random.default_rng(5)).action
+        for _ in range(2)
+    )
+    assert first.tolist() == again.tolist()
+
+
+def test_round_robin_serves_every_high_risk_arm_before_any_a_second_time():
+    model = ro.load("digital_diabetes", n_arms=30, at_most=5)
+    policy, rng = make_policy("round_robin_high_risk", model), np.random.default_rng(0)
+    served = np.zeros(30, dtype=int)
+    state = np.full(30, 16)
+    for period in range(6):
+        served += policy.decide(state, period, rng).action
+    assert served.tolist() == [1] * 30
+
+
+def test_high_risk_arms_come_first_in_both_rules():
+    model = ro.load("digital_diabetes", n_arms=30, at_most=5)
+    state = np.full(30, 20)  # engaged, A1c below 8
+    state[:5] = 16
+    for in_turn in (True, False):
+        action = HighRisk(model, in_turn=in_turn).decide(state, 0, np.random.default_rng(1)).action
+        assert np.flatnonzero(action).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_cohort_without_groups_is_told_how_to_name_them():
+    with pytest.raises(ModelError, match="no column 'group'"):
+        model_groups(model_of())
+    assert model_groups(model_of(), "village").names == ("v0", "v1", "v2")
+
+
+def test_replanning_takes_any_constraint():
+    model = ro.load("equity_synthetic", n_arms=20, at_most=3)
+    table = compare_groups(model, ["fair_replan", "none"], episodes=2, bound=False)
+    assert table.row("fair_replan")["worst"] > table.row("none")["worst"]
