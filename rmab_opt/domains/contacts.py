@@ -8,6 +8,7 @@ Zhang, Sun, Wang (2025): attribute ranges and the size of the India network (202
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,9 @@ def contact_problem(
         cost=rng.integers(1, 5, n_arms).tolist(),
         contacts=degree.tolist(),
     )
-    return Problem(arms, Cascade(Graph.from_edges(edges, n_arms, probability), chance, value), horizon, discount)
+    # Without tabular() on purpose: tables of the arms alone would ignore the spread.
+    dynamics: Any = Cascade(Graph.from_edges(edges, n_arms, probability), chance, value)
+    return Problem(arms, dynamics, horizon, discount)
 
 
 def read_contacts(

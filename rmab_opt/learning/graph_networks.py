@@ -178,7 +178,8 @@ class GraphQ(QNetwork):
         skip = unit * (effect @ s + (effect @ t) * arrives.sum(axis=0))
         constant = unit * (float((z @ s + (arrives @ z) @ t).sum()) + n * float(_array(self.out.bias)[0]))
         layers: list[tuple[np.ndarray, np.ndarray, str]] = []
-        for number, (layer, passing) in enumerate(zip(self.own, self.near, strict=True)):
+        rounds: Any = zip(self.own, self.near, strict=True)
+        for number, (layer, passing) in enumerate(rounds):
             mine, others, bias = _array(layer.weight), _array(passing.weight), _array(layer.bias)
             if number == 0:
                 base = z @ mine.T + (arrives @ z) @ others.T + bias
