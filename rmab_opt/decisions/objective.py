@@ -10,7 +10,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from rmab_opt.actions import Columns
-from rmab_opt.encoder import Network, Record, encode
+from rmab_opt.encoder import Network, Record, Support, encode
 from rmab_opt.encoder.bounds import Effort
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
@@ -292,6 +292,8 @@ class NetworkObjective(Objective):
     ) -> None:
         self.at, self.version = at, version
         self._kept: tuple[Any, Network] | None = None
+        self.support: Support | None = None
+        """In place of the set that the program's own rows describe, when they will be loosened."""
         self.weights_change = weights_change
         self.effort = effort
         self.record: Record | None = None
@@ -309,6 +311,7 @@ class NetworkObjective(Objective):
             effort=self.effort,
             reusable=True,
             weights_change=self.weights_change,
+            support=self.support,
         )
         return output
 

@@ -149,6 +149,22 @@ def test_prices_equal_enumeration_under_plain_budgets(arms, seed):
         assert decision.bound_kind == ("dual" if method == "program" else "prices")
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_relaxed_decision_by_a_network_is_the_best_of_the_loosened_set(seed):
+    """Bounds from the original rows would cut off what the least relaxation lets in."""
+    rng = np.random.default_rng(seed)
+    arms = Arms.from_arrays(5, village=["n", "n", "n", "s", "s"])
+    actions = ActionSet(arms, {"weekly": Budget(at_most=1), "north": Linear(where={"village": "n"}, at_least=3)})
+    loosened = ActionSet(arms, {"weekly": Budget(at_most=3), "north": Linear(where={"village": "n"}, at_least=3)})
+    problem = problem_for(arms, rng)
+    network = random_network(5, rng, 2)
+    goal = NetworkObjective(lambda _: network)
+    decision = Chooser(problem, actions, goal, "exact", relax="weekly").decide()
+    best = brute_force(loosened, goal, Situation(problem, actions.columns, problem.start))
+    assert decision.value == pytest.approx(best, abs=1e-6)
+    assert list(decision.violations) == ["weekly"]
+
+
 def test_prices_are_refused_where_they_do_not_apply():
     model = small_model()
     several = ActionSet(model.problem.arms, {"one": Budget(at_most=2), "two": Budget(at_most=1)})
