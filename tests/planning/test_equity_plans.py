@@ -304,20 +304,18 @@ def test_more_budget_never_lowers_welfare(seed):
         assert (np.diff(values) >= -1e-6).all()
 
 
-def test_nash_is_scale_free_and_max_min_is_not():
+def test_nash_is_scale_free():
     transition, reward, start, groups, horizon = cohort(5, (3, 3))
     scaled = reward * np.where(groups.label == 1, 10.0, 1.0)[:, None, None]
     plans = {
         (welfare, kind): fair_plan_arrays(
             transition, pay, start, groups, Coupling.budgets([2]), horizon=horizon, welfare=welfare, tolerance=1e-9
         )
-        for welfare in ("nash", "max_min")
+        for welfare in ("nash",)
         for kind, pay in (("plain", reward), ("scaled", scaled))
     }
     nash = plans["nash", "plain"].values * [1.0, 10.0]
     assert plans["nash", "scaled"].values == pytest.approx(nash, rel=1e-3)
-    # What max-min does for a group depends on its unit: measured tenfold, the other group is the worst and is served.
-    assert plans["max_min", "scaled"].use[:, 0].sum() > plans["max_min", "plain"].use[:, 0].sum() + 0.1
 
 
 @pytest.mark.parametrize("welfare", ["max_min", "leximin", "nash", 2.0])
