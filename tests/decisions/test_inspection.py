@@ -226,3 +226,27 @@ def test_models_with_visits_are_loaded_from_files_and_from_tables(tmp_path):
     own = calendar(ro.load(tmp_path / "own.yaml"))
     assert own.visits.sum(axis=1).tolist() == [1, 2, 1]
     assert own.value <= own.bound
+
+
+@pytest.mark.parametrize(
+    ("budget", "published", "exact"), [(430, 41186.96, 41236), (450, 41309.57, 41370), (500, 41331.99, 41647)]
+)
+def test_the_published_setting_at_5000_arms(budget, published, exact):
+    """Table 1: exactly one visit an arm; exact gains pass the published plan, at the specification's level."""
+    problem = DOMAINS["inspection"](n_arms=5000, rule="step", seed=1).problem
+    columns = VisitColumns(problem.arms, 12, problem.dynamics.windows.open)
+    rules = {"yearly": Frequency(equal=1), "slot": SlotBudget(at_most=budget)}
+    plan = calendar(Model(problem, ActionSet(columns, rules), VisitGains()))
+    assert plan.value == pytest.approx(exact, rel=2e-3)
+    assert plan.value > published
+    assert plan.gap == pytest.approx(0.0, abs=1e-6)
+    assert plan.path == "linear"
+
+
+def test_the_published_setting_is_refused_below_417():
+    problem = DOMAINS["inspection"](n_arms=5000, rule="step", seed=1).problem
+    columns = VisitColumns(problem.arms, 12, problem.dynamics.windows.open)
+    rules = {"yearly": Frequency(equal=1), "slot": SlotBudget(at_most=416)}
+    with pytest.raises(InfeasibleError, match="slots 0 to 11, which can hold 4992") as caught:
+        calendar(Model(problem, ActionSet(columns, rules), VisitGains()))
+    assert "at least 417 visits a slot" in str(caught.value)
