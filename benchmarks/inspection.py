@@ -6,8 +6,8 @@
 
 What is not reproduced, and why: the published arms, windows and seeds were never released, and which generator made
 Table 1 is not said; the one called "narrow" gives the published equality plan within two standard errors. The ties of
-TCB and IP are not published: ours agree within 1.1 % and 0.5 %. Table 2's level (19-20 % over random at budgets of 10 and
-20 %) is the gain of full coverage over no inspection at all: its random policy did almost nothing. The full
+TCB and IP are not published: ours agree within 1.1 % and 0.5 %. Table 2's level (19-20 % over random at budgets of 10
+and 20 %) is the gain of full coverage over no inspection at all: its random policy did almost nothing. The full
 paper's own tables could not be retrieved.
 """
 
