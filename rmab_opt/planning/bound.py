@@ -28,6 +28,7 @@ from rmab_opt.planning.lagrangian import (
 )
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
 from rmab_opt.problem import Problem
+from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.solver import Program, Session
 
 __all__ = ["KINDS", "Bound", "MarginalArm", "bound", "bound_arrays", "marginal_arms", "priced_arms_value", "support"]
@@ -183,7 +184,7 @@ def bound(
     ModelError
         When ``kind`` or ``method`` is unknown or does not fit the discount.
     """
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "the upper bound")
     start = problem.start_distribution if state is None else np.asarray(state)
     rows = polyhedron(actions, reward.shape[2])
     return bound_arrays(

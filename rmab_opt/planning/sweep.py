@@ -18,6 +18,7 @@ from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.lagrangian import Sweep
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.problem import Problem
+from rmab_opt.problem.dynamics import require_tabular
 
 __all__ = ["Curve", "budget_curve", "sweep"]
 
@@ -92,7 +93,7 @@ def sweep(
     ModelError
         When there is no such resource, or a limit is negative.
     """
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "the upper bound")
     n_arms, n_actions = transition.shape[:2]
     coupling = polyhedron(actions, n_actions).coupling(n_arms, n_actions)
     if coupling is None:

@@ -10,7 +10,7 @@ import rmab_opt as ro
 from rmab_opt.decisions import decide
 from rmab_opt.domains import DOMAINS
 from rmab_opt.domains.contacts import attributes, contact_edges
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 
 ARMS = "id,p00,p01,p10,p11,worth\na,0.1,0.6,0.7,0.9,2\nb,0.1,0.6,0.7,0.9,1\nc,0.1,0.6,0.7,0.9,1\n"
 MODEL = """format: 1
@@ -86,3 +86,9 @@ def test_models_hold_routes_quotas_and_costs():
     assert "money" in made.tight or "villages" in made.tight
     assert greedy.value <= made.bound + 1e-9
     assert greedy.bound >= made.value - 1e-9
+
+
+def test_no_bound_is_claimed_that_ignores_the_spread():
+    model = ro.load("contacts", n_arms=6, n_contacts=8)
+    with pytest.raises(CapabilityError, match="tabular"):
+        ro.bound(model)
