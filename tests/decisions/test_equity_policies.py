@@ -7,7 +7,7 @@ import pytest
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.actions.kinds import Budget, Capacity, Conflict
+from rmab_opt.actions.kinds import Budget, Capacity, Conflict, Path, Scheduling
 from rmab_opt.decisions import Chooser, Model, Situation
 from rmab_opt.decisions.equity import FairObjective, FairPolicy, HighRisk, model_groups
 from rmab_opt.decisions.policy import make_policy
@@ -19,7 +19,12 @@ from rmab_opt.problem import Arms, Problem, Table, Tabular
 def model_of(seed=0, constraint=None, n=9):
     rng = np.random.default_rng(seed)
     transition = rng.dirichlet(np.ones(3), (n, 2, 3))
-    arms = Arms.from_arrays(n, village=[f"v{k % 3}" for k in range(n)], load=rng.integers(1, 4, n))
+    arms = Arms.from_arrays(
+        n,
+        village=[f"v{k % 3}" for k in range(n)],
+        load=rng.integers(1, 4, n),
+        slots=["mon", "tue", "mon;tue"] * (n // 3),
+    )
     problem = Problem(arms, Tabular(transition, np.tile([0.0, 0.4, 1.0], (n, 1))), 5, 1.0, rng.integers(3, size=n))
     return Model(problem, ActionSet(Columns.of_arms(arms), constraint or {"budget": Budget(at_most=4)}))
 
@@ -27,6 +32,19 @@ def model_of(seed=0, constraint=None, n=9):
 SETS = {
     "budget": {"budget": Budget(at_most=4)},
     "conflict": {"budget": Budget(at_most=5), "apart": Conflict(groups=[["arm0", "arm3", "arm6"], ["arm1", "arm4"]])},
+    "schedule": {
+        "roster": Scheduling(
+            roster=Table({"worker": ["x", "y", "y"], "slot": ["mon", "mon", "tue"], "calls": [1, 1, 2]}), visits=1
+        )
+    },
+    "route": {
+        "budget": Budget(at_most=4),
+        "route": Path(
+            edges=Table({"from": [f"arm{k}" for k in range(8)], "to": [f"arm{k + 1}" for k in range(8)]}),
+            depot="arm2",
+            length=8,
+        ),
+    },
     "capacity": {
         "workers": Capacity(workers=Table({"worker": ["x", "y"], "capacity": [4, 3]}, source="workers"), cost="load")
     },

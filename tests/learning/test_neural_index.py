@@ -281,3 +281,16 @@ def test_unseen_arms_stay_near_the_lagrangian_policy():
         for table in (trained.indices(other.problem), fair)
     )
     assert mine > 0.95 * theirs
+
+
+@pytest.mark.parametrize("name", ["scheduling", "path"])
+def test_it_works_under_rosters_and_routes(name):
+    """The shipped coupled settings: every decision is allowed, proven, and carries who goes where."""
+    model = ro.load(name, horizon=4).instance(0)
+    policy = train_neural_index(model, NeuralIndexConfig(steps=20, log_episodes=0, hidden=(16,))).policy
+    rng = np.random.default_rng(1)
+    for _ in range(2):
+        decision = policy.decide(rng.integers(0, 4, 20))
+        assert model.actions.violations(decision.action) == {}
+        assert decision.status == "optimal"
+        assert {row["column"] for row in decision.assignment} <= set(decision.chosen)
