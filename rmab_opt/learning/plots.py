@@ -47,7 +47,9 @@ def policy_plot(table: Evaluation, path: str | Path) -> None:
         axes.axvline(bound, color="#b03030", linestyle="--", label=f"upper bound {bound:.5g}")
         axes.legend(loc="lower right", fontsize=8)
     for height, row in enumerate(rows):
-        axes.annotate(f" {row['reward']:.4g}", (row["high"], height), va="center", fontsize=8)
+        # Inside the bar, where neither the interval nor the bound's line crosses it.
+        at = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 8, "color": "white"}
+        axes.annotate(f"{row['reward']:.4g}", (min(0.0, row["reward"]), height), **at)
     axes.margins(x=0.1)
     axes.set_xlabel(f"{table.header['reward']} reward of an episode ({table.header['horizon']} rounds), 95 % interval")
     axes.set_title(str(table.header["model"]), fontsize=10)
