@@ -20,7 +20,7 @@ from rmab_opt.learning.records import (
 )
 from rmab_opt.problem import Table, Windows
 
-CHICAGO = Path("/work/shared/data/chicago/inspection_pairs.csv")
+CHICAGO = Path(__file__).resolve().parents[3] / "shared" / "data" / "chicago" / "inspection_pairs.csv"
 
 
 def synthetic(n: int = 6000, persistence: float = 0.8, seed: int = 0, **more) -> Table:
