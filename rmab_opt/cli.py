@@ -271,19 +271,23 @@ def bound(
     sweep: Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="The bound over a limit.")] = None,
     kind: Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")] = "auto",
     method: Annotated[str, typer.Option(help="auto, dual, highs or pyomo.")] = "auto",
+    margin: Annotated[int, typer.Option(help="List so many arms at the margin.")] = 0,
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the curve (CSV and plot).")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
     from rmab_opt.decisions import bound as upper_bound
+    from rmab_opt.decisions import margin as arms_at_margin
     from rmab_opt.planning import sweep as curve_over
     from rmab_opt.report import table_csv, table_text, write_atomically
 
     loaded = _load(model, sets)
     if sweep is None:
         found = upper_bound(loaded, state, kind=kind, method=method)
-        _answer(as_json, found.summary(), str(found))
+        near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
+        text = f"{found}\n{table_text(near)}" if near else str(found)
+        _answer(as_json, {**found.summary(), "margin": near} if near else found.summary(), text)
         return
     name, limits = _limits(sweep)
     curve = curve_over(loaded.problem, loaded.actions, limits, resource=name, breakpoints=20)

@@ -4,7 +4,7 @@ from rmab_opt.decisions import cascade as _cascade  # noqa: F401 - registers its
 from rmab_opt.decisions import inspection as _inspection  # noqa: F401 - registers its policies
 from rmab_opt.decisions.chooser import Chooser, decide
 from rmab_opt.decisions.decision import Decision, Verification, verify
-from rmab_opt.decisions.model import Model, bound
+from rmab_opt.decisions.model import Model, bound, margin
 from rmab_opt.decisions.objective import Immediate, LinearObjective, NetworkObjective, Objective, Scores, Situation
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "Verification",
     "bound",
     "decide",
+    "margin",
     "verify",
 ]

@@ -15,9 +15,10 @@ from rmab_opt.decisions.objective import Immediate, Objective
 from rmab_opt.errors import ModelError
 from rmab_opt.planning import Bound
 from rmab_opt.problem import Problem, Table
+from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.solver import Profile
 
-__all__ = ["Model", "bound"]
+__all__ = ["Model", "bound", "margin"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,32 @@ def bound(model: Model, state: np.ndarray | str | Path | Table | None = None, **
         When the dynamics offer no ``tabular()``.
     """
     return planning.bound(model.problem, model.actions, state=model.state(state), **options)
+
+
+def margin(
+    model: Model, found: Bound, state: np.ndarray | str | Path | Table | None = None, most: int = 10
+) -> list[dict[str, Any]]:
+    """Arms whose service in the first round is worth about its price, nearest first: who one more unit would reach.
+
+    Returns
+    -------
+    list of dict
+        ``arm, action, worth, price, margin``; random starts are taken at each arm's most likely state.
+
+    Raises
+    ------
+    ModelError
+        When the bound has no prices of resources (constraints with variables of their own).
+    """
+    transition, reward = require_tabular(model.problem.dynamics, "prices")
+    rows = planning.polyhedron(model.actions, reward.shape[2]).coupling(*transition.shape[:2])
+    if rows is None or found.prices is None:
+        raise ModelError("this bound has no resource prices", "ask for the margin of a model with plain rows only.")
+    given = model.state(state)
+    here = model.problem.start_distribution.argmax(axis=1) if given is None else given
+    horizon, discount = model.problem.horizon, model.problem.discount
+    near = planning.marginal_arms(transition, reward, here, found, rows, horizon=horizon, discount=discount, most=most)
+    names = model.problem.arms.ids
+    return [
+        {"arm": names[a.arm], "action": a.action, "worth": a.worth, "price": a.price, "margin": a.margin} for a in near
+    ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from command_line import run
 from strategies import tabular
 
 import rmab_opt as ro
@@ -161,3 +164,17 @@ def test_the_greedy_baseline_stops_and_is_never_above_the_exact_myopic_choice():
         one, two = (policy.decide(state, 0, rng) for policy in (greedy, exact))
         assert model.actions.allows(one.action)
         assert one.value <= two.value + 1e-9
+
+
+def test_the_command_line_names_the_arms_at_the_margin():
+    """Nearest first; an arm above its price stands before the limit, one below after it."""
+    answer = run("bound", "budget", "--margin", "6", "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    sizes = [abs(row["margin"]) for row in told["margin"]]
+    assert len(sizes) == 6
+    assert sizes == sorted(sizes)
+    assert all(row["worth"] - row["price"] == pytest.approx(row["margin"]) for row in told["margin"])
+    refused = run("bound", "scheduling", "--margin", "3")
+    assert refused.code == 2
+    assert "no resource prices" in refused.err
