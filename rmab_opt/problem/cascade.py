@@ -30,17 +30,26 @@ EXACT_NODES = 10
 KERNEL_NODES = 12
 """Largest graph whose exact kernel is computed at all (134 MB)."""
 
-SKIP_BELOW = 0.25
-"""Live contacts rarer than this are drawn by their gaps, one draw a live contact instead of one a contact."""
+RARE_BELOW = 0.25
+"""Contacts rarer than this are drawn by the points that fall on them."""
 
 SPREAD_ROUNDS = 24
 """Layers of spread followed one by one before components are labelled: only long thin graphs get there."""
 
+SINGLE = 4
+"""Fewer episodes than this gain nothing from short draws."""
+
+DRAWN = 2**15
+"""Values of one draw of an arm's own move."""
+
 EXPECTATION_SAMPLES = 500
 """Live-edge samples behind expected rewards of graphs too large for exact sums."""
 
-STEP_BLOCK = 28_000
-"""Nodes of all episodes moved together."""
+STEP_BLOCK = 60_000
+"""Nodes of all episodes moved together: what a block needs stays in the cache."""
+
+CONTACT_BLOCK = 400_000
+"""Contacts of all episodes drawn together."""
 
 CHUNK = 4_000_000
 """Numbers held at once while samples are drawn or valued."""
@@ -134,42 +143,52 @@ class Graph:
             chance = np.concatenate([chance, chance])
         return sparse.csr_array((chance, (rows, columns)), shape=(self.n_nodes, self.n_nodes))
 
-    def draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Live contacts of ``size`` independent draws: (draw, contact) of each, in order."""
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Live contacts of ``size`` independent draws, as draw times the number of contacts plus contact.
+
+        In no order, and one may stand twice: a contact is live when at least one point of a Poisson process of rate
+        -ln(1 - p) falls on it, which costs a draw a live contact instead of one a contact.
+        """
         total, most = size * len(self), float(self.probability.max(initial=0.0))
         if not total or not most:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        if most >= SKIP_BELOW:
-            live = np.flatnonzero(rng.random(total).reshape(size, len(self)) < self.probability)
-            return np.divmod(live, len(self))
-        # Gaps between successes are geometric; the floor of an exponential is one. Thinned to each contact's own.
-        rate, parts, last = -np.log1p(-most), [], -1
-        while last < total:
-            expected = (total - last) * most
-            gap = rng.standard_exponential(int(expected + 4.0 * np.sqrt(expected) + 8)) / rate
-            positions = last + np.cumsum(gap.astype(np.int64) + 1)
-            parts.append(positions)
-            last = int(positions[-1])
-        live = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        live = live[: np.searchsorted(live, total)]
-        draw, contact = np.divmod(live, len(self))
-        if self._uniform:
-            return draw, contact
-        kept = rng.random(len(live)) * most < self.probability[contact]
-        return draw[kept], contact[kept]
+            return np.empty(0, dtype=np.int64)
+        if most >= RARE_BELOW:
+            return np.flatnonzero(rng.random(total).reshape(size, len(self)) < self.probability)
+        points = (rng.random(rng.poisson(-np.log1p(-most) * total)) * total).astype(np.int64)
+        if self._thinner is None:
+            return points
+        return points[rng.random(len(points)) < self._thinner[points % len(self)]]
 
     @cached_property
-    def _uniform(self) -> bool:
-        return bool((self.probability == self.probability[:1]).all())
+    def _thinner(self) -> np.ndarray | None:
+        """Share of points kept on each contact; None where all are."""
+        rate = np.log1p(-self.probability)
+        return None if (rate == rate[:1]).all() else rate / rate.min()
 
     def spread(self, active: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Who is active after one cascade to exhaustion: bool (..., N) from bool (..., N), all rows at once."""
-        active = np.asarray(active, dtype=bool)
-        flat = active.reshape(-1, self.n_nodes).copy()
-        draw, contact = self.draw(rng, len(flat))
-        base = draw * self.n_nodes
-        _reach(flat.reshape(-1), base + self.tail[contact], base + self.head[contact], self.directed)
-        return flat.reshape(active.shape)
+        active = np.array(active, dtype=bool)
+        flat = active.reshape(-1, self.n_nodes)
+        block = self.block
+        for k in range(0, len(flat), block):
+            part = flat[k : k + block]
+            live = self.draw(rng, len(part))
+            tail, head = self._ends
+            _reach(part.reshape(-1), tail[live], head[live], self.directed)
+        return active
+
+    @cached_property
+    def block(self) -> int:
+        """Episodes moved together."""
+        return max(1, min(STEP_BLOCK // max(1, self.n_nodes), CONTACT_BLOCK // max(1, len(self))))
+
+    @cached_property
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tail and head of every contact of a block of episodes, nodes of all of them numbered through."""
+        first = np.arange(self.block)[:, None] * self.n_nodes
+        # Half the bytes stay in the cache twice as well; a block's nodes fit.
+        small = np.int32 if self.block > 1 else np.int64
+        return (first + self.tail).reshape(-1).astype(small), (first + self.head).reshape(-1).astype(small)
 
     @cached_property
     def kernel(self) -> np.ndarray:
@@ -214,21 +233,16 @@ def set_bits(n_nodes: int) -> np.ndarray:
 def _reach(active: np.ndarray, tail: np.ndarray, head: np.ndarray, directed: bool) -> None:
     """Activate, in place, whatever live contacts (tail, head) reach from ``active`` (flat)."""
     for _ in range(SPREAD_ROUNDS if not directed else active.size):
-        from_tail, from_head = active[tail], active[head]
-        if directed:
-            crossing = from_tail & ~from_head
-            kept = ~from_head
-        else:
-            crossing = from_tail != from_head
-            kept = ~(from_tail | from_head)
-        if not crossing.any():
+        from_tail, from_head = active.take(tail), active.take(head)
+        crossing = np.flatnonzero(from_tail & ~from_head if directed else from_tail ^ from_head)
+        if not len(crossing):
             return
-        active[head[crossing]] = True
+        active[head.take(crossing)] = True
         if not directed:
-            active[tail[crossing]] = True
-        # Contacts between settled ends are done with; the crossing ones of a directed graph too.
-        kept &= ~crossing
-        tail, head = tail[kept], head[kept]
+            active[tail.take(crossing)] = True
+        # A contact with an active end has passed on what it can.
+        kept = np.flatnonzero(~(from_tail | from_head))
+        tail, head = tail.take(kept), head.take(kept)
     nodes, place = np.unique(np.concatenate([tail, head]), return_inverse=True)
     label = _components(len(nodes), place[: len(tail)], place[len(tail) :])
     lit = np.zeros(label.max(initial=-1) + 1, dtype=bool)
@@ -268,7 +282,7 @@ class LiveEdges:
         if size < 1:
             raise ModelError(f"{size} live-edge samples", "draw at least 1.")
         n = graph.n_nodes
-        draw, contact = graph.draw(rng, size)
+        draw, contact = np.divmod(graph.draw(rng, size), max(1, len(graph)))
         tail, head = draw * n + graph.tail[contact], draw * n + graph.head[contact]
         nodes, place = np.unique(np.concatenate([tail, head]), return_inverse=True)
         near, far = place[: len(tail)], place[len(tail) :]
@@ -394,38 +408,46 @@ class Cascade:
         self.n_arms = n
         # By state and action, then arm: four rows to choose from with two masks instead of one gather an arm.
         self._rows = np.ascontiguousarray(chance.transpose(1, 2, 0))
-        self._singles = self._rows.astype(np.float32)
 
     def own_move(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         """Probability that each arm is active before the cascade, shape (..., N)."""
-        return self._pick(self._rows, state, action)
-
-    @staticmethod
-    def _pick(rows: np.ndarray, state: np.ndarray, action: np.ndarray) -> np.ndarray:
-        active, acted = np.asarray(state) > 0, np.asarray(action) > 0
+        active, acted, rows = np.asarray(state) > 0, np.asarray(action) > 0, self._rows
         picked: np.ndarray = np.where(
             active, np.where(acted, rows[1, 1], rows[1, 0]), np.where(acted, rows[0, 1], rows[0, 0])
         )
         return picked
 
     def step(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Move every arm, spread, and pay; the same number of draws whatever the action.
-
-        Draws have 24 bits: a chance is met to within 6e-8.
-        """
+        """Move every arm, spread, and pay; the same number of draws whatever the action."""
         state, action = np.broadcast_arrays(state, action)
         following = np.empty(state.shape, dtype=np.int64)
         paid = np.empty(state.shape)
         rows = [array.reshape(-1, self.n_arms) for array in (state, action, following, paid)]
-        # Blocks that stay in the cache; a whole large batch at once is several times slower.
-        block = max(1, STEP_BLOCK // self.n_arms)
+        block = self.graph.block
         for k in range(0, len(rows[0]), block):
             here = slice(k, k + block)
-            chance = self._pick(self._singles, rows[0][here], rows[1][here])
-            active = self.graph.spread(rng.random(chance.shape, dtype=np.float32) < chance, rng)
+            active = self.graph.spread(self._move(rows[0][here], rows[1][here], rng), rng)
             rows[2][here] = active
             np.multiply(active, self.value, out=rows[3][here])
         return following, paid
+
+    def _move(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Who is active by its own move, bool (B, N)."""
+        if len(state) < SINGLE:
+            return rng.random(state.shape) < self.own_move(state, action)
+        words = rng.bit_generator.random_raw((state.size + 3) // 4)
+        drawn = words.view(np.uint16)[: state.size].reshape(state.shape)
+        drawn >>= 1
+        # Short draws are fast. Limits rounded up or down at random meet every chance exactly all the same; that the
+        # episodes of a block share them ties two of them together by less than 1e-9.
+        limits = (self._rows * DRAWN + rng.random(self._rows.shape)).astype(np.uint16)
+        # Comparing all four ways and then choosing among bits is four times faster than choosing among chances.
+        (idle, started), (kept, held) = ((drawn < limit for limit in pair) for pair in limits)
+        active, acted = state > 0, action > 0
+        idle ^= (idle ^ started) & acted
+        kept ^= (kept ^ held) & acted
+        idle ^= (idle ^ kept) & active
+        return idle
 
     def expected_reward(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         """Value times the probability of being active after the round, (..., N).
