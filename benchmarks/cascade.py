@@ -1,6 +1,7 @@
 """Networked arms: simulation against a plain per-node simulation, lazy greedy decisions, a graph of 100,000 nodes.
 
-Both sides of each ratio are measured in alternation in one run, in CPU seconds of one thread. `python benchmarks/cascade.py [--quick]`
+Both sides of each ratio are measured in alternation in one run, in CPU seconds of one thread.
+`python benchmarks/cascade.py [--quick]`
 """
 
 from __future__ import annotations
