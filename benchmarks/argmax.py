@@ -33,7 +33,8 @@ import pyomo.environ as pyo
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Scheduling
 from rmab_opt.decisions import branch_and_bound
-from rmab_opt.decisions.branch_and_bound import climb, maximise
+from rmab_opt.decisions.branch_and_bound import maximise
+from rmab_opt.decisions.local_search import climb
 from rmab_opt.encoder import Network, Support, encode
 from rmab_opt.problem import Arms, Table
 from rmab_opt.solver import Session
@@ -108,8 +109,8 @@ def cpu() -> float:
 def search(given: Instance, seconds: float) -> Answer:
     """Our exact search; the support is read from the set's model each time."""
     began = cpu()
-    model = given.actions.model()
-    support = Support.from_model(model, list(model.act.values()))
+    model, session = given.actions.compiled
+    support = Support.from_program(session.program, session.index(model.act))
     found = maximise(given.network, support, given.actions.allows, gap=GAP, seconds=seconds)
     return Answer(found.value, found.bound, cpu() - began, found.nodes, found.status == "optimal")
 

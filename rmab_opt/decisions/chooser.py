@@ -14,8 +14,9 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.decisions.branch_and_bound import climb, maximise
+from rmab_opt.decisions.branch_and_bound import maximise
 from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
+from rmab_opt.decisions.local_search import climb
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective, Situation
 from rmab_opt.encoder import Network, Support, bounds
@@ -297,8 +298,8 @@ class Chooser:
 
     @cached_property
     def _support(self) -> Support:
-        model = self.actions.model()
-        return Support.from_model(model, list(model.act.values()))
+        model, session = self.actions.compiled
+        return Support.from_program(session.program, session.index(model.act), names=self.actions.columns.ids)
 
     def _searches(self, network: Network) -> bool:
         """Whether the exact search is the faster way to a proof.

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import action_sets, all_actions
 
-from rmab_opt.decisions.branch_and_bound import climb, maximise
+from rmab_opt.decisions.branch_and_bound import maximise
+from rmab_opt.decisions.local_search import climb
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, SolverError
 
