@@ -600,7 +600,9 @@ def _columns(content: Mapping[str, Any], instance: Instance) -> Columns:
     problem = instance.problem
     if instance.columns is not None:
         ids, effect = instance.columns
-        return Columns(problem.arms, Table({"id": ids}, source="columns"), sparse.csr_array(effect))
+        return Columns(
+            problem.arms, Table({"id": ids, **instance.attributes}, source="columns"), sparse.csr_array(effect)
+        )
     if content.get("columns") == "visits":
         n_slots = getattr(problem.dynamics, "n_slots", None)
         if n_slots is None:

@@ -233,6 +233,7 @@ def decide(
         loaded.solver if solver is None else solver,
         relax=relax,
         title=f"{loaded.title}{f' · {state.stem}' if state is not None else ''}",
+        many=False,
     )
     decision = chooser.decide(given, period)
     if out is not None:

@@ -27,9 +27,9 @@ from rmab_opt.solver import Profile, Result, Session, load_profile
 
 __all__ = ["METHODS", "Chooser", "decide"]
 
-METHODS = ("auto", "program", "search", "prices", "greedy")
-"""Ways to an action: the program always, the search for networks, prices for scores under plain budgets, greedy for
-objectives that offer it."""
+METHODS = ("auto", "program", "search", "prices", "listing", "greedy")
+"""Ways to an action: the program always, the search for networks, prices for scores under plain budgets, listing for
+small sets, greedy for objectives that offer it."""
 
 SEARCH_FROM_NEURONS = 25
 """Neurons that can bend, from which ``auto`` prefers the exact search to the program: on the recorded instances of
@@ -62,13 +62,17 @@ class Chooser:
     method
         ``program``: the mixed-integer program; ``search``: the exact search of
         :mod:`rmab_opt.decisions.branch_and_bound`, for networks; ``prices``: the exact assignment of
-        :mod:`rmab_opt.planning.assignment`, for linear objectives under plain budgets; ``greedy``: one by one by
+        :mod:`rmab_opt.planning.assignment`, for linear objectives under plain budgets; ``listing``: the value of every
+        allowed action, one matrix product, for small sets (:attr:`ActionSet.listed`); ``greedy``: one by one by
         the objective's gains, for objectives that offer it, with the bound that diminishing gains prove;
-        ``auto``: prices where they apply, else the search by a measured rule (see ``_searches``), else the program.
+        ``auto``: prices where they apply, else the listing where ``many`` and the set is small, else the search by a
+        measured rule (see ``_searches``), else the program. A decision's ``solver`` line says which it was.
     title
         Stands over the printed decision.
     seed
         Of the local search that starts the solver.
+    many
+        Whether many decisions will follow, so that listing a small set once (up to a second) pays.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Chooser:
         method: str = "auto",
         title: str = "",
         seed: int = 0,
+        many: bool = True,
     ) -> None:
         if len(actions.columns.arms) != problem.n_arms:
             raise ModelError(
@@ -99,7 +104,7 @@ class Chooser:
         self.method = method
         self.problem, self.actions, self.objective = problem, actions, objective
         self.profile = load_profile(solver)
-        self.relax, self.title, self.seed = relax, title, seed
+        self.relax, self.title, self.seed, self.many = relax, title, seed, many
         self.solves = 0
         self._session: Session | None = None
         self._act = np.empty(0, dtype=np.int64)
@@ -204,6 +209,11 @@ class Chooser:
                 raise CapabilityError(
                     "assignment by prices", self.actions, ("use method 'program'", "declare one budget an action only")
                 )
+        if plain and (self.method == "listing" or (self.method == "auto" and self.many and self.objective.listable)):
+            listed = self._by_listing(situation, start)
+            if listed is not None:
+                self._last = listed.action
+                return listed
         if plain and isinstance(self.objective, NetworkObjective):
             network = self.objective.network(situation)
             if self.method == "search" or (self.method == "auto" and self._searches(network)):
@@ -295,6 +305,33 @@ class Chooser:
         action = (found.action[effect.indices] == level).astype(np.int64)
         claim = Claim(action, base + found.value, base + found.bound, 0, True, "prices")
         return self._certified(situation, claim, "price iteration", perf_counter() - clock, final=False)
+
+    def _by_listing(self, situation: Situation, start: np.ndarray | None) -> Decision | None:
+        """The best of all allowed actions, each valued; None where there are too many."""
+        clock = perf_counter()
+        if start is not None:
+            self._allowed_start(start)
+        actions = self.actions.listed
+        if actions is None:
+            if self.method == "listing":
+                raise CapabilityError(
+                    "a list of all allowed actions",
+                    self.actions,
+                    ("use method 'program'", "declare tighter constraints, or fewer columns"),
+                )
+            return None
+        if not len(actions):
+            raise self.actions.infeasibility()
+        if isinstance(self.objective, LinearObjective) and self.objective.linear(situation):
+            gain, base = self.objective.coefficients(situation)
+            values = actions @ gain + base
+        else:
+            values = self.objective.batch_value(actions, situation)
+        best = int(values.argmax())
+        self.solves += 1
+        value = float(values[best])
+        claim = Claim(actions[best].astype(np.int64), value, value, 0, True, "listing")
+        return self._certified(situation, claim, f"listing of {len(actions)}", perf_counter() - clock, final=True)
 
     @cached_property
     def _support(self) -> Support:
@@ -505,5 +542,6 @@ def decide(
         relax=relax,
         method=method,
         title=model.title,
+        many=False,
     )
     return chooser.decide(model.state(state), period, start=start)

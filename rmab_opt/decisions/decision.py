@@ -27,6 +27,7 @@ BOUND_KINDS = {
     "dual": "proven by the solver",
     "search": "proven by exact search",
     "prices": "proven by prices",
+    "listing": "proven by listing all",
     "submodular": "proven by diminishing gains",
     "none": "not proven",
 }

@@ -80,6 +80,11 @@ class Objective:
         """Whether a local search for a start pays: for networks with many bends, not for linear programs."""
         return False
 
+    @property
+    def listable(self) -> bool:
+        """Whether valuing tens of thousands of actions at once costs milliseconds."""
+        return False
+
 
 class LinearObjective(Objective):
     """An objective that is linear in the columns; subclasses say :meth:`coefficients`."""
@@ -87,6 +92,10 @@ class LinearObjective(Objective):
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
         """(value of each column (C,), value of choosing nothing)."""
         raise NotImplementedError
+
+    @property
+    def listable(self) -> bool:
+        return True
 
     def linear(self, situation: Situation) -> bool:
         """Whether :meth:`coefficients` tell the whole objective over this set's columns."""
@@ -297,6 +306,10 @@ class NetworkObjective(Objective):
         self.weights_change = weights_change
         self.effort = effort
         self.record: Record | None = None
+
+    @property
+    def listable(self) -> bool:
+        return True
 
     @property
     def searchable(self) -> bool:

@@ -8,7 +8,7 @@ Xu, Wilder, Khalil, Tambe (ICLR 2025); the released code's distributions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,12 +26,14 @@ class Instance:
     """A generated problem with the tables its constraints refer to by name.
 
     ``columns``, when given, holds what can be chosen where that is not the arms themselves: (ids, effect), ids of
-    length C and effect[c, n], what choosing column c adds to arm n's action.
+    length C and effect[c, n], what choosing column c adds to arm n's action. ``attributes`` are those columns' cells
+    by name, each of length C.
     """
 
     problem: Problem
     tables: dict[str, Table]
     columns: tuple[tuple[str, ...], np.ndarray] | None = None
+    attributes: dict[str, list[str]] = field(default_factory=dict)
 
 
 DOMAINS: dict[str, Callable[..., Instance]] = {}

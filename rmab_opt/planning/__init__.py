@@ -3,6 +3,7 @@
 from rmab_opt.planning.assignment import Assignment, assign
 from rmab_opt.planning.bound import Bound, MarginalArm, bound, bound_arrays, marginal_arms
 from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.joint import JointOptimum, joint_optimum, joint_value
 from rmab_opt.planning.lagrangian import Dual, dual_average, dual_discounted, dual_finite
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
 from rmab_opt.planning.rollout import constant_action, rollout, rollout_values
@@ -19,6 +20,7 @@ __all__ = [
     "Curve",
     "Dual",
     "Indices",
+    "JointOptimum",
     "LevelIndices",
     "MarginalArm",
     "Polyhedron",
@@ -32,6 +34,8 @@ __all__ = [
     "dual_average",
     "dual_discounted",
     "dual_finite",
+    "joint_optimum",
+    "joint_value",
     "marginal_arms",
     "occupancy_model",
     "passive_set_grows",

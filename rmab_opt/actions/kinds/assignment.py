@@ -19,6 +19,9 @@ __all__ = ["Capacity"]
 PACKING_NODES = 2_000_000
 """Nodes after which the packing check gives up; reached only by adversarial loads, never silently."""
 
+REMEMBERED = 100_000
+"""Lists of loads whose answer is kept."""
+
 
 class Capacity(Constraint, kind="capacity"):
     """Every chosen arm is assigned to one worker; loads stay within the workers' capacities.
@@ -88,8 +91,18 @@ class Capacity(Constraint, kind="capacity"):
         too_big = [columns.ids[c] for c in chosen if load[c] > capacity.max() + _slack(capacity.max())]
         if too_big:
             yield f"{', '.join(too_big)}: no worker has the capacity for one of them"
-        elif self._pack(chosen, capacity, load) is None:
+        elif not self._fits(chosen, capacity, load, columns):
             yield f"loads {', '.join(f'{load[c]:g}' for c in chosen)} do not fit the workers' capacities"
+
+    def _fits(self, chosen: np.ndarray, capacity: np.ndarray, load: np.ndarray, columns: Columns) -> bool:
+        """Whether a packing exists; only the loads matter, and the same few lists of loads come again and again."""
+        known: dict[bytes, bool] = self._once(columns, dict)
+        key = np.sort(load[chosen]).tobytes()
+        if key not in known:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[key] = self._pack(chosen, capacity, load) is not None
+        return known[key]
 
     def describe(self) -> str:
         return f"every arm with one of {len(self.workers)} workers, {self.cost or 'arms'} within each worker's capacity"

@@ -24,6 +24,9 @@ from rmab_opt.errors import Findings, ModelError
 
 __all__ = ["Scheduling"]
 
+REMEMBERED = 100_000
+"""Rosters whose answer is kept."""
+
 
 @dataclass(frozen=True)
 class _Shift:
@@ -117,8 +120,7 @@ class Scheduling(Constraint, kind="scheduling"):
         if stranded:
             yield f"{', '.join(stranded[:5])}: no worker is on duty in any slot of theirs"
             return
-        _, served = self._flow(plan, chosen)
-        short = plan.need * len(chosen) - served
+        short = self._short(plan, chosen, columns)
         if short:
             visits = "" if self.visits == 1 else f" of {self.visits} visits each"
             yield f"{len(chosen)} chosen{visits}, but the roster leaves {short} without a worker"
@@ -170,6 +172,23 @@ class Scheduling(Constraint, kind="scheduling"):
                         )
                     )
         return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+
+    def _short(self, plan: _Plan, chosen: np.ndarray, columns: Columns) -> int:
+        """Visits that the roster leaves without a worker; arms with the same slots are interchangeable."""
+
+        def alike() -> np.ndarray:
+            place: dict[tuple[int, ...], int] = {}
+            return np.array([place.setdefault(tuple(units), len(place)) for units in plan.demand])
+
+        kinds = self._once(columns, alike)
+        known: dict[tuple[int, ...], int] = self._once(columns, dict)
+        key = tuple(sorted(kinds[chosen].tolist()))
+        if key not in known:
+            # Samplers, simulators and enumerations ask for the same few rosters again and again.
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[key] = plan.need * len(chosen) - self._flow(plan, chosen)[1]
+        return known[key]
 
     def _flow(self, plan: _Plan, chosen: np.ndarray) -> tuple[dict[tuple[int, int], int], int]:
         """Largest number of served visits of the chosen columns, with the visits a (column, unit)."""
