@@ -115,7 +115,7 @@ def maximise(
         )
     if support.n != network.n_inputs:
         raise ModelError(f"the network has {network.n_inputs} inputs, the support {support.n}", "build both alike.")
-    search = _Search(network.reduced, support, feasible, bounds(network, support, "linear"))
+    search = _Search(network.reduced.dense(), support, feasible, bounds(network, support, "linear"))
     found = search.run(start, gap, absolute_gap, seconds, nodes, batch, interrupt)
     # The network's own forward pass has the last word: where large terms cancel the two differ in their last digits.
     value = float(network(found.action))

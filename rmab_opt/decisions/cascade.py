@@ -538,7 +538,7 @@ def climb_network(network: Network, actions: ActionSet) -> tuple[np.ndarray, flo
     With one hidden layer only the neurons that a column touches are looked at: on a graph network these are the
     node's own and its contacts'.
     """
-    reduced = network.reduced
+    reduced = network.reduced.dense()
     room = _Room(actions)
     if not reduced.hidden:
         return hill_climb(network, actions)

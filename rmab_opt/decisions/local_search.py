@@ -81,7 +81,7 @@ def climb_all(
     tuple
         (allowed actions int64 (M, C), their values (M,)); never worse than the ones given.
     """
-    stack = _Stack.of([net.reduced if isinstance(net, Network) else net for net in networks])
+    stack = _Stack.of([(net.reduced if isinstance(net, Network) else net).dense() for net in networks])
     current = np.array(actions, dtype=np.float64)
     values = stack.values(current)
     limit = np.full(len(current), np.inf) if ceilings is None else np.asarray(ceilings, dtype=np.float64)

@@ -4,68 +4,216 @@
 ``linear``: rows propagated backwards through one line above and one below each unstable neuron (CROWN), then
 maximised by the support function; the best of three lower lines and of the interval.
 ``lp``: two LPs for every neuron still unstable, over the polytope and the triangles of the layers before.
+``cutoff``: the same over the whole network's triangles, where the output is at least a value known to be reached.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from rmab_opt.encoder.network import Hidden, Network, Reduced
+from rmab_opt.encoder.network import Hidden, Matrix, Network, Reduced, dense, stacked
 from rmab_opt.encoder.support import LP_SAFETY, Support
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.solver import Program, Session
 
-__all__ = ["Effort", "bounds", "line_above"]
+__all__ = ["EFFORTS", "Effort", "Rising", "bounds", "line_above", "rising"]
 
 Floats = NDArray[np.float64]
-Effort = Literal["interval", "linear", "lp"]
+Effort = Literal["auto", "interval", "linear", "lp", "cutoff"]
+EFFORTS = ("interval", "linear", "lp", "cutoff")
 Bounds = list[tuple[Floats, Floats]]
 
 SAFETY = 1e-12
 """Widening of every bound, relative to the largest terms that can stand in its sums: above rounding, far below what
 costs nodes."""
 
+AT_ONCE = 4_000_000
+"""Coefficients propagated backwards in one piece: keeps the temporary arrays of wide layers small."""
 
-def bounds(network: Network, support: Support, effort: Effort = "linear") -> Bounds:
-    """Lower and upper bounds of all pre-activations, then of the output.
+
+@dataclass(frozen=True, eq=False)
+class Rising:
+    """Bounds, and which effort each of them came from."""
+
+    layers: Bounds
+    """One pair (lower, upper) a hidden layer, each of shape (neurons,), and last the output's, shape (1,)."""
+    came: list[tuple[NDArray[np.int8], NDArray[np.int8]]]
+    """The same shapes: position in ``EFFORTS`` of the effort that gave the bound."""
+    lps: int = 0
+    """LPs solved."""
+    at_least: float | None = None
+    """Bounds hold where the output is at least this; None: everywhere on the polytope."""
+
+    def counts(self) -> dict[str, int]:
+        """Bounds of hidden neurons by the effort they came from."""
+        parts = [side for pair in self.came[:-1] for side in pair]
+        found = np.bincount(np.concatenate(parts), minlength=len(EFFORTS)) if parts else np.zeros(len(EFFORTS), int)
+        return {name: int(count) for name, count in zip(EFFORTS, found, strict=True) if count}
+
+
+def bounds(network: Network, support: Support, effort: Effort = "linear", at_least: float | None = None) -> Bounds:
+    """Lower and upper bounds of all pre-activations, then of the output: ``rising(...).layers``."""
+    return rising(network, support, effort, at_least).layers
+
+
+def rising(network: Network, support: Support, effort: Effort = "auto", at_least: float | None = None) -> Rising:
+    """Bounds of all pre-activations and of the output, by rising effort.
 
     Parameters
     ----------
     network
         Its layers count in reduced form (``network.reduced``): a clipped neuron is two entries.
     support
-        Of the inputs; one bound or point an input.
+        Of the inputs; one bound or point an input. What it computed of a first layer is used again while the
+        weights stay the same: another state only moves the bias.
     effort
-        ``interval``, ``linear`` or ``lp``; each is at least as tight as the one before.
-
-    Returns
-    -------
-    list
-        One pair (lower, upper) a hidden layer, each of shape (neurons,), and last the output's, shape (1,).
+        ``interval``, ``linear``, ``lp``, ``cutoff``; each is at least as tight as the one before. ``auto`` is
+        ``linear``, which costs a millisecond and never lost to the others in ``benchmarks/formulations.py``.
+    at_least
+        A value the network is known to reach on the set, for ``cutoff``. The bounds then hold only where the
+        output is at least this.
 
     Raises
     ------
     ModelError
-        When the support is over another number of inputs.
+        When the support is over another number of inputs, or ``cutoff`` has no value to cut at.
     """
-    if effort not in ("interval", "linear", "lp"):
-        raise ModelError(f"effort is {effort!r}", "use 'interval', 'linear' or 'lp'.")
+    if effort not in get_args(Effort):
+        raise ModelError(f"effort is {effort!r}", f"use one of {', '.join(get_args(Effort))}.")
+    if effort == "cutoff" and at_least is None:
+        raise ModelError("effort 'cutoff' without a value", "give at_least, the value of an allowed action.")
     if support.n != network.n_inputs:
         raise ModelError(
             f"the network has {network.n_inputs} inputs, the support {support.n}", "build both over the same inputs."
         )
-    reduced = network.reduced
-    found: Bounds = []
-    mass = masses(reduced, support)
-    for k, layer in enumerate(reduced.hidden):
-        found.append(_layer(reduced, layer, k, found, support, effort, mass))
-    output = Hidden(reduced.readout[None], np.array([reduced.constant]), np.ones(1), np.zeros(1))
-    found.append(_layer(reduced, output, len(reduced.hidden), found, support, effort, mass, skip=reduced.skip))
-    return found
+    work = _Work(network.reduced, support, "linear" if effort == "auto" else effort)
+    for k in range(len(work.layers)):
+        work.bound(k)
+    if effort == "cutoff" and at_least is not None:
+        work.cut(at_least)
+    return Rising(work.found, work.came, work.lps, at_least if effort == "cutoff" else None)
+
+
+class _Work:
+    """The layers bounded so far; the output counts as a last layer of one linear neuron."""
+
+    def __init__(self, reduced: Reduced, support: Support, effort: str) -> None:
+        self.reduced, self.support, self.effort = reduced, support, effort
+        output = Hidden(reduced.readout[None], np.array([reduced.constant]), np.ones(1), np.zeros(1))
+        self.layers = [*reduced.hidden, output]
+        self.mass = masses(reduced, support)
+        self.found: Bounds = []
+        self.came: list[tuple[NDArray[np.int8], NDArray[np.int8]]] = []
+        self.lps = 0
+
+    def bound(self, k: int) -> None:
+        """Bounds of layer k, the ones before being known."""
+        layer, last = self.layers[k], k == len(self.reduced.hidden)
+        n, mass = len(layer.bias), SAFETY * self.mass[k]
+        if k == 0:
+            # Without hidden layers the output is linear in the inputs: its weights are the skip.
+            weight = self.reduced.skip[None] if last else layer.weight
+            highest, lowest = self.support.both(weight)
+            lower, upper = layer.bias + lowest - mass, layer.bias + highest + mass
+        else:
+            lower, upper = _interval(self.layers[k - 1], layer, self.found[k - 1])
+            lower, upper = lower - mass, upper + mass
+            if last:
+                ends = self.support.values(np.stack([self.reduced.skip, -self.reduced.skip]))
+                lower, upper = lower - ends[1], upper + ends[0]
+        self.found.append((lower, upper))
+        self.came.append((np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.int8)))
+        if k and self.effort != "interval":
+            skip = self.reduced.skip if last else None
+            straight = None if skip is None else np.stack([skip, -skip])
+            rows, shift = stacked([layer.weight, -layer.weight]), np.concatenate([layer.bias, -layer.bias])
+            best = linear_upper(self.reduced.hidden[:k], rows, shift, self.found, self.support, self.mass, straight)
+            best += np.concatenate([mass, mass])
+            self.tighten(k, np.arange(n), -best[n:], best[:n], 1)
+        if self.effort in ("lp", "cutoff"):
+            self.solve(k)
+        self.found[k] = _ordered(*self.found[k])
+
+    def tighten(self, k: int, at: np.ndarray, lower: Floats, upper: Floats, effort: int) -> None:
+        """Keep what is better of neurons ``at``."""
+        low, high = self.found[k]
+        low, high = low.copy(), high.copy()
+        up, down = at[lower > low[at]], at[upper < high[at]]
+        low[at], high[at] = np.maximum(low[at], lower), np.minimum(high[at], upper)
+        self.came[k][0][up] = effort
+        self.came[k][1][down] = effort
+        self.found[k] = (low, high)
+
+    def solve(self, k: int) -> None:
+        """LPs over the polytope and the triangles of layers 0 .. k-1, for neurons that may still turn out stable."""
+        last = k == len(self.reduced.hidden)
+        low, high = self.found[k]
+        open_ = np.arange(1) if last else np.flatnonzero((low < 0) & (high > 0) & (self.layers[k].gain != 0))
+        if not open_.size or (k == 0 and self.support.exact):
+            return
+        if k == 0:
+            weight = self.reduced.skip[None] if last else self.layers[0].weight
+            highest, lowest, solved = self.support.both_by_lp(weight, open_)
+            self.lps += solved
+            bias = self.layers[0].bias[open_]
+            self.tighten(0, open_, bias + lowest, bias + highest, 2)
+            return
+        relaxation = _Relaxation(self.reduced, self.found, self.support, k)
+        self.by_lp(relaxation, k, open_, 2)
+
+    def cut(self, at_least: float) -> None:
+        """LPs over the whole network's triangles and output >= at_least, for every neuron still unstable."""
+        if not self.reduced.hidden:
+            return
+        floor = at_least - LP_SAFETY * max(1.0, abs(at_least))
+        for k in range(len(self.reduced.hidden)):
+            low, high = self.found[k]
+            open_ = np.flatnonzero((low < 0) & (high > 0) & (self.layers[k].gain != 0))
+            if not open_.size:
+                continue
+            relaxation = _Relaxation(self.reduced, self.found, self.support, len(self.reduced.hidden), floor)
+            if not self.by_lp(relaxation, k, open_, 3):
+                return
+            self.found[k] = _ordered(*self.found[k])
+
+    def by_lp(self, relaxation: _Relaxation, k: int, at: np.ndarray, effort: int) -> bool:
+        """Largest and least pre-activation of neurons ``at``; False when the relaxation is empty.
+
+        An LP is left out when an earlier one's point already reaches the bound (Gleixner and others, 2017).
+        """
+        layer = self.layers[k]
+        session = relaxation.session
+        cost = relaxation.rows(k, at)
+        low, high = (side[at].copy() for side in self.found[k])
+        reached = np.full((2, len(at)), -np.inf)
+        for sign, side in ((1.0, 0), (-1.0, 1)):
+            for i in range(len(at)):
+                limit = high[i] if side == 0 else -low[i]
+                own = sign * layer.bias[at[i]]
+                if reached[side, i] + own >= limit - 1e-6 * max(1.0, abs(limit)):
+                    continue
+                session.set_cost(np.arange(cost.shape[1]), sign * cost[i])
+                result = session.solve()
+                self.lps += 1
+                if result.status in ("infeasible", "infeasible_or_unbounded"):
+                    return False
+                if result.status != "optimal" or result.x is None:
+                    raise SolverError(f"the LP bound of a neuron ended with {result.status!r}", "use effort='linear'.")
+                values = cost @ result.x
+                reached = np.maximum(reached, np.stack([values, -values]))
+                value = own + result.objective
+                value += LP_SAFETY * max(1.0, abs(result.objective), abs(layer.bias[at[i]]))
+                if side == 0:
+                    high[i] = min(high[i], value)
+                else:
+                    low[i] = max(low[i], -value)
+        self.tighten(k, at, low, high, effort)
+        return True
 
 
 def masses(reduced: Reduced, support: Support) -> list[Floats]:
@@ -77,47 +225,12 @@ def masses(reduced: Reduced, support: Support) -> list[Floats]:
     last = np.abs(reduced.skip) @ reach + abs(reduced.constant)
     found = []
     for layer in reduced.hidden:
-        mass = np.abs(layer.weight) @ reach + np.abs(layer.bias)
+        mass = abs(layer.weight) @ reach + np.abs(layer.bias)
         found.append(mass)
         reach = (np.abs(layer.slope) + np.abs(layer.gain)) * mass
     if reduced.hidden:
         last = last + np.abs(reduced.readout) @ reach
     return [*found, np.array([last])]
-
-
-def _layer(
-    reduced: Reduced,
-    layer: Hidden,
-    k: int,
-    before: Bounds,
-    support: Support,
-    effort: Effort,
-    mass: list[Floats],
-    skip: Floats | None = None,
-) -> tuple[Floats, Floats]:
-    if k == 0:
-        # Without hidden layers the output is linear in the inputs: its weights are the skip.
-        weight = layer.weight if skip is None else skip[None]
-        both = support(np.concatenate([weight, -weight]), "lp" if effort == "lp" else "rows").values
-        n = len(weight)
-        return layer.bias - both[n:] - SAFETY * mass[0], layer.bias + both[:n] + SAFETY * mass[0]
-    lower, upper = _interval(reduced.hidden[k - 1], layer, before[k - 1])
-    lower, upper = lower - SAFETY * mass[k], upper + SAFETY * mass[k]
-    if skip is not None:
-        ends = support(np.stack([skip, -skip])).values
-        lower, upper = lower - ends[1], upper + ends[0]
-    if effort == "interval":
-        return lower, upper
-    n = len(layer.bias)
-    rows = np.concatenate([layer.weight, -layer.weight])
-    shift = np.concatenate([layer.bias, -layer.bias])
-    straight = None if skip is None else np.stack([skip, -skip])
-    best = linear_upper(reduced.hidden[:k], rows, shift, before, support, mass, straight)
-    best += SAFETY * np.concatenate([mass[k], mass[k]])
-    lower, upper = np.maximum(lower, -best[n:]), np.minimum(upper, best[:n])
-    if effort == "lp":
-        lower, upper = _by_lp(reduced, layer, k, before, support, skip, lower, upper)
-    return _ordered(lower, upper)
 
 
 def _ordered(lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
@@ -134,7 +247,7 @@ def _interval(previous: Hidden, layer: Hidden, ends: tuple[Floats, Floats]) -> t
     least, most = np.minimum(at_low, at_high), np.maximum(at_low, at_high)
     inside = (low < 0) & (high > 0)
     least, most = np.where(inside, np.minimum(least, 0.0), least), np.where(inside, np.maximum(most, 0.0), most)
-    up, down = np.maximum(layer.weight, 0.0), np.minimum(layer.weight, 0.0)
+    up, down = (layer.weight + abs(layer.weight)) * 0.5, (layer.weight - abs(layer.weight)) * 0.5
     return up @ least + down @ most + layer.bias, up @ most + down @ least + layer.bias
 
 
@@ -151,7 +264,7 @@ def line_above(lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
 
 def linear_upper(
     hidden: tuple[Hidden, ...],
-    rows: Floats,
+    rows: Matrix,
     shift: Floats,
     before: Bounds,
     support: Support,
@@ -159,13 +272,24 @@ def linear_upper(
     straight: Floats | None = None,
 ) -> Floats:
     """Upper bounds of rows @ h + shift (+ straight @ inputs), h the outputs of the last of ``hidden``; shape (m,)."""
+    widest = max(support.n, *(len(layer.bias) for layer in hidden))
+    step = max(1, AT_ONCE // widest)
+    if rows.shape[0] > step:
+        parts = [slice(first, first + step) for first in range(0, rows.shape[0], step)]
+        straights = [None if straight is None else straight[part] for part in parts]
+        return np.concatenate(
+            [
+                linear_upper(hidden, rows[part], shift[part], before, support, mass, more)
+                for part, more in zip(parts, straights, strict=True)
+            ]
+        )
+    rows = dense(rows)
     best = np.full(len(rows), np.inf)
+    known = list(zip(hidden, before[: len(hidden)], mass[: len(hidden)], strict=True))
     for choice in ("adaptive", "zero", "one"):
         c, e = rows, shift.copy()
         size = np.zeros(len(rows))
-        for layer, (low, high), terms in zip(
-            reversed(hidden), reversed(before), reversed(mass[: len(hidden)]), strict=True
-        ):
+        for layer, (low, high), terms in reversed(known):
             slope, height = line_above(low, high)
             if choice == "adaptive":
                 below = np.where((low < 0) & (high > 0), (high > -low).astype(np.float64), slope)
@@ -180,102 +304,90 @@ def linear_upper(
             c = a @ layer.weight
         if straight is not None:
             c = c + straight
-        best = np.minimum(best, support(c).values + e + SAFETY * size)
+        best = np.minimum(best, support.values(c) + e + SAFETY * size)
     return best
 
 
-def _by_lp(
-    reduced: Reduced,
-    layer: Hidden,
-    k: int,
-    before: Bounds,
-    support: Support,
-    skip: Floats | None,
-    lower: Floats,
-    upper: Floats,
-) -> tuple[Floats, Floats]:
-    """LPs over the polytope and the triangles of layers 0 .. k-1, for neurons that may still turn out stable."""
-    open_ = np.flatnonzero((lower < 0) & (upper > 0)) if skip is None else np.arange(len(lower))
-    if not open_.size:
-        return lower, upper
-    session, columns, last = _relaxation(reduced.hidden[:k], before, support)
-    lower, upper = lower.copy(), upper.copy()
-    n_columns = session.program.cost.size
-    previous = reduced.hidden[k - 1]
-    x_at, y_at = last
-    for i in open_:
-        cost = np.zeros(n_columns)
-        cost[x_at] = layer.weight[i] * previous.slope
-        cost[y_at] += layer.weight[i] * previous.gain
-        if skip is not None:
-            cost[columns] += skip
-        for sign in (1.0, -1.0):
-            session.set_cost(np.arange(n_columns), sign * cost)
-            result = session.solve()
-            if result.status in ("infeasible", "infeasible_or_unbounded"):
-                return lower, upper
-            if result.status != "optimal":
-                raise SolverError(f"the LP bound of a neuron ended with {result.status!r}", "use effort='linear'.")
-            value = result.objective + LP_SAFETY * max(1.0, abs(result.objective), abs(layer.bias[i]))
-            if sign > 0:
-                upper[i] = min(upper[i], layer.bias[i] + value)
-            else:
-                lower[i] = max(lower[i], layer.bias[i] - value)
-    return lower, upper
+class _Relaxation:
+    """The polytope with x and max(0, x) <= y <= the line above of layers 0 .. depth - 1, as one linear program."""
 
+    def __init__(
+        self, reduced: Reduced, before: Bounds, support: Support, depth: int, at_least: float | None = None
+    ) -> None:
+        base, self.inputs = support.program()
+        self.reduced = reduced
+        n, n_rows = base.cost.size, base.matrix.shape[0]
+        coo = sparse.coo_array(base.matrix)
+        blocks = [(coo.coords[0], coo.coords[1], coo.data)]
+        lower, upper = [base.lower], [base.upper]
+        row_lower, row_upper = [base.row_lower], [base.row_upper]
+        self.at: list[tuple[np.ndarray, np.ndarray]] = []
+        """Columns of x and of y, a layer."""
+        for k, (layer, (low, high)) in enumerate(zip(reduced.hidden[:depth], before[:depth], strict=True)):
+            width = len(layer.bias)
+            x_new, y_new = n + np.arange(width), n + width + np.arange(width)
+            n += 2 * width
+            low, high = _ordered(low, high)
+            lower += [low, np.maximum(low, 0.0)]
+            upper += [high, np.maximum(high, 0.0)]
+            at = np.arange(width)
+            slope, height = line_above(low, high)
+            # x - weight @ h = bias, y >= x, y <= slope * x + height
+            parts = [(at, x_new, np.ones(width))]
+            parts += [(r, c, -v) for r, c, v in self.read(k, layer.weight)]
+            parts += [
+                (width + at, y_new, np.ones(width)),
+                (width + at, x_new, -np.ones(width)),
+                (2 * width + at, y_new, np.ones(width)),
+                (2 * width + at, x_new, -slope),
+            ]
+            blocks += [(n_rows + r, c, v) for r, c, v in parts]
+            infinite = np.full(width, np.inf)
+            row_lower += [layer.bias, np.zeros(width), -infinite]
+            row_upper += [layer.bias, infinite, height]
+            n_rows += 3 * width
+            self.at.append((x_new, y_new))
+        if at_least is not None:
+            parts = [*self.read(depth, reduced.readout[None]), (np.zeros(support.n, int), self.inputs, reduced.skip)]
+            blocks += [(n_rows + r, c, v) for r, c, v in parts]
+            row_lower.append(np.array([at_least - reduced.constant]))
+            row_upper.append(np.array([np.inf]))
+            n_rows += 1
+        rows, columns, data = (np.concatenate([block[i] for block in blocks]) for i in range(3))
+        self.n = n
+        program = Program(
+            cost=np.zeros(n),
+            matrix=sparse.csr_array((data, (rows, columns)), shape=(n_rows, n)),
+            row_lower=np.concatenate(row_lower),
+            row_upper=np.concatenate(row_upper),
+            lower=np.concatenate(lower),
+            upper=np.concatenate(upper),
+            integer=np.zeros(n, dtype=bool),
+            maximise=True,
+        )
+        self.session = Session.from_arrays(program, "fast")
 
-def _relaxation(
-    hidden: tuple[Hidden, ...], before: Bounds, support: Support
-) -> tuple[Session, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """The polytope with x and y >= max(0, x) of every neuron; the inputs' columns and the last layer's (x, y)."""
-    base, inputs = support.program()
-    n = base.cost.size
-    lower, upper = [base.lower], [base.upper]
-    blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    coo = sparse.coo_array(base.matrix)
-    blocks.append((coo.coords[0], coo.coords[1], coo.data))
-    row_lower, row_upper = [base.row_lower], [base.row_upper]
-    n_rows = base.matrix.shape[0]
-    x_at = y_at = np.zeros(0, dtype=np.int64)
-    for k, (layer, (low, high)) in enumerate(zip(hidden, before[: len(hidden)], strict=True)):
-        width = len(layer.bias)
-        x_new, y_new = n + np.arange(width), n + width + np.arange(width)
-        n += 2 * width
-        lower += [low, np.maximum(low, 0.0)]
-        upper += [high, np.maximum(high, 0.0)]
-        at = np.arange(width)
-        slope, height = line_above(low, high)
-        # x - weight @ h = bias, with h the inputs or slope * x + gain * y of the layer before.
-        parts = [(at, x_new, np.ones(width))]
-        into = layer.weight
+    def read(self, k: int, weight: Matrix) -> list[tuple[np.ndarray, np.ndarray, Floats]]:
+        """weight @ (what layer k reads) as (row, column, coefficient) arrays."""
+        coo = sparse.coo_array(weight)
+        row, column = (np.asarray(part, dtype=np.int64) for part in coo.coords)
         if k == 0:
-            parts.append((np.repeat(at, into.shape[1]), np.tile(inputs, width), -into.reshape(-1)))
-        else:
-            previous = hidden[k - 1]
-            parts.append((np.repeat(at, len(x_at)), np.tile(x_at, width), -(into * previous.slope).reshape(-1)))
-            parts.append((np.repeat(at, len(y_at)), np.tile(y_at, width), -(into * previous.gain).reshape(-1)))
-        # y >= x and y <= slope * x + height
-        parts += [
-            (width + at, y_new, np.ones(width)),
-            (width + at, x_new, -np.ones(width)),
-            (2 * width + at, y_new, np.ones(width)),
-            (2 * width + at, x_new, -slope),
+            return [(row, self.inputs[column], coo.data)]
+        before = self.reduced.hidden[k - 1]
+        x_at, y_at = self.at[k - 1]
+        return [
+            (row, x_at[column], coo.data * before.slope[column]),
+            (row, y_at[column], coo.data * before.gain[column]),
         ]
-        blocks += [(n_rows + r, c, v) for r, c, v in parts]
-        infinite = np.full(width, np.inf)
-        row_lower += [layer.bias, np.zeros(width), -infinite]
-        row_upper += [layer.bias, infinite, height]
-        n_rows += 3 * width
-        x_at, y_at = x_new, y_new
-    rows, columns, data = (np.concatenate([block[i] for block in blocks]) for i in range(3))
-    program = Program(
-        cost=np.zeros(n),
-        matrix=sparse.csr_array((data, (rows, columns)), shape=(n_rows, n)),
-        row_lower=np.concatenate(row_lower),
-        row_upper=np.concatenate(row_upper),
-        lower=np.concatenate(lower),
-        upper=np.concatenate(upper),
-        integer=np.zeros(n, dtype=bool),
-        maximise=True,
-    )
-    return Session.from_arrays(program, "fast"), inputs, (x_at, y_at)
+
+    def rows(self, k: int, at: np.ndarray) -> Floats:
+        """Pre-activations of neurons ``at`` of layer k (the output behind the last) without their bias, (m, n)."""
+        found = np.zeros((len(at), self.n))
+        if k == len(self.reduced.hidden):
+            found[0, self.inputs] = self.reduced.skip
+            weight: Matrix = self.reduced.readout[None]
+        else:
+            weight = self.reduced.hidden[k].weight[at]
+        for row, column, value in self.read(k, weight):
+            np.add.at(found, (row, column), value)
+        return found

@@ -11,19 +11,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from rmab_opt.errors import ModelError
 
-__all__ = ["Activation", "Hidden", "Layer", "Network"]
+__all__ = ["Activation", "Hidden", "Layer", "Matrix", "Network", "dense", "stacked"]
 
 Floats = NDArray[np.float64]
+Matrix = Any
+"""Weights: a dense array, or a scipy sparse one where a layer reads few of its inputs, as messages on a graph do."""
+
+INPUTS = -1
+"""Source of a link that begins at the network's inputs."""
 
 FORMAT = "rmab_opt.network"
 """Key of the safetensors metadata that says which activation follows which layer."""
 
 WAY_OUT = (
-    "use Linear, ReLU, LeakyReLU, Hardtanh, ReLU6, BatchNorm1d, Dropout, Flatten or Identity layers, "
-    "or give the weights by Network.from_arrays"
+    "use Linear, ReLU, LeakyReLU, Hardtanh, ReLU6, MaxPool1d, BatchNorm1d, Dropout, Flatten or Identity layers and "
+    "sums of them, or give the weights by Network.from_arrays"
 )
 
 
@@ -95,13 +101,15 @@ class Activation:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One dense layer: activation(weight @ x + bias)."""
+    """One layer: activation(weight @ x + bias + sum of link @ output of an earlier layer)."""
 
-    weight: Floats
+    weight: Matrix
     """Shape (outputs, inputs)."""
     bias: Floats
     """Shape (outputs,)."""
     activation: Activation
+    links: tuple[tuple[int, Matrix], ...] = ()
+    """(number of an earlier layer, or -1 for the inputs; matrix (outputs, its outputs)): residual connections."""
 
     @property
     def outputs(self) -> int:
@@ -117,7 +125,7 @@ class Hidden:
     neuron is two ReLU neurons. Slope and gain are per neuron, so one layer may mix them.
     """
 
-    weight: Floats
+    weight: Matrix
     """Shape (neurons, inputs)."""
     bias: Floats
     """Shape (neurons,)."""
@@ -128,7 +136,7 @@ class Hidden:
 
     def __call__(self, values: Floats) -> Floats:
         """Outputs for inputs (..., inputs)."""
-        x = values @ self.weight.T + self.bias
+        x = _times(values, self.weight) + self.bias
         return self.slope * x + self.gain * np.maximum(x, 0.0)
 
 
@@ -138,7 +146,7 @@ class Network:
     Parameters
     ----------
     layers
-        Dense layers of ``head``; the last has one output. None for a linear function.
+        Layers of ``head``; the last has one output. None for a linear function.
     skip
         Shape (n,), straight from the inputs to the output; zero by default.
     constant
@@ -183,6 +191,18 @@ class Network:
                     f"the layer before gives {width}",
                     "check the order of the layers and whether weights are (outputs, inputs).",
                 )
+            for source, link in layer.links:
+                if not INPUTS <= source < number - 1:
+                    raise ModelError(
+                        f"layer {number} links to layer {source}",
+                        f"link to layers -1 (the inputs) to {number - 2}; the one before is its weight.",
+                    )
+                given = n if source == INPUTS else self._layers[source].outputs
+                if link.shape != (layer.weight.shape[0], given):
+                    raise ModelError(
+                        f"the link from layer {source} to layer {number} has shape {link.shape}",
+                        f"give ({layer.weight.shape[0]}, {given}).",
+                    )
             width = layer.outputs
             if width * layer.activation.group != layer.weight.shape[0]:
                 raise ModelError(
@@ -204,18 +224,49 @@ class Network:
         *,
         skip: ArrayLike | None = None,
         constant: float = 0.0,
+        links: Mapping[tuple[int, int], Any] | None = None,
     ) -> Network:
-        """From (weight (outputs, inputs), bias (outputs,), activation) a layer; see :meth:`Activation.of`."""
+        """From (weight (outputs, inputs), bias (outputs,), activation) a layer; see :meth:`Activation.of`.
+
+        Weights may be scipy sparse arrays, which stay sparse through bounds and rows.
+
+        Parameters
+        ----------
+        links
+            Residual connections: (source, target) -> matrix (neurons of target, outputs of source), or None for the
+            identity. Layer ``target`` adds it, times the outputs of layer ``source`` (-1: the inputs), before its
+            activation.
+        """
         made = []
+        links = {} if links is None else links
+        widths: list[int] = []
         for number, (weight, bias, activation) in enumerate(layers):
             kind = Activation.of(activation)
             where = f"layer {number} (dense, {kind.name})"
             w, b = _closed(weight, f"{where}: weight", 2), _closed(bias, f"{where}: bias", 1)
+            if number == 0:
+                widths.append(w.shape[1])
+            mine = []
+            for (source, target), link in links.items():
+                if target != number:
+                    continue
+                if link is None:
+                    wide = widths[source + 1] if INPUTS <= source < number else len(b)
+                    if wide != len(b):
+                        raise ModelError(
+                            f"{where}: an identity from {wide} outputs to {len(b)} neurons", "give the link's matrix."
+                        )
+                    link = _selector(np.arange(wide), wide, sparse.issparse(w))
+                mine.append((int(source), _closed(link, f"{where}: link", 2)))
             if b.shape != (w.shape[0],):
                 raise ModelError(
                     f"{where}: bias has {b.size} entries, weight {w.shape[0]} rows", "give one a row of the weight."
                 )
-            made.append(Layer(w, b, kind))
+            made.append(Layer(w, b, kind, tuple(mine)))
+            widths.append(made[-1].outputs)
+        lost = [target for _, target in links if not 0 <= target < len(made)]
+        if lost:
+            raise ModelError(f"a link to layer {lost[0]} of {len(made)}", "count layers from 0.")
         return cls(made, skip, constant)
 
     @classmethod
@@ -225,16 +276,24 @@ class Network:
 
     @classmethod
     def from_torch(cls, module: Any, *, skip: ArrayLike | None = None, constant: float = 0.0) -> Network:
-        """From a torch ``Sequential`` (nested ones too) of Linear layers and piecewise-linear activations.
+        """From a torch module of Linear layers, piecewise-linear activations and sums of branches.
 
-        BatchNorm1d takes its running statistics and Dropout does nothing, as in evaluation mode.
+        A ``Sequential`` (nested ones too) is read part by part; any other module is traced by ``torch.fx``, so that
+        ``x + f(x)`` and the like are read as well. BatchNorm1d takes its running statistics and Dropout does
+        nothing, as in evaluation mode.
 
         Raises
         ------
         ModelError
             At a layer that is not linear in pieces; names its number and type.
         """
-        return cls.from_arrays(_read_torch(module), skip=skip, constant=constant)
+        from rmab_opt.encoder.graphs import read_torch
+
+        network = read_torch(module)
+        if skip is None and not constant:
+            return network
+        more = np.zeros(network.n_inputs) if skip is None else np.asarray(skip, dtype=np.float64)
+        return cls(network._layers, network.skip + more, network.constant + constant)
 
     @classmethod
     def from_safetensors(cls, path: str | Path, *, activation: Any = None) -> Network:
@@ -277,6 +336,9 @@ class Network:
                 f"{path}: {len(order)} weights, {len(said.get('activations', []))} activations", "re-save."
             )
         rest = set(tensors) - {f"{p}.{kind}" for p in order for kind in ("weight", "bias")} - {"skip", "constant"}
+        linked = {name for name in rest if name.startswith("link.") and said is not None}
+        links: dict[Any, Any] = {tuple(map(int, name.split(".")[1:])): tensors[name] for name in sorted(linked)}
+        rest -= linked
         if rest:
             raise ModelError(f"{path}: {sorted(rest)[0]!r} belongs to no dense layer", WAY_OUT + ".")
         kinds = said["activations"] if said is not None else [activation] * (len(order) - 1) + ["linear"] * bool(order)
@@ -286,13 +348,15 @@ class Network:
             layers.append((weight, tensors.get(f"{prefix}.bias", np.zeros(len(weight))), kind))
         constant = tensors.get("constant", np.zeros(1))
         try:
-            return cls.from_arrays(layers, skip=tensors.get("skip"), constant=float(constant.reshape(-1)[0]))
+            return cls.from_arrays(
+                layers, skip=tensors.get("skip"), constant=float(constant.reshape(-1)[0]), links=links
+            )
         except ModelError as error:
             raise ModelError(f"{path}: {error.message}", error.fix) from None
 
     @classmethod
     def from_onnx(cls, path: str | Path) -> Network:
-        """From an ONNX chain of Gemm, MatMul, Add, Relu, LeakyRelu, Clip; see :mod:`rmab_opt.encoder.onnx_files`."""
+        """From an ONNX graph of Gemm, MatMul, Add, Relu, LeakyRelu, Clip; see :mod:`rmab_opt.encoder.onnx_files`."""
         from rmab_opt.encoder.onnx_files import read_onnx
 
         return read_onnx(path)
@@ -309,8 +373,10 @@ class Network:
 
         tensors: dict[str, np.ndarray] = {"skip": self.skip.copy(), "constant": np.array([self.constant])}
         for number, layer in enumerate(self._layers):
-            tensors[f"{number}.weight"] = np.ascontiguousarray(layer.weight)
+            tensors[f"{number}.weight"] = np.ascontiguousarray(dense(layer.weight))
             tensors[f"{number}.bias"] = np.ascontiguousarray(layer.bias)
+            for source, link in layer.links:
+                tensors[f"link.{source}.{number}"] = np.ascontiguousarray(dense(link))
         said = {"activations": [layer.activation.spec() for layer in self._layers]}
         Path(path).write_bytes(save(tensors, metadata={FORMAT: json.dumps(said)}))
 
@@ -320,9 +386,13 @@ class Network:
         """Number of inputs."""
         return int(self.skip.size)
 
-    def layers(self) -> list[tuple[Floats, Floats, Activation]]:
-        """(weight, bias, activation) of every dense layer."""
+    def layers(self) -> list[tuple[Any, Floats, Activation]]:
+        """(weight, bias, activation) of every layer; :meth:`links` are the rest of it."""
         return [(layer.weight, layer.bias, layer.activation) for layer in self._layers]
+
+    def links(self) -> dict[tuple[int, int], Any]:
+        """(source, target) -> matrix of every residual connection; source -1 are the inputs."""
+        return {(source, k): link for k, layer in enumerate(self._layers) for source, link in layer.links}
 
     def __call__(self, inputs: ArrayLike) -> Any:
         """Values of inputs (..., n), shape (...); a float for one input vector.
@@ -337,8 +407,13 @@ class Network:
             raise ModelError(f"inputs have shape {x.shape}", f"give {self.n_inputs} numbers on the last axis.")
         value = x @ self.skip + self.constant
         h = x
+        reached = [x]
         for layer in self._layers:
-            h = layer.activation(h @ layer.weight.T + layer.bias)
+            z = _times(h, layer.weight) + layer.bias
+            for source, link in layer.links:
+                z = z + _times(reached[source + 1], link)
+            h = layer.activation(z)
+            reached.append(h)
         if self._layers:
             value = value + h[..., 0]
         return float(value) if value.ndim == 0 else value
@@ -373,20 +448,31 @@ class Network:
             raise ModelError(f"input {positions[bad]} is fixed to {numbers[bad]}", "give finite values.")
         kept = np.setdiff1d(np.arange(self.n_inputs), positions)
         layers = list(self._layers)
-        if layers:
-            first = layers[0]
-            bias = first.bias + first.weight[:, positions] @ numbers
-            layers[0] = Layer(_shut(first.weight[:, kept]), _shut(bias), first.activation)
+        for number, layer in enumerate(layers):
+            ends = [source for source, _ in layer.links]
+            if number and INPUTS not in ends:
+                continue
+            weight, bias = layer.weight, layer.bias
+            if number == 0:
+                bias, weight = bias + weight[:, positions] @ numbers, _shut(weight[:, kept])
+            links = []
+            for source, link in layer.links:
+                if source == INPUTS:
+                    bias, link = bias + link[:, positions] @ numbers, _shut(link[:, kept])
+                links.append((source, link))
+            layers[number] = Layer(weight, _shut(bias), layer.activation, tuple(links))
         return Network(layers, self.skip[kept], self.constant + float(self.skip[positions] @ numbers))
 
     @cached_property
     def reduced(self) -> Reduced:
         """The same function as layers of :class:`Hidden` and one linear read-out; linear layers are multiplied out."""
-        return _reduce(self)
+        return _Reducer(self).run()
 
     def __repr__(self) -> str:
         widths = [self.n_inputs, *(layer.outputs for layer in self._layers)]
-        return f"Network({' -> '.join(map(str, widths))}{', skip' if self.skip.any() else ''})"
+        linked = sum(len(layer.links) for layer in self._layers)
+        more = (", skip" if self.skip.any() else "") + (f", {linked} links" if linked else "")
+        return f"Network({' -> '.join(map(str, widths))}{more})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,95 +495,181 @@ class Reduced:
             value = value + h @ self.readout
         return value
 
+    def dense(self) -> Reduced:
+        """The same function with dense weights, for those who need them."""
+        if not any(sparse.issparse(layer.weight) for layer in self.hidden):
+            return self
+        hidden = tuple(Hidden(_shut(dense(part.weight)), part.bias, part.slope, part.gain) for part in self.hidden)
+        return Reduced(hidden, self.readout, self.skip, self.constant)
+
     def preactivations(self, inputs: Floats) -> list[Floats]:
         """x of every hidden layer for inputs (..., n)."""
         found, h = [], inputs
         for layer in self.hidden:
-            x = h @ layer.weight.T + layer.bias
+            x = _times(h, layer.weight) + layer.bias
             found.append(x)
             h = layer.slope * x + layer.gain * np.maximum(x, 0.0)
         return found
 
 
-def _reduce(network: Network) -> Reduced:
-    hidden: list[Hidden] = []
-    # The next layer's input is matrix @ (last hidden outputs) + shift; None stands for the identity.
-    matrix: Floats | None = None
-    shift: Floats = np.zeros(network.n_inputs)
-    for weight, bias, activation in network.layers():
-        w = weight if matrix is None else weight @ matrix
-        b = bias + weight @ shift
-        n = len(b)
-        if activation.name == "linear":
-            matrix, shift = w, b
-            continue
-        if activation.name == "max":
-            rounds, matrix, shift = _tournament(w, b, activation.group)
-            hidden += rounds
-            continue
-        if activation.name == "clip":
-            # clip(x) = lower + relu(x - lower) - relu(x - upper)
-            w, b = np.concatenate([w, w]), np.concatenate([b - activation.lower, b - activation.upper])
-            matrix = np.concatenate([np.eye(n), -np.eye(n)], axis=1)
-            shift = np.full(n, activation.lower)
-            slope, gain = np.zeros(2 * n), np.ones(2 * n)
-        else:
-            matrix, shift = None, np.zeros(n)
-            low = activation.slope if activation.name == "leaky_relu" else 0.0
-            slope, gain = np.full(n, low), np.full(n, 1.0 - low)
-        hidden.append(Hidden(_shut(w), _shut(b), _shut(slope), _shut(gain)))
-    skip, constant = network.skip, network.constant
-    if not network.layers():
-        return Reduced((), np.zeros(0), skip, constant)
-    if matrix is None:
-        matrix = np.eye(1)
-    constant = constant + float(shift[0])
-    if not hidden:
-        return Reduced((), np.zeros(0), _shut(skip + matrix[0]), constant)
-    return Reduced(tuple(hidden), _shut(matrix[0]), skip, constant)
+class _Reducer:
+    """Layers of :class:`Hidden` one after another, with what later layers still need carried by linear neurons.
 
-
-def _tournament(weight: Floats, bias: Floats, group: int) -> tuple[list[Hidden], Floats, Floats]:
-    """Layers that find the largest of every ``group`` rows, and how their last outputs add up to it.
-
-    max(a, b) = b + relu(a - b), pair by pair; b is carried by a linear neuron, which costs no binary.
+    The value of a layer is (matrix, shift) over the outputs of the last Hidden; matrix None stands for the identity.
     """
-    rounds: list[Hidden] = []
-    matrix, shift = weight, bias
-    size = group
-    while size > 1:
-        w, b = matrix.reshape(-1, size, matrix.shape[1]), shift.reshape(-1, size)
-        n, half, odd = len(w), size // 2, size % 2
-        first, second = (w[:, :half], b[:, :half]), (w[:, half : 2 * half], b[:, half : 2 * half])
-        bends = ((first[0] - second[0]).reshape(n * half, -1), (first[1] - second[1]).reshape(-1))
-        carried = (w[:, half:].reshape(n * (half + odd), -1), b[:, half:].reshape(-1))
-        count = len(carried[1])
-        rounds.append(
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.hidden: list[Hidden] = []
+        self.pending: dict[int, tuple[Matrix, Floats]] = {}
+        """Target layer -> the part of its pre-activation that links have added so far."""
+
+    def run(self) -> Reduced:
+        layers = self.network._layers
+        skip, constant = self.network.skip, self.network.constant
+        if not layers:
+            return Reduced((), np.zeros(0), skip, constant)
+        matrix: Matrix | None = None
+        shift: Floats = np.zeros(self.network.n_inputs)
+        last = len(layers) - 1
+        if layers[last].activation.name == "linear":
+            # What goes straight from the inputs to the output needs no neuron to carry it.
+            for source, link in layers[last].links:
+                if source == INPUTS:
+                    skip = skip + dense(link)[0]
+        self._link(INPUTS, None, shift)
+        for k, layer in enumerate(layers):
+            w = layer.weight if matrix is None else layer.weight @ matrix
+            b = layer.bias + layer.weight @ shift
+            if k in self.pending:
+                part, moved = self.pending.pop(k)
+                w, b = w + part, b + moved
+            activation, n = layer.activation, len(b)
+            if activation.name == "linear":
+                matrix, shift = w, b
+            elif activation.name == "max":
+                matrix, shift = self._tournament(w, b, activation.group)
+            elif activation.name == "clip":
+                # clip(x) = lower + relu(x - lower) - relu(x - upper)
+                b = np.concatenate([b - activation.lower, b - activation.upper])
+                back = self._bend(stacked([w, w]), b, np.zeros(2 * n), np.ones(2 * n))
+                matrix, shift = back[:n] - back[n:], np.full(n, activation.lower)
+            else:
+                low = activation.slope if activation.name == "leaky_relu" else 0.0
+                matrix, shift = self._bend(w, b, np.full(n, low), np.full(n, 1.0 - low)), np.zeros(n)
+            self._link(k, matrix, shift)
+        assert matrix is not None
+        constant = constant + float(shift[0])
+        readout = dense(matrix[[0]])[0]
+        if not self.hidden:
+            return Reduced((), np.zeros(0), _shut(skip + readout), constant)
+        return Reduced(tuple(self.hidden), _shut(readout), _shut(skip), constant)
+
+    def _link(self, source: int, matrix: Matrix | None, shift: Floats) -> None:
+        """Add a finished layer's outputs to the pre-activations that link to it."""
+        layers = self.network._layers
+        for target, layer in enumerate(layers):
+            for start, link in layer.links:
+                straight = source == INPUTS and target == len(layers) - 1 and layer.activation.name == "linear"
+                if start != source or straight:
+                    continue
+                part, moved = link if matrix is None else link @ matrix, link @ shift
+                if target in self.pending:
+                    part, moved = self.pending[target][0] + part, self.pending[target][1] + moved
+                self.pending[target] = (part, moved)
+
+    def _bend(self, weight: Matrix, bias: Floats, slope: Floats, gain: Floats) -> Matrix:
+        """Append one Hidden of these neurons and what is carried past them; the neurons as rows over its outputs."""
+        n = len(bias)
+        carried = [part for part, _ in self.pending.values()]
+        wide = n + sum(part.shape[0] for part in carried)
+        at = n
+        for target, (part, moved) in self.pending.items():
+            rows = part.shape[0]
+            self.pending[target] = (_selector(np.arange(at, at + rows), wide, sparse.issparse(weight)), moved)
+            at += rows
+        more = wide - n
+        self.hidden.append(
             Hidden(
-                _shut(np.concatenate([bends[0], carried[0]])),
-                _shut(np.concatenate([bends[1], carried[1]])),
-                _shut(np.concatenate([np.zeros(n * half), np.ones(count)])),
-                _shut(np.concatenate([np.ones(n * half), np.zeros(count)])),
+                _shut(stacked([weight, *carried])),
+                _shut(np.concatenate([bias, np.zeros(more)])),
+                _shut(np.concatenate([slope, np.ones(more)])),
+                _shut(np.concatenate([gain, np.zeros(more)])),
             )
         )
-        # The winners: a pair's carried neuron plus its bend; an odd one out is carried alone.
-        size = half + odd
-        matrix, shift = np.zeros((n * size, n * half + count)), np.zeros(n * size)
-        at = np.arange(n * size)
-        matrix[at, n * half + at] = 1.0
-        paired = at.reshape(n, size)[:, :half].reshape(-1)
-        matrix[paired, np.arange(n * half)] = 1.0
-    return rounds, matrix, shift
+        return _selector(np.arange(n), wide, sparse.issparse(weight))
+
+    def _tournament(self, weight: Matrix, bias: Floats, group: int) -> tuple[Matrix, Floats]:
+        """Layers that find the largest of every ``group`` rows: the winners over the last one's outputs.
+
+        max(a, b) = b + relu(a - b), pair by pair; b is carried by a linear neuron, which costs no binary.
+        """
+        matrix, shift, size = weight, bias, group
+        while size > 1:
+            half, odd = size // 2, size % 2
+            rows = np.arange(matrix.shape[0]).reshape(-1, size)
+            n = len(rows)
+            first, second = rows[:, :half].reshape(-1), rows[:, half : 2 * half].reshape(-1)
+            kept = rows[:, half:].reshape(-1)
+            back = self._bend(
+                stacked([matrix[first] - matrix[second], matrix[kept]]),
+                np.concatenate([shift[first] - shift[second], shift[kept]]),
+                np.concatenate([np.zeros(n * half), np.ones(len(kept))]),
+                np.concatenate([np.ones(n * half), np.zeros(len(kept))]),
+            )
+            # The winners: a pair's carried neuron plus its bend; an odd one out is carried alone.
+            size = half + odd
+            paired = np.arange(n * size).reshape(n, size)[:, :half].reshape(-1)
+            spread = _selector(paired, n * size, sparse.issparse(back)).T
+            matrix, shift = back[n * half :] + spread @ back[: n * half], np.zeros(n * size)
+        return matrix, shift
 
 
-def _shut(array: np.ndarray) -> Floats:
+def _selector(columns: np.ndarray, wide: int, sparse_rows: bool) -> Matrix:
+    """Rows of the identity: entry ``columns[i]`` of ``wide`` in row i."""
+    at = np.arange(len(columns))
+    chosen = sparse.csr_array((np.ones(len(columns)), (at, columns)), shape=(len(columns), wide))
+    return chosen if sparse_rows else chosen.toarray()
+
+
+def dense(matrix: Matrix) -> Floats:
+    """As a dense array."""
+    return matrix.toarray() if sparse.issparse(matrix) else matrix
+
+
+def stacked(parts: Sequence[Matrix]) -> Matrix:
+    """Rows below one another: sparse when the first part is, as the layer's own weight comes first."""
+    if len(parts) > 1 and sparse.issparse(parts[0]):
+        return sparse.csr_array(sparse.vstack([sparse.csr_array(part) for part in parts]))
+    return np.concatenate([dense(part) for part in parts]) if len(parts) > 1 else parts[0]
+
+
+def _times(values: Floats, weight: Matrix) -> Floats:
+    """values (..., inputs) @ weight.T, (..., neurons)."""
+    if not sparse.issparse(weight):
+        return values @ weight.T
+    flat = values.reshape(-1, values.shape[-1])
+    return np.asarray((weight @ flat.T).T).reshape(*values.shape[:-1], weight.shape[0])
+
+
+def _shut(array: Any) -> Any:
+    if sparse.issparse(array):
+        kept = sparse.csr_array(array, dtype=np.float64, copy=True)
+        kept.sum_duplicates()
+        kept.data.setflags(write=False)
+        return kept
     array = np.array(array, dtype=np.float64)
     array.setflags(write=False)
     return array
 
 
-def _closed(given: ArrayLike, what: str, ndim: int) -> Floats:
-    """A read-only float64 copy of the right number of axes without NaN or infinity."""
+def _closed(given: Any, what: str, ndim: int) -> Any:
+    """A read-only float64 copy of the right number of axes without NaN or infinity; sparse stays sparse."""
+    if sparse.issparse(given):
+        kept = _shut(given)
+        if not np.isfinite(kept.data).all():
+            raise ModelError(f"{what} holds NaN or infinity", "train again from the last checkpoint.")
+        return kept
     array = _shut(np.asarray(given, dtype=np.float64))
     if array.ndim != ndim or (ndim == 2 and 0 in array.shape):
         raise ModelError(f"{what} has shape {array.shape}", f"give an array with {ndim} non-empty axes.")
@@ -507,52 +679,3 @@ def _closed(given: ArrayLike, what: str, ndim: int) -> Floats:
             f"{what} is {array[place]} at {list(place)}", "train again from the last checkpoint with finite weights."
         )
     return array
-
-
-def _read_torch(module: Any) -> list[tuple[Floats, Floats, Any]]:
-    """Layers of a torch module by the names of its parts' classes: torch itself is not imported."""
-
-    def flat(part: Any) -> Iterable[Any]:
-        if type(part).__name__ in ("Sequential", "ModuleList"):
-            for child in part:
-                yield from flat(child)
-        else:
-            yield part
-
-    def numbers(tensor: Any) -> Floats:
-        return np.asarray(tensor.detach().cpu().double().numpy())
-
-    layers: list[tuple[Floats, Floats, Any]] = []
-    for number, part in enumerate(flat(module)):
-        kind = type(part).__name__
-        if kind == "Linear":
-            weight = numbers(part.weight)
-            layers.append((weight, numbers(part.bias) if part.bias is not None else np.zeros(len(weight)), "linear"))
-            continue
-        if kind in ("Identity", "Dropout", "Flatten"):
-            continue
-        if kind == "BatchNorm1d" and part.running_mean is not None:
-            scale = 1.0 / np.sqrt(numbers(part.running_var) + part.eps)
-            scale = scale if part.weight is None else scale * numbers(part.weight)
-            shift = 0.0 if part.bias is None else numbers(part.bias)
-            layers.append((np.diag(scale), shift - scale * numbers(part.running_mean), "linear"))
-            continue
-        found = {
-            "ReLU": lambda p: "relu",
-            "LeakyReLU": lambda p: ("leaky_relu", float(p.negative_slope)),
-            "Hardtanh": lambda p: ("clip", float(p.min_val), float(p.max_val)),
-            "ReLU6": lambda p: ("clip", 0.0, 6.0),
-        }.get(kind)
-        if found is None:
-            raise ModelError(f"layer {number} is a {kind}, which has no exact linear rows", WAY_OUT + ".")
-        if not layers:
-            raise ModelError(f"layer {number} is a {kind} before any dense layer", "begin with a Linear layer.")
-        weight, bias, before = layers[-1]
-        if before != "linear":
-            size = len(bias)
-            layers.append((np.eye(size), np.zeros(size), found(part)))
-        else:
-            layers[-1] = (weight, bias, found(part))
-    if not layers:
-        raise ModelError("the module has no dense layer", WAY_OUT + ".")
-    return layers

@@ -1,21 +1,26 @@
-"""ONNX chains of dense layers and piecewise-linear activations, read and written."""
+"""ONNX graphs of dense layers, piecewise-linear activations and sums of branches, read and written."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.network import Network
+from rmab_opt.encoder.graphs import Tape, Value
+from rmab_opt.encoder.network import Network, dense
 from rmab_opt.errors import ModelError
 
 __all__ = ["read_onnx", "write_onnx"]
 
 Floats = NDArray[np.float64]
 
-KNOWN = "Gemm, MatMul, Add, Sub, Mul, Relu, LeakyRelu, Clip, Identity, Flatten, Reshape, Dropout and Cast"
+KNOWN = (
+    "Gemm, MatMul, Add, Sub, Mul, Div, Neg, Concat, Relu, LeakyRelu, Clip, Identity, Flatten, Reshape, ReduceMax, "
+    "Dropout and Cast"
+)
 
 
 def _package() -> Any:
@@ -28,14 +33,21 @@ def _package() -> Any:
     return onnx
 
 
+@dataclass(frozen=True)
+class _Grouped:
+    """A vector reshaped into groups, on its way to the largest of each."""
+
+    value: Value
+    size: int
+
+
 def read_onnx(path: str | Path) -> Network:
-    """A network from an ONNX file: one chain from one input to one output.
+    """A network from an ONNX file: one input, one output, branches that meet in sums or concatenations.
 
     Raises
     ------
     ModelError
-        When the file cannot be read, the graph is not a chain, or a node is not linear in pieces; names the node's
-        number and type.
+        When the file cannot be read, or a node is not linear in pieces; names the node's number and type.
     """
     onnx = _package()
     path = Path(path)
@@ -50,114 +62,102 @@ def read_onnx(path: str | Path) -> Network:
     free = [value.name for value in graph.input if value.name not in constants]
     if len(free) != 1 or len(graph.output) != 1:
         raise ModelError(
-            f"{path}: {len(free)} inputs and {len(graph.output)} outputs", "export a chain with one of each."
+            f"{path}: {len(free)} inputs and {len(graph.output)} outputs", "export a network with one of each."
         )
-    layers: list[tuple[Floats, Floats, Any]] = []
-    current = free[0]
-    # Add and Mul before any dense layer wait here until the width is known.
-    scale: Any = None
-    shift: Any = None
+    tape = Tape()
+    known: dict[str, Any] = {free[0]: tape.inputs}
+    known |= {name: np.asarray(value, dtype=np.float64) for name, value in constants.items()}
     for number, node in enumerate(graph.node):
         where = f"{path}: node {number} ({node.op_type})"
         given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if node.op_type == "Constant":
             if "value" not in given:
                 raise ModelError(f"{where}: a constant of an unusual kind", "export it as an initializer.")
-            constants[node.output[0]] = onnx.numpy_helper.to_array(given["value"])
+            known[node.output[0]] = np.asarray(onnx.numpy_helper.to_array(given["value"]), dtype=np.float64)
             continue
-        names = [name for name in node.input if name]
-        if current not in names:
-            raise ModelError(f"{where}: the graph is not a chain", "export a sequence of layers without branches.")
-        others = [np.asarray(constants[name], dtype=np.float64) if name in constants else None for name in names]
-        if any(other is None and name != current for name, other in zip(names, others, strict=True)):
-            raise ModelError(f"{where}: the graph is not a chain", "export a sequence of layers without branches.")
-        first = names[0] == current
-        values = [other for other in others if other is not None]
-        kind = node.op_type
-        if kind in ("Identity", "Flatten", "Dropout", "Cast", "Reshape"):
-            pass
-        elif kind in ("Gemm", "MatMul"):
-            if not first or not values or values[0].ndim != 2 or given.get("transA", 0):
-                raise ModelError(f"{where}: only input times a matrix of weights is read", "export nn.Linear layers.")
-            weight = values[0] if kind == "Gemm" and given.get("transB", 0) else values[0].T
-            weight = weight * float(given.get("alpha", 1.0))
-            bias = np.zeros(len(weight))
-            if len(values) > 1:
-                bias = np.broadcast_to(values[1] * float(given.get("beta", 1.0)), (1, len(weight)))[0].copy()
-            if scale is not None or shift is not None:
-                width = weight.shape[1]
-                factor = np.ones(width) if scale is None else np.broadcast_to(scale, (1, width))[0]
-                moved = np.zeros(width) if shift is None else np.broadcast_to(shift, (1, width))[0]
-                weight, bias = weight * factor, bias + weight @ moved
-                scale = shift = None
-            layers.append((weight, bias, "linear"))
-        elif kind in ("Add", "Sub", "Mul"):
-            if not values or (kind == "Sub" and not first):
-                raise ModelError(f"{where}: only a constant on the right is read", "export nn.Linear layers.")
-            _affine_step(layers, kind, values[0].reshape(1, -1), where)
-            if not layers:
-                one = values[0].reshape(1, -1)
-                if kind == "Mul":
-                    scale = one if scale is None else scale * one
-                    shift = None if shift is None else shift * one
-                else:
-                    moved = one if kind == "Add" else -one
-                    shift = moved if shift is None else shift + moved
-        elif kind in ("Relu", "LeakyRelu", "Clip"):
-            if not layers:
-                raise ModelError(f"{where}: an activation before any dense layer", "begin with a dense layer.")
-            if kind == "Clip":
-                # Bounds are inputs since opset 11 and attributes before; either may be missing.
-                ends = list(node.input[1:]) + [""] * (2 - len(node.input[1:]))
-                low = float(constants[ends[0]].reshape(-1)[0]) if ends[0] else given.get("min", -np.inf)
-                high = float(constants[ends[1]].reshape(-1)[0]) if ends[1] else given.get("max", np.inf)
-                activation: Any = ("clip", float(low), float(high))
-                if low == 0 and (not np.isfinite(high) or high > 1e30):
-                    activation = "relu"
-                elif not (np.isfinite(low) and np.isfinite(high)):
-                    raise ModelError(f"{where}: clips to [{low}, {high}]", "clip on both sides or use Relu.")
-            else:
-                activation = "relu" if kind == "Relu" else ("leaky_relu", float(given.get("alpha", 0.01)))
-            weight, bias, before = layers[-1]
-            if before == "linear":
-                layers[-1] = (weight, bias, activation)
-            else:
-                layers.append((np.eye(len(bias)), np.zeros(len(bias)), activation))
-        else:
-            raise ModelError(f"{where} has no exact linear rows or is not read", f"use a chain of {KNOWN}.")
-        current = node.output[0]
-    if current != graph.output[0].name:
-        raise ModelError(f"{path}: the chain ends at {current!r}, not at the output", "export one chain.")
-    if not layers:
-        raise ModelError(f"{path}: no dense layer", "export at least one.")
+        unknown = [name for name in node.input if name and name not in known]
+        if unknown:
+            raise ModelError(f"{where}: {unknown[0]!r} comes from nowhere", "export the network again.")
+        try:
+            known[node.output[0]] = _node(tape, node.op_type, [known.get(name) for name in node.input], given, where)
+        except ModelError as error:
+            said = error.message if error.message.startswith(where) else f"{where}: {error.message}"
+            raise ModelError(said, error.fix) from None
     try:
-        return Network.from_arrays(layers)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error.message}", error.fix) from None
+        return tape.network(known[graph.output[0].name])
+    except (ModelError, KeyError) as error:
+        said, fix = (error.message, error.fix) if isinstance(error, ModelError) else ("no output", "export it again.")
+        raise ModelError(f"{path}: {said}", fix) from None
 
 
-def _affine_step(layers: list[tuple[Floats, Floats, Any]], kind: str, value: Floats, where: str) -> None:
-    """Work an addition or a scaling into the last dense layer; into a new diagonal one after an activation."""
-    if not layers:
-        return
-    weight, bias, activation = layers[-1]
-    if value.shape[1] not in (1, len(bias)):
-        raise ModelError(f"{where}: {value.shape[1]} numbers for {len(bias)} neurons", "export the network again.")
-    number = np.broadcast_to(value, (1, len(bias)))[0]
-    if activation != "linear":
-        layers.append((np.eye(len(bias)), np.zeros(len(bias)), "linear"))
-        weight, bias, _ = layers[-1]
-    if kind == "Mul":
-        layers[-1] = (weight * number[:, None], bias * number, "linear")
-    else:
-        layers[-1] = (weight, bias + (number if kind == "Add" else -number), "linear")
+def _node(tape: Tape, kind: str, inputs: list[Any], given: dict[str, Any], where: str) -> Any:
+    """What one node gives: a vector of the tape, or an array when all its inputs are constants."""
+    first: Any = inputs[0] if inputs else None
+    vectors = [value for value in inputs if isinstance(value, Value)]
+    values = [value for value in inputs if isinstance(value, np.ndarray)]
+    if isinstance(first, _Grouped):
+        axes = np.ravel(inputs[1] if len(inputs) > 1 else given.get("axes", [])).tolist()
+        if kind == "ReduceMax" and axes in ([2], [-1]) and not given.get("keepdims", 1):
+            return tape.bend(first.value, ("max", first.size))
+        raise ModelError(f"{where}: groups are only read for the largest of each", "export the network again.")
+    if kind in ("Identity", "Cast", "Flatten", "Dropout"):
+        return first
+    if kind == "Reshape":
+        shape = [] if inputs[1] is None else np.ravel(inputs[1]).astype(int).tolist()
+        if isinstance(first, np.ndarray):
+            return first.reshape(shape)
+        return _Grouped(first, shape[2]) if len(shape) == 3 else first
+    if kind == "Transpose" and isinstance(first, np.ndarray):
+        return first.transpose(given.get("perm"))
+    if kind in ("Gemm", "MatMul") and vectors:
+        if not isinstance(first, Value) or len(inputs) < 2 or len(vectors) > 1 or given.get("transA", 0):
+            raise ModelError(f"{where}: only input times a matrix of weights is read", "export nn.Linear layers.")
+        weight = inputs[1] if kind == "Gemm" and given.get("transB", 0) else inputs[1].T
+        if weight.ndim != 2:
+            raise ModelError(f"{where}: only input times a matrix of weights is read", "export nn.Linear layers.")
+        weight = weight * float(given.get("alpha", 1.0))
+        bias = np.zeros(len(weight))
+        if len(inputs) > 2 and inputs[2] is not None:
+            bias = np.broadcast_to(inputs[2] * float(given.get("beta", 1.0)), (1, len(weight)))[0].copy()
+        return tape.dense(first, weight, bias)
+    if kind == "Neg" and vectors:
+        return tape.scaled(first, np.array([-1.0]))
+    if kind == "Concat" and vectors and given.get("axis") in (1, -1) and len(vectors) == len(inputs):
+        return tape.joined(vectors)
+    if kind in ("Add", "Sub") and len(vectors) == 2:
+        return tape.sum(inputs[0], tape.scaled(inputs[1], np.array([-1.0])) if kind == "Sub" else inputs[1])
+    if kind in ("Add", "Sub", "Mul", "Div") and len(vectors) == 1:
+        number, vector = values[0].reshape(-1), vectors[0]
+        width = tape.width(vector)
+        if width is not None and number.size not in (1, width):
+            raise ModelError(f"{where}: {number.size} numbers for {width} neurons", "export the network again.")
+        if kind in ("Mul", "Div"):
+            if kind == "Div" and first is not vector:
+                raise ModelError(f"{where} divides by the network", "export nn.Linear layers.")
+            return tape.scaled(vector, number if kind == "Mul" else 1.0 / number)
+        if kind == "Sub" and first is not vector:
+            return tape.moved(tape.scaled(vector, np.array([-1.0])), number)
+        return tape.moved(vector, number if kind == "Add" else -number)
+    if kind in ("Relu", "LeakyRelu"):
+        return tape.bend(first, "relu" if kind == "Relu" else ("leaky_relu", float(given.get("alpha", 0.01))))
+    if kind == "Clip":
+        # Bounds are inputs since opset 11 and attributes before; either may be missing.
+        ends = [*inputs[1:], None, None]
+        low = float(ends[0].reshape(-1)[0]) if ends[0] is not None else float(given.get("min", -np.inf))
+        high = float(ends[1].reshape(-1)[0]) if ends[1] is not None else float(given.get("max", np.inf))
+        if low == 0 and (not np.isfinite(high) or high > 1e30):
+            return tape.bend(first, "relu")
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ModelError(f"{where}: clips to [{low}, {high}]", "clip on both sides or use Relu.")
+        return tape.bend(first, ("clip", low, high))
+    raise ModelError(f"{where} has no exact linear rows or is not read", f"use {KNOWN}.")
 
 
 def write_onnx(network: Network, path: str | Path) -> None:
-    """Write a network as ONNX opset 17 in float64, skip and constant included, checked by onnx itself.
+    """Write a network as ONNX opset 18 in float64, skip and constant included, checked by onnx itself.
 
-    Input ``x`` of shape (batch, n), output ``value`` of shape (batch, 1). A skip becomes a branch of its own, which
-    other readers of chains (and :func:`read_onnx`) do not take; networks without one come back equal.
+    Input ``x`` of shape (batch, n), output ``value`` of shape (batch, 1). Skip and links become branches that meet in
+    sums.
     """
     onnx = _package()
     from onnx import TensorProto, helper, numpy_helper
@@ -168,10 +168,18 @@ def write_onnx(network: Network, path: str | Path) -> None:
         constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float64), name))
         return name
 
+    links = network.links()
+    outputs = {-1: "x"}
     for number, (weight, bias, activation) in enumerate(network.layers()):
-        names = [current, constant(f"weight{number}", weight), constant(f"bias{number}", bias)]
+        names = [current, constant(f"weight{number}", dense(weight)), constant(f"bias{number}", bias)]
         current = f"dense{number}"
         nodes.append(helper.make_node("Gemm", names, [current], transB=1))
+        for (source, target), link in links.items():
+            if target == number:
+                name = f"link{source + 1}_{number}"
+                nodes.append(helper.make_node("MatMul", [outputs[source], constant(f"w{name}", dense(link).T)], [name]))
+                nodes.append(helper.make_node("Add", [current, name], [f"sum{name}"]))
+                current = f"sum{name}"
         after = f"h{number}"
         if activation.name == "relu":
             nodes.append(helper.make_node("Relu", [current], [after]))
@@ -181,10 +189,16 @@ def write_onnx(network: Network, path: str | Path) -> None:
             ends = [constant(f"low{number}", activation.lower), constant(f"high{number}", activation.upper)]
             nodes.append(helper.make_node("Clip", [current, *ends], [after]))
         elif activation.name == "max":
-            raise ModelError(f"layer {number} takes the largest of groups", "write it by to_safetensors instead.")
+            shape = np.array([0, len(bias) // activation.group, activation.group], dtype=np.int64)
+            constants.append(numpy_helper.from_array(shape, f"groups{number}"))
+            constants.append(numpy_helper.from_array(np.array([2], dtype=np.int64), f"axis{number}"))
+            nodes.append(helper.make_node("Reshape", [current, f"groups{number}"], [f"grouped{number}"]))
+            names = [f"grouped{number}", f"axis{number}"]
+            nodes.append(helper.make_node("ReduceMax", names, [after], keepdims=0))
         else:
+            outputs[number] = current
             continue
-        current = after
+        current = outputs[number] = after
     if network.skip.any() or not network.layers():
         nodes.append(helper.make_node("MatMul", ["x", constant("skip", network.skip[:, None])], ["straight"]))
         if network.layers():
@@ -201,6 +215,6 @@ def write_onnx(network: Network, path: str | Path) -> None:
         [helper.make_tensor_value_info("value", TensorProto.DOUBLE, ["batch", 1])],
         constants,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model, full_check=True)
     Path(path).write_bytes(model.SerializeToString())

@@ -121,6 +121,7 @@ class Support:
         self.lower, self.upper = low, high
         """Shape (n,), tightened by rows that hold one input only."""
         self._program, self._columns, self._whole = program, columns, whole
+        self._memo: tuple[Any, tuple[Floats, Floats], Floats] | None = None
         self.rows = self._read_rows()
         """Rows that bind, over the free inputs in their unit box; negative weights count the reflected input."""
         self.rows += self._implied()
@@ -365,6 +366,42 @@ class Support:
         return self._program is not None and self._program.matrix.shape[0] > self.matrix.shape[0]
 
     # ---- maximising
+    def values(self, cost: Any) -> Floats:
+        """Maxima of cost (m, n) @ x by sorting, without the points; sparse costs are taken piece by piece; (m,)."""
+        step = max(1, SORT_AT_ONCE // max(1, self.n))
+        m = cost.shape[0]
+        if m <= step and not sparse.issparse(cost):
+            return self(cost).values
+        parts = [cost[first : first + step] for first in range(0, m, step)]
+        return np.concatenate([self(part.toarray() if sparse.issparse(part) else part).values for part in parts])
+
+    def both(self, weight: Any) -> tuple[Floats, Floats]:
+        """Largest and least value of every row of a weight (m, n) over the set, by sorting; kept for the next call.
+
+        States of one network share the first layer's weight and differ in its bias.
+        """
+        return self._told(weight)[1]
+
+    def _told(self, weight: Any) -> tuple[Any, tuple[Floats, Floats], Floats]:
+        """(the weight asked for last, its values by sorting, by HiGHS where known)."""
+        # Taken and put back whole, so that threads may share a support.
+        memo = self._memo
+        if memo is None or not _same(memo[0], weight):
+            unknown = np.full((2, weight.shape[0]), np.nan)
+            memo = self._memo = (weight, (self.values(weight), -self.values(-weight)), unknown)
+        return memo
+
+    def both_by_lp(self, weight: Any, at: np.ndarray) -> tuple[Floats, Floats, int]:
+        """The same of rows ``at`` by HiGHS, and how many LPs were new: never looser than :meth:`both`."""
+        _, both, known = self._told(weight)
+        new = at[np.isnan(known[1, at])]
+        for side, sign in ((0, 1.0), (1, -1.0)):
+            for i in new.tolist():
+                row = weight[[i]].toarray()[0] if sparse.issparse(weight) else weight[i]
+                value = sign * self._lp(sign * row)[0]
+                known[side, i] = min(both[0][i], value) if side == 0 else max(both[1][i], value)
+        return known[0, at], known[1, at], 2 * len(new)
+
     def __call__(self, cost: ArrayLike, effort: str = "rows") -> Maxima:
         """Maxima of cost (m, n) @ x; ``effort`` is ``rows`` (sorting) or ``lp`` (HiGHS, warm-started, never worse)."""
         c = np.atleast_2d(np.asarray(cost, dtype=np.float64))
@@ -429,6 +466,18 @@ class Support:
                 f"the LP of a support function ended with {result.status!r}", "use effort='linear' instead of 'lp'."
             )
         return result.objective + LP_SAFETY * max(1.0, abs(result.objective)), result.x[columns]
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Whether two weights hold the same numbers."""
+    if before is now:
+        return True
+    if before.shape != now.shape or sparse.issparse(before) != sparse.issparse(now):
+        return False
+    if sparse.issparse(now):
+        parts = ("data", "indices", "indptr")
+        return all(np.array_equal(getattr(before, part), getattr(now, part)) for part in parts)
+    return bool(np.array_equal(before, now))
 
 
 def _fill(gain: Floats, row: Row) -> Floats:

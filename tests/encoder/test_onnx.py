@@ -19,27 +19,27 @@ def run(path, x):
     return session.run(None, {wanted.name: x.astype(kind)})[0][:, 0]
 
 
-@pytest.mark.parametrize("activation", ["relu", ("leaky_relu", 0.25), ("clip", -0.5, 1.0), "linear"], ids=str)
+@pytest.mark.parametrize(
+    "activation", ["relu", ("leaky_relu", 0.25), ("clip", -0.5, 1.0), "linear", ("max", 3)], ids=str
+)
 @pytest.mark.parametrize("skip", [False, True])
 def test_written_files_have_the_network_s_values(tmp_path, activation, skip):
     rng = np.random.default_rng(0)
     network = Network.from_arrays(
         [
             (rng.normal(size=(6, 4)), rng.normal(size=6), activation),
-            (rng.normal(size=(5, 6)), rng.normal(size=5), "relu"),
+            (rng.normal(size=(5, 2 if activation == ("max", 3) else 6)), rng.normal(size=5), "relu"),
+            (rng.normal(size=(5, 5)), rng.normal(size=5), "relu"),
             (rng.normal(size=(1, 5)), rng.normal(size=1), "linear"),
         ],
         skip=rng.normal(size=4) if skip else None,
         constant=0.7,
+        links={(-1, 1): rng.normal(size=(5, 4)), (1, 3): rng.normal(size=(1, 5))} if skip else None,
     )
     network.to_onnx(tmp_path / "q.onnx")
     x = rng.normal(size=(40, 4)) * 3
     assert np.allclose(run(tmp_path / "q.onnx", x), network(x), atol=1e-6)
-    if skip:
-        with pytest.raises(ModelError, match="not a chain"):
-            Network.from_onnx(tmp_path / "q.onnx")
-    else:
-        assert np.allclose(Network.from_onnx(tmp_path / "q.onnx")(x), network(x), atol=1e-9)
+    assert np.allclose(Network.from_onnx(tmp_path / "q.onnx")(x), network(x), atol=1e-9)
 
 
 def chain(tmp_path, nodes, constants, n=3):
@@ -92,6 +92,36 @@ def test_chains_of_other_exporters_have_onnxruntime_s_values(tmp_path):
     path = chain(tmp_path, nodes, constants)
     x = rng.normal(size=(60, 3)) * 2
     assert np.allclose(Network.from_onnx(path)(x), run(path, x), atol=1e-4)
+
+
+def test_branches_that_meet_have_onnxruntime_s_values(tmp_path):
+    """y = relu(x W0) + x, joined with -x / 2, a dense head."""
+    from onnx import helper
+
+    rng = np.random.default_rng(2)
+    constants = {
+        "w0": rng.normal(size=(3, 3)),
+        "w1": rng.normal(size=(6, 4)),
+        "w2": rng.normal(size=(4, 1)),
+        "two": 2.0,
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Add", ["b", "x"], ["c"]),
+        helper.make_node("Sub", ["c", "a"], ["d"]),
+        helper.make_node("Neg", ["d"], ["e"]),
+        helper.make_node("Div", ["e", "two"], ["f"]),
+        helper.make_node("Concat", ["c", "f"], ["g"], axis=1),
+        helper.make_node("MatMul", ["g", "w1"], ["h"]),
+        helper.make_node("Relu", ["h"], ["i"]),
+        helper.make_node("MatMul", ["i", "w2"], ["y"]),
+    ]
+    path = chain(tmp_path, nodes, constants)
+    x = rng.normal(size=(60, 3)) * 2
+    network = Network.from_onnx(path)
+    assert np.allclose(network(x), run(path, x), atol=1e-4)
+    assert np.allclose(network.reduced(x), network(x), atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["Sigmoid", "Softmax", "Tanh"])
