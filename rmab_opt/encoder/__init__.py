@@ -5,10 +5,23 @@ block and its input variables, reads the inputs' polytope from the model around 
 the user beyond those of the variables.
 """
 
-from rmab_opt.encoder.bounds import bounds
-from rmab_opt.encoder.encode import encode
+from rmab_opt.encoder.bounds import Rising, bounds, rising
+from rmab_opt.encoder.encode import assemble, encode
 from rmab_opt.encoder.network import Activation, Network
 from rmab_opt.encoder.record import EncodingWarning, Record
+from rmab_opt.encoder.rows import Rows
 from rmab_opt.encoder.support import Support
 
-__all__ = ["Activation", "EncodingWarning", "Network", "Record", "Support", "bounds", "encode"]
+__all__ = [
+    "Activation",
+    "EncodingWarning",
+    "Network",
+    "Record",
+    "Rising",
+    "Rows",
+    "Support",
+    "assemble",
+    "bounds",
+    "encode",
+    "rising",
+]

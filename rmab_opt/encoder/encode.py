@@ -9,16 +9,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.bounds import Bounds, Effort, bounds
-from rmab_opt.encoder.network import Hidden, Network, Reduced
-from rmab_opt.encoder.record import LARGE_M, EncodingWarning, LayerRecord, Record, binding, statuses
+from rmab_opt.encoder.bounds import Bounds, Effort, Rising, rising
+from rmab_opt.encoder.network import Hidden, Network, Reduced, dense
+from rmab_opt.encoder.record import LARGE_M, EncodingWarning, Record, binding
+from rmab_opt.encoder.rows import KINDS, Formulation, LayerRows, Rows, assemble_rows
 from rmab_opt.encoder.support import Support
 from rmab_opt.errors import ModelError
 
-__all__ = ["encode"]
+__all__ = ["assemble", "encode"]
 
 Floats = NDArray[np.float64]
 Sense = Literal["maximise", "minimise", "equal"]
+
+MERGED_SIZE = 4_000_000
+"""Weights of a layer up to which duplicates are looked for."""
 
 
 def encode(
@@ -26,7 +30,9 @@ def encode(
     block: Any,
     inputs: Any,
     *,
-    effort: Effort = "linear",
+    effort: Effort = "auto",
+    formulation: Formulation = "auto",
+    at_least: float | None = None,
     reusable: bool = False,
     weights_change: bool = True,
     sense: Sense = "maximise",
@@ -49,7 +55,13 @@ def encode(
     inputs
         One Pyomo variable, or number, an input of the network; an indexed Var counts in its index order.
     effort
-        ``interval``, ``linear`` or ``lp``; see :func:`bounds`.
+        Of the bounds: ``interval``, ``linear``, ``lp``, ``cutoff`` or ``auto``; see :func:`rising`.
+    formulation
+        ``big-m``, ``partition`` or ``cuts``; see :func:`assemble_rows`. ``auto`` is ``big-m``, which was the
+        fastest on HiGHS in ``benchmarks/formulations.py``.
+    at_least
+        A value the network is known to reach at an allowed point. Solutions worth less are cut off by a row, and
+        with ``effort="cutoff"`` the bounds are tightened by it; only with ``sense="maximise"``.
     reusable
         Keep what another state changes as mutable Params (``bias``, ``constant``, bounds, and with
         ``weights_change`` also first-layer ``weight`` and ``skip``), and every neuron that may become unstable.
@@ -104,28 +116,23 @@ def encode(
     """
     network = _as_network(network)
     network, variables, support = _inputs(network, block, inputs, support)
-    if sense not in ("maximise", "minimise", "equal"):
-        raise ModelError(f"sense is {sense!r}", "use 'maximise', 'minimise' or 'equal'.")
-    # A one-network encoding may merge; a reusable one must keep each neuron its Params.
-    reduced, merged = (network.reduced, []) if reusable else merge_duplicates(network.reduced)
-    found = bounds(network, support, effort)
-    pushed = _pushed(reduced, 1 if sense == "maximise" else -1 if sense == "minimise" else 0)
-    build = _Reusable if reusable else _Once
-    builder = build(block, variables, reduced, found, pushed, merged, weights_change)
-    output, layers = builder.run()
-    record = Record(
-        network=network,
-        support=support,
-        effort=effort,
-        layers=layers,
-        output=(float(found[-1][0][0]), float(found[-1][1][0])),
-        block=block,
-        reusable=reusable,
-        weights_change=weights_change,
-        variables=builder.variables_added,
-        rows=builder.rows_added,
-        inner=builder.inner,
-    )
+    if reusable:
+        if formulation not in ("auto", "big-m") or at_least is not None:
+            raise ModelError(
+                f"a reusable encoding by {formulation!r}" + ("" if at_least is None else " with a cut-off"),
+                "use formulation='big-m' without at_least, or encode every state anew.",
+            )
+        found = rising(network, support, effort)
+        builder = _Reusable(block, variables, network.reduced, found.layers, _senses(network, sense), weights_change)
+        output, layers = builder.run()
+        record = _recorded(network, support, effort, found, layers)
+        record.reusable, record.weights_change, record.inner = True, weights_change, builder.inner
+        record.variables, record.rows = builder.variables_added, builder.rows_added
+    else:
+        record = assemble(network, support, effort=effort, formulation=formulation, at_least=at_least, sense=sense)
+        assert record.arrays is not None
+        output, record.variables, record.rows = _write(record.arrays, block, variables)
+    record.block = block
     if record.largest_m > LARGE_M:
         warnings.warn(
             f"the largest indicator coefficient is {record.largest_m:.3g}, above {LARGE_M:g}: solvers' tolerances may "
@@ -134,6 +141,55 @@ def encode(
             stacklevel=2,
         )
     return output, record
+
+
+def assemble(
+    network: Network,
+    support: Support,
+    *,
+    effort: Effort = "auto",
+    formulation: Formulation = "auto",
+    at_least: float | None = None,
+    sense: Sense = "maximise",
+) -> Record:
+    """The rows of :func:`encode` as arrays (``record.arrays``), without a Pyomo model; a few milliseconds.
+
+    Parameters
+    ----------
+    network, support
+        Over the same inputs.
+    effort, formulation, at_least, sense
+        See :func:`encode`.
+
+    Raises
+    ------
+    ModelError
+        When an option is unknown, or a cut-off is asked for another sense than ``maximise``.
+    """
+    if at_least is not None and sense != "maximise":
+        raise ModelError(f"a cut-off from below with sense {sense!r}", "leave at_least out.")
+    pushed = _senses(network, sense)
+    reduced, merged = merge_duplicates(network.reduced)
+    found = rising(network, support, effort, at_least)
+    chosen = "big-m" if formulation == "auto" else formulation
+    rows = assemble_rows(
+        reduced, found.layers, support, merged=merged, pushed=pushed, formulation=chosen, at_least=at_least
+    )
+    record = _recorded(network, support, effort, found, rows.layers)
+    record.formulation, record.arrays = chosen, rows
+    return record
+
+
+def _recorded(network: Network, support: Support, effort: Effort, found: Rising, layers: list[LayerRows]) -> Record:
+    output = (float(found.layers[-1][0][0]), float(found.layers[-1][1][0]))
+    return Record(network=network, support=support, effort=effort, layers=layers, output=output, bounds=found)
+
+
+def _senses(network: Network, sense: str) -> list[np.ndarray]:
+    signs = {"maximise": 1, "minimise": -1, "equal": 0}
+    if sense not in signs:
+        raise ModelError(f"sense is {sense!r}", "use 'maximise', 'minimise' or 'equal'.")
+    return _pushed(network.reduced, signs[sense])
 
 
 def _as_network(given: Any) -> Network:
@@ -169,10 +225,14 @@ def merge_duplicates(reduced: Reduced) -> tuple[Reduced, list[dict[int, int]]]:
     max(0, c x) = c max(0, x) for c > 0, so a multiple's outgoing weights go to the first neuron's, times c.
     Returns also, a layer, merged neuron -> the neuron that took it over; merged ones keep weight zero onwards.
     """
-    hidden, merged = list(reduced.hidden), []
+    hidden = list(reduced.hidden)
+    merged: list[dict[int, int]] = []
     readout = reduced.readout
     for k, layer in enumerate(hidden):
-        full = np.column_stack([layer.weight, layer.bias])
+        if layer.weight.shape[0] * layer.weight.shape[1] > MERGED_SIZE:
+            merged.append({})
+            continue
+        full = np.column_stack([dense(layer.weight), layer.bias])
         size = np.linalg.norm(full, axis=1)
         unit = full / np.where(size > 0, size, 1.0)[:, None]
         taken: dict[int, int] = {}
@@ -185,7 +245,7 @@ def merge_duplicates(reduced: Reduced) -> tuple[Reduced, list[dict[int, int]]]:
         merged.append(taken)
         if not taken:
             continue
-        into = readout[None].copy() if k + 1 == len(hidden) else hidden[k + 1].weight.copy()
+        into = readout[None].copy() if k + 1 == len(hidden) else dense(hidden[k + 1].weight).copy()
         for j, i in taken.items():
             into[:, i] += into[:, j] * (size[j] / size[i])
             into[:, j] = 0.0
@@ -219,131 +279,50 @@ def _pushed(reduced: Reduced, sense: int) -> list[np.ndarray]:
         up, down = (low >= 0) & (high >= 0), (low <= 0) & (high <= 0)
         x_rises = (rises & ~down) | (falls & ~up)
         x_falls = (falls & ~down) | (rises & ~up)
-        positive, negative = layer.weight > 0, layer.weight < 0
-        rises, falls = (
-            (positive & x_rises[:, None]).any(axis=0) | (negative & x_falls[:, None]).any(axis=0),
-            (positive & x_falls[:, None]).any(axis=0) | (negative & x_rises[:, None]).any(axis=0),
-        )
+        # Counts of the paths of either kind; sparse weights stay sparse.
+        positive, negative = ((layer.weight * way > 0).astype(np.float64).T for way in (1, -1))
+        rises, falls = positive @ x_rises + negative @ x_falls > 0, positive @ x_falls + negative @ x_rises > 0
     return found
 
 
-class _Affine:
-    """constant + sum of coefficient * variable, for several neurons: coefficients as rows over a variable list."""
+def _write(rows: Rows, block: Any, inputs: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+    """The arrays as Pyomo components of a block: the output's expression, variables and rows."""
+    import pyomo.environ as pyo
+    from pyomo.core.expr import LinearExpression
 
-    def __init__(self, variables: list[Any], matrix: Floats | None, constant: Floats) -> None:
-        # None stands for the identity, which wide inputs could not afford as a dense matrix.
-        self.variables, self.matrix, self.constant = variables, matrix, constant
+    homes = [pyo.Var(pyo.Any, dense=False, domain=pyo.Binary if kind == "sign" else pyo.Reals) for kind in KINDS]
+    for kind, home in zip(KINDS, homes, strict=True):
+        block.add_component(kind, home)
+    block.rows = pyo.ConstraintList()
+    variables = []
+    names = zip(rows.kind.tolist(), rows.layer.tolist(), rows.neuron.tolist(), rows.group.tolist(), strict=True)
+    for (kind, *name), low, high in zip(names, rows.lower.tolist(), rows.upper.tolist(), strict=True):
+        variable = homes[kind][tuple(name) if KINDS[kind] == "part" else tuple(name[:2])]
+        variable.setlb(low)
+        variable.setub(high)
+        variables.append(variable)
+    everyone = [*inputs, *variables]
 
-    def through(self, weight: Floats, bias: Floats) -> _Affine:
-        """weight @ self + bias."""
-        if self.matrix is None:
-            return _Affine(self.variables, weight, bias)
-        return _Affine(self.variables, weight @ self.matrix, weight @ self.constant + bias)
+    def expression(columns: list[int], numbers: list[float], constant: float = 0.0) -> Any:
+        return LinearExpression(constant=constant, linear_coefs=numbers, linear_vars=[everyone[j] for j in columns])
 
-    def expression(self, i: int) -> Any:
-        from pyomo.core.expr import LinearExpression
-
-        assert self.matrix is not None
-        row = self.matrix[i]
-        at = np.flatnonzero(row)
-        return LinearExpression(
-            constant=float(self.constant[i]),
-            linear_coefs=row[at].tolist(),
-            linear_vars=[self.variables[j] for j in at.tolist()],
+    added = []
+    matrix = rows.matrix
+    for i in range(matrix.shape[0]):
+        part = slice(matrix.indptr[i], matrix.indptr[i + 1])
+        body = expression(matrix.indices[part].tolist(), matrix.data[part].tolist())
+        low, high = float(rows.row_lower[i]), float(rows.row_upper[i])
+        if not matrix.data[part].size:
+            if low > 0 or high < 0:
+                raise ModelError("a row without variables cannot hold", "the inputs' set is empty; check its rows.")
+            continue
+        added.append(
+            block.rows.add(body == high)
+            if low == high
+            else block.rows.add((low if np.isfinite(low) else None, body, high if np.isfinite(high) else None))
         )
-
-
-class _Once:
-    """Numbers written into the rows: for one network."""
-
-    def __init__(
-        self,
-        block: Any,
-        variables: list[Any],
-        reduced: Reduced,
-        found: Bounds,
-        pushed: list[np.ndarray],
-        merged: list[dict[int, int]],
-        weights_change: bool,
-    ) -> None:
-        self.block, self.inputs, self.reduced, self.found = block, variables, reduced, found
-        self.pushed, self.merged = pushed, merged
-        self.variables_added: list[Any] = []
-        self.rows_added: list[Any] = []
-        self.inner: list[np.ndarray] = []
-
-    def run(self) -> tuple[Any, list[LayerRecord]]:
-        """The output's expression and a record a layer."""
-        import pyomo.environ as pyo
-
-        block, n = self.block, len(self.inputs)
-        block.positive = pyo.Var(pyo.Any, dense=False)
-        block.negative = pyo.Var(pyo.Any, dense=False)
-        block.sign = pyo.Var(pyo.Any, domain=pyo.Binary, dense=False)
-        block.rows = pyo.ConstraintList()
-        layers = []
-        h = _Affine(list(self.inputs), None, np.zeros(n))
-        for k, layer in enumerate(self.reduced.hidden):
-            low, high = self.found[k]
-            status = statuses(low, high, layer.gain)
-            for j in self.merged[k]:
-                status[j] = "merged"
-            last = k + 1 == len(self.reduced.hidden)
-            after = self.reduced.readout[None] if last else self.reduced.hidden[k + 1].weight
-            read = (after != 0).any(axis=0)
-            for i, kind in enumerate(status):
-                if kind == "split":
-                    status[i] = "unused" if not read[i] else "one-sided" if self.pushed[k][i] else kind
-            x = h.through(layer.weight, layer.bias)
-            before = (len(self.variables_added), len(self.rows_added))
-            binaries = 0
-            new, where = [], []
-            for i, kind in enumerate(status):
-                if kind in ("split", "one-sided"):
-                    new.append(self._bend(k, i, x, float(low[i]), float(high[i]), kind))
-                    where.append(i)
-                    binaries += kind == "split"
-            # h = slope x + gain y: stable neurons are multiples of x, others take their y.
-            factor = layer.slope + np.where([kind == "active" for kind in status], layer.gain, 0.0)
-            assert x.matrix is not None
-            matrix = np.zeros((len(status), len(x.variables) + len(new)))
-            matrix[:, : len(x.variables)] = factor[:, None] * x.matrix
-            matrix[where, len(x.variables) + np.arange(len(new))] = layer.gain[where]
-            h = _Affine(x.variables + new, matrix, factor * x.constant)
-            layers.append(
-                LayerRecord(
-                    status,
-                    low,
-                    high,
-                    len(self.variables_added) - before[0],
-                    binaries,
-                    len(self.rows_added) - before[1],
-                )
-            )
-        width = len(h.variables)
-        readout = self.reduced.readout if self.reduced.hidden else np.zeros(n)
-        total = h.through(readout[None], np.array([self.reduced.constant]))
-        skip = np.zeros(width)
-        skip[:n] = self.reduced.skip
-        assert total.matrix is not None
-        return _Affine(total.variables, total.matrix + skip, total.constant).expression(0), layers
-
-    def _bend(self, k: int, i: int, x: _Affine, low: float, high: float, kind: str) -> Any:
-        """y with y = max(0, x): rows of one unstable neuron."""
-        block, at = self.block, (k, i)
-        y, q = block.positive[at], block.negative[at]
-        y.setlb(0.0)
-        y.setub(high)
-        q.setlb(0.0)
-        q.setub(-low)
-        self.variables_added += [y, q]
-        rows = [y - q == x.expression(i)]
-        if kind == "split":
-            z = block.sign[at]
-            self.variables_added.append(z)
-            rows += [y <= high * z, q <= -low * (1 - z)]
-        self.rows_added += [block.rows.add(row) for row in rows]
-        return y
+    at = np.flatnonzero(rows.cost)
+    return expression(at.tolist(), rows.cost[at].tolist(), rows.constant), variables, added
 
 
 class _Reusable:
@@ -356,7 +335,6 @@ class _Reusable:
         reduced: Reduced,
         found: Bounds,
         pushed: list[np.ndarray],
-        merged: list[dict[int, int]],
         weights_change: bool,
     ) -> None:
         self.block, self.inputs, self.reduced, self.found = block, variables, reduced, found
@@ -365,7 +343,7 @@ class _Reusable:
         self.rows_added: list[Any] = []
         self.inner = [np.flatnonzero(layer.gain != 0) for layer in reduced.hidden]
 
-    def run(self) -> tuple[Any, list[LayerRecord]]:
+    def run(self) -> tuple[Any, list[LayerRows]]:
         """The output's expression and a record a layer."""
         import pyomo.environ as pyo
         from pyomo.core.expr import LinearExpression
@@ -378,7 +356,7 @@ class _Reusable:
                 "linear" if g == 0 else "one-sided" if p else "split"
                 for g, p in zip(layer.gain, self.pushed[k], strict=True)
             ]
-            layers.append(LayerRecord(status, low, high))
+            layers.append(LayerRows(status, low, high))
         values = binding(reduced, layers, self.inner, self.weights_change)
         for name, numbers in values.items():
             if name == "constant":
@@ -402,7 +380,9 @@ class _Reusable:
             for i in range(len(layer.bias)):
                 if k == 0:
                     weights = (
-                        [block.weight[i * n + j] for j in range(n)] if self.weights_change else layer.weight[i].tolist()
+                        [block.weight[i * n + j] for j in range(n)]
+                        if self.weights_change
+                        else dense(layer.weight[[i]])[0].tolist()
                     )
                     kept = [j for j in range(n) if self.weights_change or weights[j] != 0]
                     x = LinearExpression(
@@ -412,7 +392,10 @@ class _Reusable:
                     )
                 else:
                     x = float(layer.bias[i]) + sum(
-                        float(w) * term for w, terms in zip(layer.weight[i], h, strict=True) if w for term in terms
+                        float(w) * term
+                        for w, terms in zip(dense(layer.weight[[i]])[0], h, strict=True)
+                        if w
+                        for term in terms
                     )
                 if i not in bent:
                     following.append((float(layer.slope[i]) * x,))

@@ -8,24 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmab_opt.encoder.bounds import Effort, bounds
-from rmab_opt.encoder.network import Network, Reduced
+from rmab_opt.encoder.bounds import Effort, Rising, rising
+from rmab_opt.encoder.network import Network, Reduced, dense
+from rmab_opt.encoder.rows import STATUSES, LayerRows, Rows
 from rmab_opt.encoder.support import Support
 from rmab_opt.errors import ModelError
 
-__all__ = ["LARGE_M", "EncodingWarning", "LayerRecord", "Record", "binding", "statuses"]
+__all__ = ["LARGE_M", "EncodingWarning", "Record", "binding"]
 
 Floats = NDArray[np.float64]
 
 LARGE_M = 1e4
 """Indicator rows with larger coefficients have given wrong optima within the solver's tolerances (solver.md)."""
-
-STABLE = 1e-10
-"""A bound this close to zero, relative to the other one, is the safety margin of a neuron that is exactly stable."""
-
-STATUSES = ("linear", "active", "dead", "unused", "merged", "one-sided", "split")
-"""linear: no bend. active, dead: one piece only. unused: nothing reads it. merged: a multiple of another neuron.
-one-sided: two rows without a binary, since the maximum pushes it onto its bend. split: with a binary."""
 
 
 class EncodingWarning(UserWarning):
@@ -33,25 +27,8 @@ class EncodingWarning(UserWarning):
 
 
 @dataclass
-class LayerRecord:
-    """One hidden layer of the reduced network."""
-
-    status: list[str]
-    """One of ``STATUSES`` a neuron."""
-    lower: Floats
-    upper: Floats
-    variables: int = 0
-    binaries: int = 0
-    rows: int = 0
-
-    def count(self, status: str) -> int:
-        """Neurons of a status."""
-        return self.status.count(status)
-
-
-@dataclass
 class Record:
-    """Everything `encode` added to a block, printable as a tree.
+    """Everything that an encoding added, printable as a tree.
 
     With ``reusable=True`` :meth:`update` computes the values of the block's Params for another network of the
     same shape (another state), so that nothing is built again.
@@ -61,9 +38,14 @@ class Record:
     """The network encoded last: at first the one given to ``encode``, later the one given to ``update``."""
     support: Support
     effort: Effort
-    layers: list[LayerRecord]
+    layers: list[LayerRows]
     output: tuple[float, float]
     """Bounds of the output over the inputs' polytope."""
+    bounds: Rising
+    """Bounds of every neuron and the effort each came from."""
+    formulation: str = "big-m"
+    arrays: Rows | None = None
+    """The rows as arrays; None for a reusable encoding."""
     block: Any = None
     reusable: bool = False
     weights_change: bool = True
@@ -95,6 +77,29 @@ class Record:
             "rows": sum(layer.rows for layer in self.layers),
         }
 
+    def faults(self, points: ArrayLike) -> list[str]:
+        """What is wrong with the encoding, by a forward pass of allowed input points (M, n); empty when right.
+
+        Every pre-activation must lie within its bounds, and every point, completed by the forward pass, within all
+        rows with the network's own value as output. Judged without a solver.
+        """
+        points = np.atleast_2d(np.asarray(points, dtype=np.float64))
+        reduced = self.network.reduced
+        checked = points
+        if self.bounds.at_least is not None:
+            checked = points[reduced(points) >= self.bounds.at_least]
+        found = []
+        reached = [*reduced.preactivations(checked), reduced(checked)[:, None]]
+        for k, (x, (low, high)) in enumerate(zip(reached, self.bounds.layers, strict=True)):
+            slack = 1e-9 * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
+            for i in np.flatnonzero(((x < low - slack) | (x > high + slack)).any(axis=0)).tolist():
+                what = f"neuron {i} of layer {k}" if k < len(reduced.hidden) else "the output"
+                found.append(
+                    f"an allowed action brings {what} to [{x[:, i].min():.6g}, {x[:, i].max():.6g}], "
+                    f"bounds [{low[i]:.6g}, {high[i]:.6g}]"
+                )
+        return found + ([] if self.arrays is None else self.arrays.faults(reduced, points))
+
     def value(self, inputs: ArrayLike) -> Any:
         """The network's own value: what the encoded output must equal at these inputs (..., n)."""
         return self.network(inputs)
@@ -117,7 +122,8 @@ class Record:
             raise ModelError("this encoding is for one network", "call encode(..., reusable=True).")
         if network is not self.network:
             self._check_same(network)
-            found = bounds(network, self.support, self.effort)
+            self.bounds = rising(network, self.support, self.effort)
+            found = self.bounds.layers
             self.network = network
             self.output = (float(found[-1][0][0]), float(found[-1][1][0]))
             for layer, (low, high) in zip(self.layers, found, strict=False):
@@ -149,27 +155,25 @@ class Record:
 
         counts = self.counts
         kind = "reusable" if self.reusable else "for one network"
-        lines = [f"Encoding · {self.network!r} · {self.effort} bounds · {kind}"]
+        lines = [f"Encoding · {self.network!r} · {self.formulation} · {kind}"]
         for k, layer in enumerate(self.layers):
             said = ", ".join(f"{layer.count(s)} {s}" for s in STATUSES if layer.count(s))
             span = f"x in [{short(layer.lower.min())}, {short(layer.upper.max())}]"
             lines.append(f"├ layer {k}     {len(layer.status)} neurons: {said} · {span}")
         added = f"{counts['variables']} variables ({counts['binaries']} binary), {counts['rows']} rows"
         lines.append(f"├ added       {added} · largest M {short(self.largest_m)}")
+        if self.arrays is not None and self.arrays.cuts:
+            lines.append(f"├ cuts        {self.arrays.cuts}")
+        came = self.bounds.counts()
+        if came:
+            solved = f" · {self.bounds.lps} LPs" if self.bounds.lps else ""
+            lines.append(f"├ bounds      {', '.join(f'{count} by {name}' for name, count in came.items())}{solved}")
         lines.append(f"└ output      in [{short(self.output[0])}, {short(self.output[1])}]")
         return "\n".join(lines)
 
 
-def statuses(lower: Floats, upper: Floats, gain: Floats) -> list[str]:
-    """linear, active, dead or split, by bounds alone."""
-    return [
-        "linear" if g == 0 else "active" if low >= -STABLE * high else "dead" if high <= -STABLE * low else "split"
-        for low, high, g in zip(lower, upper, gain, strict=True)
-    ]
-
-
 def binding(
-    reduced: Reduced, layers: list[LayerRecord], inner: list[np.ndarray], weights_change: bool
+    reduced: Reduced, layers: list[LayerRows], inner: list[np.ndarray], weights_change: bool
 ) -> dict[str, Floats]:
     """Param values of a reusable encoding: weights, biases, and the ranges of y, q and z that the bounds give."""
     values: dict[str, Floats] = {"constant": np.array([reduced.constant])}
@@ -178,7 +182,7 @@ def binding(
     if reduced.hidden:
         values["bias"] = reduced.hidden[0].bias.copy()
         if weights_change:
-            values["weight"] = reduced.hidden[0].weight.reshape(-1).copy()
+            values["weight"] = dense(reduced.hidden[0].weight).reshape(-1).copy()
     low = [layer.lower[at] for layer, at in zip(layers, inner, strict=True)]
     high = [layer.upper[at] for layer, at in zip(layers, inner, strict=True)]
     if sum(len(part) for part in low):

@@ -10,6 +10,7 @@ import pyomo.environ as pyo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from rmab_opt.encoder import EncodingWarning, Network, Support, bounds, encode
 from rmab_opt.errors import ModelError
@@ -21,10 +22,20 @@ ACTIVATIONS = ["relu", ("leaky_relu", 0.1), ("leaky_relu", 1.5), ("clip", -0.5, 
 def forward(network: Network, inputs: np.ndarray) -> np.ndarray:
     """The value again, neuron by neuron, by the definitions."""
     values = []
+    links = network.links()
     for x in inputs:
         h = [float(v) for v in x]
-        for weight, bias, activation in network.layers():
-            z = [sum(w * v for w, v in zip(row, h, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+        reached = {-1: h}
+        for k, (weight, bias, activation) in enumerate(network.layers()):
+            rows = weight.toarray() if sparse.issparse(weight) else weight
+            z = [sum(w * v for w, v in zip(row, h, strict=True)) + b for row, b in zip(rows, bias, strict=True)]
+            for (source, target), link in links.items():
+                if target == k:
+                    given = link.toarray() if sparse.issparse(link) else link
+                    z = [
+                        v + sum(w * g for w, g in zip(row, reached[source], strict=True))
+                        for v, row in zip(z, given, strict=True)
+                    ]
             if activation.name == "relu":
                 h = [max(0.0, v) for v in z]
             elif activation.name == "leaky_relu":
@@ -35,12 +46,15 @@ def forward(network: Network, inputs: np.ndarray) -> np.ndarray:
                 h = [max(z[i : i + activation.group]) for i in range(0, len(z), activation.group)]
             else:
                 h = z
+            reached[k] = h
         head = h[0] if network.layers() else 0.0
         values.append(head + sum(a * b for a, b in zip(network.skip, x, strict=True)) + network.constant)
     return np.array(values)
 
 
-def random_network(rng: np.random.Generator, n: int, widths: list[int], kinds: list, spread: float = 1.0) -> Network:
+def random_network(
+    rng: np.random.Generator, n: int, widths: list[int], kinds: list, spread: float = 1.0, linked: bool = False
+) -> Network:
     layers, before = [], n
     for outputs, kind in zip(widths, kinds, strict=True):
         width = 3 * outputs if kind == ("max", 3) else outputs
@@ -56,7 +70,15 @@ def random_network(rng: np.random.Generator, n: int, widths: list[int], kinds: l
         layers.append((weight, bias, kind))
         before = outputs
     layers.append((rng.normal(size=(1, before)), rng.normal(size=1), "linear"))
-    return Network.from_arrays(layers, skip=rng.normal(size=n), constant=float(rng.normal()))
+    # A link from two layers back, or from the inputs, into every layer that has one to read.
+    outputs = [n, *widths]
+    links = {
+        (int(source), target): rng.normal(size=(len(layers[target][1]), outputs[source + 1]))
+        for target in range(1, len(layers))
+        for source in [rng.integers(-1, target - 1)]
+        if linked
+    }
+    return Network.from_arrays(layers, skip=rng.normal(size=n), constant=float(rng.normal()), links=links)
 
 
 def random_rows(rng: np.random.Generator, n: int, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,14 +130,19 @@ def model_of(n: int, rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> pyo.Con
     return model
 
 
+FORMS = [("big-m", False), ("partition", False), ("cuts", False), ("big-m", True)]
+
+
 @pytest.mark.parametrize("kind", ACTIVATIONS, ids=str)
-@pytest.mark.parametrize("reusable", [False, True])
+@pytest.mark.parametrize(("formulation", "reusable"), FORMS)
 @pytest.mark.parametrize("sense", ["maximise", "minimise", "equal"])
-def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, reusable, sense):
+@pytest.mark.parametrize("linked", [False, True])
+def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, formulation, reusable, sense, linked):
     rng = np.random.default_rng(5)
-    network = random_network(rng, 4, [5, 3], [kind, kind])
+    network = random_network(rng, 4, [5, 3], [kind, kind], linked=linked)
     model = model_of(4, random_rows(rng, 4, "box"))
-    output, record = encode(network, model.q, model.act, reusable=reusable, sense=sense)
+    output, record = encode(network, model.q, model.act, reusable=reusable, sense=sense, formulation=formulation)
+    assert record.faults(all_points(4, random_rows(rng, 4, "box"))) == []
     # With equality the output is pushed the other way and still must not leave the value.
     direction = {"maximise": pyo.maximize, "minimise": pyo.minimize, "equal": pyo.maximize}[sense]
     model.value = pyo.Objective(expr=output, sense=direction)
@@ -135,19 +162,22 @@ def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, reusable, sense
     depth=st.integers(0, 3),
     kind=st.sampled_from(KINDS),
     effort=st.sampled_from(["interval", "linear", "lp"]),
-    reusable=st.booleans(),
+    form=st.sampled_from(FORMS),
+    linked=st.booleans(),
 )
-def test_optimum_is_the_best_enumerated_point(seed, n, depth, kind, effort, reusable):
+def test_optimum_is_the_best_enumerated_point(seed, n, depth, kind, effort, form, linked):
+    formulation, reusable = form
     rng = np.random.default_rng(seed)
     widths = [int(w) for w in rng.integers(1, 7, size=depth)]
     kinds = [ACTIVATIONS[int(k)] for k in rng.integers(0, len(ACTIVATIONS), size=depth)]
-    network = random_network(rng, n, widths, kinds)
+    network = random_network(rng, n, widths, kinds, linked=linked)
     rows = random_rows(rng, n, kind)
     points = all_points(n, rows)
     if not len(points):
         return
     model = model_of(n, rows)
-    output, record = encode(network, model.q, model.act, effort=effort, reusable=reusable)
+    output, record = encode(network, model.q, model.act, effort=effort, reusable=reusable, formulation=formulation)
+    assert record.faults(points) == []
     model.value = pyo.Objective(expr=output, sense=pyo.maximize)
     best = forward(network, points).max()
     result = Session(model, "exact").solve()
@@ -343,9 +373,10 @@ def test_printed_record():
     model = model_of(2, (np.ones((1, 2)), np.array([-np.inf]), np.array([1.0])))
     _, record = encode(network, model.q, model.act)
     assert str(record) == (
-        "Encoding · Network(2 -> 2 -> 1) · linear bounds · for one network\n"
+        "Encoding · Network(2 -> 2 -> 1) · big-m · for one network\n"
         "├ layer 0     2 neurons: 1 active, 1 split · x in [-2, 1]\n"
         "├ added       3 variables (1 binary), 3 rows · largest M 2\n"
+        "├ bounds      4 by interval\n"
         "└ output      in [0, 2]"
     )
 
