@@ -310,6 +310,7 @@ class CascadeObjective(Objective):
         self.samples, self.weights, self.estimator, self.seed, self.budget = samples, weights, estimator, seed, budget
         self._of: Cascade | None = None
         self._drawn: dict[int, Scenarios | LiveEdges] = {}
+        self._worth: dict[int, np.ndarray] = {}
         self._built: tuple[Any, ...] | None = None
         self._cover: tuple[Any, Coverage] | None = None
         self._known: tuple[ActionSet, Structure] | None = None
@@ -317,15 +318,24 @@ class CascadeObjective(Objective):
     def worth(self, situation: Situation) -> np.ndarray:
         """What each active arm counts for in this round, (N,)."""
         problem = situation.problem
-        left = problem.horizon - situation.period
-        return continuation_weights(
-            cascade_dynamics(problem), problem.discount, self.weights, left=max(1, left), budget=self.budget
-        )
+        left, dynamics = max(1, problem.horizon - situation.period), cascade_dynamics(problem)
+        self._follow(dynamics)
+        if left not in self._worth:
+            self._worth[left] = continuation_weights(
+                dynamics, problem.discount, self.weights, left=left, budget=self.budget
+            )
+        return self._worth[left]
+
+    def _follow(self, dynamics: Cascade) -> None:
+        """Forget what was kept for other dynamics."""
+        if self._of is not dynamics:
+            self._of, self._drawn, self._worth, self._cover = dynamics, {}, {}, None
 
     def coverage(self, situation: Situation) -> Coverage:
         """The round's value as a coverage function of the columns; kept for the next call at the same situation."""
+        self._follow(cascade_dynamics(situation.problem))
         key = _key(situation)
-        if self._cover is None or self._cover[0] != key or self._of is not situation.problem.dynamics:
+        if self._cover is None or self._cover[0] != key:
             self._cover = (key, self._coverage(situation))
         return self._cover[1]
 
@@ -365,8 +375,7 @@ class CascadeObjective(Objective):
 
     def _sample(self, dynamics: Cascade, which: int) -> Scenarios | LiveEdges:
         """The sample chosen on (0) or the one to check with (1), drawn when first asked for."""
-        if self._of is not dynamics:
-            self._of, self._drawn, self._cover = dynamics, {}, None
+        self._follow(dynamics)
         if which not in self._drawn:
             # The check needs no program: the arms' moves are exact in it, which leaves the contacts' noise only.
             draw = Scenarios.draw if self.estimator == "scenarios" and which == 0 else LiveEdges.draw

@@ -173,18 +173,26 @@ def read_contacts(
     Raises
     ------
     ModelError
-        Listing rows with unknown ids; doubled contacts, loops and probabilities out of range.
+        Listing rows with unknown ids, doubled contacts and loops; or with probabilities out of range.
     """
     table = table if isinstance(table, Table) else Table.from_csv(table)
     findings = Findings(table.source)
     first, second = table.text(ends[0]), table.text(ends[1])
     kept = []
-    for row, pair in enumerate(zip(first, second, strict=True)):
-        unknown = [name for name in pair if name not in arms]
-        if not unknown:
+    seen: dict[tuple[str, str], int] = {}
+    for row, (one, two) in enumerate(zip(first, second, strict=True)):
+        unknown = [name for name in (one, two) if name not in arms]
+        key = (one, two) if directed else (min(one, two), max(one, two))
+        if unknown:
+            for name in unknown if others != "ignore" else []:
+                findings.add(table.place(row), f"no arm {name!r} in the cohort", nearest(name, arms.ids))
+        elif one == two:
+            findings.add(table.place(row), f"joins {one!r} to itself", "remove the row")
+        elif key in seen:
+            findings.add(table.place(row), f"{one!r} and {two!r} stand in row {table.place(seen[key])} too", "keep one")
+        else:
+            seen[key] = row
             kept.append(row)
-        elif others != "ignore":
-            findings.add(table.place(row), f"no arm {unknown[0]!r} in the cohort", nearest(unknown[0], arms.ids))
     findings.raise_if_any()
     chance = (
         table.numbers(probability, minimum=0, maximum=1)[kept]

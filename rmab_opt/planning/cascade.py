@@ -125,7 +125,9 @@ def _priced(chance: np.ndarray, reward: np.ndarray, discount: float, budget: flo
             gain = discount * (chance[:, :, 1] - chance[:, :, 0]) * worth[:, None] - price
             act = gain > 0
             following = discount * chance[:, :, 0] * worth[:, None] + np.maximum(gain, 0.0)
-            worth = reward + following[:, 1] - following[:, 0]
+            before, worth = worth, reward + following[:, 1] - following[:, 0]
+            if np.abs(worth - before).max(initial=0.0) <= 1e-12 * reward.max(initial=0.0):
+                break
         up = np.where(act, chance[:, :, 1], chance[:, :, 0])
         active = up[:, 0] / np.maximum(1.0 - up[:, 1] + up[:, 0], 1e-12)
         return worth, float((act[:, 0] * (1 - active) + act[:, 1] * active).sum())

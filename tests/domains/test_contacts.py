@@ -75,12 +75,26 @@ def test_your_own_edge_list_is_a_model_file(tmp_path):
     (tmp_path / "contacts.csv").write_text("from,to,chance\na,d,0.5\nc,b,1.5\n")
     with pytest.raises(ModelError, match="no arm 'd'"):
         ro.load(tmp_path / "model.yaml")
+    (tmp_path / "contacts.csv").write_text("from,to,chance\na,b,0.5\nb,b,0.5\nd,x,0.1\nb,a,0.2\n")
+    with pytest.raises(ModelError) as caught:
+        ro.load(tmp_path / "model.yaml")
+    for part in ("3: joins 'b' to itself", "4: no arm 'd'", "4: no arm 'x'", "5: 'b' and 'a' stand in row 2 too"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["contacts_slow_start", "contacts_stars", "contacts_lapsing", "contacts_lapsing_stars"]
+)
+def test_regimes_that_tell_policies_apart_are_models_by_name(name):
+    model = ro.load(name, n_arms=12, n_contacts=16, samples=20)
+    assert model.problem.dynamics.chance[:, 0, 0].max() <= 0.02
+    assert decide(model).violations == {}
 
 
 def test_models_hold_routes_quotas_and_costs():
     model = ro.load("contacts_route", n_arms=12, n_contacts=16, samples=20)
     assert decide(model).violations == {}
-    lapsing = ro.load("contacts_lapsing", n_arms=20, n_contacts=30, samples=30)
+    lapsing = ro.load("contacts_quotas", n_arms=20, n_contacts=30, samples=30)
     made = decide(lapsing)
     greedy = decide(lapsing, method="greedy")
     assert "money" in made.tight or "villages" in made.tight
