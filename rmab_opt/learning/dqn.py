@@ -21,17 +21,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from rmab_opt.decisions import Chooser, Model, Situation
+from rmab_opt.decisions import Chooser, Model, NetworkObjective, Objective, Situation
 from rmab_opt.decisions.cascade import climb_network
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import QNetwork, make_network
+from rmab_opt.learning.networks import AnchoredQ, QNetwork, anchor_values, anchors, make_network
 from rmab_opt.learning.replay import Batch, Replay
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
+from rmab_opt.learning.samples import Successors, WarmStart
 from rmab_opt.learning.simulator import Simulator
 
 __all__ = ["Run", "load_policy", "train"]
+
+HABIT_RATE = 0.01
+"""Share of the way that the record of how arms are treated moves each round."""
 
 
 @dataclass(frozen=True)
@@ -53,64 +57,160 @@ class _Learner:
 
     def __init__(self, model: Model, config: DQNConfig, seed: int, device: str) -> None:
         self.model, self.config, self.device = model, config, torch.device(device)
-        weights, explore, draw, pretrain, episodes = np.random.SeedSequence(seed).spawn(5)
+        weights, explore, draw, pretrain, episodes, validation = np.random.SeedSequence(seed).spawn(6)
         problem, columns = model.problem, model.actions.columns
         scale = _reward_scale(model, np.random.default_rng(pretrain))
         arguments = (problem, columns, config.hidden, config.head, scale, int(weights.generate_state(1)[0]))
-        self.online = make_network(config.network, *arguments, actions=model.actions, anchor=config.anchor).to(
-            self.device
+        self.online, self.target, self.average, self.best = (
+            make_network(config.network, *arguments).to(self.device) for _ in range(4)
         )
-        self.target = make_network(config.network, *arguments).to(self.device)
-        self.average = make_network(config.network, *arguments).to(self.device)
-        self.target.load_state_dict(self.online.state_dict())
-        self.average.load_state_dict(self.online.state_dict())
-        self.optimiser = torch.optim.Adam(self.online.parameters(), lr=config.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            self.online.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
         # Loss unit: noise of a sum of independent arms grows with the root of their number.
         self.scale, self.unit = scale, scale * problem.n_arms**0.5
-        self.replay = Replay(config.capacity, problem.n_arms, len(columns))
+        self.discount = problem.discount if config.discount is None else config.discount
+        self.successors = Successors(problem, config.next_states)
+        self.replay = Replay(config.capacity, problem.n_arms, len(columns), self.successors.count)
+        self.habit = np.full((problem.n_arms, problem.dynamics.n_actions), 1.0 / problem.dynamics.n_actions)
         self.generators = {
             "explore": np.random.default_rng(explore),
             "draw": np.random.default_rng(draw),
             "pretrain": np.random.default_rng(pretrain.spawn(1)[0]),
+            "successors": np.random.default_rng(pretrain.spawn(1)[0]),
         }
-        self.episode_seed = episodes
+        self.episode_seed, self.validation_seed = episodes, validation
         self.episode = 0
         self.log: list[dict[str, Any]] = []
+        self.trials: dict[str, list[float]] = {}
+        """Validation totals, one an episode, by what was tried."""
+        self.kept = "average"
+        self.anchor: str | None = None
         self.steps = 0
-        objective = self.online.objective(lambda: self.steps)
-        self.chooser = Chooser(problem, model.actions, objective, config.solver, title=model.title)
+        chooses = self.online if config.double else self.target
+        self.chooser = self._chooser(chooses.objective(lambda: self.steps))
 
-    def argmax(self, state: np.ndarray, period: int, start: np.ndarray) -> np.ndarray:
-        """Best action by the online network; a function of weights, state and start alone, so that runs repeat."""
-        if self.config.argmax == "hill_climb":
+    def _chooser(self, objective: Objective) -> Chooser:
+        return Chooser(self.model.problem, self.model.actions, objective, self.config.solver, title=self.model.title)
+
+    def begin(self) -> None:
+        """What comes before the first episode: the anchor, the warm start."""
+        if isinstance(self.online, AnchoredQ):
+            self._choose_anchor(self.online)
+        steps = self.config.pretrain_steps if self.online.pretrains else 0
+        if steps:
+            samples = WarmStart(self.model, self.config.warm_start, self.generators["pretrain"])
+            for _ in range(steps):
+                state, period, action, reward = samples.draw(self.config.batch)
+                self._descend(state, period, action, reward, None, torch.zeros(len(state), device=self.device))
+        for network in (self.target, self.average, self.best):
+            network.load_state_dict(self.online.state_dict())
+
+    def _choose_anchor(self, network: AnchoredQ) -> None:
+        """The anchor asked for, or the one that does best on the validation episodes."""
+        problem, actions, asked = self.model.problem, self.model.actions, self.config.anchor
+        names = anchors(problem, actions.columns) if asked == "auto" else (asked,)
+        values = {name: anchor_values(problem, actions, name) for name in names}
+        for name in names:
+            network.base.copy_(torch.as_tensor(values[name]))
+            if self.config.validation_episodes:
+                self.trials[name] = self._try(self._chooser(network.alone()), network.alone())
+        self.anchor = max(names, key=lambda name: np.mean(self.trials[name])) if self.trials else names[0]
+        network.base.copy_(torch.as_tensor(values[self.anchor]))
+        self.kept = self.anchor if self.trials else self.kept
+
+    def validate(self) -> None:
+        """Try the averaged weights; kept when they beat what is kept by more than the noise of the difference.
+
+        What is kept first is the anchor, so that noise alone never leads away from it.
+        """
+        name = f"episode {self.episode}"
+        objective = self.average.objective()
+        self.trials[name] = self._try(self._chooser(objective), objective)
+        gain = np.array(self.trials[name]) - np.array(self.trials.get(self.kept, self.trials[name]))
+        noise = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 and self.kept == self.anchor else 0.0
+        if self.kept not in self.trials or gain.mean() > noise:
+            self.kept = name
+            self.best.load_state_dict(self.average.state_dict())
+
+    def _try(self, chooser: Chooser, objective: Objective) -> list[float]:
+        """Expected total reward of each validation episode under a greedy policy, all on the same draws."""
+        problem, actions = self.model.problem, self.model.actions
+        # Children of a seed of their own: neither training nor evaluation ever draws from it.
+        seeds = [
+            np.random.SeedSequence(self.validation_seed.entropy, spawn_key=(*self.validation_seed.spawn_key, k))
+            for k in range(self.config.validation_episodes)
+        ]
+        simulator, done, weight, total = Simulator(problem, actions, seeds), False, 1.0, np.zeros(len(seeds))
+        while not done:
+            chosen = self._choose(chooser, objective, simulator.state, simulator.period)
+            _, _, expected, done = simulator.step(chosen, checked=True)
+            total += weight * expected.sum(axis=1)
+            weight *= problem.discount
+        return [float(value) for value in total]
+
+    def _choose(
+        self, chooser: Chooser, objective: Objective, states: np.ndarray, period: int, starts: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Best actions at states (M, N); functions of weights, states and starts alone, so that runs repeat."""
+        if self.config.argmax == "hill_climb" and isinstance(objective, NetworkObjective):
             problem, actions = self.model.problem, self.model.actions
-            return climb_network(self.online.at(Situation(problem, actions.columns, state, period)), actions)[0]
-        return self.chooser.decide(state, period, start=start).action
+            found = [
+                climb_network(objective.at(Situation(problem, actions.columns, s, period)), actions) for s in states
+            ]
+            return np.stack([action for action, _ in found])
+        if starts is None:
+            return np.stack([decision.action for decision in chooser.batch_decide(states, period)])
+        return np.stack([chooser.decide(s, period, start=a).action for s, a in zip(states, starts, strict=True)])
+
+    def argmax(self, states: np.ndarray, period: int, starts: np.ndarray) -> np.ndarray:
+        """Best actions by the network that chooses, (M, C)."""
+        return self._choose(self.chooser, self.chooser.objective, states, period, starts)
+
+    def remember(self, **values: Any) -> None:
+        """Store a transition and note how its next action treats the arms."""
+        self.replay.add(**values)
+        arm_action = self.model.actions.columns.arm_action(values["next_action"][0])
+        self.habit *= 1.0 - HABIT_RATE
+        self.habit[np.arange(len(arm_action)), arm_action] += HABIT_RATE
+
+    def refresh(self) -> None:
+        """Solve again for a few remembered next actions."""
+        rng = self.generators["draw"]
+        stale = self.replay.sample(rng, self.config.refreshes)
+        which = rng.integers(self.successors.count, size=self.config.refreshes)
+        for row, k, states, period, known, ended in zip(
+            stale.rows, which, stale.next_state, stale.period + 1, stale.next_action, stale.ended, strict=True
+        ):
+            if not ended and stale.weight.size:
+                found = self.argmax(states[k].astype(np.int64)[None], int(period), known[k].astype(np.int64)[None])
+                self.replay.refresh(int(row), int(k), found[0])
 
     def learn(self, batch: Batch) -> float:
         """One gradient step on the Bellman error; returns the loss."""
-        kept = self.model.problem.discount * self._tensor(1.0 - batch.ended)
+        kept = self.discount * self._tensor(1.0 - batch.ended)
+        count, size = batch.next_state.shape[1], len(batch.period)
         with torch.no_grad():
-            arms, rest = self._parts(self.target, batch.next_state, batch.period + 1, batch.next_action)
-            goal_rest = kept * rest
-            goal_arms = None if arms is None else kept[:, None] * arms
+            flat = (batch.next_state.reshape(size * count, -1), batch.next_action.reshape(size * count, -1))
+            arms, rest = self._parts(self.target, flat[0], np.repeat(batch.period + 1, count), flat[1])
+            weight = self._tensor(batch.weight)
+            rest = rest.reshape(size, count)
+            if isinstance(self.target, AnchoredQ):
+                rest = rest - self.target.chance(
+                    self._long(batch.state), self._long(batch.period), self._long(batch.action),
+                    self._long(batch.next_state), torch.as_tensor(self.habit, device=self.device),
+                ).to(rest.dtype)  # fmt: skip
+            goal_rest = kept * (weight * rest).sum(dim=1)
+            goal_arms = None
+            if arms is not None:
+                goal_arms = kept[:, None] * (weight[:, :, None] * arms.reshape(size, count, -1)).sum(dim=1)
         loss = self._descend(batch.state, batch.period, batch.action, batch.reward, goal_arms, goal_rest)
-        _follow(self.target, self.online, self.config.target_rate)
+        if self.config.target == "soft":
+            _follow(self.target, self.online, self.config.target_rate)
+        elif self.steps % self.config.target_every == 0:
+            _follow(self.target, self.online, 1.0)
         _follow(self.average, self.online, self.config.average_rate)
         return loss
-
-    def fit_rewards(self, size: int) -> float:
-        """One gradient step on the reward of random states and actions, as if it went on to the end: a myopic start."""
-        problem, rng = self.model.problem, self.generators["pretrain"]
-        state = rng.integers(problem.dynamics.n_states, size=(size, problem.n_arms))
-        # Forbidden actions are welcome here: they teach the reward of every arm and action alike.
-        action = (rng.random((size, len(self.model.actions))) < rng.random((size, 1))).astype(np.int64)
-        if self.model.actions.columns.exclusive:
-            action = np.stack([_one_an_arm(row, self.model, rng) for row in action])
-        reward = problem.dynamics.expected_reward(state, self.model.actions.columns.arm_action(action))
-        period = rng.integers(problem.horizon, size=size)
-        reward = reward * (problem.horizon - period)[:, None]
-        return self._descend(state, period, action, reward, None, torch.zeros(size, device=self.device))
 
     def _descend(
         self,
@@ -147,15 +247,24 @@ class _Learner:
     def _parts(
         self, network: QNetwork, state: np.ndarray, period: np.ndarray, action: np.ndarray
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        as_long = [torch.as_tensor(np.asarray(a, dtype=np.int64), device=self.device) for a in (state, period, action)]
-        parts: tuple[torch.Tensor | None, torch.Tensor] = network(*as_long)
+        parts: tuple[torch.Tensor | None, torch.Tensor] = network(*map(self._long, (state, period, action)))
         return parts
+
+    def _long(self, array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(array, dtype=np.int64), device=self.device)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array), dtype=torch.float32, device=self.device)
 
     def _networks(self) -> tuple[tuple[str, QNetwork], ...]:
-        return (("online", self.online), ("target", self.target), ("average", self.average))
+        return (("online", self.online), ("target", self.target), ("average", self.average), ("best", self.best))
+
+    def result(self) -> QNetwork:
+        """The network that the run keeps."""
+        if self.kept == self.anchor and isinstance(self.online, AnchoredQ):
+            self.online.silence()
+            return self.online
+        return self.best if self.kept in self.trials else self.average
 
     def set_rate(self, progress: float) -> None:
         """Learning rate at a share of the run: cosine from the first rate to a tenth of it."""
@@ -166,6 +275,7 @@ class _Learner:
     def save(self, folder: RunFolder) -> None:
         """Log first, checkpoint second: a log may run ahead of its checkpoint and is cut back, never the reverse."""
         arrays = {f"replay.{name}": array for name, array in self.replay.save().items()}
+        arrays["habit"] = self.habit
         for prefix, network in self._networks():
             arrays |= {f"{prefix}.{key}": _numpy(value) for key, value in network.state_dict().items()}
         state = self.optimiser.state_dict()["state"]
@@ -174,6 +284,10 @@ class _Learner:
             "episode": self.episode,
             "logged": len(self.log),
             "added": self.replay.added,
+            "steps": self.steps,
+            "trials": self.trials,
+            "kept": self.kept,
+            "anchor": self.anchor,
             "generators": {name: rng.bit_generator.state for name, rng in self.generators.items()},
         }
         folder.write_log(self.log)
@@ -202,7 +316,9 @@ class _Learner:
         )
         for name, rng in self.generators.items():
             rng.bit_generator.state = meta["generators"][name]
-        self.episode = int(meta["episode"])
+        self.habit = arrays["habit"].copy()
+        self.episode, self.steps = int(meta["episode"]), int(meta["steps"])
+        self.trials, self.kept, self.anchor = meta["trials"], meta["kept"], meta["anchor"]
         self.log = folder.read_log()[: int(meta["logged"])]
         return True
 
@@ -258,22 +374,28 @@ def train(
     with _one_thread():
         learner = _Learner(model, config, seed, device)
         if not learner.restore(folder):
-            for _ in range(config.pretrain_steps if learner.online.pretrains else 0):
-                learner.fit_rewards(config.batch)
-            learner.target.load_state_dict(learner.online.state_dict())
-            learner.average.load_state_dict(learner.online.state_dict())
+            learner.begin()
+            learner.save(folder)
         for row in _episodes(learner):
             # Saved before it is shown: whatever interrupts the showing, the episode is kept.
             if learner.episode % config.checkpoint_every == 0 or learner.episode == config.episodes:
                 learner.save(folder)
             if on_event is not None:
                 on_event(row)
-    arrays = {key: _numpy(value) for key, value in learner.average.state_dict().items()}
-    folder.write_tensors("weights", arrays, {"config": record["config"], "fingerprint": record["fingerprint"]})
+        arrays = {key: _numpy(value) for key, value in learner.result().state_dict().items()}
+    meta = {"config": record["config"], "fingerprint": record["fingerprint"], "anchor": learner.anchor}
+    folder.write_tensors("weights", arrays, meta)
     folder.write_log(learner.log)
     seconds = perf_counter() - clock
+    outcome = {
+        # Which argmax served where, and how the result was picked: both matter to who reads the numbers.
+        "argmax": {"training": f"{config.argmax}, profile {config.solver}", "evaluation": "exact"},
+        "anchor": learner.anchor,
+        "kept": learner.kept,
+        "validation": {name: float(np.mean(totals)) for name, totals in learner.trials.items()},
+    }
     folder.write_record(
-        {**record, "versions": versions(), "finished": True, "seconds_of_last_start": round(seconds, 2)}
+        {**record, **outcome, "versions": versions(), "finished": True, "seconds_of_last_start": round(seconds, 2)}
     )
     return Run(folder.path, learner.log, load_policy(folder.path, model), seconds)
 
@@ -281,44 +403,49 @@ def train(
 def _episodes(learner: _Learner) -> Iterator[dict[str, Any]]:
     """The loop: choose, step, store, learn, log; one row an episode."""
     config, model = learner.config, learner.model
-    rng, draw = learner.generators["explore"], learner.generators["draw"]
+    rng, draw, horizon = learner.generators["explore"], learner.generators["draw"], model.problem.horizon
+    trials = {round(config.episodes * (k + 1) / config.validations) for k in range(config.validations)}
     while learner.episode < config.episodes:
-        progress = learner.episode / config.episodes
-        learner.set_rate(progress)
-        epsilon = config.epsilon_end + max(0.0, 1.0 - 2.0 * progress) * (config.epsilon_start - config.epsilon_end)
         seed = np.random.SeedSequence(
             learner.episode_seed.entropy, spawn_key=(*learner.episode_seed.spawn_key, learner.episode)
         )
         simulator = Simulator(model.problem, model.actions, [seed])
-        state, done, total, losses = simulator.state[0], False, 0.0, []
-        best = learner.argmax(state, 0, model.actions.sample(rng)[0])
+        state, done, total, losses, epsilon = simulator.state[0], False, 0.0, [], 0.0
+        best = learner.argmax(state[None], 0, model.actions.sample(rng))[0]
         while not done:
             period = simulator.period
+            progress = (learner.episode + period / horizon) / config.episodes
+            learner.set_rate(progress)
+            epsilon = config.epsilon_end + max(0.0, 1.0 - 2.0 * progress) * (config.epsilon_start - config.epsilon_end)
             action = model.actions.sample(rng)[0] if rng.random() < epsilon else best
-            following, _, expected, done = simulator.step(action[None], checked=True)
+            moved, _, expected, done = simulator.step(action[None], checked=True)
+            following, weight = learner.successors(
+                state, action, moved[0], model.actions, learner.generators["successors"]
+            )
+            after = np.repeat(best[None], len(following), axis=0)
             if not done:
-                best = learner.argmax(following[0], period + 1, best)
+                after = learner.argmax(following, period + 1, after)
             # The expected reward replaces the sampled one: same mean, less noise.
-            learner.replay.add(
-                state=state, period=period, action=action, reward=expected[0], next_state=following[0],
-                next_action=best, ended=done,
+            learner.remember(
+                state=state, period=period, action=action, reward=expected[0], next_state=following,
+                next_action=after, weight=weight, ended=done,
             )  # fmt: skip
             for _ in range(config.updates):
                 losses.append(learner.learn(learner.replay.sample(draw, config.batch)))
-            stale = learner.replay.sample(draw, config.refreshes)
-            for row, s, t, a, ended in zip(
-                stale.rows, stale.next_state, stale.period + 1, stale.next_action, stale.ended, strict=True
-            ):
-                if not ended:
-                    learner.replay.refresh(int(row), learner.argmax(s.astype(np.int64), int(t), a.astype(np.int64)))
-            state, total = following[0], total + float(expected.sum())
+            learner.refresh()
+            state, total = moved[0], total + float(expected.sum())
+            best = after[int((following == state).all(axis=1).argmax())]
         learner.episode += 1
+        if learner.episode in trials and config.validation_episodes:
+            learner.validate()
         row = {
             "episode": learner.episode,
             "reward": total,
             "loss": float(np.mean(losses)) if losses else 0.0,
             "epsilon": epsilon,
         }
+        if f"episode {learner.episode}" in learner.trials:
+            row["validation"] = float(np.mean(learner.trials[f"episode {learner.episode}"]))
         learner.log.append(row)
         yield row
 
@@ -340,16 +467,47 @@ def load_policy(folder: str | Path, model: Model, *, solver: str | None = None) 
         from rmab_opt.learning.neural_index import load_run
 
         return load_run(folder, model if solver is None else replace(model, solver=solver))
-    if meta.get("fingerprint") != fingerprint(model):
-        raise ModelError(f"{run.path}: was trained on another model", "evaluate it on the model it was trained on.")
     config = DQNConfig.from_mapping(meta["config"])
-    network = make_network(config.network, model.problem, model.actions.columns, config.hidden, config.head, 1.0, 0)
-    network.load_state_dict({key: torch.as_tensor(array) for key, array in arrays.items()})
-    objective = network.objective()
+    weights = {key: torch.as_tensor(array) for key, array in arrays.items()}
+    own = meta.get("fingerprint") == fingerprint(model)
+    if not own and config.network not in ("pooled", "anchored"):
+        raise ModelError(
+            f"{run.path}: was trained on another model",
+            "evaluate it on the model it was trained on; pooled and anchored networks serve other cohorts.",
+        )
+    options: dict[str, Any] = {}
+    if config.network in ("pooled", "anchored"):
+        options["features"] = tuple(arrays[f"feature_{name}"] for name in ("place", "mean", "spread"))
+    if not own:
+        _same_arms(weights, model, config, run.path)
+        # Weights shared by arms know no cohort; the arm values below them are this cohort's own.
+        weights = {key: tensor for key, tensor in weights.items() if key not in ("base", "offset")}
+        if config.network == "anchored":
+            options["values"] = anchor_values(model.problem, model.actions, str(meta["anchor"]))
+    network = make_network(
+        config.network, model.problem, model.actions.columns, config.hidden, config.head, 1.0, 0, **options
+    )
+    network.load_state_dict(weights, strict=own)
+    silent = isinstance(network, AnchoredQ) and network.silent
+    objective = network.alone() if isinstance(network, AnchoredQ) and silent else network.objective()
     chooser = Chooser(
         model.problem, model.actions, objective, model.solver if solver is None else solver, title=model.title
     )
     return ChooserPolicy(chooser, "learned")
+
+
+def _same_arms(weights: dict[str, torch.Tensor], model: Model, config: DQNConfig, path: Path) -> None:
+    """Refuse weights whose arms have other states or actions than the model's."""
+    dynamics = model.problem.dynamics
+    wide = weights["arm.0.weight"].shape[1] - len(weights["feature_place"]) - 1
+    out = max(int(key.split(".")[1]) for key in weights if key.startswith("arm."))
+    levels = weights[f"arm.{out}.weight"].shape[0] // (1 + config.head)
+    if (wide, levels) != (dynamics.n_states, dynamics.n_actions):
+        raise ModelError(
+            f"{path}: was trained on another model: arms of {wide} states and {levels} actions, "
+            f"here {dynamics.n_states} and {dynamics.n_actions}",
+            "evaluate it on a cohort of the same kind of arms.",
+        )
 
 
 def _same_run(folder: RunFolder, record: dict[str, Any]) -> None:
@@ -374,15 +532,6 @@ def _reward_scale(model: Model, rng: np.random.Generator) -> float:
     state = rng.integers(problem.dynamics.n_states, size=(64, problem.n_arms))
     reward = problem.dynamics.expected_reward(state, np.zeros_like(state))
     return max(1e-6, float(np.abs(reward).mean()))
-
-
-def _one_an_arm(action: np.ndarray, model: Model, rng: np.random.Generator) -> np.ndarray:
-    arm = model.actions.columns.effect.indices
-    order = rng.permutation(len(action))
-    kept = order[np.unique(np.where(action[order] == 1, arm[order], -1 - order), return_index=True)[1]]
-    out = np.zeros_like(action)
-    out[kept] = action[kept]
-    return out
 
 
 def _follow(moving: QNetwork, source: QNetwork, rate: float) -> None:

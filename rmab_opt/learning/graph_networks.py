@@ -18,37 +18,16 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.decisions import Decision, Model, NetworkObjective, Situation
+from rmab_opt.decisions import Decision, Model, Situation
 from rmab_opt.decisions.cascade import arm_of_column, cascade_dynamics, climb_network
 from rmab_opt.decisions.policy import Policy, policy
-from rmab_opt.encoder import Network, encode
+from rmab_opt.encoder import Network
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import QNetwork
+from rmab_opt.learning.networks import FreshObjective, QNetwork
 from rmab_opt.planning.cascade import continuation_weights
 from rmab_opt.problem import Problem
 
-__all__ = ["ClimbingPolicy", "GraphObjective", "GraphQ"]
-
-
-class GraphObjective(NetworkObjective):
-    """A graph network's value: encoded anew at every state, so that stable neurons and absent contacts cost nothing."""
-
-    _built: Any = None
-
-    def build(self, block: Any, act: Any, situation: Situation) -> Any:
-        inputs = [act[c] for c in range(len(situation.columns))]
-        output, self.record = encode(self.network(situation), block, inputs, effort=self.effort)
-        self._built = self._place(situation)
-        return output
-
-    def outdated(self, situation: Situation) -> bool:
-        return bool(self._built != self._place(situation))
-
-    def update(self, situation: Situation) -> dict[str, np.ndarray]:
-        return {}
-
-    def _place(self, situation: Situation) -> tuple[Any, ...]:
-        return (situation.state.tobytes(), situation.period, self.version())
+__all__ = ["ClimbingPolicy", "GraphQ"]
 
 
 class GraphQ(QNetwork):
@@ -157,8 +136,8 @@ class GraphQ(QNetwork):
         arriving = torch.zeros_like(values)
         return arriving.index_add_(1, self.head_of, values[:, self.tail] * self.passed[None, :, None])
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> NetworkObjective:
-        return GraphObjective(self.at, version=version)
+    def objective(self, version: Callable[[], int] = lambda: 0) -> FreshObjective:
+        return FreshObjective(self.at, version=version)
 
     def at(self, situation: Situation) -> Network:
         """The network over the columns: contacts become entries of sparse weight matrices."""

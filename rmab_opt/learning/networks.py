@@ -8,17 +8,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.decisions import NetworkObjective, Situation
-from rmab_opt.encoder import Network
+from rmab_opt.decisions import NetworkObjective, Objective, Situation
+from rmab_opt.decisions.objective import LinearObjective
+from rmab_opt.encoder import Network, encode
 from rmab_opt.errors import CapabilityError, ModelError
-from rmab_opt.planning import bound, rollout_values
+from rmab_opt.planning import bound, open_loop_values, rollout_values
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
 
-__all__ = ["AnchoredQ", "DenseQ", "PooledQ", "QNetwork", "arm_features", "make_network"]
+__all__ = [
+    "AnchoredQ",
+    "ArmLevels",
+    "DenseQ",
+    "FreshObjective",
+    "PooledQ",
+    "QNetwork",
+    "anchor_values",
+    "anchors",
+    "arm_numbers",
+    "make_network",
+]
 
 
 class QNetwork(nn.Module):
@@ -48,15 +61,39 @@ class QNetwork(nn.Module):
         """The network over the C columns with state and period folded in."""
         raise NotImplementedError
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> NetworkObjective:
+    def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
         """What a decision by this network maximises; ``version`` changes with the weights."""
         return NetworkObjective(self.at, weights_change=self.weights_change, version=version)
 
 
-def arm_features(problem: Problem) -> np.ndarray:
-    """What tells arms apart, standardised, shape (N, F): their tables when small, else means of them.
+class FreshObjective(NetworkObjective):
+    """A network that is encoded anew at every state: all its layers change, or most of it vanishes."""
 
-    F is 0 when all arms are alike.
+    _built: Any = None
+
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        inputs = [act[c] for c in range(len(situation.columns))]
+        output, self.record = encode(self.network(situation), block, inputs, effort=self.effort, support=self.support)
+        self._built = self._place(situation)
+        return output
+
+    def outdated(self, situation: Situation) -> bool:
+        return bool(self._built != self._place(situation))
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        return {}
+
+    def _place(self, situation: Situation) -> tuple[Any, ...]:
+        return (situation.state.tobytes(), situation.period, self.version())
+
+
+def arm_numbers(problem: Problem) -> np.ndarray:
+    """What tells arms apart, shape (N, F): their tables when small, else means of them.
+
+    Raises
+    ------
+    CapabilityError
+        When the dynamics offer no tables.
     """
     tabular = getattr(problem.dynamics, "tabular", None)
     if tabular is None:
@@ -69,10 +106,62 @@ def arm_features(problem: Problem) -> np.ndarray:
     if parts[0].shape[1] > 64:
         # Mean next state by action and state says where an arm drifts in S * A numbers instead of S * S * A.
         parts[0] = (transition @ np.arange(transition.shape[-1])).reshape(n_arms, -1)
-    raw = np.concatenate(parts, axis=1)
-    spread = raw.std(axis=0)
-    varies = spread > 1e-9
-    return (raw[:, varies] - raw[:, varies].mean(axis=0)) / spread[varies]
+    return np.concatenate(parts, axis=1)
+
+
+class ArmLevels:
+    """How the columns make up the arms' actions: any table over arms and actions as a function over the columns.
+
+    An arm that one column at a time acts on contributes to that column alone. Where several columns add up, x = sum of
+    what they add, and a table f is exact at whole numbers as
+
+        f(0) + (f(1) - f(0)) x + sum over k of (f(k + 1) - 2 f(k) + f(k - 1)) max(0, x - k),
+
+    so that arms which the same columns act on share their bends.
+
+    Parameters
+    ----------
+    columns
+        C columns over N arms.
+    n_actions
+        Actions of an arm; levels run from 0 to one less.
+    """
+
+    def __init__(self, columns: Columns, n_actions: int) -> None:
+        effect = sparse.csr_array(columns.effect)
+        self.n_columns, self.n_arms = effect.shape
+        self.column = np.repeat(np.arange(self.n_columns), np.diff(effect.indptr))
+        self.arm, self.level = effect.indices.astype(np.int64), np.rint(effect.data).astype(np.int64)
+        adding = np.zeros(self.n_arms, dtype=bool) if columns.exclusive else np.bincount(self.arm) > 1
+        adding = np.pad(adding, (0, self.n_arms - len(adding)))
+        self._adds = adding[self.arm]
+        rows: dict[tuple[bytes, int], int] = {}
+        weights, shared = [], []
+        for arm in np.flatnonzero(adding):
+            reach = effect[:, [arm]].toarray().ravel()
+            for bend in range(1, min(int(reach.sum()), n_actions - 1)):
+                key = (reach.tobytes(), bend)
+                if key not in rows:
+                    rows[key] = len(rows)
+                    weights.append(reach)
+                shared.append((arm, bend, rows[key]))
+        self._bend_arm, self._bend, self._bend_row = np.array(shared, dtype=np.int64).reshape(-1, 3).T
+        self.weight = np.array(weights).reshape(len(rows), self.n_columns)
+        """What each column adds to the x of each bend, shape (H, C)."""
+        self.threshold = np.array([bend for _, bend in rows], dtype=np.float64)
+        """k of each bend, shape (H,)."""
+
+    def over_columns(self, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(linear part (C, ...), factor of each bend (H, ...)) of a table (N, A, ...), relative to nothing chosen."""
+        n, k = self.arm, self.level
+        stretched = k.reshape(-1, *([1] * (table.ndim - 2))) * (table[n, 1] - table[n, 0])
+        gain = np.where(self._adds.reshape(-1, *([1] * (table.ndim - 2))), stretched, table[n, k] - table[n, 0])
+        linear = np.zeros((self.n_columns, *table.shape[2:]))
+        np.add.at(linear, self.column, gain)
+        n, k = self._bend_arm, self._bend
+        factors = np.zeros((len(self.threshold), *table.shape[2:]))
+        np.add.at(factors, self._bend_row, table[n, k + 1] - 2.0 * table[n, k] + table[n, k - 1])
+        return linear, factors
 
 
 def _mlp(sizes: Sequence[int], generator: torch.Generator) -> nn.Sequential:
@@ -100,13 +189,13 @@ def _arrays(module: nn.Sequential) -> list[tuple[np.ndarray, np.ndarray]]:
 class PooledQ(QNetwork):
     """Q = sum of q(s_n, a_n; x_n) + N g(mean of psi(s_n, a_n; x_n)): weights shared by all arms.
 
-    With the state fixed both sums are linear in the columns, so only g's neurons need binaries,
-    whatever N is; the same weights serve cohorts of any size.
+    With the state fixed both sums are linear in the columns (up to the bends of :class:`ArmLevels`), so only g's
+    neurons need binaries, whatever N is; the same weights serve cohorts of any size.
 
     Parameters
     ----------
     problem, columns
-        Sizes and arm features; columns must touch one arm each.
+        Sizes and arm features.
     hidden
         Widths of the arm network's hidden layers.
     head
@@ -115,9 +204,16 @@ class PooledQ(QNetwork):
         Typical reward of one arm and round; the network learns in this unit.
     generator
         Of the first weights.
+    features
+        (positions, mean, spread) of the numbers that told arms apart where the weights were trained; by default those
+        of this cohort that differ.
     """
 
     features: Tensor
+    feature_place: Tensor
+    feature_mean: Tensor
+    feature_spread: Tensor
+    column: Tensor
     column_arm: Tensor
     column_level: Tensor
 
@@ -130,25 +226,38 @@ class PooledQ(QNetwork):
         *,
         scale: float = 1.0,
         generator: torch.Generator,
+        features: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
         super().__init__()
-        if (np.diff(columns.effect.indptr) != 1).any():
-            raise ModelError("a pooled network needs columns that touch one arm each", "use network='dense'.")
         dynamics = problem.dynamics
         self.n_arms, self.n_states, self.n_actions = problem.n_arms, dynamics.n_states, dynamics.n_actions
         self.horizon, self.head_width = problem.horizon, head
+        self.levels = ArmLevels(columns, self.n_actions)
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.register_buffer("features", torch.tensor(arm_features(problem), dtype=torch.float32))
-        self.register_buffer("column_arm", torch.tensor(columns.effect.indices.astype(np.int64)))
-        self.register_buffer("column_level", torch.tensor(np.rint(columns.effect.data).astype(np.int64)))
-        width = self.n_states + self.features.shape[1] + 1
+        raw = arm_numbers(problem)
+        if features is None:
+            place = np.flatnonzero(raw.std(axis=0) > 1e-9)
+            features = place, raw[:, place].mean(axis=0), raw[:, place].std(axis=0)
+        place, mean, spread = (np.asarray(part) for part in features)
+        self.register_buffer("feature_place", torch.tensor(place.astype(np.int64)))
+        self.register_buffer("feature_mean", torch.tensor(mean, dtype=torch.float64))
+        self.register_buffer("feature_spread", torch.tensor(spread, dtype=torch.float64))
+        described = torch.tensor((raw[:, place] - mean) / spread, dtype=torch.float32)
+        # What follows from the cohort is not part of the weights: it is made anew for every cohort.
+        self.register_buffer("features", described, persistent=False)
+        for name, array in (
+            ("column", self.levels.column),
+            ("column_arm", self.levels.arm),
+            ("column_level", self.levels.level),
+        ):
+            self.register_buffer(name, torch.tensor(array), persistent=False)
+        width = self.n_states + len(place) + 1
         self.arm = _mlp([width, *hidden, self.n_actions * (1 + head)], generator)
         self.head = _mlp([head, head, 1], generator) if head else None
 
     def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
         table = self._described(state, period)
-        level = torch.zeros_like(state)
-        level.index_add_(1, self.column_arm, action.long() * self.column_level)
+        level = self._level(action)
         picked = torch.gather(table, 2, level[:, :, None, None].expand(-1, -1, 1, table.shape[3]))[:, :, 0]
         unit = self.scale * (self.horizon - period).clamp(min=1).to(table.dtype)
         arms = picked[:, :, 0] * unit[:, None]
@@ -156,6 +265,11 @@ class PooledQ(QNetwork):
             return arms, torch.zeros_like(unit)
         # The head sees what the arms are like, not what they are worth: its error must not reach the arm values.
         return arms, self.n_arms * unit * self.head(picked[:, :, 1:].mean(dim=1))[:, 0]
+
+    def _level(self, action: Tensor) -> Tensor:
+        """Action of every arm, (B, N), from the columns, (B, C)."""
+        level = torch.zeros((len(action), self.n_arms), dtype=torch.long, device=action.device)
+        return level.index_add_(1, self.column_arm, action.long()[:, self.column] * self.column_level)
 
     def _described(self, state: Tensor, period: Tensor) -> Tensor:
         """(q, psi) of every arm and action: (B, N, A, 1 + head)."""
@@ -175,45 +289,92 @@ class PooledQ(QNetwork):
             device = self.features.device
             state = torch.as_tensor(situation.state, device=device)[None]
             table = self._described(state, torch.tensor([situation.period], device=device))[0].double().cpu().numpy()
-        arm, level = self.column_arm.cpu().numpy(), self.column_level.cpu().numpy()
-        scale = float(self.scale) * max(1, self.horizon - situation.period)
-        difference = table[arm, level] - table[arm, 0]
-        skip, constant = scale * difference[:, 0], scale * float(table[:, 0, 0].sum())
-        if self.head is None:
-            return Network.linear(skip, constant)
+        unit = float(self.scale) * max(1, self.horizon - situation.period)
+        return self._over_columns(unit * table[:, :, 0], table[:, :, 1:], unit * self.n_arms)
+
+    def _over_columns(self, values: np.ndarray, psi: np.ndarray | None, unit: float, constant: float = 0.0) -> Network:
+        """Sum of ``values`` (N, A) + ``unit`` * g(mean of ``psi`` (N, A, head)) + constant, over the columns."""
+        linear, bends = self.levels.over_columns(values)
+        constant += float(values[:, 0].sum())
+        count = len(bends)
+        layers: list[tuple[np.ndarray, np.ndarray, str]] = []
+        bent = (self.levels.weight, -self.levels.threshold)
+        if psi is None or self.head is None:
+            if count:
+                layers = [(*bent, "relu"), (bends[None], np.zeros(1), "linear")]
+            return Network.from_arrays(layers, skip=linear, constant=constant)
         (w1, b1), (w2, b2) = _arrays(self.head)
-        psi, base = difference[:, 1:] / self.n_arms, table[:, 0, 1:].mean(axis=0)
+        straight, bending = (part / self.n_arms for part in self.levels.over_columns(psi))
         # relu(c x) = c relu(x) for c > 0: with the read-out's size moved into the first layer only numbers that the
         # program keeps open change in training, and it is compiled once.
-        unit = scale * self.n_arms * np.abs(w2[0])
-        return Network.from_arrays(
-            [(unit[:, None] * (w1 @ psi.T), unit * (w1 @ base + b1), "relu"), (np.sign(w2), np.zeros(1), "linear")],
-            skip=skip,
-            constant=constant + float(scale * self.n_arms * b2[0]),
-        )
+        size = unit * np.abs(w2[0])
+        first, bias = size[:, None] * (w1 @ straight.T), size * (w1 @ psi[:, 0].mean(axis=0) + b1)
+        if count:
+            # Columns and bends are never negative, so that a ReLU passes them on unchanged to the layer above.
+            n = self.levels.n_columns
+            layers.append((np.vstack([np.eye(n), bent[0]]), np.concatenate([np.zeros(n), bent[1]]), "relu"))
+            first = np.hstack([first, size[:, None] * (w1 @ bending.T)])
+            first = np.vstack([first, np.hstack([np.zeros((count, n)), np.eye(count)])])
+            layers.append((first, np.concatenate([bias, np.zeros(count)]), "relu"))
+            layers.append((np.concatenate([np.sign(w2[0]), bends])[None], np.zeros(1), "linear"))
+        else:
+            layers = [(first, bias, "relu"), (np.sign(w2), np.zeros(1), "linear")]
+        return Network.from_arrays(layers, skip=linear, constant=constant + unit * float(b2[0]))
+
+    def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
+        if len(self.levels.threshold):
+            return FreshObjective(self.at, version=version)
+        return super().objective(version)
 
 
-ANCHORS = ("prices", "rollout")
+ANCHORS = ("prices", "rollout", "open_loop")
 """Where an anchored network's arm values come from."""
 
 
-class AnchoredQ(PooledQ):
-    """Q = sum of the bound's own arm values + a pooled head: learning begins at the LP-index policy.
+def anchors(problem: Problem, columns: Columns) -> tuple[str, ...]:
+    """Anchors that this problem offers: prices need columns that one arm at a time is acted on by."""
+    levels = ArmLevels(columns, problem.dynamics.n_actions)
+    plain = not len(levels.threshold) and len(np.unique(levels.column)) == len(levels.column)
+    return ANCHORS if plain else tuple(name for name in ANCHORS if name != "prices")
 
-    The arm values Q[t, n, s, a] come from the prices of the occupancy bound under the model's own
-    constraints, or from rolling out the best constant action, and stay as they are; the head, zero at first,
+
+def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarray:
+    """Arm values Q[t, n, s, a] of an anchor, shape (T, N, S, A).
+
+    Raises
+    ------
+    ModelError
+        When there is no such anchor.
+    """
+    if anchor == "open_loop":
+        return open_loop_values(problem)
+    if anchor == "rollout":
+        return rollout_values(problem, actions)
+    if anchor != "prices":
+        raise ModelError(f"anchor is {anchor!r}", f"use one of {', '.join(ANCHORS)}.")
+    found = bound(problem, actions)
+    transition, reward = problem.dynamics.tabular()
+    values, _ = priced_action_values(
+        transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
+    )
+    return values
+
+
+class AnchoredQ(PooledQ):
+    """Q = sum of known arm values + a pooled head: learning begins at a planning rule.
+
+    The arm values Q[t, n, s, a] come from :func:`anchor_values` and stay as they are; the head, zero at first,
     learns what the coupling adds to their sum.
 
     Parameters
     ----------
-    actions
-        Whose bound gives the prices; None leaves the values to :meth:`load_state_dict`.
-    anchor
-        ``prices``, best for many arms; or ``rollout``, best where a few large arms share a rigid set.
+    values
+        The arm values, (T, N, S, A); None leaves them to :meth:`load_state_dict`.
     """
 
     pretrains = False
     base: Tensor
+    kernel: Tensor
 
     def __init__(
         self,
@@ -224,55 +385,82 @@ class AnchoredQ(PooledQ):
         *,
         scale: float = 1.0,
         generator: torch.Generator,
-        actions: ActionSet | None = None,
-        anchor: str = "prices",
+        features: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+        values: np.ndarray | None = None,
     ) -> None:
-        if anchor not in ANCHORS:
-            raise ModelError(f"anchor is {anchor!r}", f"use one of {', '.join(ANCHORS)}.")
         if head < 1:
             raise ModelError("an anchored network without a head learns nothing", "give head at least 1.")
-        super().__init__(problem, columns, hidden, head, scale=scale, generator=generator)
+        super().__init__(problem, columns, hidden, head, scale=scale, generator=generator, features=features)
         shape = (problem.horizon, self.n_arms, self.n_states, self.n_actions)
-        values = np.zeros(shape)
-        if actions is not None and anchor == "rollout":
-            values = rollout_values(problem, actions)
-        elif actions is not None:
-            found = bound(problem, actions)
-            transition, reward = problem.dynamics.tabular()
-            values, _ = priced_action_values(
-                transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
-            )
-        self.register_buffer("base", torch.tensor(values, dtype=torch.float64))
+        self.register_buffer("base", torch.zeros(shape, dtype=torch.float64))
+        transition, _ = problem.dynamics.tabular()
+        self.register_buffer("kernel", torch.tensor(transition, dtype=torch.float64), persistent=False)
         self.offset = nn.Parameter(torch.zeros(problem.horizon + 1))
+        self.silence()
+        if values is not None:
+            self.base.copy_(torch.as_tensor(values))
+
+    def silence(self) -> None:
+        """Set the head to zero: what is left is the anchor."""
         with torch.no_grad():
             self._last.weight.zero_()
             self._last.bias.zero_()
+            self.offset.zero_()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the head says nothing at any action."""
+        return not bool(self._last.weight.detach().any())
 
     def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
         _, learned = super().forward(state, period, action)
-        level = torch.zeros_like(state)
-        level.index_add_(1, self.column_arm, action.long() * self.column_level)
         arm = torch.arange(self.n_arms, device=state.device)
         at = period.clamp(max=self.horizon - 1)
-        anchor = self.base[at[:, None], arm[None], state, level].sum(dim=1).to(learned.dtype)
+        anchor = self.base[at[:, None], arm[None], state, self._level(action)].sum(dim=1).to(learned.dtype)
         return None, anchor + learned + self.n_arms * self.scale * self.offset[period.clamp(max=self.horizon)]
 
-    def at(self, situation: Situation) -> Network:
-        learned = super().at(situation)
-        period = min(situation.period, self.horizon - 1)
-        table = self.base[period].cpu().numpy()[np.arange(self.n_arms), situation.state]
-        arm, level = self.column_arm.cpu().numpy(), self.column_level.cpu().numpy()
-        offset = self.n_arms * float(self.scale) * float(self.offset[period].detach())
-        return Network.from_arrays(
-            learned.layers(),
-            skip=table[arm, level] - table[arm, 0],
-            constant=self._rest(situation) + float(table[:, 0].sum()) + offset,
-        )
+    def chance(self, state: Tensor, period: Tensor, action: Tensor, following: Tensor, habit: Tensor) -> Tensor:
+        """What chance alone gave a next state, in the anchor's values: its expectation is zero, shape (B, K).
 
-    def _rest(self, situation: Situation) -> float:
-        """The head's own constant: its output bias."""
-        scale = float(self.scale) * max(1, self.horizon - situation.period)
-        return scale * self.n_arms * float(self._last.bias.detach()[0])
+        v_n(s') is the anchor's value of arm n in the next round when it is treated as it mostly is; the sum over arms
+        of v_n(s'_n) minus its exact expectation goes off the target, and with it most of the noise of one draw.
+
+        Parameters
+        ----------
+        state, period, action
+            (B, N), (B,), (B, C).
+        following
+            Next states (B, K, N).
+        habit
+            How often each arm has been treated how, (N, A).
+        """
+        arm = torch.arange(self.n_arms, device=state.device)
+        table = self.base[(period + 1).clamp(max=self.horizon - 1)]
+        value = torch.einsum("bnsa,na->bns", table, habit)
+        expected = (self.kernel[arm[None], self._level(action), state] * value).sum(dim=(1, 2))
+        return torch.gather(value.transpose(1, 2), 1, following).sum(dim=2) - expected[:, None]
+
+    def at(self, situation: Situation) -> Network:
+        period = min(situation.period, self.horizon - 1)
+        values = self.base[period].cpu().numpy()[np.arange(self.n_arms), situation.state]
+        offset = self.n_arms * float(self.scale) * float(self.offset[period].detach())
+        with torch.no_grad():
+            device = self.features.device
+            state = torch.as_tensor(situation.state, device=device)[None]
+            table = self._described(state, torch.tensor([situation.period], device=device))[0].double().cpu().numpy()
+        unit = float(self.scale) * max(1, self.horizon - situation.period) * self.n_arms
+        return self._over_columns(values, table[:, :, 1:], unit, offset)
+
+    def alone(self) -> Objective:
+        """What a decision by the anchor without its head maximises."""
+        if len(self.levels.threshold):
+            return FreshObjective(self._anchor_at)
+        return _Anchor(self)
+
+    def _anchor_at(self, situation: Situation) -> Network:
+        period = min(situation.period, self.horizon - 1)
+        values = self.base[period].cpu().numpy()[np.arange(self.n_arms), situation.state]
+        return self._over_columns(values, None, 1.0)
 
     @property
     def _last(self) -> nn.Linear:
@@ -280,6 +468,20 @@ class AnchoredQ(PooledQ):
         last = self.head[-1]
         assert isinstance(last, nn.Linear)
         return last
+
+
+class _Anchor(LinearObjective):
+    """The arm values of an anchored network, read at each decision."""
+
+    def __init__(self, network: AnchoredQ) -> None:
+        self._at = network._anchor_at
+
+    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
+        found = self._at(situation)
+        return found.skip, found.constant
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        return np.asarray(self._at(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)
 
 
 class DenseQ(QNetwork):
@@ -337,10 +539,14 @@ def make_network(
     head: int,
     scale: float,
     seed: int,
-    actions: ActionSet | None = None,
-    anchor: str = "prices",
+    **options: Any,
 ) -> QNetwork:
-    """A fresh network of a kind, its weights drawn from ``seed``; ``actions`` anchor an anchored one.
+    """A fresh network of a kind, its weights drawn from ``seed``.
+
+    Parameters
+    ----------
+    options
+        ``features`` of a pooled or anchored network, ``values`` of an anchored one.
 
     Raises
     ------
@@ -354,8 +560,7 @@ def make_network(
     if kind not in NETWORKS:
         raise ModelError(f"network is {kind!r}", f"use one of {', '.join(NETWORKS)}.")
     generator = torch.Generator().manual_seed(seed)
-    options: dict[str, Any] = {} if kind in ("dense", "graph") else {"head": head}
-    if kind == "anchored":
-        options |= {"actions": actions, "anchor": anchor}
+    if kind in ("pooled", "anchored"):
+        options["head"] = head
     network: QNetwork = NETWORKS[kind](problem, columns, hidden, scale=scale, generator=generator, **options)
     return network

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from rmab_opt.errors import ModelError
-from rmab_opt.problem.table import nearest
+from rmab_opt.learning.config import Settings
 
 __all__ = ["LOSSES", "NeuralIndexConfig"]
 
@@ -19,8 +18,28 @@ lose the ranking that rounding needs (3 points of the bound between 150 and 1000
 
 
 @dataclass(frozen=True)
-class NeuralIndexConfig:
+class NeuralIndexConfig(Settings):
     """Hyper-parameters of a neural index."""
+
+    section: ClassVar[str] = "neural_index"
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        "loss": LOSSES,
+        "masses": ("upper", "equal"),
+        "features": ("auto", "tables", "summary", "arms", "none"),
+    }
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        "epsilon": (1e-4, 1e3),
+        "temperature": (1e-6, 1e3),
+        "steps": (0, 10**7),
+        "batch": (1, 10**5),
+        "rounds": (1, 10**5),
+        "learning_rate": (1e-9, 10.0),
+        "weight_decay": (0.0, 100.0),
+        "uniform": (0.0, 1.0),
+        "log_every": (1, 10**7),
+        "log_episodes": (0, 10**5),
+        "checkpoint_every": (1, 10**7),
+    }
 
     loss: str = "tempered"
     """``tempered``: distance to the softened choice of the decomposition's action values, which ranks all arms.
@@ -60,44 +79,7 @@ class NeuralIndexConfig:
     """Steps between checkpoints."""
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("loss", LOSSES),
-            ("masses", ("upper", "equal")),
-            ("features", ("auto", "tables", "summary", "arms", "none")),
-        ):
-            if getattr(self, name) not in known:
-                raise ModelError(
-                    f"neural_index.{name} is {getattr(self, name)!r}", nearest(str(getattr(self, name)), list(known))
-                )
-        limits = {
-            "epsilon": (1e-4, 1e3),
-            "temperature": (1e-6, 1e3),
-            "steps": (0, 10**7),
-            "batch": (1, 10**5),
-            "rounds": (1, 10**5),
-            "learning_rate": (1e-9, 10.0),
-            "weight_decay": (0.0, 100.0),
-            "uniform": (0.0, 1.0),
-            "log_every": (1, 10**7),
-            "log_episodes": (0, 10**5),
-            "checkpoint_every": (1, 10**7),
-        }
-        for name, (least, most) in limits.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-                raise ModelError(f"neural_index.{name} is {value!r}", f"give a number from {least:g} to {most:g}.")
+        super().__post_init__()
         if self.steps == 0:
             object.__setattr__(self, "steps", STEPS[self.loss])
-        object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
         object.__setattr__(self, "columns", tuple(str(name) for name in self.columns))
-        if not self.hidden or min(self.hidden) < 1:
-            raise ModelError(f"neural_index.hidden is {self.hidden}", "give at least one width, each at least 1.")
-
-    @classmethod
-    def from_mapping(cls, given: dict[str, Any]) -> NeuralIndexConfig:
-        """Settings from a model file's ``neural_index`` section; unknown keys are refused."""
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                raise ModelError(f"neural_index.{name} is not a setting", nearest(name, known))
-        return cls(**given)

@@ -11,7 +11,8 @@ __all__ = ["Batch", "Replay"]
 
 @dataclass(frozen=True)
 class Batch:
-    """B transitions: states (B, N), actions (B, C), rewards a arm (B, N), next actions (B, C), ends (B,)."""
+    """B transitions of K next states: states (B, N), periods (B,), actions (B, C), rewards a arm (B, N), next states
+    (B, K, N), next actions (B, K, C), weights of the next states (B, K), ends (B,)."""
 
     rows: np.ndarray
     state: np.ndarray
@@ -20,26 +21,28 @@ class Batch:
     reward: np.ndarray
     next_state: np.ndarray
     next_action: np.ndarray
+    weight: np.ndarray
     ended: np.ndarray
 
 
 class Replay:
     """A ring of ``capacity`` transitions; the oldest are overwritten.
 
-    ``next_action`` is the argmax at the next state when it was last solved for: Bellman targets re-value
-    it with the current networks, and training refreshes a few of them each step instead of solving
-    a program for every target.
+    ``next_action`` is the argmax at each of the ``n_next`` next states when it was last solved for: Bellman targets
+    re-value it with the current networks, and training refreshes a few of them each step instead of solving a program
+    for every target.
     """
 
-    def __init__(self, capacity: int, n_arms: int, n_columns: int) -> None:
+    def __init__(self, capacity: int, n_arms: int, n_columns: int, n_next: int = 1) -> None:
         self.capacity = capacity
         self.arrays: dict[str, np.ndarray] = {
             "state": np.zeros((capacity, n_arms), dtype=np.int16),
             "period": np.zeros(capacity, dtype=np.int32),
             "action": np.zeros((capacity, n_columns), dtype=np.int8),
             "reward": np.zeros((capacity, n_arms), dtype=np.float32),
-            "next_state": np.zeros((capacity, n_arms), dtype=np.int16),
-            "next_action": np.zeros((capacity, n_columns), dtype=np.int8),
+            "next_state": np.zeros((capacity, n_next, n_arms), dtype=np.int16),
+            "next_action": np.zeros((capacity, n_next, n_columns), dtype=np.int8),
+            "weight": np.zeros((capacity, n_next), dtype=np.float32),
             "ended": np.zeros(capacity, dtype=np.uint8),
         }
         self.added = 0
@@ -59,9 +62,9 @@ class Replay:
         rows = rng.integers(len(self), size=size)
         return Batch(rows=rows, **{name: array[rows] for name, array in self.arrays.items()})
 
-    def refresh(self, row: int, next_action: np.ndarray) -> None:
-        """Replace the remembered argmax of one transition."""
-        self.arrays["next_action"][row] = next_action
+    def refresh(self, row: int, k: int, next_action: np.ndarray) -> None:
+        """Replace the remembered argmax at one next state of one transition."""
+        self.arrays["next_action"][row, k] = next_action
 
     def save(self) -> dict[str, np.ndarray]:
         """Arrays of the filled part, for a checkpoint."""

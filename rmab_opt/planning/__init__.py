@@ -6,7 +6,7 @@ from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.joint import JointOptimum, joint_optimum, joint_value
 from rmab_opt.planning.lagrangian import Dual, dual_average, dual_discounted, dual_finite
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
-from rmab_opt.planning.rollout import constant_action, rollout, rollout_values
+from rmab_opt.planning.rollout import constant_action, open_loop, open_loop_values, rollout, rollout_values
 from rmab_opt.planning.scores import RULES, TABLES, ScoreTable, column_scores
 from rmab_opt.planning.sweep import Curve, budget_curve, sweep
 from rmab_opt.planning.whittle import Indices, LevelIndices, passive_set_grows, whittle_indices, whittle_levels
@@ -38,6 +38,8 @@ __all__ = [
     "joint_value",
     "marginal_arms",
     "occupancy_model",
+    "open_loop",
+    "open_loop_values",
     "passive_set_grows",
     "polyhedron",
     "rollout",

@@ -1,16 +1,17 @@
-"""One step of policy improvement on the best constant action."""
+"""Improving on constant actions: one round other than the best of them, or the best of them chosen anew each round."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.errors import CapabilityError, SolverError
+from rmab_opt.errors import SolverError
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.planning.scores import TABLES, ScoreTable, column_scores, static
 from rmab_opt.problem import Problem
+from rmab_opt.problem.dynamics import require_tabular
 
-__all__ = ["constant_action", "rollout", "rollout_values"]
+__all__ = ["constant_action", "open_loop", "open_loop_values", "rollout", "rollout_values"]
 
 
 def constant_action(problem: Problem, actions: ActionSet) -> np.ndarray:
@@ -54,16 +55,49 @@ def rollout(problem: Problem, actions: ActionSet) -> ScoreTable:
     return ScoreTable(table - table[..., :1], "rollout")
 
 
+def open_loop(problem: Problem, actions: ActionSet) -> ScoreTable:
+    """Scores of :func:`open_loop_values`, passive 0: the best constant action from here, chosen anew each round.
+
+    Every round's choice is at least as good a plan for the rest as the one before it, so the policy is never worse than
+    the best constant action in expectation.
+
+    Raises
+    ------
+    CapabilityError
+        When the dynamics offer no tables, or a column acts on several arms.
+
+    References
+    ----------
+    Bertsekas, *Dynamic Programming and Optimal Control*: open-loop feedback control.
+    """
+    polyhedron(actions, problem.dynamics.n_actions)
+    table = open_loop_values(problem)
+    return ScoreTable(table - table[..., :1], "open_loop")
+
+
+def open_loop_values(problem: Problem) -> np.ndarray:
+    """Value of an action kept from this round to the end, (T, N, S, A).
+
+    Q[t, n, s, a] = r[n, s, a] + discount * sum over s' of P[n, a, s, s'] Q[t + 1, n, s', a], nothing after the last
+    round; exact, because arms interact only through what is allowed.
+    """
+    transition, reward = require_tabular(problem.dynamics, "policy 'open_loop'")
+    paid = reward.transpose(0, 2, 1)
+    value = np.zeros(paid.shape)
+    table = np.empty((problem.horizon, *reward.shape))
+    for period in range(problem.horizon - 1, -1, -1):
+        value = paid + problem.discount * np.matmul(transition, value[..., None])[..., 0]
+        table[period] = value.transpose(0, 2, 1)
+    return table
+
+
 def rollout_values(problem: Problem, actions: ActionSet) -> np.ndarray:
     """Value of acting now and playing the best constant action from the next round on, (T, N, S, A).
 
     Q[t, n, s, a] = r[n, s, a] + discount * sum over s' of P[n, a, s, s'] V[t + 1, n, s'], with V the value of
     the constant action; exact, because arms interact only through what is allowed.
     """
-    tabular = getattr(problem.dynamics, "tabular", None)
-    if tabular is None:
-        raise CapabilityError("tabular()", problem.dynamics, ("add it for policy 'rollout'", "use policy 'myopic'"))
-    transition, reward = tabular()
+    transition, reward = require_tabular(problem.dynamics, "policy 'rollout'")
     chosen = actions.columns.arm_action(constant_action(problem, actions))
     arm = np.arange(problem.n_arms)
     stay, paid = transition[arm, chosen], reward[arm, :, chosen]
@@ -75,4 +109,4 @@ def rollout_values(problem: Problem, actions: ActionSet) -> np.ndarray:
     return table
 
 
-TABLES["rollout"] = rollout
+TABLES |= {"rollout": rollout, "open_loop": open_loop}
