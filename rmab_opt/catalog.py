@@ -431,6 +431,10 @@ def _override(content: dict[str, Any], key: str, value: Any, path: Path) -> None
     """Set one value: by its whole path, or by any end of the path that occurs once."""
     parts = tuple(key.split("."))
     places = [place for place in _places(content) if place[-len(parts) :] == parts and place[0] != "check"]
+    if parts in (("preset",), ("train", "preset")):
+        # A preset stands for the whole section: the file's own values would otherwise go over it.
+        content["train"] = {"preset": deepcopy(value)}
+        return
     if not places and len(parts) == 1 and "domain" in content.get("problem", {}):
         places = [("problem", key)]
     if len(places) > 1 and parts in places:

@@ -142,6 +142,10 @@ class ActionSet:
     def __len__(self) -> int:
         return len(self.columns)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A solver's object stays in its process; a copy compiles its own.
+        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
+
     def build(self, model: Any) -> None:
         """Add ``act`` (binary, 0 .. C-1) and one block a constraint, ``model.constraint[name]``, to a Pyomo model."""
         model.act = pyo.Var(range(len(self.columns)), domain=pyo.Binary)

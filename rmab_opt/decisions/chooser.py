@@ -150,6 +150,14 @@ class Chooser:
         """One decision a state, states (M, N), each started from the one before."""
         return [self.decide(state, period) for state in np.asarray(states)]
 
+    def forget(self) -> None:
+        """Drop what earlier decisions left behind: the compiled program, its basis, the last action."""
+        self._session, self._model, self._last = None, None, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A solver's object stays in its process; a copy compiles its own.
+        return {**self.__dict__, "_session": None, "_model": None, "_last": None}
+
     def _situation(self, state: np.ndarray | None, period: int) -> Situation:
         if state is None:
             assert self.problem.start is not None

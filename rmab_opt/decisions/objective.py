@@ -307,6 +307,10 @@ class NetworkObjective(Objective):
         self.effort = effort
         self.record: Record | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The record points into a program of this process.
+        return {**self.__dict__, "record": None}
+
     @property
     def listable(self) -> bool:
         return True

@@ -179,6 +179,10 @@ class ChooserPolicy:
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
         return self.chooser.decide(state, period)
 
+    def forget(self) -> None:
+        """Drop what earlier decisions left in the solver."""
+        self.chooser.forget()
+
 
 @policy("myopic")
 def _myopic(model: Model) -> ChooserPolicy:

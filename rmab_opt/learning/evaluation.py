@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,10 +21,14 @@ from rmab_opt.learning import neural_index as _neural_index  # noqa: F401 - regi
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.parallel import pmap
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, table_csv, table_latex, table_text
 
 __all__ = ["Evaluation", "evaluate"]
+
+BLOCK = 50
+"""Episodes of one task: the split is the same whatever the number of workers."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def evaluate(
     episodes: int = 20,
     reward: str = "expected",
     bound: bool = True,
+    n_jobs: int | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Evaluation:
     """Simulate policies from the problem's start, all on the same draws.
@@ -86,8 +92,12 @@ def evaluate(
     bound
         Whether to compute the upper bound of every policy, for the columns ``share_of_bound`` and, with
         policy ``none`` in the table, ``normalised`` = (policy - none) / (bound - none).
+    n_jobs
+        Worker processes, as in :func:`rmab_opt.parallel.pmap`; seeds, policies and blocks of 50 episodes run side by
+        side. Rewards do not depend on it; seconds do, where workers share a core.
     on_event
-        Called with ``{"policy", "seed", "round", "rounds"}`` while it works.
+        Called with ``{"policy", "seed", "round", "rounds", "advance"}`` while it works, ``advance`` rounds after the
+        last call; several workers report whole blocks only.
 
     Returns
     -------
@@ -109,20 +119,36 @@ def evaluate(
     for given in policies:
         if isinstance(given, str) and given not in POLICIES and not Path(given).is_dir():
             raise ModelError(f"no policy {given!r} and no run folder of that name", nearest(given, list(POLICIES)))
-    totals: dict[str, list[np.ndarray]] = {}
-    spent: dict[str, list[float]] = {}
-    proven: dict[str, list[bool]] = {}
-    limits: list[float] = []
+    tasks: list[_Block | _BoundTask] = []
     for seed in seeds:
         instance = model if model.instance is None else model.instance(seed)
         if bound and hasattr(instance.problem.dynamics, "tabular"):
-            limits.append(upper_bound(instance).value)
+            tasks.append(_BoundTask(instance))
         for given in policies:
-            chosen = _policy(given, instance)
-            total, seconds, shares = _simulate(instance, chosen, seed, episodes, reward == "expected", on_event)
-            totals.setdefault(chosen.name, []).append(total)
-            spent.setdefault(chosen.name, []).append(seconds)
-            proven.setdefault(chosen.name, []).extend(shares)
+            for first in range(0, episodes, BLOCK):
+                count = min(BLOCK, episodes - first)
+                tasks.append(_Block(instance, given, seed, first, count, episodes, reward == "expected"))
+    results: list[Any] = [None] * len(tasks)
+    inside = on_event if n_jobs in (None, 1) else None
+    for number, result in pmap(partial(_work, on_event=inside), tasks, n_jobs=n_jobs):
+        results[number] = result
+        task = tasks[number]
+        if on_event is not None and inside is None and isinstance(task, _Block):
+            rounds = model.problem.horizon
+            event = {"policy": result[0], "seed": task.seed, "round": rounds, "rounds": rounds, "advance": rounds}
+            on_event(event)
+    limits = [result for task, result in zip(tasks, results, strict=True) if isinstance(task, _BoundTask)]
+    totals: dict[str, list[np.ndarray]] = {}
+    spent: dict[str, list[float]] = {}
+    proven: dict[str, list[bool]] = {}
+    for task, result in zip(tasks, results, strict=True):
+        if isinstance(task, _Block):
+            name, total, seconds, shares = result
+            if task.first:
+                total = np.concatenate([totals[name].pop(), total])
+            totals.setdefault(name, []).append(total)
+            spent.setdefault(name, []).append(seconds)
+            proven.setdefault(name, []).extend(shares)
     limit = float(np.mean(limits)) if limits else None
     idle = float(np.mean(totals["none"])) if "none" in totals else None
     rows = []
@@ -166,18 +192,44 @@ def _policy(given: str | Policy, model: Model) -> Policy:
     return make_policy(given, model)
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Some episodes of one policy on one instance: ``count`` of ``episodes``, from ``first`` on."""
+
+    model: Model
+    given: str | Policy
+    seed: int
+    first: int
+    count: int
+    episodes: int
+    expected: bool
+
+
+@dataclass(frozen=True)
+class _BoundTask:
+    """The upper bound of one instance."""
+
+    model: Model
+
+
+def _work(task: _Block | _BoundTask, on_event: Callable[[dict[str, Any]], None] | None = None) -> Any:
+    if isinstance(task, _BoundTask):
+        return upper_bound(task.model).value
+    chosen = _policy(task.given, task.model)
+    # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
+    getattr(chosen, "forget", lambda: None)()
+    return (chosen.name, *_simulate(task, chosen, on_event))
+
+
 def _simulate(
-    model: Model,
-    chosen: Policy,
-    seed: int,
-    episodes: int,
-    expected: bool,
-    on_event: Callable[[dict[str, Any]], None] | None,
+    task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]], None] | None
 ) -> tuple[np.ndarray, float, list[bool]]:
     """Totals (episodes,), seconds a decision and which decisions were proven optimal."""
+    model, seed, episodes = task.model, task.seed, task.count
     moves, choices = np.random.SeedSequence(seed).spawn(2)
-    simulator = Simulator(model.problem, model.actions, moves.spawn(episodes))
-    generators = [np.random.default_rng(child) for child in choices.spawn(episodes)]
+    block = slice(task.first, task.first + episodes)
+    simulator = Simulator(model.problem, model.actions, moves.spawn(task.episodes)[block])
+    generators = [np.random.default_rng(child) for child in choices.spawn(task.episodes)[block]]
     total, spent, proven, done, weight = np.zeros(episodes), 0.0, [], False, 1.0
     while not done:
         clock = perf_counter()
@@ -185,10 +237,18 @@ def _simulate(
         spent += perf_counter() - clock
         proven += [decision.status == "optimal" for decision in made]
         _, realised, mean, done = simulator.step(np.stack([decision.action for decision in made]), checked=True)
-        total += weight * (mean if expected else realised).sum(axis=1)
+        total += weight * (mean if task.expected else realised).sum(axis=1)
         weight *= model.problem.discount
         if on_event is not None:
-            on_event({"policy": chosen.name, "seed": seed, "round": simulator.period, "rounds": model.problem.horizon})
+            on_event(
+                {
+                    "policy": chosen.name,
+                    "seed": seed,
+                    "round": simulator.period,
+                    "rounds": model.problem.horizon,
+                    "advance": 1,
+                }
+            )
     return total, spent / (episodes * model.problem.horizon), proven
 
 

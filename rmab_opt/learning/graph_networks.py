@@ -212,7 +212,13 @@ def _trained(model: Model, network: str) -> Any:
     from rmab_opt.learning.dqn import train
 
     given = dict(model.settings.get("train", {}))
-    defaults = {"episodes": 15, "hidden": (8,) if network == "graph" else (32,), "refreshes": 0, "argmax": "hill_climb"}
+    defaults = {
+        "episodes": 15,
+        "hidden": (8,) if network == "graph" else (32,),
+        "refreshes": 0,
+        "argmax": "hill_climb",
+        "validation_episodes": 0,
+    }
     config = replace(DQNConfig.from_mapping({**defaults, **given}), network=network)
     with tempfile.TemporaryDirectory() as folder:
         return train(model, config, out=folder).policy

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,8 @@ from strategies import tabular
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
-from rmab_opt.decisions import Model
-from rmab_opt.decisions.policy import make_policy
+from rmab_opt.decisions import Chooser, Model, Scores
+from rmab_opt.decisions.policy import ChooserPolicy, make_policy
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.learning import RestlessBanditEnv, Simulator, evaluate
 from rmab_opt.problem import Arms, Problem
@@ -178,3 +181,57 @@ def test_the_command_line_names_the_arms_at_the_margin():
     refused = run("bound", "scheduling", "--margin", "3")
     assert refused.code == 2
     assert "no resource prices" in refused.err
+
+
+def _rewards(table) -> dict[str, list[list[float]]]:
+    return {name: totals.tolist() for name, totals in table.episodes.items()}
+
+
+def test_rewards_do_not_depend_on_the_number_of_workers():
+    """Seeds, policies and blocks of episodes in two processes against one; a learned policy's solver travels too."""
+    model = ro.load("budget", n_arms=6, horizon=3)
+    run_of = ChooserPolicy(Chooser(model.problem, model.actions, Scores(np.arange(6.0))), "scored")
+    arguments = (model, ["myopic", "lp_index", "random", run_of])
+    one = evaluate(*arguments, seeds=range(2), episodes=60, n_jobs=1)
+    seen = []
+    two = evaluate(*arguments, seeds=range(2), episodes=60, n_jobs=2, on_event=seen.append)
+    assert _rewards(one) == _rewards(two)
+    assert one.header["bound"] == two.header["bound"]
+    assert sum(event["advance"] for event in seen) == 2 * 4 * 2 * 3
+
+
+class _Frail:
+    """Acts on nobody; kills its process the first time it is asked."""
+
+    name = "frail"
+
+    def __init__(self, folder: Path) -> None:
+        self.mark = folder / "died"
+
+    def decide(self, state, period, rng):
+        if not self.mark.exists():
+            self.mark.write_text("once")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make_policy("none", small_model()).decide(state, period, rng)
+
+
+def test_a_lost_workers_episodes_are_simulated_again(tmp_path):
+    table = evaluate(small_model(), [_Frail(tmp_path), "none", "random"], episodes=8, n_jobs=2)
+    assert (tmp_path / "died").exists()
+    assert np.array_equal(table.episodes["frail"], table.episodes["none"])
+    assert _rewards(evaluate(small_model(), ["random"], episodes=8))["random"] == _rewards(table)["random"]
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_rewards():
+    """joblib's own configuration names the cluster; no line of ours does."""
+    distributed = pytest.importorskip("distributed")
+    import joblib
+
+    alone = evaluate(small_model(), ["random", "myopic"], episodes=6)
+    with (
+        distributed.Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None),
+        joblib.parallel_config(backend="dask"),
+    ):
+        cluster = evaluate(small_model(), ["random", "myopic"], episodes=6, n_jobs=-1)
+    assert _rewards(alone) == _rewards(cluster)
