@@ -178,7 +178,7 @@ def test_the_learned_policy_comes_near_the_exact_joint_optimum(tmp_path):
 
 
 def several_touches() -> tuple[Problem, Columns]:
-    """Five columns over four arms: two that add up on the first two arms, one more there, one alone, one on two arms."""
+    """Five columns over four arms: two that add up on the first two arms, one more, one alone, one on two arms."""
     rng = np.random.default_rng(2)
     arms = Arms.from_arrays(4)
     problem = Problem(arms, Tabular(rng.dirichlet(np.ones(3), (4, 4, 3)), rng.normal(size=(4, 3, 4))), horizon=6)
