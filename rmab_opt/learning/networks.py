@@ -332,10 +332,10 @@ ANCHORS = ("prices", "rollout", "open_loop")
 
 
 def anchors(problem: Problem, columns: Columns) -> tuple[str, ...]:
-    """Anchors that this problem offers: prices need columns that one arm at a time is acted on by."""
+    """Anchors that this problem offers: prices and roll-outs need columns that act on one arm each, alone."""
     levels = ArmLevels(columns, problem.dynamics.n_actions)
     plain = not len(levels.threshold) and len(np.unique(levels.column)) == len(levels.column)
-    return ANCHORS if plain else tuple(name for name in ANCHORS if name != "prices")
+    return ANCHORS if plain else ("open_loop",)
 
 
 def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarray:
