@@ -28,6 +28,7 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 SolverName = Annotated[str | None, typer.Option("--solver", metavar="PROFILE", help="A profile's name or TOML file.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", help="Worker processes; -1 for all cores.")]
 StateFile = Annotated[
     Path | None, typer.Option("--state", metavar="CSV", help="States of the arms: columns id, state.")
 ]
@@ -329,6 +330,8 @@ def train(
     model: ModelName,
     out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run in it goes on.")],
     seed: Annotated[int, typer.Option(help="Of everything random in the run.")] = 0,
+    seeds: Annotated[int, typer.Option(help="How many runs, each in a folder of its own under --out.")] = 1,
+    jobs: Jobs = None,
     sets: Sets = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     policy: Annotated[str, typer.Option(help="q_network or neural_index.")] = "q_network",
@@ -345,6 +348,9 @@ def train(
     if policy != "q_network":
         raise ModelError(f"--policy {policy!r}", "use q_network or neural_index.")
     config = DQNConfig.from_mapping(dict(loaded.settings.get("train", {})))
+    if seeds != 1:
+        _train_seeds(loaded, config, out, range(seed, seed + seeds), device, jobs, as_json)
+        return
     with _progress(as_json) as bar:
         task = None if bar is None else bar.add_task("training", total=config.episodes)
 
@@ -369,6 +375,28 @@ def train(
         f"{len(run.log)} episodes in {run.folder}; mean reward of the last {len(last)}: {mean:.5g}; {run.seconds:.0f} s"
     )
     _answer(as_json, document, f"{text}\nnext: rmab-opt evaluate {model} --policies {run.folder},myopic,random,none")
+
+
+def _train_seeds(
+    loaded: Any, config: Any, out: Path, seeds: range, device: str, jobs: int | None, as_json: bool
+) -> None:
+    """Several runs side by side, each in a folder named after its seed."""
+    from rmab_opt.learning.dqn import train_seeds
+    from rmab_opt.report import table_text
+
+    if not seeds:
+        raise ModelError(f"--seeds {len(seeds)}", "give at least 1.")
+    rows = []
+    with _progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("training", total=len(seeds))
+        for seed, run in train_seeds(loaded, config, seeds=seeds, out=out, device=device, n_jobs=jobs):
+            last = [row["reward"] for row in run.log[-10:]]
+            row = {"seed": seed, "folder": str(run.folder), "mean_reward_last": sum(last) / len(last)}
+            rows.append({**row, "weights_sha256": run.weights_hash(), "seconds": run.seconds})
+            if bar is not None:
+                bar.update(task, advance=1)
+    rows.sort(key=lambda row: row["seed"])
+    _answer(as_json, rows, table_text([{key: row[key] for key in row if key != "weights_sha256"} for row in rows]))
 
 
 def _train_neural_index(loaded: Any, name: str, out: Path, seed: int, device: str, as_json: bool) -> None:
@@ -412,11 +440,22 @@ def evaluate(
     solver: SolverName = None,
     with_bound: Annotated[bool, typer.Option("--bound/--no-bound", help="Compare with the upper bound.")] = True,
     sets: Sets = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the table (CSV, JSON, LaTeX) and the plot.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table (CSV, JSON, LaTeX) and the plots.")] = None,
+    jobs: Jobs = None,
+    quick: Annotated[bool, typer.Option("--quick", help="MODEL sequoia_table: one instance, the default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="MODEL sequoia_table: ten instances, two sizes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare policies on common random numbers."""
+    """Compare policies on common random numbers; MODEL sequoia_table compares over all coupled settings."""
     from dataclasses import replace
+
+    if model == "sequoia_table":
+        if quick and full:
+            raise ModelError("--quick and --full", "give one of them.")
+        _sequoia_table(Path("sequoia_table") if out is None else out, full, jobs, as_json)
+        return
+    if quick or full:
+        raise ModelError(f"--quick or --full with model {model!r}", "they are of 'sequoia_table'; give --seeds.")
 
     from rmab_opt.learning import evaluate as compare
     from rmab_opt.report import write_atomically
@@ -432,7 +471,7 @@ def evaluate(
 
         def show(event: dict[str, Any]) -> None:
             if bar is not None:
-                bar.update(task, advance=1, description=f"evaluating {event['policy']}")
+                bar.update(task, advance=event["advance"], description=f"evaluating {event['policy']}")
 
         table = compare(
             loaded,
@@ -441,10 +480,11 @@ def evaluate(
             episodes=episodes,
             reward=reward,
             bound=with_bound,
+            n_jobs=jobs,
             on_event=show,
         )
     if out is not None:
-        from rmab_opt.learning.plots import policy_plot
+        from rmab_opt.learning.plots import policy_plot, time_plot
 
         write_atomically(out / "evaluation.csv", table.to_csv())
         write_atomically(out / "evaluation.tex", table.to_latex())
@@ -452,8 +492,29 @@ def evaluate(
             out / "evaluation.json", json.dumps({"header": table.header, "rows": table.rows}, indent=1) + "\n"
         )
         policy_plot(table, out / "evaluation.png")
+        time_plot(table.seconds, out / "seconds.png", title=loaded.title)
     text = str(table) + (f"\nwritten to {out}" if out is not None else "")
     _answer(as_json, {"header": table.header, "rows": table.rows}, text)
+
+
+def _sequoia_table(out: Path, full: bool, jobs: int | None, as_json: bool) -> None:
+    """The comparison over all coupled settings, or the rest of it."""
+    from rmab_opt.catalog import load
+    from rmab_opt.learning.comparison import FULL, QUICK, compare
+    from rmab_opt.learning.plots import policy_plot, time_plot
+
+    with _progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("comparing", total=None)
+
+        def show(event: dict[str, Any]) -> None:
+            if bar is not None:
+                bar.update(task, total=event["tasks"], completed=event["done"], description=f"after {event['task']}")
+
+        found = compare(FULL if full else QUICK, out, load=load, n_jobs=jobs, on_event=show)
+    for name, table in found.tables.items():
+        policy_plot(table, out / f"{name}.png")
+        time_plot(table.seconds, out / f"{name}.seconds.png", title=name)
+    _answer(as_json, {"rows": found.rows, "times": found.times}, f"{found}\nwritten to {out}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,8 +31,9 @@ from rmab_opt.learning.replay import Batch, Replay
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
 from rmab_opt.learning.samples import Successors, WarmStart
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.parallel import pmap
 
-__all__ = ["Run", "load_policy", "train"]
+__all__ = ["Run", "load_policy", "train", "train_seeds"]
 
 HABIT_RATE = 0.01
 """Share of the way that the record of how arms are treated moves each round."""
@@ -398,6 +399,36 @@ def train(
         {**record, **outcome, "versions": versions(), "finished": True, "seconds_of_last_start": round(seconds, 2)}
     )
     return Run(folder.path, learner.log, load_policy(folder.path, model), seconds)
+
+
+def train_seeds(
+    model: Model,
+    config: DQNConfig | None = None,
+    *,
+    seeds: Iterable[int],
+    out: str | Path,
+    device: str = "cpu",
+    n_jobs: int | None = None,
+) -> Iterator[tuple[int, Run]]:
+    """Runs of several seeds, each in ``out/seed-N``, as they finish: (seed, run).
+
+    Runs do not depend on the number of workers; one whose worker dies goes on from its folder.
+
+    Parameters
+    ----------
+    n_jobs
+        Worker processes; see :func:`rmab_opt.parallel.pmap`.
+    """
+    config = DQNConfig.from_mapping(dict(model.settings.get("train", {}))) if config is None else config
+    numbers = list(seeds)
+    tasks = [(model, config, seed, str(Path(out) / f"seed-{seed}"), device) for seed in numbers]
+    for number, run in pmap(_train_one, tasks, n_jobs=n_jobs):
+        yield numbers[number], run
+
+
+def _train_one(task: tuple[Model, DQNConfig, int, str, str]) -> Run:
+    model, config, seed, out, device = task
+    return train(model, config, seed=seed, out=out, device=device)
 
 
 def _episodes(learner: _Learner) -> Iterator[dict[str, Any]]:

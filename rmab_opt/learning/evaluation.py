@@ -25,7 +25,7 @@ from rmab_opt.parallel import pmap
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, table_csv, table_latex, table_text
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "summary_rows"]
 
 BLOCK = 50
 """Episodes of one task: the split is the same whatever the number of workers."""
@@ -37,12 +37,14 @@ class Evaluation:
 
     ``rows`` holds, per policy: ``policy, reward`` (mean total of an episode), ``low, high`` (95 %
     interval), ``share_of_bound, normalised`` (None without a bound), ``seconds_per_decision,
-    proven_share``. ``episodes`` holds the totals behind it, policy to array (seeds, episodes).
+    proven_share``. ``episodes`` holds the totals behind it, policy to array (seeds, episodes); ``seconds`` the time of
+    every decision.
     """
 
     rows: list[dict[str, Any]]
     header: dict[str, Any]
     episodes: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
+    seconds: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
 
     def __str__(self) -> str:
         head = " · ".join(f"{key} {cell(value)}" for key, value in self.header.items() if key != "versions")
@@ -139,35 +141,23 @@ def evaluate(
             on_event(event)
     limits = [result for task, result in zip(tasks, results, strict=True) if isinstance(task, _BoundTask)]
     totals: dict[str, list[np.ndarray]] = {}
-    spent: dict[str, list[float]] = {}
+    seconds: dict[str, list[np.ndarray]] = {}
     proven: dict[str, list[bool]] = {}
     for task, result in zip(tasks, results, strict=True):
         if isinstance(task, _Block):
-            name, total, seconds, shares = result
+            name, total, spent, shares = result
             if task.first:
                 total = np.concatenate([totals[name].pop(), total])
             totals.setdefault(name, []).append(total)
-            spent.setdefault(name, []).append(seconds)
+            seconds.setdefault(name, []).append(spent)
             proven.setdefault(name, []).extend(shares)
+    found = {name: np.array(parts) for name, parts in totals.items()}
+    taken = {name: np.concatenate(parts) for name, parts in seconds.items()}
     limit = float(np.mean(limits)) if limits else None
-    idle = float(np.mean(totals["none"])) if "none" in totals else None
-    rows = []
-    for name, parts in totals.items():
-        mean, low, high = _interval(np.array(parts))
-        rows.append(
-            {
-                "policy": name,
-                "reward": mean,
-                "low": low,
-                "high": high,
-                "share_of_bound": mean / limit if limit is not None and limit > 0 else None,
-                "normalised": (mean - idle) / (limit - idle)
-                if limit is not None and idle is not None and limit - idle > 1e-9 * max(1.0, abs(limit))
-                else None,
-                "seconds_per_decision": float(np.mean(spent[name])),
-                "proven_share": float(np.mean(proven[name])) if name in proven else None,
-            }
-        )
+    rows = summary_rows(found, limit)
+    for row in rows:
+        row["seconds_per_decision"] = float(taken[row["policy"]].mean())
+        row["proven_share"] = float(np.mean(proven[row["policy"]]))
     header = {
         "model": model.title,
         "reward": reward,
@@ -180,7 +170,29 @@ def evaluate(
         "profile": str(getattr(model.solver, "name", model.solver)),
         "versions": versions(),
     }
-    return Evaluation(rows, header, {name: np.array(parts) for name, parts in totals.items()})
+    return Evaluation(rows, header, found, taken)
+
+
+def summary_rows(totals: dict[str, np.ndarray], limit: float | None) -> list[dict[str, Any]]:
+    """Mean, interval, share of the bound and normalised score by policy, from totals (seeds, episodes)."""
+    idle = float(np.mean(totals["none"])) if "none" in totals else None
+    rows = []
+    for name, parts in totals.items():
+        mean, low, high = _interval(parts)
+        room = None if limit is None or idle is None else limit - idle
+        rows.append(
+            {
+                "policy": name,
+                "reward": mean,
+                "low": low,
+                "high": high,
+                "share_of_bound": mean / limit if limit is not None and limit > 0 else None,
+                "normalised": (mean - idle) / room
+                if room is not None and idle is not None and limit is not None and room > 1e-9 * max(1.0, abs(limit))
+                else None,
+            }
+        )
+    return rows
 
 
 def _policy(given: str | Policy, model: Model) -> Policy:
@@ -223,18 +235,20 @@ def _work(task: _Block | _BoundTask, on_event: Callable[[dict[str, Any]], None] 
 
 def _simulate(
     task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]], None] | None
-) -> tuple[np.ndarray, float, list[bool]]:
-    """Totals (episodes,), seconds a decision and which decisions were proven optimal."""
+) -> tuple[np.ndarray, np.ndarray, list[bool]]:
+    """Totals (episodes,), seconds of every decision and which decisions were proven optimal."""
     model, seed, episodes = task.model, task.seed, task.count
     moves, choices = np.random.SeedSequence(seed).spawn(2)
     block = slice(task.first, task.first + episodes)
     simulator = Simulator(model.problem, model.actions, moves.spawn(task.episodes)[block])
     generators = [np.random.default_rng(child) for child in choices.spawn(task.episodes)[block]]
-    total, spent, proven, done, weight = np.zeros(episodes), 0.0, [], False, 1.0
+    total, spent, proven, done, weight = np.zeros(episodes), [], [], False, 1.0
     while not done:
-        clock = perf_counter()
-        made = list(decisions(chosen, simulator.state, simulator.period, generators))
-        spent += perf_counter() - clock
+        made, clock = [], perf_counter()
+        for decision in decisions(chosen, simulator.state, simulator.period, generators):
+            made.append(decision)
+            spent.append(perf_counter() - clock)
+            clock = perf_counter()
         proven += [decision.status == "optimal" for decision in made]
         _, realised, mean, done = simulator.step(np.stack([decision.action for decision in made]), checked=True)
         total += weight * (mean if task.expected else realised).sum(axis=1)
@@ -249,7 +263,7 @@ def _simulate(
                     "advance": 1,
                 }
             )
-    return total, spent / (episodes * model.problem.horizon), proven
+    return total, np.array(spent), proven
 
 
 def _interval(totals: np.ndarray) -> tuple[float, float, float]:

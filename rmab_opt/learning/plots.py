@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rmab_opt.learning.evaluation import Evaluation
 from rmab_opt.planning import Curve
 from rmab_opt.report import write_atomically
 
-__all__ = ["curve_plot", "learning_plot", "policy_plot"]
+__all__ = ["curve_plot", "learning_plot", "policy_plot", "time_plot"]
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
@@ -57,6 +57,30 @@ def policy_plot(table: Evaluation, path: str | Path) -> None:
     _save(figure, path)
 
 
+def time_plot(seconds: Mapping[str, np.ndarray], path: str | Path, title: str = "") -> None:
+    """How long decisions took, by policy: quartiles as a box, whiskers from 1 % to 99 %, log axis."""
+    names = sorted(seconds, key=lambda name: float(np.median(seconds[name])), reverse=True)
+    figure, axes = _axes(7.0, 1.2 + 0.4 * len(names))
+    axes.boxplot(
+        [1e3 * np.maximum(seconds[name], 1e-6) for name in names],
+        orientation="horizontal",
+        whis=(1, 99),
+        showfliers=False,
+        widths=0.6,
+        patch_artist=True,
+        boxprops={"facecolor": "#9db8d2"},
+        medianprops={"color": "#b03030", "linewidth": 1.6},
+    )
+    axes.set_yticks(range(1, len(names) + 1), names)
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds a decision (box: quartiles; whiskers: 1 % to 99 %)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
 def curve_plot(curve: Curve, path: str | Path, title: str = "") -> None:
     """The bound over a resource's limit, with the limits where its slope changes."""
     figure, axes = _axes(7.0, 3.8)
@@ -74,17 +98,21 @@ def curve_plot(curve: Curve, path: str | Path, title: str = "") -> None:
 
 
 def learning_plot(log: Sequence[dict[str, Any]], path: str | Path, title: str = "") -> None:
-    """Reward of each training episode (exploration included) with a running mean."""
+    """Reward of each training episode with its running mean; trials of the greedy policy as dots."""
     figure, axes = _axes(7.0, 3.5)
     episode = np.array([row["episode"] for row in log])
     reward = np.array([row["reward"] for row in log])
-    axes.plot(episode, reward, color="#9db8d2", linewidth=0.8, label="episode")
+    axes.plot(episode, reward, color="#9db8d2", linewidth=0.8, label="episode, with exploration")
     window = max(1, len(reward) // 10)
     mean = np.convolve(reward, np.ones(window) / window, mode="valid")
     axes.plot(episode[window - 1 :], mean, color="#1f4e79", linewidth=1.8, label=f"mean of {window}")
-    axes.set_xlabel("training episode (with exploration)")
+    trials = [(row["episode"], row["validation"]) for row in log if "validation" in row]
+    if trials:
+        axes.plot(*zip(*trials, strict=True), "D", color="#b03030", markersize=6, label="greedy, validation episodes")
+    axes.set_xlabel("training episode")
     axes.set_ylabel("expected reward")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
+    axes.margins(y=0.15)
+    axes.legend(fontsize=8, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
