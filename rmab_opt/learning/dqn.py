@@ -477,6 +477,8 @@ def _episodes(learner: _Learner) -> Iterator[dict[str, Any]]:
         }
         if f"episode {learner.episode}" in learner.trials:
             row["validation"] = float(np.mean(learner.trials[f"episode {learner.episode}"]))
+            if learner.anchor in learner.trials:
+                row["anchor"] = float(np.mean(learner.trials[learner.anchor]))
         learner.log.append(row)
         yield row
 

@@ -109,6 +109,10 @@ def learning_plot(log: Sequence[dict[str, Any]], path: str | Path, title: str = 
     trials = [(row["episode"], row["validation"]) for row in log if "validation" in row]
     if trials:
         axes.plot(*zip(*trials, strict=True), "D", color="#b03030", markersize=6, label="greedy, validation episodes")
+        if "anchor" in log[trials[-1][0] - 1]:
+            axes.axhline(
+                log[trials[-1][0] - 1]["anchor"], color="#666666", linestyle=":", label="its anchor, the same draws"
+            )
     axes.set_xlabel("training episode")
     axes.set_ylabel("expected reward")
     axes.set_title(title, fontsize=10)
