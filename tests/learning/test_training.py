@@ -166,7 +166,7 @@ def four_arms(setting: str, seed: int) -> Model:
     ("setting", "next_states"), [("scheduling", 1), ("capacity", 0), ("path", 1), ("interventions", 0)]
 )
 def test_four_arms_are_learned_to_within_three_per_cent_of_the_joint_optimum(tmp_path, setting, next_states):
-    """The finished policy's exact value against the joint dynamic program; with one or all next states in the targets."""
+    """The finished policy's exact value against the joint dynamic program; one or all next states a target."""
     model = four_arms(setting, 1)
     config = DQNConfig(episodes=4, network="anchored", head=2, hidden=(8,), next_states=next_states)
     run = train(model, config, seed=0, out=tmp_path)
