@@ -75,6 +75,7 @@ def maximise(
     nodes: int | None = None,
     batch: int = 160,
     interrupt: Callable[[], bool] | None = None,
+    root: list[tuple[Floats, Floats]] | None = None,
 ) -> SearchResult:
     """The allowed action with the largest network value, with a proven bound.
 
@@ -97,6 +98,8 @@ def maximise(
         Nodes looked at together.
     interrupt
         Asked once a batch; the search stops when it says True.
+    root
+        ``bounds(network, support)`` where they are at hand.
 
     Raises
     ------
@@ -115,7 +118,8 @@ def maximise(
         )
     if support.n != network.n_inputs:
         raise ModelError(f"the network has {network.n_inputs} inputs, the support {support.n}", "build both alike.")
-    search = _Search(network.reduced.dense(), support, feasible, bounds(network, support, "linear"))
+    root = bounds(network, support, "linear") if root is None else root
+    search = _Search(network.reduced.dense(), support, feasible, root)
     found = search.run(start, gap, absolute_gap, seconds, nodes, batch, interrupt)
     # The network's own forward pass has the last word: where large terms cancel the two differ in their last digits.
     value = float(network(found.action))
@@ -275,9 +279,11 @@ class _Search:
         def cutoff() -> float:
             return -np.inf if self.best is None else self.best_value + tolerance()
 
+        last_polish = -np.inf
         if start is not None:
             self.offer(np.asarray(start)[None])
             self.polish(tolerance())
+            last_polish = self.best_value
         width = self.bounds.n_neurons
         lower, upper = (
             np.concatenate([ends[side] for ends in self.root[:-1]]) if width else np.zeros(0) for side in (0, 1)
@@ -307,12 +313,12 @@ class _Search:
             # The first maximiser, improved by swaps, gives the root something to fix columns against.
             self.offer_points(root, root["bound"])
             self.polish(tolerance())
+            last_polish = self.best_value
 
         pool = _Pool()
         closed = -np.inf  # largest bound among nodes dropped because the incumbent is within the gap
         status = "optimal"
         fresh, steps = node, ROOT_STEPS if self.oracle.n_prices else min(ROOT_STEPS, EXACT_ROOT_STEPS)
-        last_polish = -np.inf
         picked: Node | None = None
         while True:
             kept, dropped = self.look(fresh, steps, cutoff)

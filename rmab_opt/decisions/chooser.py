@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyomo.environ as pyo
@@ -16,11 +17,12 @@ from scipy import sparse
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.branch_and_bound import maximise
 from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
-from rmab_opt.decisions.local_search import climb
+from rmab_opt.decisions.local_search import climb, climb_all
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective, Situation
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.parallel import pmap
 from rmab_opt.planning import assign
 from rmab_opt.problem import Problem, Table
 from rmab_opt.solver import Profile, Result, Session, load_profile
@@ -32,8 +34,10 @@ METHODS = ("auto", "program", "search", "prices", "listing", "greedy")
 small sets, greedy for objectives that offer it."""
 
 SEARCH_FROM_NEURONS = 25
-"""Neurons that can bend, from which ``auto`` prefers the exact search to the program: on the recorded instances of
-``benchmarks/argmax.py`` the search was at worst 20 ms slower there and mostly 2 to 3 times faster."""
+"""Neurons that can bend, from which ``auto`` prefers the exact search to the program where rows overlap."""
+
+CHUNK = 32
+"""States that ``batch_decide`` looks at together and that travel to a worker together, however many workers."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,24 @@ class Claim:
     nodes: int
     optimal: bool
     kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Embedded:
+    """The network at a situation, with linear bounds of its pre-activations and last of its output."""
+
+    network: Network
+    bounds: list[tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def ceiling(self) -> float:
+        """No allowed action is worth more."""
+        return float(self.bounds[-1][1][0])
+
+    @property
+    def unstable(self) -> int:
+        """Neurons that can still bend."""
+        return sum(int(((low < 0) & (high > 0)).sum()) for low, high in self.bounds[:-1])
 
 
 class Chooser:
@@ -146,17 +168,97 @@ class Chooser:
             return self.objective.greedy(self.actions, situation, title=self.title)
         return self._solve(situation, start=start, force=force)
 
-    def batch_decide(self, states: np.ndarray, period: int = 0) -> list[Decision]:
-        """One decision a state, states (M, N), each started from the one before."""
-        return [self.decide(state, period) for state in np.asarray(states)]
+    def batch_decide(self, states: np.ndarray, period: int = 0, *, n_jobs: int | None = None) -> list[Decision]:
+        """One decision a state, in order, none of which depends on the others: what a fresh chooser would decide.
+
+        Networks' local search for starts moves all states of a chunk at once; sets, bounds and programs are made
+        once a worker. Equally good actions within the profile's gap may differ from those of single decisions.
+
+        Parameters
+        ----------
+        states
+            Shape (M, N).
+        period
+            Round of all of them.
+        n_jobs
+            As in :func:`rmab_opt.parallel.pmap`; the decisions do not depend on it.
+
+        Raises
+        ------
+        TaskLostError
+            When a worker process died three times.
+        ModelError, InfeasibleError, SolverError, CertificateError
+            As :meth:`decide`.
+        """
+        given = np.asarray(states)
+        if given.ndim != 2:
+            raise ModelError(f"states have shape {given.shape}", "give one state a row, shape (M, N).")
+        chunks = [given[first : first + CHUNK] for first in range(0, len(given), CHUNK)]
+        found = dict(pmap(_Worker(self, period), chunks, n_jobs=n_jobs))
+        made = [decision for number in range(len(chunks)) for decision in found[number]]
+        # What deciding again needs does not travel between processes.
+        return [
+            decision
+            if decision._again is not None
+            else replace(decision, _again=partial(self._solve, self._situation(decision.state, period)))
+            for decision in made
+        ]
+
+    def _decide_chunk(self, states: np.ndarray, period: int) -> list[Decision]:
+        """Decisions at states (m, N), none started from another's."""
+        situations = [self._situation(state, period) for state in states]
+        if self.method == "greedy":
+            return [self.objective.greedy(self.actions, situation, title=self.title) for situation in situations]
+        kept, made = self._last, []
+        try:
+            for situation, ready, start in self._started(situations):
+                self._last = start
+                made.append(self._solve(situation, ready=ready))
+        finally:
+            self._last = kept
+        return made
+
+    def _started(
+        self, situations: Sequence[Situation]
+    ) -> Iterator[tuple[Situation, _Embedded | None, np.ndarray | None]]:
+        """Each situation with its network and an action to begin from, found for all of them by one local search."""
+        if (
+            not isinstance(self.objective, NetworkObjective)
+            or self.relax is not None
+            or not self.actions.growable
+            or self.method == "listing"
+            or (self.method == "auto" and self.many and self.actions.listed is not None)
+        ):
+            yield from ((situation, None, None) for situation in situations)
+            return
+        ready = [self._embedded(self.objective, situation) for situation in situations]
+        networks = [each.network for each in ready]
+        values = np.stack([network(self._samples) for network in networks])
+        ceilings = np.array([each.ceiling for each in ready])
+        good = ceilings - np.maximum(self.profile.absolute_gap, self.profile.relative_gap * np.abs(ceilings))
+        starts, _ = climb_all(
+            networks,
+            self._samples[values.argmax(axis=1)],
+            self.actions.plain_rows.allow,
+            self.actions.allows,
+            ceilings=good,
+        )
+        yield from zip(situations, ready, starts, strict=True)
+
+    @cached_property
+    def _samples(self) -> np.ndarray:
+        """A few allowed actions that local searches begin from, (3, C)."""
+        return self.actions.sample(np.random.default_rng([self.seed, 0x57A127]), 3)
 
     def forget(self) -> None:
         """Drop what earlier decisions left behind: the compiled program, its basis, the last action."""
         self._session, self._model, self._last = None, None, None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A solver's object stays in its process; a copy compiles its own.
-        return {**self.__dict__, "_session": None, "_model": None, "_last": None}
+        # Solvers' objects stay in their process; a copy compiles its own.
+        state = {**self.__dict__, "_session": None, "_model": None, "_last": None}
+        state.pop("_support", None)
+        return state
 
     def _situation(self, state: np.ndarray | None, period: int) -> Situation:
         if state is None:
@@ -204,6 +306,7 @@ class Chooser:
         avoid: Sequence[np.ndarray] = (),
         differ: float = 0.2,
         at_least: float | None = None,
+        ready: _Embedded | None = None,
     ) -> Any:
         clock = perf_counter()
         plain = not force and not avoid and self.relax is None
@@ -223,9 +326,10 @@ class Chooser:
                 self._last = listed.action
                 return listed
         if plain and isinstance(self.objective, NetworkObjective):
-            network = self.objective.network(situation)
-            if self.method == "search" or (self.method == "auto" and self._searches(network)):
-                searched = self._search(situation, network, start)
+            if ready is None and self.method in ("auto", "search"):
+                ready = self._embedded(self.objective, situation)
+            if ready is not None and (self.method == "search" or (self.method == "auto" and self._searches(ready))):
+                searched = self._search(situation, ready, start)
                 self._last = searched.action
                 return searched
         if self._session is None or self.objective.outdated(situation):
@@ -346,25 +450,28 @@ class Chooser:
         model, session = self.actions.compiled
         return Support.from_program(session.program, session.index(model.act), names=self.actions.columns.ids)
 
-    def _searches(self, network: Network) -> bool:
-        """Whether the exact search is the faster way to a proof.
+    def _embedded(self, objective: NetworkObjective, situation: Situation) -> _Embedded:
+        network = objective.network(situation)
+        return _Embedded(network, bounds(network, self._support, "linear"))
 
-        With few neurons that can bend the program is solved at once; the search wins as they grow, on sets
-        whose rows it can price (specification, embedding, section 7.1; ``benchmarks/argmax.py``).
+    def _searches(self, ready: _Embedded) -> bool:
+        """Whether the exact search is the faster way to a proof: a rule as measured, see ``docs/decisions.md``.
+
+        Over disjoint rows and units the search was faster in 144 of 144 recorded decisions, whatever the network.
+        Rows that overlap it prices, which closes small gaps slowly: there only networks that bend much go to it.
+        Constraints whose own variables it cannot read go to the program.
         """
         if len(self.actions.structured) > len(self._support.assignments):
             return False
-        found = bounds(network, self._support, "linear")
-        unstable = sum(int(((low < 0) & (high > 0)).sum()) for low, high in found[:-1])
-        return unstable >= SEARCH_FROM_NEURONS
+        return len(self._support.families) == 1 or ready.unstable >= SEARCH_FROM_NEURONS
 
-    def _search(self, situation: Situation, network: Network, start: np.ndarray | None) -> Decision:
+    def _search(self, situation: Situation, ready: _Embedded, start: np.ndarray | None) -> Decision:
         clock = perf_counter()
         given = None if start is None else self._allowed_start(start)
         profile = self.profile
         try:
             found = maximise(
-                network,
+                ready.network,
                 self._support,
                 self.actions.allows,
                 self._last if given is None else given,
@@ -372,6 +479,7 @@ class Chooser:
                 absolute_gap=profile.absolute_gap,
                 seconds=profile.seconds,
                 nodes=profile.nodes,
+                root=ready.bounds,
             )
         except InfeasibleError:
             raise self.actions.infeasibility() from None
@@ -416,7 +524,7 @@ class Chooser:
         if isinstance(self.objective, NetworkObjective) and self.objective.searchable and self.relax is None:
             if not at_hand and self.actions.growable:
                 # Growing needs no solver; other sets leave the start to the solver itself.
-                at_hand = list(self.actions.sample(np.random.default_rng([self.seed, 0x57A127]), 3))
+                at_hand = list(self._samples)
             if at_hand:
                 network = self.objective.network(situation)
                 best = max(at_hand, key=lambda action: self.objective.value(action, situation))
@@ -511,6 +619,33 @@ class Chooser:
             notes=self.objective.remarks(action, situation),
             _again=lambda **change: self._solve(situation, **change),
         )
+
+
+class _Worker:
+    """Decides chunks of states; in another process with the chooser that it kept from the call's first chunk."""
+
+    def __init__(self, chooser: Chooser, period: int) -> None:
+        self.chooser, self.period, self.call, self.away = chooser, period, uuid4().hex, False
+
+    def __call__(self, states: np.ndarray) -> list[Decision]:
+        made = self.chooser._decide_chunk(states, self.period)
+        return [replace(decision, _again=None) for decision in made] if self.away else made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _away, (self.chooser, self.period, self.call)
+
+
+_AT_WORK: dict[str, Chooser] = {}
+"""The chooser that this worker process decides with, by call of ``batch_decide``; one at a time."""
+
+
+def _away(chooser: Chooser, period: int, call: str) -> _Worker:
+    if call not in _AT_WORK:
+        _AT_WORK.clear()
+        _AT_WORK[call] = chooser
+    worker = _Worker(_AT_WORK[call], period)
+    worker.away = True
+    return worker
 
 
 def decide(

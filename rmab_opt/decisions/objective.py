@@ -308,8 +308,8 @@ class NetworkObjective(Objective):
         self.record: Record | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # The record points into a program of this process.
-        return {**self.__dict__, "record": None}
+        # The record and a support with a session point into programs of this process.
+        return {**self.__dict__, "_kept": None, "record": None, "support": None}
 
     @property
     def listable(self) -> bool:
