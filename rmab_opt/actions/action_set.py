@@ -13,8 +13,9 @@ from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint
-from rmab_opt.actions.kinds import OneAction
+from rmab_opt.actions.kinds import OneAction, Path
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
+from rmab_opt.actions.routes import RouteList
 from rmab_opt.errors import InfeasibleError, ModelError, RmabError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
@@ -398,6 +399,21 @@ class ActionSet:
             return None
         found = self.enumerate(LISTED_ACTIONS, checks=LISTED_CHECKS)
         return None if found is None else found.astype(np.float64)
+
+    @cached_property
+    def routes(self) -> RouteList | None:
+        """The largest sets that one route passes, where a route and at most a count are all that is declared."""
+        plain = self.plain_rows
+        kinds = [self.constraints[name] for name in self.structured]
+        if len(kinds) != 1 or not isinstance(kinds[0], Path) or plain.matrix.shape[0] > 1:
+            return None
+        most = len(self)
+        if plain.matrix.shape[0]:
+            if plain.matrix.nnz != most or (plain.matrix.data != 1.0).any() or plain.lower[0] > 0:
+                return None
+            most = min(most, int(np.floor(plain.upper[0] + plain.slack[0])))
+        sets = kinds[0].passable(self.columns)
+        return None if sets is None else RouteList(sets, len(self), most)
 
     def _completable(self, partial: np.ndarray, column: int, least: np.ndarray, largest: np.ndarray) -> np.ndarray:
         """Partial actions, settled up to ``column``, that some completion may bring within every plain row."""

@@ -320,6 +320,11 @@ class Chooser:
                 raise CapabilityError(
                     "assignment by prices", self.actions, ("use method 'program'", "declare one budget an action only")
                 )
+        if plain and self.method == "auto" and self.many and isinstance(self.objective, LinearObjective):
+            routed = self._by_routes(situation, self.objective)
+            if routed is not None:
+                self._last = routed.action
+                return routed
         if plain and (self.method == "listing" or (self.method == "auto" and self.many and self.objective.listable)):
             listed = self._by_listing(situation, start)
             if listed is not None:
@@ -444,6 +449,18 @@ class Chooser:
         value = float(values[best])
         claim = Claim(actions[best].astype(np.int64), value, value, 0, True, "listing")
         return self._certified(situation, claim, f"listing of {len(actions)}", perf_counter() - clock, final=True)
+
+    def _by_routes(self, situation: Situation, objective: LinearObjective) -> Decision | None:
+        """The best action within a listed route; None where they are not listed."""
+        clock = perf_counter()
+        if self.actions.listed is not None or not objective.linear(situation) or self.actions.routes is None:
+            return None
+        gain, base = objective.coefficients(situation)
+        action, value = self.actions.routes.best(gain)
+        self.solves += 1
+        claim = Claim(action, base + value, base + value, 0, True, "listing")
+        solver = f"listing of {len(self.actions.routes.sets)} routes"
+        return self._certified(situation, claim, solver, perf_counter() - clock, final=True)
 
     @cached_property
     def _support(self) -> Support:

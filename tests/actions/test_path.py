@@ -10,7 +10,7 @@ from strategies import all_actions, problem_for
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Path
+from rmab_opt.actions.kinds import Budget, Path
 from rmab_opt.decisions import Chooser, Scores
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms, Table
@@ -113,3 +113,46 @@ def test_too_many_stops_are_refused_not_guessed():
     )
     with pytest.raises(CapabilityError, match="the exact route check of 24 stops"):
         actions.violations(np.ones(n, dtype=int))
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(), st.integers(1, 4), st.integers(0, 10**6))
+def test_listed_routes_hold_every_set_that_a_walk_passes(graph, most, seed):
+    """Their subsets are the visitable sets, and the best few stops within them are those of trying every action."""
+    n, edges, length, _ = graph
+    arms = Arms.from_arrays(n)
+    route = Path(edges=edge_table(edges), depot="arm0", length=length)
+    actions = ActionSet(arms, {"route": route, "few": Budget(at_most=most)})
+    masks = route.passable(actions.columns)
+    passed = visitable(edges, length, 1)
+    listed = {frozenset(c for c in range(n) if int(mask) >> c & 1) for mask in masks}
+    assert listed <= passed
+    assert all(any(one <= other for other in listed) for one in passed)
+    gain = np.random.default_rng(seed).normal(size=n).round(1)
+    action, value = actions.routes.best(gain)
+    assert not actions.violations(action)
+    assert value == pytest.approx(max(float(gain @ a) for a in all_actions(n) if not actions.violations(a)))
+    assert value == pytest.approx(float(gain @ action))
+
+
+def test_a_long_route_over_forty_stations_is_decided_by_its_list():
+    """The best route of a shorter day against the program, and a many-sets bound that leaves few to value."""
+    model = ro.load(
+        "path",
+        **{
+            "n_arms": 40,
+            "n_stops": 6,
+            "constraints.budget.at_most": 6,
+            "constraints.route.length": 10,
+            "constraints.route.depot": "arm10",
+        },
+    )
+    rng = np.random.default_rng(0)
+    listing = Chooser(model.problem, model.actions, Scores(np.zeros(40)), "exact")
+    program = Chooser(model.problem, model.actions, Scores(np.zeros(40)), "exact", method="program")
+    listing.objective.scores = program.objective.scores = rng.exponential(size=40)
+    one, two = listing.decide(np.zeros(40, dtype=int)), program.decide(np.zeros(40, dtype=int))
+    assert one.value == pytest.approx(two.value, abs=1e-6)
+    assert "routes" in one.solver
+    many = ActionSet(model.problem.arms, {"route": model.actions.constraints["route"]})
+    assert many.routes.best(np.ones(40))[1] == max(int(mask).bit_count() for mask in many.routes.sets)
