@@ -2,13 +2,17 @@
 
 The round's program maximises
 
-    sum_g (worth of the first, second, ... unit that group g gets)  +  sum_c score[c] act[c],
+    sum_g worth_g min(b_g, helped_g)  +  sum_n score_n served_n
 
-where a unit's worth is its place in the planner's order and scores are indices within (-1/4, 1/4). So group budgets
-come first, the arms with the largest indices fill them, and every other constraint holds exactly: where a roster or a
-capacity forbids a unit, the next one in the order takes its place. Rules:
+where helped_g counts the group's arms that are served and respond, b_g is the group's budget, a unit is worth more
+than all scores together, and scores are indices. So group budgets come first, the arms with the largest indices fill
+them, and every other constraint holds exactly. Rules:
 
 - Rounding: budgets are whole from the start; one unit at a time goes to the group that the welfare names.
+- Constraints: under a plain budget the units in that order are the fairest budgets. Under any other action set
+  (rosters, capacities, routes, windows) the fairest ones that some allowed action can fill are found by programs over
+  that set: for ``max_min`` and ``leximin`` unit by unit in the order, passing over what is out of reach; for a welfare
+  that is a sum in one program. Fairest is by the groups' predicted totals V_g(b), whichever of its arms are served.
 - Left-over: units that lift no group go to arms with positive index wherever they are, the best first.
 - Harm: an arm whose index is not positive gets no unit unless a constraint asks for more; nor does any arm in the last
   round of problems that pay before the arm moves.
@@ -17,7 +21,8 @@ capacity forbids a unit, the next one in the order takes its place. Rules:
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +34,7 @@ from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Objective, Scores, Situation
 from rmab_opt.decisions.policy import POLICIES, RulePolicy, policy
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.planning.equity.budgets import Shares, share_units
 from rmab_opt.planning.equity.curves import ChargeTable
 from rmab_opt.planning.equity.groups import Groups
@@ -41,7 +46,7 @@ from rmab_opt.problem.dynamics import require_tabular
 __all__ = ["FairObjective", "FairPolicy", "HighRisk", "model_groups"]
 
 SCORE_SHARE = 0.25
-"""Largest score of an arm, where the worths of neighbouring units differ by one."""
+"""Largest score of an arm."""
 
 TIE_BREAK = 1e-7
 """Random part of a score."""
@@ -50,8 +55,95 @@ NO_RESPONSE = -0.05
 """Score of an arm that acting does not help: below zero, so that it is chosen only where a constraint asks for it."""
 
 
-class FairObjective(Objective):
-    """The round's welfare in units of group budgets, then the arms' indices; see the module.
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """Numbers of one round: ``helps`` bool (N,), ``score`` (N,) and the worth of each group's units (K, J)."""
+
+    helps: np.ndarray
+    score: np.ndarray
+    worth: np.ndarray
+
+
+class _Units(Objective):
+    """Worth of the units that groups get, not growing from unit to unit, and scores of the arms served.
+
+    Parameters
+    ----------
+    actions, groups
+        Columns that act on one arm each; groups that do not overlap.
+    most
+        Units J of a group that can be worth anything.
+    """
+
+    now: _Round
+
+    def __init__(self, actions: ActionSet, groups: Groups, most: int = 0) -> None:
+        effect = actions.columns.effect
+        self.arm = effect.indices.astype(np.int64)
+        self.groups, self._most, self._effect = groups, most, effect
+        self.columns_of = [np.flatnonzero(self.arm == n) for n in range(effect.shape[1])]
+
+    @property
+    def most(self) -> int:
+        """Units J of a group that can be worth anything."""
+        return self._most
+
+    def round(self, situation: Situation) -> _Round:
+        """Numbers of the round to decide."""
+        return self.now
+
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        n_arms, n_groups, most = len(self.columns_of), len(self.groups), self.most
+        label, cells = self.groups.label, range(n_groups * most)
+        block.helps = pyo.Param(range(n_arms), mutable=True, domain=pyo.Reals, initialize=1.0)
+        block.score = pyo.Param(range(n_arms), mutable=True, domain=pyo.Reals, initialize=0.0)
+        block.worth = pyo.Param(cells, mutable=True, domain=pyo.Reals, initialize=0.0)
+        block.unit = pyo.Var(cells, bounds=(0.0, 1.0))
+        # An arm with several columns, such as slots, is served by any of them and counts once.
+        several = [n for n, columns in enumerate(self.columns_of) if len(columns) > 1]
+        block.once = pyo.Var(several, bounds=(0.0, 1.0))
+        served = {
+            n: block.once[n] if len(columns) > 1 else act[int(columns[0])]
+            for n, columns in enumerate(self.columns_of)
+            if len(columns)
+        }
+
+        @block.Constraint(several)
+        def by_some(_: Any, n: int) -> Any:
+            return block.once[n] <= pyo.quicksum(act[int(c)] for c in self.columns_of[n])
+
+        @block.Constraint([(n, int(c)) for n in several for c in self.columns_of[n]])
+        def by_each(_: Any, n: int, c: int) -> Any:
+            return block.once[n] >= act[c]
+
+        @block.Constraint(range(n_groups))
+        def filled(_: Any, g: int) -> Any:
+            units = pyo.quicksum(block.unit[g * most + j] for j in range(most))
+            return units <= pyo.quicksum(block.helps[n] * arm for n, arm in served.items() if label[n] == g)
+
+        return pyo.quicksum(block.score[n] * arm for n, arm in served.items()) + pyo.quicksum(
+            block.worth[u] * block.unit[u] for u in cells
+        )
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        now = self.round(situation)
+        return {"helps": now.helps.astype(float), "score": now.score, "worth": now.worth.ravel()}
+
+    def helped(self, actions: np.ndarray, helps: np.ndarray) -> np.ndarray:
+        """Responding arms that each group is served, int (..., K)."""
+        served = (np.asarray(actions) @ self._effect > 0) & helps
+        return served.astype(np.int64) @ self.groups.member.T.astype(np.int64)
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        now = self.round(situation)
+        total = np.concatenate([np.zeros((len(now.worth), 1)), np.cumsum(now.worth, axis=1)], axis=1)
+        used = np.minimum(self.helped(actions, now.helps), self.most)
+        served = np.asarray(actions) @ self._effect > 0
+        return served @ now.score + total[np.arange(len(self.groups)), used].sum(axis=-1)
+
+
+class FairObjective(_Units):
+    """The round's group budgets, then the arms' indices; see the module.
 
     Parameters
     ----------
@@ -61,8 +153,8 @@ class FairObjective(Objective):
         Column of the cohort's table, or groups that do not overlap.
     welfare
         ``leximin``, ``max_min``, ``nash``, ``nash_groups``, ``utilitarian`` or a number (alpha-fairness).
-    units
-        Arms acted on in a round at most; found from the action set by default.
+    table
+        Values of the arms, when they are known already; computed at the first decision by default.
 
     Raises
     ------
@@ -77,28 +169,25 @@ class FairObjective(Objective):
         groups: Groups | str = "group",
         *,
         welfare: str | float | Welfare = "leximin",
-        units: int | None = None,
         table: ChargeTable | None = None,
     ) -> None:
         transition, _ = require_tabular(problem.dynamics, "fair objectives")
-        effect = actions.columns.effect
-        if transition.shape[1] != 2 or (np.diff(effect.indptr) != 1).any():
+        if transition.shape[1] != 2 or (np.diff(actions.columns.effect.indptr) != 1).any():
             raise CapabilityError(
                 "group budgets with several actions or arms a column",
                 problem.dynamics,
                 ("use policy 'fair_replan'", "use two actions"),
             )
+        named = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
+        super().__init__(actions, named)
         self.problem, self.actions = problem, actions
-        self.groups = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
         self.welfare = Welfare.of(welfare)
-        self.arm = effect.indices.astype(np.int64)
-        self.column_group = self.groups.label[self.arm]
-        self.past = np.zeros(len(self.groups))
+        _ = named.label
+        self.past = np.zeros(len(named))
         """Totals collected by the groups so far; the policy keeps them up to date."""
-        self.noise = np.zeros(len(self.arm))
-        self._units, self._table = units, table
-        self._key: tuple[object, ...] | None = None
-        self._known: tuple[np.ndarray, np.ndarray, Shares] | None = None
+        self.noise = np.zeros(problem.n_arms)
+        self._table = table
+        self._known: tuple[tuple[object, ...], _Round, Shares, np.ndarray] | None = None
 
     @property
     def table(self) -> ChargeTable:
@@ -108,79 +197,137 @@ class FairObjective(Objective):
             self._table = ChargeTable(transition, reward, horizon=self.problem.horizon, discount=self.problem.discount)
         return self._table
 
-    @property
+    @cached_property
+    def plain_budget(self) -> int | None:
+        """The limit, when the action set is nothing but a number of arms; else None."""
+        rows = self.actions.plain_rows
+        matrix = rows.matrix
+        one = matrix.shape[0] == 1 and matrix.nnz == matrix.shape[1] and (matrix.data == 1.0).all()
+        single = all(len(columns) == 1 for columns in self.columns_of)
+        if self.actions.structured or not one or not single or rows.lower[0] > 0:
+            return None
+        return int(min(np.floor(rows.upper[0] + rows.slack[0]), matrix.shape[1]))
+
+    @cached_property
     def units(self) -> int:
         """Most arms that any allowed action acts on."""
-        if self._units is None:
-            most = Scores(np.ones(len(self.actions)))
-            anywhere = self.problem.start_distribution.argmax(axis=1)
-            self._units = round(Chooser(self.problem, self.actions, most, "exact").decide(anywhere).value)
-        return self._units
+        if self.plain_budget is not None:
+            return self.plain_budget
+        reach = _Units(self.actions, self.groups)
+        reach.now = _Round(
+            np.ones(self.problem.n_arms, dtype=bool), np.ones(self.problem.n_arms), np.zeros((len(self.groups), 0))
+        )
+        anywhere = self.problem.start_distribution.argmax(axis=1)
+        try:
+            return round(Chooser(self.problem, self.actions, reach, "exact").decide(anywhere).value)
+        except InfeasibleError:
+            # Only a relaxed set has any action; what it allows is not known here.
+            return self.problem.n_arms
+
+    @property
+    def most(self) -> int:
+        return min(self.units, int(self.groups.sizes.max()))
+
+    @cached_property
+    def _reach(self) -> tuple[_Units, Chooser]:
+        """Which numbers of helped arms groups can have together: the same units without scores."""
+        units = _Units(self.actions, self.groups, self.most)
+        return units, Chooser(self.problem, self.actions, units, "exact")
 
     def shares(self, situation: Situation) -> Shares:
-        """Budgets of the groups at a state, and the order of all units that gain."""
-        return self._present(situation)[2]
-
-    def _present(self, situation: Situation) -> tuple[np.ndarray, np.ndarray, Shares]:
-        """Scores of the columns (C,), cumulative worth of units (K, J + 1), and the shares."""
-        key = (situation.state.tobytes(), situation.period, self.past.tobytes(), self.noise.tobytes())
-        if key == self._key and self._known is not None:
-            return self._known
+        """Budgets of the groups at a state where only their number is limited, and the order of all units that gain."""
         left = max(1, self.problem.horizon - situation.period)
-        most = min(self.units, int(self.groups.sizes.max()))
-        index = self.table.indices(situation.state, left)
-        responds = index > 0
-        shares = share_units(
-            self.table.curves(situation.state, left, self.groups, most),
+        helps = self.table.indices(situation.state, left) > 0
+        return share_units(
+            self.table.curves(situation.state, left, self.groups, self.most),
             self.units,
             self.groups,
             welfare=self.welfare,
             past=self.past,
-            caps=(self.groups.member & responds).sum(axis=1),
-            beyond=self.units,
-        )
-        worth = np.zeros((len(self.groups), most))
-        given = np.zeros(len(self.groups), dtype=np.int64)
-        for place, group in enumerate(shares.order):
-            worth[group, given[group]] = len(shares.order) - place
-            given[group] += 1
-        total = np.concatenate([np.zeros((len(worth), 1)), np.cumsum(worth, axis=1)], axis=1)
-        size = max(float(np.abs(index).max()), 1e-12)
-        score = np.where(
-            responds,
-            SCORE_SHARE * index / size,
-            NO_RESPONSE + (SCORE_SHARE + NO_RESPONSE) * np.minimum(index, 0.0) / size,
-        )
-        self._key, self._known = key, (score[self.arm] + TIE_BREAK * self.noise, total, shares)
-        return self._known
-
-    def build(self, block: Any, act: Any, situation: Situation) -> Any:
-        n_columns, n_groups = len(self.arm), len(self.groups)
-        most = min(self.units, int(self.groups.sizes.max()))
-        cells = range(n_groups * most)
-        block.score = pyo.Param(range(n_columns), mutable=True, domain=pyo.Reals, initialize=0.0)
-        block.worth = pyo.Param(cells, mutable=True, domain=pyo.Reals, initialize=0.0)
-        block.unit = pyo.Var(cells, bounds=(0.0, 1.0))
-        members = [np.flatnonzero(self.column_group == g) for g in range(n_groups)]
-
-        @block.Constraint(range(n_groups))
-        def filled(_: Any, g: int) -> Any:
-            units = pyo.quicksum(block.unit[g * most + j] for j in range(most))
-            return units <= pyo.quicksum(act[int(c)] for c in members[g])
-
-        return pyo.quicksum(block.score[c] * act[c] for c in range(n_columns)) + pyo.quicksum(
-            block.worth[u] * block.unit[u] for u in cells
+            caps=(self.groups.member & helps).sum(axis=1),
         )
 
-    def update(self, situation: Situation) -> dict[str, np.ndarray]:
-        score, total, _ = self._present(situation)
-        return {"score": score, "worth": np.diff(total, axis=1).ravel()}
+    def budgets(self, situation: Situation) -> np.ndarray:
+        """The fairest budgets that an allowed action can fill, (K,)."""
+        self.round(situation)
+        assert self._known is not None
+        return self._known[3]
 
-    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        score, total, _ = self._present(situation)
-        used = actions @ (self.column_group[:, None] == np.arange(len(self.groups)))
-        used = np.minimum(np.rint(used).astype(np.int64), total.shape[1] - 1)
-        return actions @ score + total[np.arange(len(self.groups)), used].sum(axis=-1)
+    def round(self, situation: Situation) -> _Round:
+        key = (situation.state.tobytes(), situation.period, self.past.tobytes())
+        if self._known is None or self._known[0] != key:
+            shares = self.shares(situation)
+            left = max(1, self.problem.horizon - situation.period)
+            index = self.table.indices(situation.state, left)
+            budgets = shares.budgets if self.plain_budget is not None else self._settle(situation, shares, index > 0)
+            # A unit outweighs every score, so that no set of arms is preferred to a group's budget.
+            unit = 1.0 + 2.0 * SCORE_SHARE * self.units
+            worth = np.where(np.arange(self.most) < budgets[:, None], unit, 0.0)
+            size = max(float(np.abs(index).max()), 1e-12)
+            score = np.where(
+                index > 0,
+                SCORE_SHARE * index / size,
+                NO_RESPONSE + (SCORE_SHARE + NO_RESPONSE) * np.minimum(index, 0.0) / size,
+            )
+            self._known = key, _Round(index > 0, score, worth), shares, budgets
+        known = self._known[1]
+        return replace(known, score=known.score + TIE_BREAK * self.noise)
+
+    def _settle(self, situation: Situation, shares: Shares, helps: np.ndarray) -> np.ndarray:
+        """The fairest budgets within reach, (K,); ``shares.budgets`` where no action is allowed at all."""
+        n_groups, order = len(self.groups), shares.order
+        unit = np.zeros(len(order), dtype=np.int64)
+        for g in range(n_groups):
+            unit[order == g] = np.arange((order == g).sum())
+        objective, chooser = self._reach
+
+        def reached(worth: np.ndarray) -> np.ndarray:
+            """Helped arms of each group, as far as units count, of the action with most worth; worth (places,)."""
+            table = np.zeros((n_groups, self.most))
+            table[order, unit] = worth
+            objective.now = _Round(helps, np.zeros(len(helps)), table)
+            action = chooser.decide(situation.state, situation.period).action
+            return np.minimum(objective.helped(action, helps), np.bincount(order, minlength=n_groups))
+
+        if not len(order):
+            return np.zeros(n_groups, dtype=np.int64)
+        try:
+            if not self.welfare.lowest_first:
+                return reached(shares.worth / shares.worth.max())
+            place = 1.0 - np.arange(len(order)) / len(order)
+            have, got, closed = reached(place), np.zeros(n_groups, dtype=np.int64), np.zeros(n_groups, dtype=bool)
+        except InfeasibleError:
+            return shares.budgets
+        for level in np.unique(shares.level):
+            at = np.flatnonzero((shares.level == level) & ~closed[order])
+            if got.sum() >= self.units or not len(at):
+                continue
+            if (have[order[at]] <= unit[at]).any():
+                # Units settled before outweigh those of this level, and these all later ones together.
+                settled = (unit < got[order]) & ~np.isin(np.arange(len(order)), at)
+                worth = place / (2.0 * place.sum())
+                worth[at] = 1.0
+                worth[settled] = len(at) + 1.0
+                have = reached(worth)
+            taken = have[order[at]] > unit[at]
+            np.maximum.at(got, order[at][taken], unit[at][taken] + 1)
+            closed[order[at][~taken]] = True
+        return got
+
+    def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
+        now = self.round(situation)
+        helped = self.helped(action, now.helps)
+        budgets = self.budgets(situation)
+        said = " · ".join(
+            f"{name} {int(n)} of {int(size)}"
+            for name, n, size in zip(self.groups.names, helped, self.groups.sizes, strict=True)
+        )
+        full = bool((helped >= budgets).all())
+        rule = "over all whole budgets" if self.plain_budget is not None else "over all allowed actions"
+        kept = (
+            f"exact {rule}, by the groups' predicted totals" if full else "not kept: a group gets less than it should"
+        )
+        return {"helped": said, "fairness": f"{self.welfare.name}, {kept}"}
 
 
 def model_groups(model: Model, group: str | None = None) -> Groups:
@@ -239,7 +386,7 @@ class FairPolicy:
         fits = kept is not None and kept[0] is rng and kept[1] == period and period > 0
         past = kept[2] if kept is not None and fits else np.zeros(len(self.groups))
         self.objective.past = past if self.history else np.zeros(len(self.groups))
-        self.objective.noise = rng.random(len(self.objective.arm))
+        self.objective.noise = rng.random(self.problem.n_arms)
         made = self.chooser.decide(state, period)
         paid = self.problem.dynamics.expected_reward(state, self.chooser.actions.columns.arm_action(made.action))
         earned = self.groups.member @ paid * self.problem.discount**period

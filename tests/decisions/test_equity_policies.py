@@ -8,15 +8,17 @@ import pytest
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget, Capacity, Conflict, Path, Scheduling
+from rmab_opt.actions.kinds.inspection import Frequency, SlotBudget, VisitColumns, Window
 from rmab_opt.decisions import Chooser, Model, Situation
 from rmab_opt.decisions.equity import FairObjective, FairPolicy, HighRisk, model_groups
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.fairness import compare_groups
+from rmab_opt.planning.equity import WELFARES
 from rmab_opt.problem import Arms, Problem, Table, Tabular
 
 
-def model_of(seed=0, constraint=None, n=9):
+def model_of(seed=0, constraint=None, n=9, slots=0):
     rng = np.random.default_rng(seed)
     transition = rng.dirichlet(np.ones(3), (n, 2, 3))
     arms = Arms.from_arrays(
@@ -24,9 +26,11 @@ def model_of(seed=0, constraint=None, n=9):
         village=[f"v{k % 3}" for k in range(n)],
         load=rng.integers(1, 4, n),
         slots=["mon", "tue", "mon;tue"] * (n // 3),
+        window=[("0", "1", "0-1")[k] for k in rng.integers(0, 3, n)],
     )
     problem = Problem(arms, Tabular(transition, np.tile([0.0, 0.4, 1.0], (n, 1))), 5, 1.0, rng.integers(3, size=n))
-    return Model(problem, ActionSet(Columns.of_arms(arms), constraint or {"budget": Budget(at_most=4)}))
+    columns = VisitColumns(arms, slots) if slots else Columns.of_arms(arms)
+    return Model(problem, ActionSet(columns, constraint or {"budget": Budget(at_most=4)}))
 
 
 SETS = {
@@ -48,13 +52,46 @@ SETS = {
     "capacity": {
         "workers": Capacity(workers=Table({"worker": ["x", "y"], "capacity": [4, 3]}, source="workers"), cost="load")
     },
+    "windows": {"own": Window(), "once": Frequency(at_most=1), "slot": SlotBudget(at_most=2)},
 }
+
+
+def set_of(seed, name):
+    return model_of(seed, SETS[name], **({"n": 6, "slots": 2} if name == "windows" else {}))
+
+
+def fairness(welfare, values, groups):
+    """A key by which group values are compared: sorted, or one number."""
+    kind = WELFARES[welfare]
+    return tuple(np.round(np.sort(values), 6)) if kind.lowest_first else (round(kind.value(values, groups), 6),)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("welfare", ["leximin", "nash_groups"])
+def test_no_allowed_action_gives_fairer_group_budgets(name, welfare, seed):
+    """All allowed actions are compared by the groups' predicted totals, also where constraints are no plain budget."""
+    model = set_of(seed, name)
+    objective = FairObjective(model.problem, model.actions, "village", welfare=welfare)
+    objective.past = np.array([0.5, 0.0, 1.5])
+    state, groups = model.problem.start, objective.groups
+    decision = Chooser(model.problem, model.actions, objective, "exact").decide(state)
+    helps = objective.table.indices(state, 5) > 0
+    curves = objective.table.curves(state, 5, groups, int(groups.sizes.max()))
+
+    def key(action):
+        helped = groups.member.astype(int) @ ((action @ model.actions.columns.effect > 0) & helps)
+        return fairness(welfare, (curves[np.arange(3), helped] + objective.past) / groups.sizes, groups)
+
+    best = max(key(action) for action in model.actions.enumerate().astype(np.int64))
+    assert key(decision.action) == pytest.approx(best, abs=2e-5)
+    assert "exact" in decision.notes["fairness"]
 
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("welfare", ["leximin", "nash"])
 def test_a_fair_decision_is_the_best_of_all_allowed_actions(name, welfare):
-    model = model_of(3, SETS[name])
+    model = set_of(3, name)
     objective = FairObjective(model.problem, model.actions, "village", welfare=welfare)
     decision = Chooser(model.problem, model.actions, objective, "exact").decide(model.problem.start)
     situation = Situation(model.problem, model.actions.columns, model.problem.start, 0)

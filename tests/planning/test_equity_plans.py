@@ -177,7 +177,7 @@ def test_value_curves_are_concave_and_do_not_fall(seed):
     assert (np.diff(values, 2) <= 1e-9).all()
     # Every charge gives an upper limit; the curve is their minimum and touches them.
     charges = np.linspace(0, horizon, 400)
-    grid = np.einsum("ns,nsl->l", start, values_at_charges(transition, reward, charges, horizon, 0.95)[0][horizon])
+    grid = np.einsum("ns,nsl->l", start, values_at_charges(transition, reward, charges, horizon, 0.95)[horizon])
     limits = grid[:, None] + charges[:, None] * budgets * rounds_worth(horizon, 0.95)
     assert (values <= limits.min(axis=0) + 1e-9).all()
     assert values == pytest.approx(limits.min(axis=0), abs=2e-2)

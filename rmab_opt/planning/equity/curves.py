@@ -9,6 +9,7 @@ curve of one start with all its breakpoints.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,9 @@ def values_at_charges(
     discount: float,
     *,
     dtype: type = np.float64,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values and gains of two-action arms under each charge for acting, for every number of rounds left.
+    each: Callable[[slice, int, np.ndarray], None] | None = None,
+) -> np.ndarray:
+    """Values of two-action arms under each charge for acting, for every number of rounds left.
 
     Parameters
     ----------
@@ -46,35 +48,40 @@ def values_at_charges(
         Shapes (M, 2, S, S) and (M, S, 2).
     charges
         Shape (L,), the same for all arms.
+    each
+        Called with arms (a slice), rounds left (at least 1) and their gain of acting over resting, charge paid,
+        (m, S, L); the array is overwritten afterwards.
 
     Returns
     -------
-    tuple of numpy.ndarray
-        V of shape (rounds + 1, M, S, L), first axis the rounds left; and the gain of acting over resting, charge
-        paid, (rounds, M, S, L), at index h - 1 with h rounds left.
+    numpy.ndarray
+        V of shape (rounds + 1, M, S, L), first axis the rounds left.
     """
     n_arms, _, n_states, _ = transition.shape
-    kernel: np.ndarray = np.ascontiguousarray(transition, dtype=dtype).reshape(n_arms, 2 * n_states, n_states)
-    kernel = kernel * dtype(discount)
     charges = np.asarray(charges, dtype=dtype)
+    kernel: np.ndarray = np.asarray(transition, dtype=dtype).reshape(n_arms, 2 * n_states, n_states) * dtype(discount)
     rest_pay: np.ndarray = np.ascontiguousarray(reward[:, :, 0, None], dtype=dtype)
     act_pay: np.ndarray = np.ascontiguousarray(reward[:, :, 1, None], dtype=dtype)
     extra = act_pay - rest_pay - charges
-    value: np.ndarray = np.zeros((rounds + 1, n_arms, n_states, charges.size), dtype=dtype)
-    gain: np.ndarray = np.empty((rounds, n_arms, n_states, charges.size), dtype=dtype)
+    value: np.ndarray = np.empty((rounds + 1, n_arms, n_states, charges.size), dtype=dtype)
+    value[0] = 0.0
     # Arm by chunk, so that values stay in cache over the rounds.
     chunk = max(1, (1 << 20) // (np.dtype(dtype).itemsize * 2 * n_states * max(charges.size, n_states)))
+    ahead: np.ndarray = np.empty((min(chunk, n_arms), 2 * n_states, charges.size), dtype=dtype)
     for begin in range(0, n_arms, chunk):
-        part = slice(begin, begin + chunk)
-        for left in range(rounds):
-            ahead = np.matmul(kernel[part], value[left, part])
-            rest, now = ahead[:, :n_states], gain[left, part]
-            np.subtract(ahead[:, n_states:], rest, out=now)
-            now += extra[part]
-            rest = np.add(rest, rest_pay[part])
-            np.maximum(now, 0, out=value[left + 1, part])
-            value[left + 1, part] += rest
-    return value, gain
+        part = slice(begin, min(begin + chunk, n_arms))
+        size = part.stop - begin
+        for left in range(1, rounds + 1):
+            both = np.matmul(kernel[part], value[left - 1, part], out=ahead[:size])
+            rest, gain = both[:, :n_states], both[:, n_states:]
+            gain -= rest
+            gain += extra[part]
+            best = np.maximum(gain, 0, out=value[left, part])
+            best += rest
+            best += rest_pay[part]
+            if each is not None:
+                each(part, left, gain)
+    return value
 
 
 class ChargeTable:
@@ -112,22 +119,29 @@ class ChargeTable:
         span = max(float(np.ptp(reward)), 1e-12)
         # A rough sweep finds the largest charge anybody would pay.
         rough = np.concatenate([[0.0], np.geomspace(0.02, 1.1 * horizon, 20) * span])
-        worth = values_at_charges(kernel, pay, rough, horizon, discount, dtype=np.float32)[1]
-        paid = (worth > 0).any(axis=(0, 1, 2))
+        paid = np.zeros(len(rough), dtype=bool)
+
+        def pays(_: slice, __: int, gain: np.ndarray) -> None:
+            np.logical_or(paid, (gain > 0).any(axis=(0, 1)), out=paid)
+
+        values_at_charges(kernel, pay, rough, horizon, discount, dtype=np.float32, each=pays)
         top = rough[min(int(paid.sum()), len(rough) - 1)] if paid.any() else span
         self.charges = np.linspace(0.0, float(top), charges)
-        self.values, gain = values_at_charges(kernel, pay, self.charges, horizon, discount, dtype=np.float32)
-        self.index = self._roots(gain, RESPONSE * span)
+        self.index = np.empty((horizon, *pay.shape[:2]))
+        """Charge at which acting and resting tie, (H, M, S); gains at charge 0 where they are not positive."""
+
+        def ties(part: slice, left: int, gain: np.ndarray) -> None:
+            self.index[left - 1, part] = self._roots(gain, RESPONSE * span)
+
+        self.values = values_at_charges(kernel, pay, self.charges, horizon, discount, dtype=np.float32, each=ties)
 
     def _roots(self, gain: np.ndarray, response: float) -> np.ndarray:
-        """Charge at which acting and resting tie, (H, M, S); gains at charge 0 where they are not positive."""
+        """Charge at which each gain (..., L) changes sign; the gain at charge 0 where it is not positive."""
         last = gain.shape[-1] - 1
-        below = np.clip((gain > 0).sum(axis=-1), 1, last)[..., None]
+        below = np.clip(np.count_nonzero(gain > 0, axis=-1), 1, last)[..., None]
         upper = np.take_along_axis(gain, below, axis=-1)[..., 0].astype(float)
         lower = np.take_along_axis(gain, below - 1, axis=-1)[..., 0].astype(float)
-        step = self.charges[1]
-        at = self.charges[below[..., 0] - 1]
-        root = at + step * lower / np.maximum(lower - upper, 1e-30)
+        root = self.charges[below[..., 0] - 1] + self.charges[1] * lower / np.maximum(lower - upper, 1e-30)
         free = gain[..., 0].astype(float)
         return np.where(free > response, root, np.minimum(free, 0.0) * (free < -response))
 

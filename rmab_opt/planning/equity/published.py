@@ -54,7 +54,7 @@ def whittle_to_lagrange(
     charges = np.concatenate([[prohibitive], between, order[-1:]])
     if not as_written:
         charges = np.concatenate([np.maximum(charges, 0.0), [0.0]])
-    value = values_at_charges(transition, reward, charges, rounds, discount)[0][rounds]
+    value = values_at_charges(transition, reward, charges, rounds, discount)[rounds]
     total = value[np.arange(n_arms), state].sum(axis=0)
     price = charges * rounds_worth(rounds, discount)
     if as_written:
