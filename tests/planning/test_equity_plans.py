@@ -356,8 +356,32 @@ def test_floors_ceilings_and_ratios_hold_and_cost_welfare():
         plan_of(SYNTHETIC, 10, welfare="utilitarian", floors=np.full(5, 9.0))
     with pytest.raises(InfeasibleError):
         plan_of(SYNTHETIC, 10, welfare="utilitarian", floors=np.full(5, 9.0), method="prices")
-    with pytest.raises(CapabilityError):
-        plan_of(SYNTHETIC, 10, gini=0.2, method="prices")
+    with pytest.raises(CapabilityError, match="mode='total' and whole"):
+        plan_of(SYNTHETIC, 10, mode="total", whole=True, method="prices")
+
+
+@pytest.mark.parametrize(
+    ("welfare", "limit"),
+    [("utilitarian", {"gini": 0.15}), ("nash", {"gini": 0.15, "ratio": 0.5}), ("max_min", {"ratio": 0.99})],
+)
+def test_limits_on_inequality_by_prices_are_those_of_the_program(welfare, limit):
+    problem = maternal_health(n_arms=30).problem
+    program = plan_of(problem, 3, welfare=welfare, method="program", **limit)
+    prices = plan_of(problem, 3, welfare=welfare, method="prices", tolerance=1e-5, **limit)
+    free = plan_of(problem, 3, welfare=welfare, method="program")
+    assert prices.lower == pytest.approx(program.lower, rel=2e-5)
+    assert prices.upper == pytest.approx(program.lower, rel=2e-5)
+    assert program.lower <= free.lower + 1e-9
+    assert gini(prices.values) <= limit.get("gini", 1.0) + 1e-6
+    assert prices.values.min() >= limit.get("ratio", 0.0) * prices.values.max() - 1e-6
+
+
+def test_a_ceiling_on_inequality_that_nobody_can_keep_is_infeasible_by_both_methods():
+    for method in ("program", "prices"):
+        with pytest.raises(InfeasibleError):
+            plan_of(SYNTHETIC, 0, welfare="utilitarian", gini=0.01, method=method)
+    with pytest.raises(ModelError, match="gini is"):
+        plan_of(SYNTHETIC, 10, gini=1.5)
 
 
 def test_floors_of_single_arms_hold():

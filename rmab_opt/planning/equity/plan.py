@@ -174,7 +174,8 @@ def fair_plan_arrays(
     tolerance
         Relative gap.
     mode, limits
-        ``mode``, ``whole``, ``gini``, ``ratio``, ``arm_floors`` of :class:`EquityProgram`, for the program.
+        ``gini`` and ``ratio``, by either method; ``mode``, ``whole`` and ``arm_floors`` of :class:`EquityProgram` by
+        the program only.
 
     Raises
     ------
@@ -188,19 +189,20 @@ def fair_plan_arrays(
     kind = Welfare.of(welfare)
     limits = {name: value for name, value in limits.items() if value is not None and value is not False}
     start = np.eye(transition.shape[2])[start] if np.ndim(start) == 1 else np.asarray(start)
-    only_program = mode != "step" or bool(limits)
-    if method == "prices" and only_program:
+    priced = {name: limits[name] for name in ("gini", "ratio") if name in limits}
+    other = [*(limits.keys() - priced.keys()), *([f"mode={mode!r}"] if mode != "step" else [])]
+    if method == "prices" and other:
         raise CapabilityError(
-            f"{', '.join([*limits, mode])} by prices", PricedGroups, ("use method='program'", "drop them")
+            f"{' and '.join(sorted(other))} by prices", PricedGroups, ("use method='program'", "drop them")
         )
     if method == "auto":
-        method = _choose(transition, rows, groups, horizon, only_program)
+        method = _choose(transition, rows, groups, horizon, bool(other))
     common: dict[str, Any] = {"horizon": horizon, "discount": discount, "past": past}
     backend: EquityProgram | PricedGroups
     if method == "program":
         backend = EquityProgram(transition, reward, start, groups, rows, mode=mode, **limits, **common)
     else:
-        backend = PricedGroups(transition, reward, start, groups, rows, **common)
+        backend = PricedGroups(transition, reward, start, groups, rows, **priced, **common)
     least = np.full(len(groups), -np.inf) if floors is None else np.asarray(floors, dtype=float)
     first, last = solve_stages(backend, groups, kind, least, tolerance)
     if method == "program" and isinstance(backend, EquityProgram):

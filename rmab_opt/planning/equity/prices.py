@@ -4,8 +4,9 @@ For weights c_g and prices p every arm solves its own small problem; arms of the
 one column: their groups' values and their use of the resources. A small program mixes the columns of every cell
 within the limits and gives the next weights and prices. Each price vector proves an upper limit,
 
-    sum_arms V_arm(c, p) + rent(p) + c . past - floors . their prices + conjugate of the welfare at c,
+    sum_arms V_arm(c, p) + rent(p) + c . past - floors . their prices + conjugate of the welfare at its share of c,
 
+where c is the sum of the welfare's share, the floors' prices and the tilt that limits on inequality add;
 the mixture is a plan that attains its objective, and the difference is a true gap.
 """
 
@@ -17,7 +18,7 @@ from scipy import sparse
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.equity.groups import Groups
-from rmab_opt.planning.equity.relaxed import Answer, Stage
+from rmab_opt.planning.equity.relaxed import Answer, Spread, Stage
 from rmab_opt.planning.occupancy import Polyhedron
 from rmab_opt.solver import Program, Session, load_profile
 
@@ -38,6 +39,9 @@ KEPT_FANS = 60
 PENALTY = 1e3
 """Price of missing a limit, in units of the largest value: above every multiplier met in practice. Misses are
 checked, never assumed away."""
+
+Multipliers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Share of the welfare (K,), prices of the floors (K,), tilt (K,) and prices of the coupling rows (T, R)."""
 
 
 class PricedGroups:
@@ -62,12 +66,15 @@ class PricedGroups:
         horizon: int,
         discount: float,
         past: np.ndarray | None = None,
+        gini: float | None = None,
+        ratio: float | None = None,
     ) -> None:
         coupling = rows if isinstance(rows, Coupling) else rows.coupling(*transition.shape[:2])
         if coupling is None:
             raise CapabilityError("equity by prices", rows, ("use method='program'", "drop rosters and routes"))
         assert coupling.equal is not None
         self.groups, self.horizon = groups, horizon
+        self.spread = Spread(len(groups), gini, ratio)
         self.past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
         cell, self.pattern = groups.cells
         n_arms, n_actions, n_states, _ = transition.shape
@@ -145,9 +152,11 @@ class PricedGroups:
         self.evaluations += 1
         return total
 
-    def bound(self, stage: Stage, share: np.ndarray, floor_price: np.ndarray, prices: np.ndarray) -> float:
+    def bound(
+        self, stage: Stage, share: np.ndarray, floor_price: np.ndarray, tilt: np.ndarray, prices: np.ndarray
+    ) -> float:
         """Proven upper limit of a stage at multipliers."""
-        weights = share + floor_price
+        weights = share + floor_price + tilt
         arms = self.evaluate(weights, prices)
         rent = float((self.round[:, None] * prices * self.limit).sum())
         finite = np.isfinite(stage.floors)
@@ -179,7 +188,7 @@ class PricedGroups:
             When the gap does not close within the evaluations allowed.
         """
         upper, best, kept = np.inf, -np.inf, None
-        centre: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        centre: Multipliers | None = None
         tangents = list(np.geomspace(1e-3, 1.0, 25) * self.top) if stage.curved else []
         fans = [np.full(len(self.groups), at) for at in tangents]
         rounds = 0
@@ -212,12 +221,9 @@ class PricedGroups:
         if kept is None:
             raise InfeasibleError("no plan keeps these floors and limits", "lower a floor or raise a limit.")
         assert centre is not None
-        share, floor_price, prices = centre
-        return Answer(kept[0], best, max(upper, best), share, floor_price, prices, kept[1], rounds)
+        return Answer(kept[0], best, max(upper, best), *centre, kept[1], rounds)
 
-    def _mix(
-        self, stage: Stage, fans: list[np.ndarray]
-    ) -> tuple[np.ndarray, float, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, float]:
+    def _mix(self, stage: Stage, fans: list[np.ndarray]) -> tuple[np.ndarray, float, Multipliers, np.ndarray, float]:
         """Best mixture of the columns so far: values, missed limits, multipliers, use by group, penalised objective."""
         n_groups, n_cells, n_columns = len(self.groups), self.n_cells, len(self._values)
         n_limits = self.horizon * self.n_rows
@@ -229,7 +235,9 @@ class PricedGroups:
         means = (value[:, None, :] * self.per_mean).transpose(1, 0, 2).reshape(n_groups, n_theta)
         v0, z0, u0 = n_theta, n_theta + n_groups, n_theta + n_groups + 1
         slack = u0 + n_groups
-        width = slack + 2 * n_limits + n_groups
+        uneven = slack + 2 * n_limits + n_groups
+        pairs = uneven + self.spread.matrix.shape[0]
+        width = pairs + self.spread.n_pairs
         rows: list[sparse.csr_array] = []
         low: list[np.ndarray] = []
         high: list[np.ndarray] = []
@@ -267,6 +275,11 @@ class PricedGroups:
         add(place((v0, eye), (slack + 2 * n_limits, eye)), stage.floors, open_)
         free = np.zeros(n_groups, dtype=bool) if stage.free is None else stage.free
         add(place((v0, -eye), (z0, np.ones((n_groups, 1)))), -open_, np.where(free, 0.0, np.inf))
+        matrix = self.spread.matrix
+        spread = place(
+            (v0, matrix[:, :n_groups]), (uneven, sparse.eye_array(matrix.shape[0])), (pairs, matrix[:, n_groups:])
+        )
+        add(spread, np.zeros(matrix.shape[0]), np.full(matrix.shape[0], np.inf))
         cost = np.zeros(width)
         if stage.curved:
             assert stage.welfare is not None
@@ -287,7 +300,7 @@ class PricedGroups:
             cost[begin : begin + n_groups] = stage.weights
         # Missing a limit costs more than any group could gain by it.
         penalty = PENALTY * max(1.0, float(np.abs(cost).max()))
-        cost[slack:] = -penalty
+        cost[slack:pairs] = -penalty
         lower = np.zeros(width)
         lower[v0:z0] = -np.inf
         upper = np.full(width, np.inf)
@@ -312,13 +325,15 @@ class PricedGroups:
         at = n_cells + n_limits
         prices = dual[n_cells:at].reshape(self.horizon, self.n_rows)
         prices = np.where(self.equal, prices, np.maximum(prices, 0.0))
-        total = np.maximum(-dual[at : at + n_groups], 0.0)
+        total = -dual[at : at + n_groups]
         floor_price = np.where(
             np.isfinite(stage.floors), np.maximum(-dual[at + n_groups : at + 2 * n_groups], 0.0), 0.0
         )
         share = np.maximum(dual[at + 2 * n_groups : at + 3 * n_groups], 0.0)
+        after = at + 3 * n_groups
+        tilt = self.spread.tilt(-dual[after : after + matrix.shape[0]])
         if stage.weights is not None:
-            share = np.maximum(total - floor_price, 1e-12) if stage.curved else stage.weights
+            share = np.maximum(total - floor_price - tilt, 1e-12) if stage.curved else stage.weights
         else:
             share = np.where(free, share, 0.0)
             share = share / share.sum() if share.sum() > 0 else free / free.sum()
@@ -329,17 +344,15 @@ class PricedGroups:
             .sum(axis=1)
         )
         values = self.past + means @ theta
-        missed = float(x[slack:].sum())
-        return values, missed, (share, floor_price, prices), acted @ self.pattern.T, float(result.objective)
+        missed = float(x[slack:pairs].sum())
+        return values, missed, (share, floor_price, tilt, prices), acted @ self.pattern.T, float(result.objective)
 
 
-def _between(
-    centre: tuple[np.ndarray, np.ndarray, np.ndarray], newest: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    share, floor_price, prices = (
+def _between(centre: Multipliers, newest: Multipliers) -> Multipliers:
+    share, floor_price, tilt, prices = (
         SMOOTHING * old + (1.0 - SMOOTHING) * new for old, new in zip(centre, newest, strict=True)
     )
-    return share, floor_price, prices
+    return share, floor_price, tilt, prices
 
 
 def check_gap(tolerance: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from itertools import combinations
 
 import numpy as np
 from scipy import sparse
@@ -11,7 +10,7 @@ from scipy import sparse
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.equity.groups import Groups
-from rmab_opt.planning.equity.relaxed import Answer, Stage
+from rmab_opt.planning.equity.relaxed import Answer, Spread, Stage
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_program
 from rmab_opt.solver import Program, Session, load_profile
 from rmab_opt.solver.result import Result
@@ -135,8 +134,8 @@ class EquityProgram:
         self._value = n_base + n_budgets + np.arange(n_groups)
         self._z = n_base + n_budgets + n_groups
         self._u = self._z + 1 + np.arange(n_groups)
-        pairs = list(combinations(range(n_groups), 2)) if gini is not None else []
-        width = n_base + n_budgets + 2 * n_groups + 1 + len(pairs)
+        self._spread = Spread(n_groups, gini, ratio)
+        width = n_base + n_budgets + 2 * n_groups + 1 + self._spread.n_pairs
         one = np.arange(n_groups)
         free = np.full(n_groups, np.inf)
         built = _Rows(base)
@@ -153,29 +152,10 @@ class EquityProgram:
             assert coupling is not None
             unit = np.broadcast_to(coupling.cost[0], (n_types, n_states, n_actions)).reshape(-1)
             self._tie_budgets(built, of_arm * unit, unit, float(coupling.limit[0]), every)
-        if ratio is not None:
-            for low, high in ((g, h) for g in range(n_groups) for h in range(n_groups) if g != h):
-                at = np.array([self._value[low], self._value[high]])
-                built.add(np.zeros(1), np.array([np.inf]), (np.zeros(2, dtype=int), at, np.array([1.0, -ratio])))
-        if gini is not None:
-            # sum_{g<h} |v_g - v_h| <= gini K sum_g v_g: linear, as the mean is.
-            spread = width - len(pairs) + np.arange(len(pairs))
-            for sign in (1.0, -1.0):
-                row = np.repeat(np.arange(len(pairs)), 2)
-                at = np.array([self._value[g] for pair in pairs for g in pair])
-                built.add(
-                    np.zeros(len(pairs)),
-                    np.full(len(pairs), np.inf),
-                    (np.arange(len(pairs)), spread, np.ones(len(pairs))),
-                    (row, at, np.tile([-sign, sign], len(pairs))),
-                )
-            nought = np.zeros(1)
-            built.add(
-                np.array([-np.inf]),
-                nought,
-                (np.zeros(len(pairs), dtype=int), spread, np.ones(len(pairs))),
-                (np.zeros(n_groups, dtype=int), self._value, np.full(n_groups, -gini * n_groups)),
-            )
+        uneven = sparse.coo_array(self._spread.matrix)
+        columns = np.concatenate([self._value, width - self._spread.n_pairs + np.arange(self._spread.n_pairs)])
+        nought = np.zeros(uneven.shape[0])
+        self._unequal = built.add(nought, nought + np.inf, (uneven.row, columns[uneven.col], uneven.data))
         if arm_floors is not None:
             arm = np.tile(np.repeat(np.arange(n_types), n_states * n_actions), horizon)
             value = np.tile(reward.reshape(-1), horizon) * np.repeat(self._round, block)
@@ -357,18 +337,20 @@ class EquityProgram:
         assert x is not None
         values = x[self._value]
         n_groups = len(self.groups)
-        share, floor_price = np.zeros(n_groups), np.zeros(n_groups)
+        share, floor_price, tilt = np.zeros(n_groups), np.zeros(n_groups), np.zeros(n_groups)
         prices = np.zeros((self.horizon, 0))
         if result.row_duals is not None:
             total = -result.row_duals[self._define]
             floor_price = np.maximum(-result.row_duals[self._floor], 0.0)
-            share = np.maximum(result.row_duals[self._lowest], 0.0) if stage.free is not None else total - floor_price
+            tilt = self._spread.tilt(-result.row_duals[self._unequal])
+            lowest = np.maximum(result.row_duals[self._lowest], 0.0)
+            share = lowest if stage.free is not None else total - floor_price - tilt
             numbers = self._tied[:, None] if self.mode == "capacity" else self._numbers
             prices = result.row_duals[numbers] / self._round[:, None]
         self._first_round = x[: self._block].reshape(self._table)
         self.budgets = x[self._budget] if len(self._budget) else None
         use = x[: self.horizon * self._block].reshape(self.horizon, -1) @ self._acted.T
-        return Answer(values, lower, upper, share, floor_price, prices, use, rounds)
+        return Answer(values, lower, upper, share, floor_price, tilt, prices, use, rounds)
 
     def first_round(self, state: np.ndarray) -> np.ndarray:
         """Probability of each action of every arm in the plan's first round, (N, A), in states the plan starts from."""
