@@ -144,7 +144,7 @@ def setting(name: str, changes: dict, episodes: int, pictures: Path | None) -> l
     """Rows of one published setting."""
     model = ro.load(name, **changes)
     published = [PublishedRule(model, rule) for rule in ("opt", "mmr", "mnw", "mnw_eg")]
-    policies = ["none", "random", *published, "utilitarian", "mmr", "mnw", "mnw_eg", "leximin", "nash"]
+    policies = ["none", "random", "whittle", *published, "utilitarian", "mmr", "mnw", "mnw_eg", "leximin", "nash"]
     if name == "digital_diabetes":
         policies += [StandingRoundRobin(model), "round_robin_high_risk", "random_high_risk"]
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_utime

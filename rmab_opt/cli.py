@@ -29,6 +29,9 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", he
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 SolverName = Annotated[str | None, typer.Option("--solver", metavar="PROFILE", help="A profile's name or TOML file.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", help="Worker processes; -1 for all cores.")]
+GroupColumn = Annotated[
+    str | None, typer.Option("--groups", metavar="COLUMN", help="Compare groups: a column of the cohort's table.")
+]
 StateFile = Annotated[
     Path | None, typer.Option("--state", metavar="CSV", help="States of the arms: columns id, state.")
 ]
@@ -206,6 +209,7 @@ def decide(
         list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")
     ] = None,
     alternatives: Annotated[int, typer.Option(help="Other plans within 1 % to print.")] = 0,
+    groups: GroupColumn = None,
     as_json: Json = False,
 ) -> None:
     """Choose this round's action and prove how good it is."""
@@ -249,9 +253,16 @@ def decide(
             text += f"\n{error.message}"
     for number, plan in enumerate(decision.alternatives(alternatives) if alternatives else [], start=1):
         text += f"\nplan {number + 1}: {' '.join(plan.chosen)}   value {plan.value:.6g}"
+    document = decision.summary()
+    if groups is not None:
+        from rmab_opt.learning.fairness import fairness_of
+
+        fairness = fairness_of(loaded, decision, groups)
+        document["fairness"] = fairness.summary()
+        text += f"\n\n{fairness}"
     if out is not None:
         text += f"\nwritten to {out}"
-    _answer(as_json, decision.summary(), text)
+    _answer(as_json, document, text)
 
 
 def _limits(sweep: str) -> tuple[str, list[float]]:
@@ -274,6 +285,13 @@ def bound(
     kind: Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")] = "auto",
     method: Annotated[str, typer.Option(help="auto, dual, highs or pyomo.")] = "auto",
     margin: Annotated[int, typer.Option(help="List so many arms at the margin.")] = 0,
+    groups: GroupColumn = None,
+    welfare: Annotated[
+        str, typer.Option(help="With --groups: leximin, max_min, nash, nash_groups, utilitarian or a number.")
+    ] = "leximin",
+    target: Annotated[
+        list[float] | None, typer.Option(help="With --groups: the smallest budget that lifts every group so far.")
+    ] = None,
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the curve (CSV and plot).")] = None,
     as_json: Json = False,
@@ -285,6 +303,11 @@ def bound(
     from rmab_opt.report import table_csv, table_text, write_atomically
 
     loaded = _load(model, sets)
+    if groups is not None:
+        _bound_of_groups(loaded, state, groups, welfare, target or [], as_json)
+        return
+    if target:
+        raise ModelError("--target without --groups", "say whose target it is: --groups COLUMN.")
     if sweep is None:
         found = upper_bound(loaded, state, kind=kind, method=method)
         near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
@@ -302,6 +325,28 @@ def bound(
         curve_plot(curve, out / "bound.png", title=loaded.title)
         text += f"\nwritten to {out}"
     _answer(as_json, rows, text)
+
+
+def _bound_of_groups(
+    loaded: Any, state: Path | None, column: str, welfare: str, targets: list[float], as_json: bool
+) -> None:
+    """What groups can get together at most; with targets, the smallest budgets that reach them."""
+    from rmab_opt.decisions.equity import model_groups
+    from rmab_opt.learning.fairness import capacity_table
+    from rmab_opt.planning.equity import fair_plan
+    from rmab_opt.report import table_text
+
+    named = model_groups(loaded, column)
+    if targets:
+        rows = capacity_table(loaded, targets, group=named)
+        _answer(as_json, rows, table_text(rows))
+        return
+    try:
+        wanted: str | float = float(welfare)
+    except ValueError:
+        wanted = welfare
+    plan = fair_plan(loaded.problem, loaded.actions, named, welfare=wanted, state=loaded.state(state), tolerance=1e-5)
+    _answer(as_json, plan.summary(), str(plan))
 
 
 @contextmanager
@@ -439,6 +484,7 @@ def evaluate(
     reward: Annotated[str, typer.Option(help="expected or sampled.")] = "expected",
     solver: SolverName = None,
     with_bound: Annotated[bool, typer.Option("--bound/--no-bound", help="Compare with the upper bound.")] = True,
+    groups: GroupColumn = None,
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the table (CSV, JSON, LaTeX) and the plots.")] = None,
     jobs: Jobs = None,
@@ -466,6 +512,19 @@ def evaluate(
     names = [name.strip() for name in policies.split(",") if name.strip()]
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
+    if groups is not None:
+        if seeds > 1:
+            raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
+        from rmab_opt.learning.fairness import compare_groups, group_plot
+
+        grouped = compare_groups(loaded, names, group=groups, episodes=episodes, seed=seed, bound=with_bound)
+        if out is not None:
+            write_atomically(out / "groups.csv", grouped.to_csv())
+            write_atomically(out / "groups.tex", grouped.to_latex())
+            group_plot(grouped, out / "groups.png")
+        text = str(grouped) + (f"\nwritten to {out}" if out is not None else "")
+        _answer(as_json, {"header": grouped.header, "rows": grouped.rows}, text)
+        return
     with _progress(as_json) as bar:
         task = None if bar is None else bar.add_task("evaluating", total=len(names) * seeds * loaded.problem.horizon)
 

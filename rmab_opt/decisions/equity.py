@@ -13,6 +13,7 @@ them, and every other constraint holds exactly. Rules:
   (rosters, capacities, routes, windows) the fairest ones that some allowed action can fill are found by programs over
   that set: for ``max_min`` and ``leximin`` unit by unit in the order, passing over what is out of reach; for a welfare
   that is a sum in one program. Fairest is by the groups' predicted totals V_g(b), whichever of its arms are served.
+- The plain mean of all arms (``utilitarian``) asks for no group budgets: the largest indices are served.
 - Left-over: units that lift no group go to arms with positive index wherever they are, the best first.
 - Harm: an arm whose index is not positive gets no unit unless a constraint asks for more; nor does any arm in the last
   round of problems that pay before the arm moves.
@@ -259,7 +260,13 @@ class FairObjective(_Units):
             shares = self.shares(situation)
             left = max(1, self.problem.horizon - situation.period)
             index = self.table.indices(situation.state, left)
-            budgets = shares.budgets if self.plain_budget is not None else self._settle(situation, shares, index > 0)
+            if self.welfare.kind == "alpha" and self.welfare.alpha == 0 and self.welfare.by_size:
+                # The mean over all arms asks for no group budgets: the largest indices serve it best.
+                budgets = np.zeros(len(self.groups), dtype=np.int64)
+            elif self.plain_budget is not None:
+                budgets = shares.budgets
+            else:
+                budgets = self._settle(situation, shares, index > 0)
             # A unit outweighs every score, so that no set of arms is preferred to a group's budget.
             unit = 1.0 + 2.0 * SCORE_SHARE * self.units
             worth = np.where(np.arange(self.most) < budgets[:, None], unit, 0.0)
@@ -345,7 +352,8 @@ def model_groups(model: Model, group: str | None = None) -> Groups:
     if column not in model.problem.arms.columns:
         raise ModelError(
             f"the cohort has no column {column!r} that says who belongs to which group",
-            "name one: `objective: {kind: fair, group: village}`.",
+            f"name one of {', '.join(name for name in model.problem.arms.columns if name != 'id') or '(none)'}, "
+            "as `--groups village` or `objective: {kind: fair, group: village}`.",
         )
     return Groups.of(model.problem.arms, column)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from rmab_opt.decisions import Model
+from rmab_opt.decisions import Decision, Model
 from rmab_opt.decisions.equity import model_groups
 from rmab_opt.decisions.policy import Policy, decisions, make_policy
 from rmab_opt.errors import ModelError
@@ -22,14 +22,30 @@ from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, table_csv, table_latex, table_text
 
 __all__ = [
+    "Fairness",
     "GroupTable",
     "capacity_plot",
     "capacity_table",
     "compare_groups",
+    "fairness_of",
     "front_plot",
     "group_plot",
+    "measure_front",
     "welfare_front",
 ]
+
+
+AXIS_NAMES = {
+    "gini": "Gini coefficient of the group means (less is more even)",
+    "mean": "mean total of an arm",
+    "worst": "mean total of an arm in the worst group",
+}
+
+COLOURS = (
+    "#4878a8", "#f0a35e", "#6aa84f", "#c0504d", "#8e7cc3", "#8c6d53", "#d98bb9", "#7f7f7f",
+    "#b5b35c", "#5fb8c4", "#1f3f66", "#b8621b", "#2f6b2f", "#7a1f1f", "#4b3a86", "#c9c9c9",
+)  # fmt: skip
+"""One a policy."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +224,45 @@ def welfare_front(
     return rows
 
 
+def measure_front(
+    models: Mapping[str, Model],
+    policies: Sequence[str | Policy],
+    measures: Mapping[str, np.ndarray],
+    *,
+    episodes: int = 25,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Two or more objectives against each other: policies simulated under models that weigh them differently.
+
+    Parameters
+    ----------
+    models
+        Label to model, for example ``{"0.5": load("digital_diabetes", alpha=0.5)}``; all see the same draws.
+    measures
+        State measures, name to (N, S), summed over the rounds and averaged over arms.
+    options
+        Of :func:`compare_groups`.
+
+    Returns
+    -------
+    list of dict
+        Rows with ``model, policy``, one column a measure, ``mean``, ``worst`` and ``gini``, for :func:`front_plot`.
+    """
+    rows = []
+    for label, model in models.items():
+        table = compare_groups(model, policies, episodes=episodes, measures=measures, bound=False, **options)
+        rows += [
+            {
+                "model": label,
+                "policy": row["policy"],
+                **{name: row[f"measure:{name}"] for name in measures},
+                **{key: row[key] for key in ("mean", "worst", "gini")},
+            }
+            for row in table.rows
+        ]
+    return rows
+
+
 def capacity_table(
     model: Model, targets: Sequence[float], *, group: str | Groups | None = None, whole: bool = False
 ) -> list[dict[str, Any]]:
@@ -232,10 +287,87 @@ def capacity_table(
     return rows
 
 
+@dataclass(frozen=True)
+class Fairness:
+    """What groups get from one decision and can get from the rounds that follow.
+
+    ``rows`` hold, per group: ``group, arms, served`` (arms acted on now), and the mean total of an arm from now on
+    in the relaxed plan that is best on average (``best_mean``) and in the one that is best for the worst group
+    (``max_min``). ``worst`` names the group that the former leaves lowest, ``price`` is the share of the mean that
+    max-min gives up.
+    """
+
+    rows: list[dict[str, Any]]
+    worst: str
+    lowest: float
+    lifted: float
+    price: float
+
+    def summary(self) -> dict[str, Any]:
+        """The table and the three numbers below it, for JSON."""
+        return {
+            "groups": self.rows,
+            "worst_group": self.worst,
+            "worst_value": self.lowest,
+            "worst_value_max_min": self.lifted,
+            "price_of_max_min": self.price,
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{table_text(self.rows)}\n"
+            f"worst group {self.worst}: {cell(self.lowest)} from now on if only the mean counts; "
+            f"max-min lifts the lowest group to {cell(self.lifted)} and costs {100 * self.price:.2g} % of the mean "
+            f"(limits on average, not promises)"
+        )
+
+
+def fairness_of(model: Model, decision: Decision, groups: str | Groups) -> Fairness:
+    """The fairness of a decision: who is served now, and what each group can get from here on.
+
+    Parameters
+    ----------
+    groups
+        Column of the cohort's table, or groups.
+
+    Raises
+    ------
+    ModelError
+        When the cohort has no such column.
+    CapabilityError
+        When the dynamics have no tables.
+    """
+    named = model_groups(model, groups) if isinstance(groups, str) else groups
+    left = max(1, model.problem.horizon - decision.period)
+    served = model.actions.columns.arm_action(decision.action) > 0
+    plans = {
+        welfare: fair_plan(
+            model.problem, model.actions, named, welfare=welfare, state=decision.state, horizon=left, tolerance=1e-5
+        )
+        for welfare in ("utilitarian", "max_min")
+    }
+    mean, fair = plans["utilitarian"], plans["max_min"]
+    rows = [
+        {
+            "group": name,
+            "arms": int(named.sizes[g]),
+            "served": int(served[named.member[g]].sum()),
+            "best_mean": float(mean.values[g]),
+            "max_min": float(fair.values[g]),
+        }
+        for g, name in enumerate(named.names)
+    ]
+    price = 1.0 - fair.mean / mean.mean if mean.mean > 0 else 0.0
+    lowest = int(mean.values.argmin())
+    return Fairness(
+        rows, named.names[lowest], float(mean.values[lowest]), float(fair.values.min()), float(max(0.0, price))
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------- pictures
 def group_plot(table: GroupTable, path: str | Path) -> None:
     """Bars of the group means by policy with 95 % intervals; the limit of the worst group as a line."""
-    figure, axes = _axes(8.0, 4.0)
+    figure, axes = _axes(max(8.0, 2.0 + 0.11 * len(table.rows) * len(table.names)), 4.0)
     width = 0.8 / len(table.rows)
     place = np.arange(len(table.names))
     for number, row in enumerate(table.rows):
@@ -246,17 +378,19 @@ def group_plot(table: GroupTable, path: str | Path) -> None:
             intervals[:, 0],
             width,
             yerr=[intervals[:, 0] - intervals[:, 1], intervals[:, 2] - intervals[:, 0]],
-            capsize=2,
+            error_kw={"elinewidth": 0.8, "capsize": 1.5, "ecolor": "#333333"},
+            color=COLOURS[number % len(COLOURS)],
             label=row["policy"],
         )
     limit = table.header.get("worst_limit")
     if limit is not None:
         axes.axhline(limit, color="#b03030", linestyle="--", linewidth=1, label="limit of the worst group")
     axes.set_xticks(place, table.names)
+    axes.set_xlabel("group")
     axes.set_ylabel("mean total of an arm, 95 % interval")
     axes.set_title(str(table.header["model"]), fontsize=10)
-    axes.legend(fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     _save(figure, path)
 
 
@@ -278,8 +412,8 @@ def front_plot(
     axes.plot(points[:, 0], points[:, 1], "o", color="#1f4e79", markersize=4)
     for row, point in zip(rows, points, strict=True):
         axes.annotate(f" {row[label]}", point, fontsize=8)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes.set_xlabel(AXIS_NAMES.get(x, x))
+    axes.set_ylabel(AXIS_NAMES.get(y, y))
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 

@@ -15,7 +15,9 @@ from rmab_opt.planning import Coupling
 from rmab_opt.planning.equity import WELFARES, Groups, Welfare, fair_plan_arrays, gini, smallest_budget
 from rmab_opt.planning.equity.budgets import share_units
 from rmab_opt.planning.equity.curves import ChargeTable, group_curve, rounds_worth, values_at_charges
+from rmab_opt.planning.equity.program import EquityProgram
 from rmab_opt.planning.equity.published import mmr, mnw, mnw_eg, whittle_to_lagrange
+from rmab_opt.planning.equity.relaxed import Stage
 
 
 def plan_of(problem, budget, **options):
@@ -138,6 +140,26 @@ def test_the_full_maternal_cohorts_reach_the_published_optimum_by_both_methods(l
     prices = plan_of(problem, 20, welfare="max_min", method="prices", tolerance=1e-7)
     assert program.lower == pytest.approx(worst, abs=5e-5)
     assert prices.lower == pytest.approx(program.lower, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_full_diabetes_cohort_has_one_optimum_by_all_three_methods():
+    """288,000 frequencies: the linear program by interior points, its dual by prices, leximin by prices."""
+    problem = digital_diabetes().problem
+    groups = Groups.of(problem.arms, "group")
+    program = EquityProgram(
+        *problem.dynamics.tabular(),
+        problem.start_distribution,
+        groups,
+        Coupling.budgets([30]),
+        horizon=problem.horizon,
+        discount=problem.discount,
+    ).solve(Stage(np.full(6, -np.inf), free=np.ones(6, dtype=bool)))
+    prices = plan_of(problem, 30, welfare="max_min", method="prices", tolerance=1e-8)
+    leximin = plan_of(problem, 30, welfare="leximin", method="prices", tolerance=1e-8)
+    assert priced_value(problem, groups, program.weights, program.prices, 30) == pytest.approx(program.lower, rel=1e-6)
+    assert [prices.lower, prices.upper] == pytest.approx([program.lower] * 2, rel=1e-6)
+    assert leximin.values.min() == pytest.approx(program.lower, rel=1e-6)
 
 
 @pytest.mark.parametrize(("alpha", "worst"), [(0.0, 9.2206), (0.5, 10.4885), (1.0, 11.5211)])

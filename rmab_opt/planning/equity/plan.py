@@ -98,6 +98,20 @@ class FairPlan:
             for g, name in enumerate(self.groups.names)
         ]
 
+    def summary(self) -> dict[str, Any]:
+        """The plan as plain values, for JSON."""
+        return {
+            "welfare": self.welfare.name,
+            "lower": self.lower,
+            "upper": self.upper,
+            "relative_gap": self.relative_gap,
+            "mean": self.mean,
+            "worst": float(self.values.min()),
+            "gini": float(gini(self.values)),
+            "method": self.method,
+            "groups": self.rows(),
+        }
+
     def __str__(self) -> str:
         head = (
             f"{self.welfare.name} {cell(self.lower)} · no policy above {cell(self.upper)} · mean {cell(self.mean)}"
