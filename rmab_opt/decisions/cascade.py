@@ -23,6 +23,7 @@ from rmab_opt.decisions.objective import Objective, Scores, Situation
 from rmab_opt.decisions.policy import POLICIES, ChooserPolicy, Policy, policy
 from rmab_opt.decisions.policy import _unproven as unproven
 from rmab_opt.encoder import Network
+from rmab_opt.encoder.network import Reduced
 from rmab_opt.errors import CapabilityError, ModelError, SolverError
 from rmab_opt.planning.cascade import OneRound, Scenarios, backward_induction, continuation_weights, two_state_whittle
 from rmab_opt.problem import Problem
@@ -547,43 +548,82 @@ def climb_network(network: Network, actions: ActionSet) -> tuple[np.ndarray, flo
     With one hidden layer only the neurons that a column touches are looked at: on a graph network these are the
     node's own and its contacts'.
     """
-    reduced = network.reduced.dense()
-    room = _Room(actions)
+    reduced = network.reduced
     if not reduced.hidden:
         return hill_climb(network, actions)
-    first, later = reduced.hidden[0], reduced.hidden[1:]
-    by_column = sparse.csc_array(first.weight)
-    neuron, amount = by_column.indices, by_column.data
-    owner = np.repeat(np.arange(len(actions)), np.diff(by_column.indptr))
-    x, value = first.bias.copy(), float(reduced(np.zeros(len(actions))))
-
-    def bend(at: np.ndarray, neurons: Any = slice(None)) -> np.ndarray:
-        bent: np.ndarray = first.slope[neurons] * at + first.gain[neurons] * np.maximum(at, 0.0)
-        return bent
-
-    open_ = np.ones(len(actions), dtype=bool)
+    marginals = _Marginals(reduced)
+    room, open_, value = _Room(actions), np.ones(len(actions), dtype=bool), float(reduced(np.zeros(len(actions))))
     while True:
         candidates = room.fitting(np.flatnonzero(open_))
         if not len(candidates):
             break
-        if later:
-            h, h0 = bend(x + first.weight.T[candidates]), bend(x)
-            for layer in later:
-                h, h0 = layer(h), layer(h0)
-            gains = reduced.skip[candidates] + (h - h0) @ reduced.readout
-        else:
-            change = (bend(x[neuron] + amount, neuron) - bend(x[neuron], neuron)) * reduced.readout[neuron]
-            gains = (reduced.skip + np.bincount(owner, change, minlength=len(actions)))[candidates]
+        gains = marginals(candidates)
         pick = int(np.argmax(gains))
         if not gains[pick] > 1e-12 * max(1.0, abs(value)):
             break
         column = int(candidates[pick])
         room.take(column)
         open_[column] = False
-        part = slice(by_column.indptr[column], by_column.indptr[column + 1])
-        x[neuron[part]] += amount[part]
+        marginals.take(column)
         value += float(gains[pick])
     return room.action, float(np.asarray(network(room.action.astype(np.float64))).reshape(-1)[0])
+
+
+class _Marginals:
+    """What each column adds to a network's value beside those taken.
+
+    The entries of the first layer are kept by column and by neuron: with one hidden layer, taking a column changes
+    the marginals of those columns only that share a neuron with it.
+    """
+
+    def __init__(self, reduced: Reduced) -> None:
+        self.first, self.later = reduced.hidden[0], reduced.hidden[1:]
+        self.skip, self.readout = reduced.skip, reduced.readout
+        self.by_column = sparse.csc_array(self.first.weight)
+        self.neuron, self.amount = self.by_column.indices, self.by_column.data
+        self.owner = np.repeat(np.arange(len(self.skip)), np.diff(self.by_column.indptr))
+        self.at = self.first.bias.copy()
+        if self.later:
+            self.rows = sparse.csr_array(self.by_column.T)
+            return
+        self.order = np.argsort(self.neuron, kind="stable")
+        self.start = np.concatenate([[0], np.cumsum(np.bincount(self.neuron, minlength=len(self.at)))])
+        self.part = self._part(np.arange(len(self.neuron)))
+        self.gain = self.skip + np.bincount(self.owner, self.part, minlength=len(self.skip))
+
+    def __call__(self, candidates: np.ndarray) -> np.ndarray:
+        """Gains of columns (M,)."""
+        if not self.later:
+            return np.asarray(self.gain[candidates])
+        every = slice(None)
+        h, h0 = self._bend(self.at + self.rows[candidates].toarray(), every), self._bend(self.at, every)
+        for layer in self.later:
+            h, h0 = layer(h), layer(h0)
+        return np.asarray(self.skip[candidates] + (h - h0) @ self.readout)
+
+    def take(self, column: int) -> None:
+        """From here on beside this column too."""
+        own = slice(self.by_column.indptr[column], self.by_column.indptr[column + 1])
+        touched = self.neuron[own]
+        self.at[touched] += self.amount[own]
+        if self.later:
+            return
+        first, count = self.start[touched], self.start[touched + 1] - self.start[touched]
+        place = np.repeat(first - np.concatenate([[0], np.cumsum(count)[:-1]]), count) + np.arange(count.sum())
+        entries = self.order[place]
+        change = self._part(entries) - self.part[entries]
+        self.part[entries] += change
+        self.gain += np.bincount(self.owner[entries], change, minlength=len(self.gain))
+
+    def _part(self, entries: np.ndarray) -> np.ndarray:
+        """What entries of the first layer add through their neurons."""
+        neuron, at = self.neuron[entries], self.at[self.neuron[entries]]
+        change = self._bend(at + self.amount[entries], neuron) - self._bend(at, neuron)
+        return np.asarray(change * self.readout[neuron])
+
+    def _bend(self, at: np.ndarray, neurons: Any) -> np.ndarray:
+        bent: np.ndarray = self.first.slope[neurons] * at + self.first.gain[neurons] * np.maximum(at, 0.0)
+        return bent
 
 
 # ----------------------------------------------------------------------------------------------------------- policies

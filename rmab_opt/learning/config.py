@@ -120,8 +120,8 @@ class DQNConfig(Settings):
     episodes: int = 100
     """Episodes of the problem's horizon."""
     network: str = "pooled"
-    """``pooled`` (weights shared by arms), ``anchored`` (the same on top of known arm values) or ``dense``
-    (one input an arm, as published)."""
+    """``pooled`` (weights shared by arms), ``anchored`` (the same on top of known arm values), ``dense`` (one input an
+    arm, as published), or for arms on a contact graph ``graph`` and ``graph_lookahead`` (messages along contacts)."""
     hidden: tuple[int, ...] = (32,)
     """Hidden widths of the arm network, or of the dense one."""
     head: int = 8

@@ -168,6 +168,14 @@ class _Learner:
         """Best actions by the network that chooses, (M, C)."""
         return self._choose(self.chooser, self.chooser.objective, states, period, starts)
 
+    def explore(self) -> np.ndarray:
+        """A random allowed action; of any size where the argmax climbs, because climbing asks about partial sets."""
+        rng = self.generators["explore"]
+        action = self.model.actions.sample(rng)[0]
+        if self.config.argmax == "hill_climb":
+            action = action * (rng.random(len(action)) < rng.random())
+        return np.asarray(action)
+
     def remember(self, **values: Any) -> None:
         """Store a transition and note how its next action treats the arms."""
         self.replay.add(**values)
@@ -448,7 +456,7 @@ def _episodes(learner: _Learner) -> Iterator[dict[str, Any]]:
             progress = (learner.episode + period / horizon) / config.episodes
             learner.set_rate(progress)
             epsilon = config.epsilon_end + max(0.0, 1.0 - 2.0 * progress) * (config.epsilon_start - config.epsilon_end)
-            action = model.actions.sample(rng)[0] if rng.random() < epsilon else best
+            action = learner.explore() if rng.random() < epsilon else best
             moved, _, expected, done = simulator.step(action[None], checked=True)
             following, weight = learner.successors(
                 state, action, moved[0], model.actions, learner.generators["successors"]

@@ -22,12 +22,16 @@ from rmab_opt.decisions import Decision, Model, Situation
 from rmab_opt.decisions.cascade import arm_of_column, cascade_dynamics, climb_network
 from rmab_opt.decisions.policy import Policy, policy
 from rmab_opt.encoder import Network
+from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.networks import FreshObjective, QNetwork
-from rmab_opt.planning.cascade import continuation_weights
+from rmab_opt.planning.cascade import Scenarios, continuation_weights
 from rmab_opt.problem import Problem
 
-__all__ = ["ClimbingPolicy", "GraphQ"]
+__all__ = ["ClimbingPolicy", "GraphQ", "LookaheadGraphQ"]
+
+ANCHOR_SAMPLES = 200
+"""Scenarios behind the look-ahead that a network begins at."""
 
 
 class GraphQ(QNetwork):
@@ -68,6 +72,7 @@ class GraphQ(QNetwork):
         super().__init__()
         dynamics = cascade_dynamics(problem)
         self.n_arms, self.horizon = problem.n_arms, problem.horizon
+        self._heard: tuple[Any, Tensor] | None = None
         weights = sparse.coo_array(dynamics.graph.weights)
         busy = np.bincount(weights.row, weights.data, minlength=self.n_arms)
         keeps = problem.discount * (dynamics.chance[:, 1, 0] - dynamics.chance[:, 0, 0])
@@ -76,6 +81,7 @@ class GraphQ(QNetwork):
         raw = np.column_stack([dynamics.chance.reshape(self.n_arms, 4), dynamics.value, busy, lasting])
         raw = (raw - raw.mean(axis=0)) / np.maximum(raw.std(axis=0), 1e-9)
         unit = max(1e-9, float(busy.mean()))
+        self.dynamics, self.discount = dynamics, problem.discount
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.register_buffer("features", torch.tensor(raw, dtype=torch.float32))
         self.register_buffer("chance", torch.tensor(dynamics.chance.reshape(self.n_arms, 4), dtype=torch.float32))
@@ -133,8 +139,20 @@ class GraphQ(QNetwork):
 
     def _messages(self, values: Tensor) -> Tensor:
         """Sum of what arrives over contacts, (B, N, channels)."""
-        arriving = torch.zeros_like(values)
-        return arriving.index_add_(1, self.head_of, values[:, self.tail] * self.passed[None, :, None])
+        batch, nodes, channels = values.shape
+        flat = values.transpose(0, 1).reshape(nodes, -1)
+        return torch.sparse.mm(self._arriving(values), flat).reshape(nodes, batch, channels).transpose(0, 1)
+
+    def _arriving(self, like: Tensor) -> Tensor:
+        """Sparse (N, N): what each node hears of each other, in the kind of numbers of ``like``."""
+        key = (like.dtype, like.device)
+        if self._heard is None or self._heard[0] != key:
+            place = torch.stack([self.head_of, self.tail])
+            matrix = torch.sparse_coo_tensor(
+                place, self.passed.to(like.dtype), (self.n_arms, self.n_arms), check_invariants=True
+            )
+            self._heard = (key, matrix.coalesce())
+        return self._heard[1]
 
     def objective(self, version: Callable[[], int] = lambda: 0) -> FreshObjective:
         return FreshObjective(self.at, version=version)
@@ -156,22 +174,92 @@ class GraphQ(QNetwork):
         s, t = _array(self.skip.weight)[0], _array(self.skip_near.weight)[0]
         skip = unit * (effect @ s + (effect @ t) * arrives.sum(axis=0))
         constant = unit * (float((z @ s + (arrives @ z) @ t).sum()) + n * float(_array(self.out.bias)[0]))
-        layers: list[tuple[np.ndarray, np.ndarray, str]] = []
+        layers: list[tuple[Any, np.ndarray, str]] = []
         rounds: Any = zip(self.own, self.near, strict=True)
         for number, (layer, passing) in enumerate(rounds):
             mine, others, bias = _array(layer.weight), _array(passing.weight), _array(layer.bias)
             if number == 0:
                 base = z @ mine.T + (arrives @ z) @ others.T + bias
-                weight = np.zeros((n, len(bias), n))
-                weight[np.arange(n), :, np.arange(n)] = effect @ mine.T
                 to, source = arrives.nonzero()
-                weight[to, :, source] += arrives.data[:, None] * (effect @ others.T)[source]
-                layers.append((weight.reshape(-1, n)[:, arm], base.reshape(-1), "relu"))
+                channel = np.arange(len(bias))
+                rows = np.concatenate([np.arange(n)[:, None] * len(bias) + channel, to[:, None] * len(bias) + channel])
+                size = np.concatenate([effect @ mine.T, arrives.data[:, None] * (effect @ others.T)[source]])
+                acting = np.repeat(np.concatenate([np.arange(n), source]), len(bias))
+                weight = sparse.csc_array((size.reshape(-1), (rows.reshape(-1), acting)), shape=(n * len(bias), n))
+                layers.append((weight[:, arm], base.reshape(-1), "relu"))
             else:
-                joined = np.kron(np.eye(n), mine) + np.kron(arrives.toarray(), others)
-                layers.append((joined, np.tile(bias, n), "relu"))
+                joined = sparse.kron(sparse.eye_array(n), mine) + sparse.kron(arrives, others)
+                layers.append((sparse.csr_array(joined), np.tile(bias, n), "relu"))
         layers.append((unit * np.tile(_array(self.out.weight), (1, n)), np.zeros(1), "linear"))
         return Network.from_arrays(layers, skip=skip[arm], constant=constant)
+
+
+class LookaheadGraphQ(GraphQ):
+    """A graph network on top of the look-ahead: Q = sum over nodes of c_v P(v active) + what messages add to it.
+
+    P is the share of drawn scenarios in which v ends the round active and c_v its worth until it lapses, if nobody
+    acts again (see :func:`rmab_opt.planning.cascade.continuation_weights`); both stay as they are, and the rest is
+    zero at first, so that learning begins at policy ``lookahead_cascade``. As a program, a component that several
+    columns can activate is one more ReLU: min(1, x) = x - ReLU(x - 1).
+    """
+
+    pretrains = False
+
+    def __init__(self, problem: Problem, columns: Columns, hidden: Sequence[int] = (8,), **options: Any) -> None:
+        super().__init__(problem, columns, hidden, **options)
+        if (self.dynamics.chance[:, :, 1] < self.dynamics.chance[:, :, 0]).any():
+            raise ModelError("acting on an arm lowers its chance", "use network='graph'.")
+        # Part of what the network is: fixed, whatever the seed of its weights.
+        self.scenarios = Scenarios.draw(self.dynamics.graph, ANCHOR_SAMPLES, np.random.default_rng(0xA2C))
+        self.worth = np.stack(
+            [
+                continuation_weights(self.dynamics, problem.discount, left=max(1, left))
+                for left in range(problem.horizon + 1)
+            ]
+        )
+        with torch.no_grad():
+            for layer in (self.out, self.skip, self.skip_near):
+                layer.weight.zero_()
+            self.out.bias.zero_()
+
+    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
+        learned, rest = super().forward(state, period, action)
+        arm_action = torch.zeros_like(state)
+        arm_action.index_add_(1, self.column_arm, action.long())
+        chance = self.dynamics.own_move(state.cpu().numpy(), arm_action.cpu().numpy())
+        base = self.scenarios.activation(chance) * self._worth_of(period.cpu().numpy())
+        assert learned is not None
+        return learned + torch.as_tensor(base, dtype=learned.dtype, device=learned.device), rest
+
+    def _worth_of(self, period: Any) -> np.ndarray:
+        weights: np.ndarray = self.worth[np.maximum(0, self.horizon - np.asarray(period))]
+        return weights
+
+    def at(self, situation: Situation) -> Network:
+        learned, arm = super().at(situation), self.column_arm.cpu().numpy()
+        passive = np.zeros(self.n_arms, dtype=np.int64)
+        idle, acted = (self.dynamics.own_move(situation.state, passive + action) for action in (0, 1))
+        constant, linear, sets, gain = self.scenarios.coverage(idle, acted, self._worth_of(situation.period))
+        columns = sparse.csr_array(sparse.csc_array(sets)[:, arm])
+        size = np.diff(columns.indptr)
+        single = gain @ columns
+        columns, gain = columns[size > 1], gain[size > 1]
+        layers = []
+        for number, (weight, bias, kind) in enumerate(learned.layers()[:-1]):
+            if number == 0:
+                weight = sparse.vstack([columns, weight], format="csc")
+                bias = np.concatenate([np.full(len(gain), -1.0), bias])
+            else:
+                # What is at least 0 goes through a ReLU unchanged.
+                weight = sparse.block_diag([sparse.eye_array(len(gain)), weight], format="csr")
+                bias = np.concatenate([np.zeros(len(gain)), bias])
+            layers.append((weight, bias, kind))
+        weight, bias, kind = learned.layers()[-1]
+        last = weight.toarray() if sparse.issparse(weight) else np.asarray(weight)
+        layers.append((np.concatenate([-gain, last[0]])[None], bias, kind))
+        return Network.from_arrays(
+            layers, skip=learned.skip + linear[arm] + single, constant=learned.constant + constant
+        )
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -214,7 +302,7 @@ def _trained(model: Model, network: str) -> Any:
     given = dict(model.settings.get("train", {}))
     defaults = {
         "episodes": 15,
-        "hidden": (8,) if network == "graph" else (32,),
+        "hidden": (8,) if network.startswith("graph") else (32,),
         "refreshes": 0,
         "argmax": "hill_climb",
         "validation_episodes": 0,
@@ -228,6 +316,12 @@ def _trained(model: Model, network: str) -> Any:
 def _gnn(model: Model) -> Policy:
     """A graph network trained when the policy is made, climbed by true marginals."""
     return ClimbingPolicy(_trained(model, "graph"), model.actions, "gnn")
+
+
+@policy("gnn_lookahead")
+def _gnn_lookahead(model: Model) -> Policy:
+    """A graph network trained from the look-ahead on when the policy is made, climbed by true marginals."""
+    return ClimbingPolicy(_trained(model, "graph_lookahead"), model.actions, "gnn_lookahead")
 
 
 @policy("hill_climbing_dqn")

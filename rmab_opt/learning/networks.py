@@ -553,10 +553,10 @@ def make_network(
     ModelError
         When there is no such kind.
     """
-    if kind == "graph":
-        from rmab_opt.learning.graph_networks import GraphQ
+    if kind.startswith("graph"):
+        from rmab_opt.learning.graph_networks import GraphQ, LookaheadGraphQ
 
-        NETWORKS[kind] = GraphQ
+        NETWORKS.update(graph=GraphQ, graph_lookahead=LookaheadGraphQ)
     if kind not in NETWORKS:
         raise ModelError(f"network is {kind!r}", f"use one of {', '.join(NETWORKS)}.")
     generator = torch.Generator().manual_seed(seed)

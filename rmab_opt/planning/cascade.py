@@ -256,6 +256,18 @@ class Scenarios:
             found[k : k + step] = (active * own).sum(axis=2) + (which.T @ (hit * row_worth[:, None])).T
         return found
 
+    def activation(self, chance: np.ndarray) -> np.ndarray:
+        """Share of the scenarios in which each node is active at the end, (M, N), for chances of own moves (M, N)."""
+        chance = np.asarray(chance, dtype=np.float64)
+        size, n = self.luck.shape
+        found = np.empty(chance.shape)
+        step = max(1, 2_000_000 // max(1, size * n))
+        for k in range(0, len(chance), step):
+            active = self.luck < chance[k : k + step, None, :]
+            hit = (self._flat @ active.reshape(len(active), -1).T.astype(np.float32)) > 0
+            found[k : k + step] = (active & self._own).sum(axis=1) + (self.live.members.T @ hit).T
+        return found / size
+
     def coverage(
         self, idle: np.ndarray, acted: np.ndarray, worth: np.ndarray
     ) -> tuple[float, np.ndarray, sparse.csr_array, np.ndarray]:
