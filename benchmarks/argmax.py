@@ -2,7 +2,9 @@
 
 Every instance (network, set, state) goes to every contender in turn, interleaved, with the same relative gap, the same
 cap on seconds and one thread; what is measured is the user and system CPU time of one whole decision: bounds, building,
-passing on and solving. A contender that hits the cap counts with its time so far: ratios against it are lower limits.
+passing on and solving, with nothing left over from another contender. A contender that hits the cap counts with its
+time so far: ratios against it are lower limits. Gurobi's free licence refuses large instances, which then count for
+the others only.
 
     search   rmab_opt's exact search without a MILP solver
     milp     rmab_opt.encoder rows, HiGHS, settings of the profile `fast`, start by local search
@@ -10,9 +12,10 @@ passing on and solving. A contender that hits the cap counts with its time so fa
     scip     PySCIPOpt-ML, SCIP (development extra)
     gurobi   gurobi-machinelearning, Gurobi with the free size-limited licence that pip installs (development extra)
 
-`python benchmarks/argmax.py --states 2 --seconds 20 --out argmax.csv` prints geometric means of CPU seconds a set and
-the ratios to the exact search; `--plot argmax.svg` draws them; `--ablation` compares our own variants instead.
-`--only budget,knapsack` and `--sizes 20,40` narrow it.
+`python benchmarks/argmax.py --states 1 --seconds 60 --out argmax.csv --plot argmax.svg` prints geometric means of CPU
+seconds a set and the ratios to the exact search, and draws them; `--ablation` compares our own variants instead.
+`--only budget,knapsack`, `--sizes 20,40`, `--hidden 64_64`, `--contenders search,gurobi` and `--gap 0.01` narrow and
+change it; `--pooled 1000,10000` takes the pooled network over cohorts of these sizes instead.
 Networks come from `train_argmax_networks.py`.
 """
 
@@ -23,12 +26,13 @@ import csv
 import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
+from safetensors.numpy import load_file
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Scheduling
@@ -40,7 +44,7 @@ from rmab_opt.problem import Arms, Table
 from rmab_opt.solver import Session
 
 DATA = Path(__file__).parent / "data"
-HIDDEN = [(32,), (16, 32), (32, 32), (64, 64)]
+HIDDEN = ["32", "16_32", "32_32", "64_64"]
 SETS = ["budget", "knapsack", "scheduling", "capacity"]
 GAP = 1e-4
 
@@ -85,12 +89,12 @@ def make_set(kind: str, n_arms: int, rng: np.random.Generator) -> ActionSet:
     return ActionSet(Arms.from_arrays(n_arms, slots=free), {"roster": Scheduling(roster=roster)})
 
 
-def instances(sizes: list[int], kinds: list[str], states: int) -> list[Instance]:
+def instances(sizes: list[int], kinds: list[str], states: int, hidden: list[str] = HIDDEN) -> list[Instance]:
     """All of them, seeded by size, set and state."""
     found = []
     for n_arms in sizes:
-        for hidden in HIDDEN:
-            name = "_".join(map(str, [n_arms, *hidden]))
+        for widths in hidden:
+            name = f"{n_arms}_{widths}"
             full = Network.from_safetensors(DATA / f"argmax_{name}.safetensors")
             for kind in kinds:
                 for number in range(states):
@@ -101,17 +105,49 @@ def instances(sizes: list[int], kinds: list[str], states: int) -> list[Instance]
     return found
 
 
+def pooled(sizes: list[int], kinds: list[str], states: int) -> list[Instance]:
+    """The pooled network, Q = sum of q + N g(mean of psi), over random cohorts: a head of 32 reads all columns."""
+    part = {name: array.astype(np.float64) for name, array in load_file(DATA / "argmax_pooled.safetensors").items()}
+    found = []
+    for n_arms in sizes:
+        for kind in kinds:
+            for number in range(states):
+                rng = np.random.default_rng([n_arms, SETS.index(kind), number])
+                features, state = cohort(rng, n_arms)
+                inside = np.concatenate([features, state[:, None]], axis=1) @ part["arm.0.weight"].T
+                inside = np.maximum(inside + part["arm.0.bias"], 0.0)
+                table = (inside @ part["arm.2.weight"].T + part["arm.2.bias"]).reshape(n_arms, 2, 9)
+                change, base = (table[:, 1] - table[:, 0]) / n_arms, table[:, 0].mean(axis=0)
+                first = part["head.0.weight"]
+                layers = [
+                    (first @ change[:, 1:].T, part["head.0.bias"] + first @ base[1:], "relu"),
+                    (part["head.2.weight"], part["head.2.bias"], "linear"),
+                ]
+                network = Network.from_arrays(layers, skip=change[:, 0], constant=float(base[0]))
+                actions = make_set(kind, n_arms, rng)
+                found.append(Instance(f"pooled_{n_arms}/{kind}/{number}", kind, network, actions))
+    return found
+
+
+def cohort(rng: np.random.Generator, n_arms: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (J, 9) of arms (weight, chances, lifts, one of four types) and states (J,), as in training."""
+    up, lift = rng.uniform(0.05, 0.4, size=(n_arms, 2)), rng.uniform(0.05, 0.6, size=(n_arms, 2))
+    weight = rng.uniform(0.5, 1.5, size=(n_arms, 1))
+    return np.concatenate([weight, up, lift, np.eye(4)[rng.integers(0, 4, n_arms)]], axis=1), rng.integers(0, 2, n_arms)
+
+
 def cpu() -> float:
     """User and system seconds of this process."""
     return time.process_time()
 
 
 def search(given: Instance, seconds: float) -> Answer:
-    """Our exact search; the support is read from the set's model each time."""
+    """Our exact search; the set is built and its support read each time, actions are judged without any model."""
     began = cpu()
-    model, session = given.actions.compiled
-    support = Support.from_program(session.program, session.index(model.act))
-    found = maximise(given.network, support, given.actions.allows, gap=GAP, seconds=seconds)
+    model = given.actions.model()
+    support = Support.from_model(model, list(model.act.values()))
+    checks = given.actions.violations
+    found = maximise(given.network, support, lambda action: not checks(action), gap=GAP, seconds=seconds)
     return Answer(found.value, found.bound, cpu() - began, found.nodes, found.status == "optimal")
 
 
@@ -142,14 +178,21 @@ def milp(
     return Answer(given.network(action), result.bound, cpu() - began, result.nodes, result.status == "optimal")
 
 
-def search_once(given: Instance, seconds: float) -> Answer:
-    """The exact search without improving lines, multipliers and prices."""
-    kept = branch_and_bound.ROOT_STEPS, branch_and_bound.NODE_STEPS
-    branch_and_bound.ROOT_STEPS = branch_and_bound.NODE_STEPS = 1
+def search_without(part: str, given: Instance, seconds: float) -> Answer:
+    """The exact search without ``slopes`` (improving lines, multipliers, prices), local ``search`` or ``fixing``."""
+    changed: list[tuple[object, str, object]] = {
+        "slopes": [(branch_and_bound, "ROOT_STEPS", 1), (branch_and_bound, "NODE_STEPS", 1)],
+        "search": [(branch_and_bound, "climb", lambda net, action, *_, **__: (action, -np.inf))],
+        "fixing": [(branch_and_bound._Search, "fix", lambda *_: -np.inf)],
+    }[part]
+    kept = [(where, name, getattr(where, name)) for where, name, _ in changed]
+    for where, name, value in changed:
+        setattr(where, name, value)
     try:
         return search(given, seconds)
     finally:
-        branch_and_bound.ROOT_STEPS, branch_and_bound.NODE_STEPS = kept
+        for where, name, value in kept:
+            setattr(where, name, value)
 
 
 def omlt(given: Instance, seconds: float) -> Answer:
@@ -274,7 +317,9 @@ CONTENDERS: dict[str, tuple[Callable[[Instance, float], Answer], str]] = {
 }
 ABLATION: dict[str, tuple[Callable[[Instance, float], Answer], str]] = {
     "search": (search, "rmab_opt"),
-    "search 1 step": (search_once, "rmab_opt"),
+    "without slopes": (partial(search_without, "slopes"), "rmab_opt"),
+    "without climb": (partial(search_without, "search"), "rmab_opt"),
+    "without fixing": (partial(search_without, "fixing"), "rmab_opt"),
     "milp": (milp, "rmab_opt"),
     "milp lp": (partial(milp, effort="lp"), "rmab_opt"),
     "milp interval": (partial(milp, effort="interval"), "rmab_opt"),
@@ -284,21 +329,31 @@ ABLATION: dict[str, tuple[Callable[[Instance, float], Answer], str]] = {
 }
 
 
+def fresh(given: Instance) -> Instance:
+    """The same instance with a set that nobody has compiled yet."""
+    return replace(given, actions=ActionSet(given.actions.columns, given.actions.constraints))
+
+
 def main() -> None:
     """Run, print, write."""
+    global GAP
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--states", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--gap", type=float, default=GAP)
     parser.add_argument("--sizes", default="20,40,100")
+    parser.add_argument("--hidden", default=",".join(HIDDEN))
+    parser.add_argument("--pooled", help="sizes of cohorts for the pooled network, in place of the others")
     parser.add_argument("--only", default=",".join(SETS))
-    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--contenders", help="some of them by name; the first is what ratios refer to")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--ablation", action="store_true", help="our own variants instead of the rivals")
     options = parser.parse_args()
+    GAP = options.gap
     kinds = options.only.split(",")
     contenders = ABLATION if options.ablation else CONTENDERS
-    asked = list(ABLATION) if options.ablation else options.contenders.split(",")
+    asked = (options.contenders or ",".join(contenders)).split(",")
     present = [name for name in asked if importlib.util.find_spec(contenders[name][1]) is not None]
     for name in set(asked) - set(present):
         print(f"{name}: not installed, left out")
@@ -306,70 +361,119 @@ def main() -> None:
     for name in present:
         # Imports and the solvers' first start are nobody's decision time.
         contenders[name][0](instances([20], ["budget"], 1)[0], options.seconds)
-    for given in instances([int(s) for s in options.sizes.split(",")], kinds, options.states):
+    sizes = [int(s) for s in (options.pooled or options.sizes).split(",")]
+    given_all = (
+        pooled(sizes, kinds, options.states)
+        if options.pooled
+        else instances(sizes, kinds, options.states, options.hidden.split(","))
+    )
+    for given in given_all:
         best = -np.inf
         for name in present:
             try:
-                answer = contenders[name][0](given, options.seconds)
+                answer = contenders[name][0](fresh(given), options.seconds)
             except Exception as error:  # noqa: BLE001 - a rival's failure is a result: reported, counted as unsolved
                 print(f"  {given.name} {name}: {type(error).__name__}: {str(error)[:100]}")
                 answer = Answer(-np.inf, np.inf, float("nan"), -1, False)
             best = max(best, answer.value)
+            gap = (answer.bound - answer.value) / max(1e-9, abs(answer.value))
             rows.append(
                 {"instance": given.name, "set": given.kind, "contender": name, "seconds": answer.seconds}
-                | {"value": answer.value, "bound": answer.bound, "nodes": answer.nodes, "solved": answer.solved}
+                | {"value": answer.value, "bound": answer.bound, "gap": gap, "nodes": answer.nodes}
+                | {"solved": answer.solved}
             )
         mine = [row for row in rows if row["instance"] == given.name]
         for row in mine:
             row["short_of_best"] = best - float(row["value"])
         said = "  ".join(f"{row['contender']} {row['seconds']:.3f}{'' if row['solved'] else '*'}" for row in mine)
         print(f"{given.name:<26}{said}", flush=True)
-        wrong = [row for row in mine if float(row["bound"]) < best - 2e-4 * max(1.0, abs(best))]
+        wrong = [row for row in mine if float(row["bound"]) < best - 2 * GAP * max(1.0, abs(best))]
         for row in wrong:
             print(f"  {row['contender']}: bound {row['bound']} below a value found, {best}")
+        if options.out:
+            # After every instance: what has been measured stays when the run is cut short.
+            with options.out.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
     report(rows, kinds, present)
-    if options.out:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
     if options.plot:
         plot(rows, kinds, present, options.plot)
 
 
-def means(rows: list[dict[str, object]], kind: str, name: str) -> tuple[float, int, int]:
-    """Geometric mean of seconds, instances solved, instances."""
-    mine = [row for row in rows if row["set"] == kind and row["contender"] == name and row["seconds"] == row["seconds"]]
-    seconds = np.array([max(float(row["seconds"]), 1e-3) for row in mine])
-    return float(np.exp(np.log(seconds).mean())), sum(bool(row["solved"]) for row in mine), len(mine)
+def measured(rows: list[dict[str, object]], kind: str, name: str) -> dict[str, dict[str, object]]:
+    """A contender's rows of a set that hold a time, by instance."""
+    return {
+        str(row["instance"]): row
+        for row in rows
+        if row["set"] == kind and row["contender"] == name and float(row["seconds"]) == float(row["seconds"])
+    }
+
+
+def mean(values: list[float]) -> float:
+    """Geometric mean."""
+    return float(np.exp(np.log(np.maximum(values, 1e-4)).mean())) if values else float("nan")
+
+
+def ratio(rows: list[dict[str, object]], kind: str, name: str, base: str) -> float:
+    """Geometric mean of a contender's times in those of another, over the instances that both took."""
+    mine, other = measured(rows, kind, name), measured(rows, kind, base)
+    return mean([float(mine[i]["seconds"]) / float(other[i]["seconds"]) for i in mine if i in other])
 
 
 def report(rows: list[dict[str, object]], kinds: list[str], present: list[str]) -> None:
-    """A table a set: geometric mean, ratio to the exact search, solved inside the cap."""
-    print("\nset          contender   CPU s (geo. mean)   x search   solved")
+    """A table a set: geometric mean, ratio to the first contender, solved inside the cap, largest time and gap."""
+    print("\nset          contender      CPU s (geo. mean)   x first   solved   nodes (median)   longest   largest gap")
     for kind in kinds:
-        base = means(rows, kind, present[0])[0]
         for name in present:
-            mean, solved, count = means(rows, kind, name)
-            print(f"{kind:<13}{name:<15}{mean:>13.3f}{mean / base:>12.1f}   {solved}/{count}")
+            mine = list(measured(rows, kind, name).values())
+            if not mine:
+                print(f"{kind:<13}{name:<15}  nothing measured")
+                continue
+            seconds = [float(row["seconds"]) for row in mine]
+            solved = sum(bool(row["solved"]) for row in mine)
+            sign = " " if solved == len(mine) else ">"
+            print(
+                f"{kind:<13}{name:<15}{mean(seconds):>13.3f}{sign:>8}{ratio(rows, kind, name, present[0]):>6.1f}"
+                f"{f'{solved}/{len(mine)}':>9}{np.median([int(row['nodes']) for row in mine]):>17.0f}"
+                f"{max(seconds):>10.2f}{max(float(row['gap']) for row in mine):>14.1e}"
+            )
+    for name in present[1:]:
+        missed = [
+            row["instance"]
+            for row in rows
+            if row["contender"] == name
+            and row["solved"]
+            and not any(r["solved"] for r in rows if r["instance"] == row["instance"] and r["contender"] == present[0])
+        ]
+        if missed:
+            print(f"{name} solved what {present[0]} did not: {', '.join(map(str, missed))}")
 
 
 def plot(rows: list[dict[str, object]], kinds: list[str], present: list[str], path: Path) -> None:
-    """Bars of geometric means on a logarithmic axis."""
+    """Bars of geometric means on a logarithmic axis; above a bar how many instances hit the cap."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7, 3.2), constrained_layout=True)
+    figure, axis = plt.subplots(figsize=(7.5, 3.6), constrained_layout=True)
     width = 0.8 / len(present)
     for k, name in enumerate(present):
-        heights = [means(rows, kind, name)[0] for kind in kinds]
-        axis.bar(np.arange(len(kinds)) + (k - (len(present) - 1) / 2) * width, heights, width, label=name)
+        mine = [list(measured(rows, kind, name).values()) for kind in kinds]
+        heights = [mean([float(row["seconds"]) for row in part]) for part in mine]
+        at = np.arange(len(kinds)) + (k - (len(present) - 1) / 2) * width
+        axis.bar(at, heights, width, label=name)
+        for x, height, part in zip(at, heights, mine, strict=True):
+            capped = sum(not row["solved"] for row in part)
+            if capped:
+                axis.annotate(f"{capped}", (x, height), ha="center", va="bottom", fontsize="x-small")
     axis.set_yscale("log")
+    axis.margins(y=0.15)
     axis.set_xticks(range(len(kinds)), kinds)
     axis.set_ylabel("CPU seconds a decision")
-    axis.legend(ncols=len(present), fontsize="small", frameon=False)
+    axis.set_title("geometric means; numbers: instances stopped at the cap", fontsize="small")
+    axis.legend(ncols=len(present), fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     figure.savefig(path)
 
 

@@ -39,7 +39,7 @@ FEW_COLUMNS = 12
 """From so few open columns on only columns are branched on: the tree below is then finite in practice too, also where
 weights of many orders of magnitude leave rounding margins wider than the gap."""
 
-EXACT_ROOT_STEPS, EASY_NODES = 10, 300
+EXACT_ROOT_STEPS, EASY_NODES = 5, 300
 """Sets without prices need fewer at the root, and none at nodes while the tree is small: measured to pay by a third."""
 
 
@@ -391,16 +391,7 @@ class _Search:
         node = rows(node, open_)
         found = {name: value[open_] if isinstance(value, np.ndarray) else value for name, value in found.items()}
         bound = bound[open_]
-        # Reduced costs: the other value of a column is worth at most found bound - loss.
-        free = node["up"] & ~node["low"]
-        sure = free & (found["bound"][:, None] - found["loss"] <= limit)
-        chosen = found["points"] > 0.5
-        dropped = max(
-            dropped,
-            float((found["bound"][:, None] - found["loss"])[sure].max(initial=-np.inf)) if sure.any() else -np.inf,
-        )
-        node["low"] = node["low"] | (sure & chosen)
-        node["up"] = node["up"] & ~(sure & ~chosen)
+        dropped = max(dropped, self.fix(node, found, limit))
         # Nodes without free columns are single actions: offered exactly, and done.
         done = ~(node["up"] & ~node["low"]).any(axis=1)
         if done.any():
@@ -412,6 +403,16 @@ class _Search:
         node["bound"] = bound
         node["neuron"], node["column"] = self.choose(node, found)
         return node, dropped
+
+    def fix(self, node: Node, found: dict[str, Any], limit: float) -> float:
+        """Fix columns whose other value is worth at most the limit; the largest of these worths."""
+        # Reduced costs: the other value of a column is worth at most found bound - loss.
+        worth = found["bound"][:, None] - found["loss"]
+        sure = node["up"] & ~node["low"] & (worth <= limit)
+        chosen = found["points"] > 0.5
+        node["low"] = node["low"] | (sure & chosen)
+        node["up"] = node["up"] & ~(sure & ~chosen)
+        return float(worth[sure].max(initial=-np.inf))
 
     def offer_points(self, found: dict[str, Any], bound: Floats) -> None:
         """Maximisers, made whole, that could beat the incumbent."""
