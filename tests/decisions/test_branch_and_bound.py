@@ -195,6 +195,25 @@ def test_search_over_declared_constraints_equals_enumeration(actions, seed):
     assert actions.violations(found.action) == {}
 
 
+@settings(max_examples=60, deadline=None)
+@given(actions=action_sets(), seed=st.integers(0, 10**6))
+def test_a_compiled_set_is_read_as_the_model_is(actions, seed):
+    """Row by row from Pyomo or from the session's arrays: the same function, fixed columns and units."""
+    try:
+        model, session = actions.compiled
+    except InfeasibleError:
+        return
+    compiled = Support.from_program(session.program, session.index(model.act))
+    read = Support.from_model(model, list(model.act.values()))
+    cost = np.random.default_rng(seed).normal(size=(8, len(actions)))
+    assert compiled(cost).values == pytest.approx(read(cost).values)
+    assert (compiled.lower == read.lower).all()
+    assert (compiled.upper == read.upper).all()
+    assert len(compiled.assignments) == len(read.assignments)
+    for one, other in zip(compiled.assignments, read.assignments, strict=True):
+        assert all(np.array_equal(np.sort(a, axis=-1), np.sort(b, axis=-1)) for a, b in zip(one, other, strict=True))
+
+
 @pytest.mark.parametrize("nodes", [1, 40, 200])
 def test_a_limit_gives_the_best_found_with_a_bound_that_holds(nodes):
     rng = np.random.default_rng(0)
