@@ -59,7 +59,7 @@ LEARNED = ["hill_climbing_dqn", "gnn", "gnn_lookahead"]
 OWN: dict[str, dict[str, Any]] = {
     "hill_climbing_dqn": {"episodes": 30, "hidden": (32,)},
     "gnn": {"hidden": (8,)},
-    "gnn_lookahead": {"hidden": (8,), "learning_rate": 3e-4},
+    "gnn_lookahead": {"hidden": (8,), "learning_rate": 3e-4, "validation_episodes": 12},
 }
 """Settings of each network besides the common ones."""
 
@@ -352,7 +352,7 @@ def main() -> None:
         if out is not None:
             write_atomically(out / "networked_india.csv", table_csv(rows))
     if options.only != "india":
-        train = {"episodes": 2 if options.quick else 30, "refreshes": 0, "argmax": "hill_climb",
+        train = {"episodes": 2 if options.quick else 20, "refreshes": 0, "argmax": "hill_climb",
                  "validation_episodes": 0}  # fmt: skip
         shares: dict[tuple[Any, ...], list[dict[str, float]]] = {}
         for case in REGIMES[3:5] if options.quick else REGIMES:

@@ -106,6 +106,11 @@ class _Learner:
                 self._descend(state, period, action, reward, None, torch.zeros(len(state), device=self.device))
         for network in (self.target, self.average, self.best):
             network.load_state_dict(self.online.state_dict())
+        if self.online.begins_at is not None and self.config.validation_episodes:
+            # A policy already, which noise alone must not lead away from.
+            objective = self.online.objective()
+            self.anchor = self.kept = self.online.begins_at
+            self.trials[self.anchor] = self._try(self._chooser(objective), objective)
 
     def _choose_anchor(self, network: AnchoredQ) -> None:
         """The anchor asked for, or the one that does best on the validation episodes."""

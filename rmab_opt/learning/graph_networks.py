@@ -204,6 +204,7 @@ class LookaheadGraphQ(GraphQ):
     """
 
     pretrains = False
+    begins_at = "lookahead"
 
     def __init__(self, problem: Problem, columns: Columns, hidden: Sequence[int] = (8,), **options: Any) -> None:
         super().__init__(problem, columns, hidden, **options)
@@ -305,7 +306,7 @@ def _trained(model: Model, network: str) -> Any:
         "hidden": (8,) if network.startswith("graph") else (32,),
         "refreshes": 0,
         "argmax": "hill_climb",
-        "validation_episodes": 0,
+        "validation_episodes": 12 if network == "graph_lookahead" else 0,
     }
     config = replace(DQNConfig.from_mapping({**defaults, **given}), network=network)
     with tempfile.TemporaryDirectory() as folder:
@@ -320,7 +321,8 @@ def _gnn(model: Model) -> Policy:
 
 @policy("gnn_lookahead")
 def _gnn_lookahead(model: Model) -> Policy:
-    """A graph network trained from the look-ahead on when the policy is made, climbed by true marginals."""
+    """A graph network trained from the look-ahead on when the policy is made, climbed by true marginals; what it began
+    at is kept unless validation episodes speak for a change."""
     return ClimbingPolicy(_trained(model, "graph_lookahead"), model.actions, "gnn_lookahead")
 
 

@@ -41,6 +41,8 @@ class QNetwork(nn.Module):
     """
 
     scale: Tensor
+    begins_at: str | None = None
+    """Name of the known policy that fresh weights act as, if they do."""
     pretrains = True
     """Whether a fit to the reward of the round is a sensible beginning."""
     weights_change = True
