@@ -37,6 +37,11 @@ StateFile = Annotated[
 ]
 
 
+LedgerFolder = Annotated[
+    Path | None, typer.Option("--ledger", metavar="DIR", help="Start from the rounds recorded here.")
+]
+
+
 def main() -> None:
     """Entry point: errors become one message and an exit code (2 input, 3 infeasible, 4 solver)."""
     debug = "--debug" in sys.argv
@@ -199,6 +204,7 @@ def decide(
     solver: SolverName = None,
     sets: Sets = None,
     period: Annotated[int, typer.Option(help="Round, counted from 0.")] = 0,
+    ledger: LedgerFolder = None,
     relax: Annotated[
         str | None, typer.Option(metavar="NAME", help="Loosen this constraint by its least change.")
     ] = None,
@@ -226,9 +232,21 @@ def decide(
         objective = load_policy(run, loaded).chooser.objective
     if out is not None and out.suffix not in (".csv", ".xlsx", ".json"):
         raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .csv, .xlsx or .json.")
-    if not 0 <= period < loaded.problem.horizon:
-        raise ModelError(f"--period {period}", f"give a round from 0 to {loaded.problem.horizon - 1}.")
     given = loaded.state(state)
+    standing = None
+    if ledger is not None:
+        from rmab_opt.ledger import Ledger
+
+        standing = Ledger(ledger, loaded).standing()
+        if standing is not None:
+            if state is not None or period:
+                raise ModelError("--ledger says state and round itself", "leave out --state and --period.")
+            given, period = standing.state, standing.period
+    if not 0 <= period < loaded.problem.horizon:
+        raise ModelError(
+            f"--period {period}" if standing is None else f"the ledger stands before round {period + 1}, past the last",
+            f"give --period from 0 to {loaded.problem.horizon - 1}, or set problem.horizon.",
+        )
     if given is None and loaded.problem.start.ndim != 1:
         given = loaded.problem.sample_start(np.random.default_rng(seed))
     chooser = Chooser(
@@ -254,6 +272,9 @@ def decide(
     for number, plan in enumerate(decision.alternatives(alternatives) if alternatives else [], start=1):
         text += f"\nplan {number + 1}: {' '.join(plan.chosen)}   value {plan.value:.6g}"
     document = decision.summary()
+    if standing is not None:
+        document["ledger"] = {"round": standing.period + 1, "estimated": standing.estimated}
+        text += f"\nfrom the ledger: {standing}"
     if groups is not None:
         from rmab_opt.learning.fairness import fairness_of
 
@@ -263,6 +284,50 @@ def decide(
     if out is not None:
         text += f"\nwritten to {out}"
     _answer(as_json, document, text)
+
+
+@app.command()
+def record(
+    model: ModelName,
+    decision: Annotated[Path, typer.Option("--decision", metavar="JSON", help="The saved decision of the round.")],
+    outcomes: Annotated[
+        Path, typer.Option("--outcomes", metavar="CSV", help="Columns id, done (yes or no), state; gaps are allowed.")
+    ],
+    ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where rounds are kept.")],
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Keep what was done and observed in a round; `decide --ledger` starts from there."""
+    import json
+
+    from rmab_opt.ledger import Ledger
+    from rmab_opt.problem import Table
+
+    try:
+        made = json.loads(decision.read_text(encoding="utf-8"))
+        missing = {"ids", "state", "action", "period"} - set(made)
+    except (OSError, ValueError, TypeError):
+        missing = {"ids"}
+    if missing:
+        raise ModelError(f"{decision}: is no saved decision", "write one with `rmab-opt decide --out FILE.json`.")
+    kept = Ledger(ledger, _load(model, sets))
+    path = kept.record(made, Table.from_csv(outcomes))
+    standing = kept.standing()
+    assert standing is not None
+    done, decided = set(kept.rounds[-1]["done"]), set(kept.rounds[-1]["decided"])
+    document = {
+        "file": str(path),
+        "done": sorted(done),
+        "not_done": sorted(decided - done),
+        "observed": len(kept.rounds[-1]["observed"]),
+        "estimated": standing.estimated,
+    }
+    _answer(
+        as_json,
+        document,
+        f"recorded in {path}: {len(done)} done, {len(decided - done)} planned but not done, "
+        f"{document['observed']} states observed\nnext: {standing}",
+    )
 
 
 def _limits(sweep: str) -> tuple[str, list[float]]:

@@ -82,8 +82,11 @@ def table_latex(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file under its name only when it is complete and on disk; the old one stays until then."""
+def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = True) -> None:
+    """Write a file under its name only when it is complete and on disk; the old one stays until then.
+
+    With ``replace=False`` a file that is already there stays for good, and FileExistsError says so.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -96,7 +99,17 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+            Path(temporary).unlink()
+            # The name itself has to reach the disk before anybody relies on it.
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -459,13 +459,22 @@ class Cascade:
 
     def activation(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         """P(active at the end of the round), (..., N); see :meth:`expected_reward`."""
-        chance = self.own_move(state, action)
+        return self._spread_out(self.own_move(state, action))
+
+    def _spread_out(self, chance: np.ndarray) -> np.ndarray:
+        """P(active at the end), (..., N), from the arms' own chances (..., N)."""
         if self.n_arms <= EXACT_NODES:
             return active_sets(chance) @ self._spread_table
         rows = chance.reshape(-1, self.n_arms)
         width = max(1, CHUNK // max(1, self._live.merged.sources.shape[0]))
         parts = [self._live.activation(rows[k : k + width]) for k in range(0, len(rows), width)]
         return np.concatenate(parts).reshape(chance.shape) if parts else chance
+
+    def forecast(self, belief: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Chance of each state after a round, (N, 2), from chances before it (N, 2), arms taken as independent."""
+        own = np.stack([self.own_move(np.full(self.n_arms, state), action) for state in (0, 1)], axis=1)
+        up = self._spread_out((belief * own).sum(axis=1))
+        return np.stack([1.0 - up, up], axis=1)
 
     @cached_property
     def _spread_table(self) -> np.ndarray:
