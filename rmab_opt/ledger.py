@@ -140,7 +140,8 @@ class Ledger:
             return self.folder / self._name(len(self.rounds))
         if entry["period"] != len(self.rounds):
             raise ModelError(
-                f"the decision is for round {entry['period'] + 1}, the ledger stands before round {len(self.rounds) + 1}",
+                f"the decision is for round {entry['period'] + 1}, "
+                f"the ledger stands before round {len(self.rounds) + 1}",
                 "decide with `--ledger`, which takes the round from there.",
             )
         path = self.folder / self._name(len(self.rounds) + 1)
@@ -148,7 +149,9 @@ class Ledger:
         try:
             write_atomically(path, text, replace=False)
         except FileExistsError:
-            raise ModelError(f"{path}: was written by somebody else just now", "look at it, then record again.") from None
+            raise ModelError(
+                f"{path}: was written by somebody else just now", "look at it, then record again."
+            ) from None
         self._read(path.name, len(self.rounds) + 1)
         return path
 
