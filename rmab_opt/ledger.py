@@ -126,7 +126,7 @@ class Ledger:
             Listing every row with an unknown id or word; or when the decision is of another cohort or round.
         """
         done, observed = self._outcomes(decision, outcomes)
-        entry = {
+        entry: dict[str, Any] = {
             "format": 1,
             "model": self.model.title,
             "period": int(decision["period"]),
