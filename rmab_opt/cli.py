@@ -211,6 +211,9 @@ def decide(
     run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Decide by the network of this run.")] = None,
     seed: Annotated[int, typer.Option(help="Of a random first state, when no --state is given.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the list: .csv, .xlsx or .json.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
+    ] = None,
     why_not: Annotated[
         list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")
     ] = None,
@@ -232,6 +235,8 @@ def decide(
         objective = load_policy(run, loaded).chooser.objective
     if out is not None and out.suffix not in (".csv", ".xlsx", ".json"):
         raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .csv, .xlsx or .json.")
+    if report is not None and report.suffix not in (".html", ".htm"):
+        raise ModelError(f"--report {report}: unknown format {report.suffix!r}", "end it in .html.")
     given = loaded.state(state)
     standing = None
     if ledger is not None:
@@ -275,14 +280,22 @@ def decide(
     if standing is not None:
         document["ledger"] = {"round": standing.period + 1, "estimated": standing.estimated}
         text += f"\nfrom the ledger: {standing}"
+    parts: list[Any] = []
     if groups is not None:
         from rmab_opt.learning.fairness import fairness_of
 
         fairness = fairness_of(loaded, decision, groups)
         document["fairness"] = fairness.summary()
         text += f"\n\n{fairness}"
-    if out is not None:
-        text += f"\nwritten to {out}"
+        parts = [(f"By {groups}", fairness.rows), ("", fairness.sentence)]
+    if report is not None:
+        from rmab_opt.decisions.page import decision_page
+        from rmab_opt.report import write_atomically
+
+        write_atomically(report, decision_page(loaded, decision, parts))
+    for written in (out, report):
+        if written is not None:
+            text += f"\nwritten to {written}"
     _answer(as_json, document, text)
 
 

@@ -7,10 +7,11 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["table_csv", "table_latex", "table_text", "tree", "write_atomically"]
+__all__ = ["page_html", "table_csv", "table_html", "table_latex", "table_text", "tree", "write_atomically"]
 
 
 def tree(title: str, lines: Mapping[str, str]) -> str:
@@ -79,6 +80,74 @@ def table_latex(rows: Sequence[Mapping[str, Any]]) -> str:
             r"\hline",
             r"\end{tabular}",
         ]
+    )
+
+
+def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as an HTML table; numbers to the right, everything escaped."""
+    if not rows:
+        return "<p>(none)</p>"
+    names = list(rows[0])
+    right = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in names]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        marked = [
+            f'<{tag} class="n">{escape(part)}</{tag}>' if number else f"<{tag}>{escape(part)}</{tag}>"
+            for part, number in zip(cells, right, strict=True)
+        ]
+        return f"<tr>{''.join(marked)}</tr>"
+
+    body = "\n".join(line("td", [cell(row.get(name)) for name in names]) for row in rows)
+    head = line("th", [name.replace("_", " ") for name in names])
+    return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+PAGE_STYLE = """
+body { font: 15px/1.45 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1c1c1c; margin: 2em auto;
+  max-width: 60em; padding: 0 1em; }
+h1 { font-size: 1.5em; margin: 0 0 .2em; } h2 { font-size: 1.1em; margin: 1.6em 0 .4em; }
+p { margin: .3em 0; } p.warning { border-left: 4px solid #b03030; padding-left: .6em; font-weight: 600; }
+section { break-inside: avoid; }
+table { border-collapse: collapse; width: 100%; } tr { break-inside: avoid; } thead { display: table-header-group; }
+th, td { text-align: left; padding: .25em .6em; border-bottom: 1px solid #d5d5d5; vertical-align: top; }
+td:first-child, td:nth-child(2) { white-space: nowrap; }
+th { border-bottom: 2px solid #8a8a8a; font-weight: 600; } .n { text-align: right; font-variant-numeric: tabular-nums; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1em; margin: .4em 0; }
+dt { color: #555; } dd { margin: 0; }
+@media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } h2 { break-after: avoid; }
+  @page { margin: 16mm; } }
+"""
+
+
+def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]]) -> str:
+    """One self-contained page that prints well: no script, no font, no picture from elsewhere.
+
+    Parameters
+    ----------
+    title
+        Heading of the page.
+    parts
+        (heading, content): text, a mapping as a list of terms, or rows as a table. An empty heading gives none; text
+        that begins with ``!`` is marked as a warning.
+    """
+    body = []
+    for heading, content in parts:
+        if isinstance(content, str):
+            mark, text = (' class="warning"', content[1:].strip()) if content.startswith("!") else ("", content)
+            inner = f"<p{mark}>{escape(text)}</p>"
+        elif isinstance(content, Mapping):
+            terms = "\n".join(f"<dt>{escape(key)}</dt><dd>{escape(said)}</dd>" for key, said in content.items())
+            inner = f"<dl>\n{terms}\n</dl>"
+        else:
+            inner = table_html(content)
+        head = f"<h2>{escape(heading)}</h2>\n" if heading else ""
+        body.append(f"<section>\n{head}{inner}\n</section>")
+    inside = "\n".join(body)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n{inside}\n</body>\n</html>\n"
     )
 
 

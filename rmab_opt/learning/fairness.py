@@ -313,13 +313,17 @@ class Fairness:
             "price_of_max_min": self.price,
         }
 
-    def __str__(self) -> str:
+    @property
+    def sentence(self) -> str:
+        """Worst group and price in words."""
         return (
-            f"{table_text(self.rows)}\n"
             f"worst group {self.worst}: {cell(self.lowest)} from now on if only the mean counts; "
             f"max-min lifts the lowest group to {cell(self.lifted)} and costs {100 * self.price:.2g} % of the mean "
             f"(limits on average, not promises)"
         )
+
+    def __str__(self) -> str:
+        return f"{table_text(self.rows)}\n{self.sentence}"
 
 
 def fairness_of(model: Model, decision: Decision, groups: str | Groups) -> Fairness:
