@@ -197,15 +197,13 @@ def _network(
     file: str,
     inputs: tuple[str, ...] = ("action", "state"),
     activation: str | None = None,
-    effort: Effort = "linear",
+    effort: Effort = "auto",
 ) -> Objective:
     if file.endswith(".onnx"):
         network = Network.from_onnx(folder / file)
     else:
         network = Network.from_safetensors(folder / file, activation=activation)
-    return NetworkObjective(
-        _NetworkOnState(network, problem, len(actions), tuple(inputs)), weights_change=False, effort=effort
-    )
+    return NetworkObjective(_NetworkOnState(network, problem, len(actions), tuple(inputs)), effort=effort)
 
 
 @register_objective("fair")

@@ -25,7 +25,7 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.parallel import pmap
 from rmab_opt.planning import assign
 from rmab_opt.problem import Problem, Table
-from rmab_opt.solver import Profile, Result, Session, load_profile
+from rmab_opt.solver import Profile, Program, Result, Session, load_profile
 
 __all__ = ["METHODS", "Chooser", "decide"]
 
@@ -38,6 +38,10 @@ SEARCH_FROM_NEURONS = 25
 
 CHUNK = 32
 """States that ``batch_decide`` looks at together and that travel to a worker together, however many workers."""
+
+
+WITNESSES = 8
+"""Allowed actions that every network decision's bounds and rows are held against, beside its own and its start."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,6 @@ class Chooser:
         self._session: Session | None = None
         self._act = np.empty(0, dtype=np.int64)
         self._last: np.ndarray | None = None
-        self._model: Any = None
 
     def decide(
         self,
@@ -268,34 +271,57 @@ class Chooser:
             state = self.problem.start
         return Situation(self.problem, self.actions.columns, self.problem.check_state(state), period)
 
+    def _prepare(self, situation: Situation) -> Session:
+        """The program at a situation: Params changed, or a network's rows put anew behind the set's own."""
+        if isinstance(self.objective, NetworkObjective):
+            base, support = self._set
+            program = self.objective.embed(situation, support).join(base, self._act)
+            if self._session is None:
+                self._session = Session.from_arrays(program, self.profile)
+            else:
+                self._session.load(program)
+            return self._session
+        if self._session is None or self.objective.outdated(situation):
+            self._session = self._compile(situation)
+        for name, values in self.objective.update(situation).items():
+            self._session.parameters[f"objective_block.{name}"] = values
+        return self._session
+
+    @cached_property
+    def _set(self) -> tuple[Program, Support]:
+        """The set's own program, with ``relax`` loosened, and what bounds come from."""
+        model, session = self.actions.compiled
+        self._act = np.asarray(session.index(model.act), dtype=np.int64)
+        if self.relax is None:
+            return session.program, self._support
+        rows, lower, upper = self._loosened(model, session)
+        program = session.program
+        program.row_lower[rows], program.row_upper[rows] = lower, upper
+        return program, Support.from_program(program, self._act, names=self.actions.columns.ids)
+
     def _compile(self, situation: Situation) -> Session:
         model = pyo.ConcreteModel()
         self.actions.build(model)
         model.objective_block = pyo.Block()
-        if self.relax is not None and isinstance(self.objective, NetworkObjective):
-            # Bounds must hold for the loosened set: they come from the set without the relaxed constraint.
-            kept = {name: rule for name, rule in self.actions.constraints.items() if name != self.relax}
-            loose = ActionSet(self.actions.columns, kept).model()
-            self.objective.support = Support.from_model(loose, list(loose.act.values()))
         expression = self.objective.build(model.objective_block, model.act, situation)
         model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
         session = Session(model, self.profile)
         self._act = np.asarray(session.index(model.act), dtype=np.int64)
-        self._model = model
         if self.relax is not None:
-            self._loosen(session)
+            session.set_rows(*self._loosened(model, session))
         return session
 
-    def _loosen(self, session: Session) -> None:
+    def _loosened(self, model: Any, session: Session) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of the relaxed constraint with their least loosened limits."""
         assert self.relax is not None
         relaxation = self.actions.least_relaxation(self.relax)
         if not relaxation.enough:
             raise self.actions.infeasibility()
-        rows = np.asarray(session.rows(self._model.constraint[self.relax]), dtype=np.int64)
+        rows = np.asarray(session.rows(model.constraint[self.relax]), dtype=np.int64)
         prefix = f"constraint[{self.relax}]."
         moved = np.array([relaxation.rows.get(session.row_names[row].removeprefix(prefix), 0.0) for row in rows])
         program = session.program
-        session.set_rows(rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved)
+        return rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved
 
     def _solve(
         self,
@@ -337,11 +363,7 @@ class Chooser:
                 searched = self._search(situation, ready, start)
                 self._last = searched.action
                 return searched
-        if self._session is None or self.objective.outdated(situation):
-            self._session = self._compile(situation)
-        session = self._session
-        for name, values in self.objective.update(situation).items():
-            session.parameters[f"objective_block.{name}"] = values
+        session = self._prepare(situation)
         forced = self._act[self.actions.columns.indices(list(force))]
         extra = np.empty(0, dtype=np.int64)
         if avoid:
@@ -355,10 +377,10 @@ class Chooser:
             self.solves += 1
             if avoid and result.status in ("infeasible", "infeasible_or_unbounded"):
                 return None
-            decision = self._certify(situation, result, incumbent, perf_counter() - clock, force)
+            decision = self._certify(situation, result, incumbent, perf_counter() - clock, force, plain)
             if decision is None:
                 result = self._solve_tightly(session)
-                decision = self._certify(situation, result, incumbent, perf_counter() - clock, force, final=True)
+                decision = self._certify(situation, result, incumbent, perf_counter() - clock, force, plain, final=True)
         finally:
             session.set_bounds(forced, np.zeros(len(forced)), np.ones(len(forced)))
             if len(extra):
@@ -560,9 +582,11 @@ class Chooser:
         incumbent: tuple[np.ndarray, float] | None,
         seconds: float,
         force: Sequence[str],
+        plain: bool,
         final: bool = False,
     ) -> Decision | None:
         """The checked decision; None asks for a tighter solve; raises when nothing honest can be returned."""
+        self._judge_encoding(situation, [] if incumbent is None else [incumbent[0]])
         if result.status in ("infeasible", "infeasible_or_unbounded"):
             if force:
                 raise InfeasibleError(
@@ -588,21 +612,47 @@ class Chooser:
                 f"no action found before the limit ({result.status})",
                 "give the profile more seconds, or loosen the constraints.",
             )
+        self._judge_encoding(situation, [action])
         claim = Claim(action, claimed, float(result.bound), int(result.nodes), result.status == "optimal", "dual")
-        return self._certified(situation, claim, solver, seconds, final)
+        return self._certified(situation, claim, solver, seconds, final, witnessed=plain)
+
+    @cached_property
+    def _witnesses(self) -> np.ndarray:
+        """A few allowed actions, whatever the state, that bounds and encodings are held against, (M, C)."""
+        if self.relax is not None or not self.actions.growable or not isinstance(self.objective, NetworkObjective):
+            return np.zeros((0, len(self.actions)), dtype=np.int64)
+        return self.actions.sample(np.random.default_rng([self.seed, 0x3172E55]), WITNESSES)
+
+    def _judge_encoding(self, situation: Situation, actions: list[np.ndarray]) -> None:
+        """Raise when the program leaves an allowed action out, or gives it another value than the objective does."""
+        allowed = [action for action in actions if self.relax is not None or self.actions.allows(action)]
+        points = np.concatenate([self._witnesses, np.array(allowed).reshape(-1, len(self.actions))])
+        faults = self.objective.faults(points, situation) if len(points) else []
+        if faults:
+            raise CertificateError(
+                f"the program is not the network: {faults[0]}"
+                + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""),
+                "report this with the model file and the network; another `formulation` or `effort` may be right.",
+            )
 
     def _certified(
-        self, situation: Situation, claim: Claim, solver: str, seconds: float, final: bool
+        self, situation: Situation, claim: Claim, solver: str, seconds: float, final: bool, witnessed: bool = True
     ) -> Decision | None:
-        """The decision when constraints, value and bound survive the re-check; None or an error otherwise."""
+        """The decision when constraints, value and bound survive the re-check; None or an error otherwise.
+
+        ``witnessed``: no allowed action may be worth more than the bound; a few are looked at.
+        """
         action, claimed = claim.action, claim.value
         value = self.objective.value(action, situation)
+        best = value
+        if witnessed and len(self._witnesses):
+            best = max(best, float(self.objective.batch_value(self._witnesses, situation).max()))
         violations = self.actions.violations(action)
         error = abs(claimed - value)
         bound = np.inf if np.isnan(claim.bound) else min(claim.bound, self.objective.ceiling(situation))
         tolerance = VALUE_TOLERANCE * (1.0 + abs(value))
         unexpected = {name: said for name, said in violations.items() if name != self.relax}
-        if unexpected or error > tolerance or value > bound + tolerance:
+        if unexpected or error > tolerance or best > bound + tolerance:
             if not final:
                 return None
             raise CertificateError(
@@ -611,6 +661,7 @@ class Chooser:
                     f"it breaks {unexpected}"
                     if unexpected
                     else f"claimed {claimed:.8g}, re-computed {value:.8g}, bound {bound:.8g}"
+                    + (f", another allowed action {best:.8g}" if best > value else "")
                 ),
                 "scale the network's weights or loosen its bounds; report this with the model file.",
             )

@@ -10,8 +10,9 @@ import numpy as np
 import pyomo.environ as pyo
 
 from rmab_opt.actions import Columns
-from rmab_opt.encoder import Network, Record, Support, encode
+from rmab_opt.encoder import Network, Record, Rows, Support, assemble
 from rmab_opt.encoder.bounds import Effort
+from rmab_opt.encoder.rows import Formulation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
 
@@ -66,6 +67,10 @@ class Objective:
     def ceiling(self, situation: Situation) -> float:
         """A proven upper limit known without solving; infinity when there is none."""
         return np.inf
+
+    def faults(self, actions: np.ndarray, situation: Situation) -> list[str]:
+        """What in the program built for this situation disagrees with the objective at allowed actions (M, C)."""
+        return []
 
     def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
@@ -283,10 +288,8 @@ class NetworkObjective(Objective):
     at
         Gives the network over the C columns at a situation: everything but the action folded in. One
         architecture for all situations; weights and biases may change.
-    weights_change
-        Whether first-layer weights differ between situations (pooled networks) or only biases do.
-    effort
-        Bounds: ``interval``, ``linear`` or ``lp``.
+    effort, formulation
+        Of the bounds and the rows; see :func:`rmab_opt.encoder.encode`.
     version
         Changes whenever ``at`` would answer otherwise for the same situation (training); constant by default.
     """
@@ -295,21 +298,19 @@ class NetworkObjective(Objective):
         self,
         at: Callable[[Situation], Network],
         *,
-        weights_change: bool = True,
-        effort: Effort = "linear",
+        effort: Effort = "auto",
+        formulation: Formulation = "auto",
         version: Callable[[], int] = lambda: 0,
     ) -> None:
         self.at, self.version = at, version
+        self.effort, self.formulation = effort, formulation
         self._kept: tuple[Any, Network] | None = None
-        self.support: Support | None = None
-        """In place of the set that the program's own rows describe, when they will be loosened."""
-        self.weights_change = weights_change
-        self.effort = effort
         self.record: Record | None = None
+        """Of the situation embedded last."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # The record and a support with a session point into programs of this process.
-        return {**self.__dict__, "_kept": None, "record": None, "support": None}
+        # The record's support may hold a solver of this process.
+        return {**self.__dict__, "_kept": None, "record": None}
 
     @property
     def listable(self) -> bool:
@@ -319,31 +320,12 @@ class NetworkObjective(Objective):
     def searchable(self) -> bool:
         return self.record is not None and self.record.counts["binaries"] > SEARCH_FROM_BINARIES
 
-    def build(self, block: Any, act: Any, situation: Situation) -> Any:
-        inputs = [act[c] for c in range(len(situation.columns))]
-        output, self.record = encode(
-            self.network(situation),
-            block,
-            inputs,
-            effort=self.effort,
-            reusable=True,
-            weights_change=self.weights_change,
-            support=self.support,
-        )
-        return output
-
-    def outdated(self, situation: Situation) -> bool:
-        # Training changes weights that the program holds as numbers; only then is it compiled again.
-        try:
-            self.update(situation)
-        except ModelError:
-            return True
-        return False
-
-    def update(self, situation: Situation) -> dict[str, np.ndarray]:
-        if self.record is None:
-            raise ModelError("the network is not built yet", "call build first.")
-        return self.record.update(self.network(situation))
+    def embed(self, situation: Situation, support: Support) -> Rows:
+        """The network's variables and rows at a situation, over the columns that the support describes."""
+        network = self.network(situation)
+        self.record = assemble(network, support, effort=self.effort, formulation=self.formulation)
+        assert self.record.arrays is not None
+        return self.record.arrays
 
     def network(self, situation: Situation) -> Network:
         """The network at a situation; kept until the next situation is asked for."""
@@ -353,7 +335,14 @@ class NetworkObjective(Objective):
         return self._kept[1]
 
     def ceiling(self, situation: Situation) -> float:
-        return np.inf if self.record is None else self.record.output[1]
+        # The record may be of another situation when decisions go to the search.
+        mine = self.record is not None and self.record.network is self.network(situation)
+        return self.record.output[1] if mine and self.record is not None else np.inf
+
+    def faults(self, actions: np.ndarray, situation: Situation) -> list[str]:
+        if self.record is None or self.record.network is not self.network(situation):
+            return []
+        return self.record.faults(actions)
 
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
         return np.asarray(self.network(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)

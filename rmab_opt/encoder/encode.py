@@ -123,7 +123,9 @@ def encode(
                 "use formulation='big-m' without at_least, or encode every state anew.",
             )
         found = rising(network, support, effort)
-        builder = _Reusable(block, variables, network.reduced, found.layers, _senses(network, sense), weights_change)
+        builder = _Reusable(
+            block, variables, network.reduced, found.layers, _senses(network.reduced, sense), weights_change
+        )
         output, layers = builder.run()
         record = _recorded(network, support, effort, found, layers)
         record.reusable, record.weights_change, record.inner = True, weights_change, builder.inner
@@ -168,8 +170,9 @@ def assemble(
     """
     if at_least is not None and sense != "maximise":
         raise ModelError(f"a cut-off from below with sense {sense!r}", "leave at_least out.")
-    pushed = _senses(network, sense)
     reduced, merged = merge_duplicates(network.reduced)
+    # After merging: a sum of duplicates may be read with another sign than each of them.
+    pushed = _senses(reduced, sense)
     found = rising(network, support, effort, at_least)
     chosen = "big-m" if formulation == "auto" else formulation
     rows = assemble_rows(
@@ -185,11 +188,11 @@ def _recorded(network: Network, support: Support, effort: Effort, found: Rising,
     return Record(network=network, support=support, effort=effort, layers=layers, output=output, bounds=found)
 
 
-def _senses(network: Network, sense: str) -> list[np.ndarray]:
+def _senses(reduced: Reduced, sense: str) -> list[np.ndarray]:
     signs = {"maximise": 1, "minimise": -1, "equal": 0}
     if sense not in signs:
         raise ModelError(f"sense is {sense!r}", "use 'maximise', 'minimise' or 'equal'.")
-    return _pushed(network.reduced, signs[sense])
+    return _pushed(reduced, signs[sense])
 
 
 def _as_network(given: Any) -> Network:

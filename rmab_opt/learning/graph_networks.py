@@ -18,13 +18,13 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.decisions import Decision, Model, Situation
+from rmab_opt.decisions import Decision, Model, NetworkObjective, Situation
 from rmab_opt.decisions.cascade import arm_of_column, cascade_dynamics, climb_network
 from rmab_opt.decisions.policy import Policy, policy
 from rmab_opt.encoder import Network
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import FreshObjective, QNetwork
+from rmab_opt.learning.networks import QNetwork
 from rmab_opt.planning.cascade import Scenarios, continuation_weights
 from rmab_opt.problem import Problem
 
@@ -154,8 +154,8 @@ class GraphQ(QNetwork):
             self._heard = (key, matrix.coalesce())
         return self._heard[1]
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> FreshObjective:
-        return FreshObjective(self.at, version=version)
+    def objective(self, version: Callable[[], int] = lambda: 0) -> NetworkObjective:
+        return NetworkObjective(self.at, version=version)
 
     def at(self, situation: Situation) -> Network:
         """The network over the columns: contacts become entries of sparse weight matrices."""

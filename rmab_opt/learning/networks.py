@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.decisions import NetworkObjective, Objective, Situation
 from rmab_opt.decisions.objective import LinearObjective
-from rmab_opt.encoder import Network, encode
+from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning import bound, open_loop_values, rollout_values
 from rmab_opt.planning.scores import priced_action_values
@@ -24,7 +24,6 @@ __all__ = [
     "AnchoredQ",
     "ArmLevels",
     "DenseQ",
-    "FreshObjective",
     "PooledQ",
     "QNetwork",
     "anchor_values",
@@ -45,8 +44,6 @@ class QNetwork(nn.Module):
     """Name of the known policy that fresh weights act as, if they do."""
     pretrains = True
     """Whether a fit to the reward of the round is a sensible beginning."""
-    weights_change = True
-    """Whether first-layer weights of :meth:`at` depend on the state."""
 
     def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
         """Value of states (B, N) long, periods (B,) and actions over columns (B, C), in two parts.
@@ -65,28 +62,7 @@ class QNetwork(nn.Module):
 
     def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
         """What a decision by this network maximises; ``version`` changes with the weights."""
-        return NetworkObjective(self.at, weights_change=self.weights_change, version=version)
-
-
-class FreshObjective(NetworkObjective):
-    """A network that is encoded anew at every state: all its layers change, or most of it vanishes."""
-
-    _built: Any = None
-
-    def build(self, block: Any, act: Any, situation: Situation) -> Any:
-        inputs = [act[c] for c in range(len(situation.columns))]
-        output, self.record = encode(self.network(situation), block, inputs, effort=self.effort, support=self.support)
-        self._built = self._place(situation)
-        return output
-
-    def outdated(self, situation: Situation) -> bool:
-        return bool(self._built != self._place(situation))
-
-    def update(self, situation: Situation) -> dict[str, np.ndarray]:
-        return {}
-
-    def _place(self, situation: Situation) -> tuple[Any, ...]:
-        return (situation.state.tobytes(), situation.period, self.version())
+        return NetworkObjective(self.at, version=version)
 
 
 def arm_numbers(problem: Problem) -> np.ndarray:
@@ -325,7 +301,7 @@ class PooledQ(QNetwork):
 
     def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
         if len(self.levels.threshold):
-            return FreshObjective(self.at, version=version)
+            return NetworkObjective(self.at, version=version)
         return super().objective(version)
 
 
@@ -456,7 +432,7 @@ class AnchoredQ(PooledQ):
     def alone(self) -> Objective:
         """What a decision by the anchor without its head maximises."""
         if len(self.levels.threshold):
-            return FreshObjective(self._anchor_at)
+            return NetworkObjective(self._anchor_at)
         return _Anchor(self)
 
     def _anchor_at(self, situation: Situation) -> Network:
@@ -488,8 +464,6 @@ class _Anchor(LinearObjective):
 
 class DenseQ(QNetwork):
     """A fully connected network of action, one-hot states and time left: the published architecture, repaired."""
-
-    weights_change = False
 
     def __init__(
         self,

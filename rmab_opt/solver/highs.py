@@ -146,6 +146,9 @@ class HighsSolver(Solver):
             raise SolverError(f"HiGHS refused to {what}.", "look for extreme numbers (HiGHS takes up to 1e15).")
 
     # ---- passing arrays
+    def load(self, arrays: Arrays) -> None:
+        self._sent = None
+
     def push(self, arrays: Arrays) -> None:
         """Make HiGHS's copy equal to the arrays, passing only what differs."""
         if self._sent is None:

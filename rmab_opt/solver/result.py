@@ -175,6 +175,9 @@ class Solver(Protocol):
 
     def __init__(self, profile: Profile) -> None: ...
 
+    def load(self, arrays: Arrays) -> None:
+        """Another program's arrays are in place."""
+
     def push(self, arrays: Arrays) -> None:
         """Take the changes now; called before rows come or go."""
 

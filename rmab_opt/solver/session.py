@@ -166,6 +166,19 @@ class Session:
         return np.array(sorted(found), dtype=np.int64)
 
     # ---- changing
+    def load(self, program: Program) -> None:
+        """Put another program in place of this one's; the solver object and its options stay. Sessions of arrays only.
+
+        Raises
+        ------
+        ModelError
+            When the session was compiled from a Pyomo model, whose names and Params belong to it.
+        """
+        if self._model is not None:
+            raise ModelError("a session of a Pyomo model cannot take another program.", "make one by from_arrays.")
+        self._arrays, self._start = Arrays.of(program), None
+        self._solver.load(self._arrays)
+
     def set_cost(self, idx: ArrayLike, values: ArrayLike) -> None:
         """Set objective coefficients of columns ``idx``. A Param writes over it only when its value changes."""
         self._write(idx, cost=values)

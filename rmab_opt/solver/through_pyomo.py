@@ -56,6 +56,9 @@ class PyomoSolver(Solver):
                 return
         raise SolverError(f"profile {profile.name!r}: {profile.solver} is not installed.", f"install {needed}.")
 
+    def load(self, arrays: Arrays) -> None:
+        return None
+
     def push(self, arrays: Arrays) -> None:
         return None
 

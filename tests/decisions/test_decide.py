@@ -53,7 +53,7 @@ def objective(kind: str, actions: ActionSet, problem: Problem, rng: np.random.Ge
         layers = [(w, b + (shift if k == 0 else 0), kind) for k, (w, b, kind) in enumerate(base.layers())]
         return Network.from_arrays(layers, skip=base.skip, constant=base.constant)
 
-    return NetworkObjective(shifted, weights_change=False)
+    return NetworkObjective(shifted)
 
 
 def brute_force(actions: ActionSet, goal, situation: Situation) -> float | None:
@@ -229,7 +229,7 @@ def test_the_gap_of_a_stopped_solve_is_open_and_said_so():
     first = (rng.normal(size=(24, n)), rng.normal(size=24), "relu")
     second = (rng.normal(size=(24, 24)), rng.normal(size=24), "relu")
     network = Network.from_arrays([first, second, (rng.normal(size=(1, 24)), np.zeros(1), "linear")])
-    goal = NetworkObjective(lambda _: network, weights_change=False)
+    goal = NetworkObjective(lambda _: network)
     hurried = replace(load_profile("default"), seconds=0.01)
     # The local search's start is always at hand, so that even a hundredth of a second leaves an action.
     decision = Chooser(problem, actions, goal, hurried).decide()
