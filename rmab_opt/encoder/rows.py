@@ -37,6 +37,9 @@ GROUPS = 3
 CUT_ROUNDS, CUT_VIOLATION = 6, 1e-3
 """Rounds of separation at the root, and the violation, relative to the neuron's range, from which a cut is added."""
 
+TINY = 1e-9
+"""Coefficients below this share of their row's largest are left out of inequalities, which open by their worth."""
+
 FAULT = 1e-6
 """Slack, relative to the numbers in a row, when rows are held against a forward pass."""
 
@@ -165,6 +168,26 @@ class Rows:
             worst = int(np.argmax(np.abs(claimed - value) - size))
             found.append(f"the encoded output is {claimed[worst]:.8g} where the network's is {value[worst]:.8g}")
         return found
+
+
+def _cleaned(
+    matrix: sparse.csr_array, row_lower: Floats, row_upper: Floats, lower: Floats, upper: Floats
+) -> tuple[sparse.csr_array, Floats, Floats]:
+    """Inequality rows without coefficients so small that presolve stumbles over them: the rows open by their worth."""
+    matrix.sum_duplicates()
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    size: Floats = np.zeros(matrix.shape[0])
+    np.maximum.at(size, row, np.abs(matrix.data))
+    small = (np.abs(matrix.data) <= TINY * size[row]) & (row_lower != row_upper)[row]
+    if small.any():
+        data, column = matrix.data[small], matrix.indices[small]
+        ends = np.stack([data * lower[column], data * upper[column]])
+        row_lower, row_upper = row_lower.copy(), row_upper.copy()
+        np.subtract.at(row_lower, row[small], ends.max(axis=0))
+        np.subtract.at(row_upper, row[small], ends.min(axis=0))
+        matrix.data[small] = 0.0
+    matrix.eliminate_zeros()
+    return matrix, row_lower, row_upper
 
 
 def statuses(lower: Floats, upper: Floats, gain: Floats) -> list[str]:
@@ -449,6 +472,11 @@ class _Assembly:
         matrix = sparse.csr_array(
             (data.astype(float), (rows.astype(np.int64), columns.astype(np.int64))), shape=(self.n_rows, self.n_columns)
         )
+        row_lower = np.concatenate([side[0] for side in self.sides] or [np.zeros(0)])
+        row_upper = np.concatenate([side[1] for side in self.sides] or [np.zeros(0)])
+        matrix, row_lower, row_upper = _cleaned(
+            matrix, row_lower, row_upper, np.concatenate(self.lower), np.concatenate(self.upper)
+        )
         kind = np.concatenate([np.full(len(part[2]), part[0]) for part in self.kinds] or [empty])
         wide = [sparse.csr_array((g.data, g.indices, g.indptr), shape=g.shape) for g in self.group_rows]
         for group in wide:
@@ -456,8 +484,8 @@ class _Assembly:
         return Rows(
             n_inputs=self.n,
             matrix=matrix,
-            row_lower=np.concatenate([side[0] for side in self.sides] or [np.zeros(0)]),
-            row_upper=np.concatenate([side[1] for side in self.sides] or [np.zeros(0)]),
+            row_lower=row_lower,
+            row_upper=row_upper,
             lower=np.concatenate(self.lower)[self.n :],
             upper=np.concatenate(self.upper)[self.n :],
             integer=kind == KINDS.index("sign") if new else np.zeros(0, dtype=bool),
@@ -524,15 +552,16 @@ class _Assembly:
             )
             cut = sparse.csr_array(own - chosen[broken])
             cut.eliminate_zeros()
+            cut, _, limit = _cleaned(cut, np.full(len(broken), -np.inf), -floor[broken], lower, upper)
             added.append(cut)
-            limits.append(-floor[broken])
+            limits.append(limit)
             coo = sparse.coo_array(cut)
             session.add_rows(
                 sparse.csr_array(
                     (coo.data, (coo.coords[0], at[coo.coords[1]])), shape=(len(broken), len(program.cost))
                 ),
                 -np.inf,
-                -floor[broken],
+                limit,
             )
         if not added:
             return rows

@@ -96,6 +96,11 @@ def _quiet_highs() -> Any:
     return Quiet()
 
 
+PRESOLVED_TOLERANCE = 1e-6
+"""Below this mip_feasibility_tolerance HiGHS 1.16's presolve cuts off optima of network programs: 1 of 1,400 big-M
+programs at 1e-9, 4 of 291 programs of all forms at 1e-7; without presolve none of them, for 1.4 times the time."""
+
+
 class HighsSolver(Solver):
     """The embedded solver: one Highs object and a copy of the arrays it was last given."""
 
@@ -117,7 +122,7 @@ class HighsSolver(Solver):
         self._stop = False
         self._subscribed = False
         self._log: list[str] = []
-        self._limits: dict[str, float | int] = {}
+        self._limits: dict[str, float | int | str] = {}
         own = {"threads": profile.threads, "random_seed": profile.seed}
         for name, value in (profile.options | own).items():  # type: ignore[operator]
             self._set_option(name, value)
@@ -270,12 +275,15 @@ class HighsSolver(Solver):
     def _set_limits(self, limits: Limits, is_milp: np.bool_) -> None:
         # The clock that HiGHS holds against the limit starts anew with each MILP, but runs on from LP to LP.
         spent = 0.0 if is_milp or math.isinf(limits.seconds) else self._highs.getRunTime()
-        wanted = {
+        wanted: dict[str, float | int | str] = {
             "time_limit": limits.seconds + spent,
             "mip_max_nodes": _NO_NODE_LIMIT if limits.nodes is None else limits.nodes,
             "mip_rel_gap": limits.relative_gap,
             "mip_abs_gap": limits.absolute_gap,
         }
+        own = self.profile.options
+        if "presolve" not in own and float(own.get("mip_feasibility_tolerance", 1.0)) < PRESOLVED_TOLERANCE:
+            wanted["presolve"] = "off" if is_milp else "choose"
         for name, value in wanted.items():
             if self._limits.get(name) != value:
                 self._set_option(name, value)

@@ -1,0 +1,157 @@
+"""Random and trained networks over declared sets: every way to the maximum equals trying every action.
+
+Widths 1-40, depths 1-4, weights over six orders of magnitude, dead and duplicate neurons, zero rows, leaky, clipped and
+pooled activations, residual links; every bound is held against every allowed action (all of them, which any 10,000
+samples are among), every row against every allowed action's forward pass.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import action_sets, all_actions, tabular
+
+from rmab_opt.decisions import Chooser, NetworkObjective
+from rmab_opt.decisions.branch_and_bound import maximise
+from rmab_opt.encoder import Network, Support, assemble
+from rmab_opt.errors import CertificateError, InfeasibleError
+from rmab_opt.problem import Problem
+from rmab_opt.solver import Session
+
+TRAINED = sorted((Path(__file__).parents[2] / "benchmarks" / "data").glob("argmax_20_*.safetensors"))
+EFFORTS = ("interval", "linear", "lp", "cutoff")
+FORMULATIONS = ("big-m", "partition", "cuts")
+
+
+def draw_network(rng: np.random.Generator, n: int) -> Network:
+    """As the module's first lines say; one in five is a trained network with all but ``n`` of its inputs fixed."""
+    if rng.random() < 0.2:
+        network = Network.from_safetensors(TRAINED[int(rng.integers(len(TRAINED)))])
+        kept = rng.choice(20, n, replace=False)
+        fixed = np.setdiff1d(np.arange(network.n_inputs), kept)
+        return network.fold(fixed, rng.integers(0, 2, len(fixed)))
+    depth, spread = int(rng.integers(1, 5)), float(rng.choice([0.0, 1.0, 3.0]))
+    widest = int(rng.choice([1, 4, 12, 40] if depth < 3 else [1, 4, 12]))
+    layers, before, outputs = [], n, [n]
+    for _ in range(depth):
+        width = int(rng.integers(1, widest + 1))
+        kinds = ["relu", "relu", ("leaky_relu", 0.1), ("clip", -0.5, 1.0), ("max", 2 if width % 2 == 0 else width)]
+        kind = kinds[int(rng.integers(len(kinds)))]
+        scale = 10.0 ** rng.uniform(-spread, spread, size=(width, 1))
+        weight, bias = rng.normal(size=(width, before)) * scale, rng.normal(size=width) * scale[:, 0]
+        if width > 3:
+            weight[1], bias[1] = 2.0 * weight[0], 2.0 * bias[0]
+            weight[2] = 0.0
+            weight[3], bias[3] = -np.abs(weight[3]), -np.abs(bias[3])
+        layers.append((weight, bias, kind))
+        before = width // kind[1] if kind[0] == "max" else width
+        outputs.append(before)
+    layers.append((rng.normal(size=(1, before)), rng.normal(size=1), "linear"))
+    links = {
+        (int(rng.integers(-1, target - 1)), target): rng.normal(size=(len(layers[target][1]), 1))
+        for target in range(1, depth + 1)
+        if rng.random() < 0.3
+    }
+    links = {key: value @ rng.normal(size=(1, outputs[key[0] + 1])) for key, value in links.items()}
+    return Network.from_arrays(layers, skip=rng.normal(size=n), links=links)
+
+
+def check(actions, seed: int, ways: int) -> None:
+    """One network over one set, by the exact search and by ``ways`` of the programs."""
+    rng = np.random.default_rng(seed)
+    n = len(actions)
+    network = draw_network(rng, n)
+    points = np.array([a for a in all_actions(n) if not actions.violations(a)]).reshape(-1, n)
+    model, compiled = actions.compiled
+    base, act = compiled.program, compiled.index(model.act)
+    support = Support.from_program(base, act)
+    if not len(points):
+        with pytest.raises(InfeasibleError):
+            maximise(network, support, actions.allows)
+        return
+    values = network(points)
+    best = float(values.max())
+    close = 1e-6 * max(1.0, abs(best))
+    found = maximise(network, support, actions.allows, gap=1e-8, absolute_gap=1e-9)
+    assert abs(found.value - best) <= close
+    assert found.bound >= best - close
+    known = float(values[int(rng.integers(len(values)))])
+    reached = [*network.reduced.preactivations(points), values[:, None]]
+    combinations = list(itertools.product(EFFORTS, FORMULATIONS))
+    chosen = rng.permutation(len(combinations))[:ways] if ways < len(combinations) else range(len(combinations))
+    for effort, formulation in (combinations[i] for i in chosen):
+        at_least = known if effort == "cutoff" else None
+        record = assemble(network, support, effort=effort, formulation=formulation, at_least=at_least)
+        kept = values >= (known if effort == "cutoff" else -np.inf)
+        for (low, high), x in zip(record.bounds.layers, reached, strict=True):
+            assert (x[kept] >= low).all()
+            assert (x[kept] <= high).all()
+        assert record.faults(points) == []
+        session = Session.from_arrays(record.arrays.join(base, act), "exact")
+        result = session.solve()
+        assert result.status == "optimal", (effort, formulation)
+        action = np.rint(result.x[act]).astype(int)
+        assert actions.violations(action) == {}
+        value = float(network(action))
+        assert abs(value - best) <= close, (effort, formulation, value, best, record.largest_m)
+        assert result.bound >= best - 1e-6 * max(1.0, abs(best), record.largest_m)
+
+
+@settings(max_examples=100, deadline=None)
+@given(actions=action_sets(), seed=st.integers(0, 10**6))
+def test_every_way_equals_enumeration(actions, seed):
+    check(actions, seed, ways=1)
+
+
+@pytest.mark.slow
+@settings(max_examples=1900, deadline=None)
+@given(actions=action_sets(most=7), seed=st.integers(0, 10**6))
+def test_nineteen_hundred_networks_by_two_programs_each(actions, seed):
+    check(actions, seed, ways=2)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(actions=action_sets(most=7), seed=st.integers(0, 10**6))
+def test_a_hundred_networks_by_every_program(actions, seed):
+    check(actions, seed, ways=len(EFFORTS) * len(FORMULATIONS))
+
+
+@settings(max_examples=30, deadline=None)
+@given(actions=action_sets(most=6), seed=st.integers(0, 10**6), method=st.sampled_from(["auto", "program", "search"]))
+def test_decisions_over_several_states_equal_enumeration(actions, seed, method):
+    """One chooser, four states: what one state leaves behind never reaches the next one's certificate."""
+    rng = np.random.default_rng(seed)
+    n, arms = len(actions), actions.columns.arms
+    full = draw_network(rng, n)
+    bias = [full.layers()[0][1] + 0.5 * rng.normal(size=len(full.layers()[0][1])) for _ in range(3)]
+
+    def at(situation):
+        layers = full.layers()
+        first = (layers[0][0], bias[int(situation.state[0])], layers[0][2])
+        return Network.from_arrays([first, *layers[1:]], skip=full.skip, links=full.links())
+
+    problem = Problem(arms, tabular(len(arms), 3, 2, rng), start=np.zeros(len(arms), dtype=int))
+    points = np.array([a for a in all_actions(n) if not actions.violations(a)]).reshape(-1, n)
+    goal = NetworkObjective(at, formulation=["auto", "partition", "cuts"][seed % 3])
+    chooser = Chooser(problem, actions, goal, "exact", method=method)
+    for first in (0, 1, 2, 0):
+        state = np.zeros(len(arms), dtype=int)
+        state[0] = first
+        if not len(points):
+            with pytest.raises(InfeasibleError):
+                chooser.decide(state)
+            continue
+        decision = chooser.decide(state)
+        best = float(goal.network(chooser._situation(state, 0))(points).max())
+        assert decision.value == pytest.approx(best, rel=1e-6, abs=1e-6)
+        assert decision.bound >= best - 1e-6 * max(1.0, abs(best))
+        assert decision.status == "optimal"
+        assert decision.violations == {}
+
+
