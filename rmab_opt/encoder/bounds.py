@@ -160,8 +160,8 @@ class _Work:
             weight = self.reduced.skip[None] if last else self.layers[0].weight
             highest, lowest, solved = self.support.both_by_lp(weight, open_)
             self.lps += solved
-            bias = self.layers[0].bias[open_]
-            self.tighten(0, open_, bias + lowest, bias + highest, 2)
+            bias, mass = self.layers[0].bias[open_], SAFETY * self.mass[0][open_]
+            self.tighten(0, open_, bias + lowest - mass, bias + highest + mass, 2)
             return
         relaxation = _Relaxation(self.reduced, self.found, self.support, k)
         self.by_lp(relaxation, k, open_, 2)
@@ -273,7 +273,7 @@ def linear_upper(
 ) -> Floats:
     """Upper bounds of rows @ h + shift (+ straight @ inputs), h the outputs of the last of ``hidden``; shape (m,)."""
     widest = max(support.n, *(len(layer.bias) for layer in hidden))
-    step = max(1, AT_ONCE // widest)
+    step = max(1, AT_ONCE // (3 * widest))
     if rows.shape[0] > step:
         parts = [slice(first, first + step) for first in range(0, rows.shape[0], step)]
         straights = [None if straight is None else straight[part] for part in parts]
@@ -284,28 +284,25 @@ def linear_upper(
             ]
         )
     rows = dense(rows)
-    best = np.full(len(rows), np.inf)
+    m = len(rows)
+    # The three choices of lower lines travel as one batch: a row each.
+    c, e = np.concatenate([rows, rows, rows]), np.concatenate([shift, shift, shift])
+    size = np.zeros(3 * m)
     known = list(zip(hidden, before[: len(hidden)], mass[: len(hidden)], strict=True))
-    for choice in ("adaptive", "zero", "one"):
-        c, e = rows, shift.copy()
-        size = np.zeros(len(rows))
-        for layer, (low, high), terms in reversed(known):
-            slope, height = line_above(low, high)
-            if choice == "adaptive":
-                below = np.where((low < 0) & (high > 0), (high > -low).astype(np.float64), slope)
-            else:
-                below = np.where((low < 0) & (high > 0), float(choice == "one"), slope)
-            bent = c * layer.gain
-            positive = np.maximum(bent, 0.0)
-            e = e + positive @ height
-            a = c * layer.slope + positive * slope + np.minimum(bent, 0.0) * below
-            e = e + a @ layer.bias
-            size = size + (np.abs(a) + np.abs(bent)) @ terms
-            c = a @ layer.weight
-        if straight is not None:
-            c = c + straight
-        best = np.minimum(best, support.values(c) + e + SAFETY * size)
-    return best
+    for layer, (low, high), terms in reversed(known):
+        slope, height = line_above(low, high)
+        unstable = (low < 0) & (high > 0)
+        below = np.where(unstable, np.stack([high > -low, np.zeros(len(low)), np.ones(len(low))]), slope)
+        bent = c * layer.gain
+        positive = np.maximum(bent, 0.0)
+        e = e + positive @ height
+        a = c * layer.slope + positive * slope + np.minimum(bent, 0.0) * np.repeat(below, m, axis=0)
+        e = e + a @ layer.bias
+        size = size + (np.abs(a) + np.abs(bent)) @ terms
+        c = a @ layer.weight
+    if straight is not None:
+        c = c + np.concatenate([straight, straight, straight])
+    return (support.values(c) + e + SAFETY * size).reshape(3, m).min(axis=0)
 
 
 class _Relaxation:

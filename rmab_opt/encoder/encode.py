@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -239,9 +238,11 @@ def merge_duplicates(reduced: Reduced) -> tuple[Reduced, list[dict[int, int]]]:
         size = np.linalg.norm(full, axis=1)
         unit = full / np.where(size > 0, size, 1.0)[:, None]
         taken: dict[int, int] = {}
-        order = np.lexsort(np.round(unit, 10).T)
-        for i, j in pairwise(order.tolist()):
-            # Along the sorted order equal directions stand side by side; the chain's first one takes them all.
+        # Equal directions have equal shadows on any line: along it they stand side by side, and the first takes all.
+        shadow = unit @ np.cos(np.arange(unit.shape[1]) + 1.0)
+        order = np.argsort(shadow, kind="stable")
+        near = np.flatnonzero(np.diff(shadow[order]) <= 1e-12)
+        for i, j in zip(order[near].tolist(), order[near + 1].tolist(), strict=True):
             same = size[i] > 0 and size[j] > 0 and np.abs(unit[i] - unit[j]).max() <= 1e-14
             if same and layer.slope[i] == layer.slope[j] and layer.gain[i] == layer.gain[j]:
                 taken[j] = taken.get(i, i)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from rmab_opt.encoder.bounds import SAFETY, Bounds, line_above
-from rmab_opt.encoder.network import Hidden, Reduced, dense
+from rmab_opt.encoder.network import Hidden, Matrix, Reduced, dense
 from rmab_opt.encoder.support import LP_SAFETY, Support
 from rmab_opt.errors import ModelError
 from rmab_opt.solver import Program, Session
@@ -98,18 +98,22 @@ class Rows:
         """The base program with these rows behind its own, maximising the output; inputs stand in its columns."""
         n, m = base.cost.size, self.n_inputs
         at = np.concatenate([inputs, n + np.arange(len(self.lower))])
-        coo = sparse.coo_array(self.matrix)
-        own = sparse.csr_array(
-            (coo.data, (coo.coords[0], at[coo.coords[1]])), shape=(self.matrix.shape[0], n + len(self.lower))
+        # Put together by hand: scipy's vstack costs more than everything else here.
+        own, above = self.matrix, base.matrix
+        matrix = sparse.csr_array(
+            (
+                np.concatenate([above.data, own.data]),
+                np.concatenate([above.indices, at[own.indices]]),
+                np.concatenate([above.indptr, above.indptr[-1] + own.indptr[1:]]),
+            ),
+            shape=(above.shape[0] + own.shape[0], n + len(self.lower)),
         )
-        wide = sparse.csr_array((base.matrix.data, base.matrix.indices, base.matrix.indptr), shape=base.matrix.shape)
-        wide.resize((base.matrix.shape[0], n + len(self.lower)))
         cost = np.zeros(n + len(self.lower))
         np.add.at(cost, inputs, self.cost[:m])
         cost[n:] = self.cost[m:]
         return Program(
             cost=cost,
-            matrix=sparse.csr_array(sparse.vstack([wide, own], format="csr")),
+            matrix=matrix,
             row_lower=np.concatenate([base.row_lower, self.row_lower]),
             row_upper=np.concatenate([base.row_upper, self.row_upper]),
             lower=np.concatenate([base.lower, self.lower]),
@@ -239,7 +243,7 @@ def assemble_rows(
 class _Bends:
     """The neurons of one layer that got variables, for propagating rows backwards."""
 
-    x: sparse.csr_array
+    x: Matrix
     """Shape (neurons, columns before)."""
     shift: Floats
     y: NDArray[np.int64]
@@ -289,13 +293,16 @@ class _Assembly:
         lower: Floats | float,
         upper: Floats | float,
         count: int,
-        *parts: tuple[np.ndarray, Floats | float] | sparse.csr_array,
+        *parts: tuple[np.ndarray, Floats | float] | Matrix,
     ) -> None:
         """New rows: each part is (column a row, coefficient a row), or a matrix over the columns."""
         at = self.n_rows + np.arange(count)
         for part in parts:
             if isinstance(part, tuple):
                 self.entries.append((at, part[0], np.broadcast_to(part[1], count).astype(float)))
+            elif isinstance(part, np.ndarray):
+                row, column = np.nonzero(part)
+                self.entries.append((self.n_rows + row, column, part[row, column]))
             else:
                 coo = sparse.coo_array(part)
                 self.entries.append((self.n_rows + coo.coords[0], coo.coords[1], coo.data))
@@ -305,10 +312,10 @@ class _Assembly:
     def run(self, at_least: float | None) -> Rows:
         reduced, n = self.reduced, self.n
         layers = []
-        h: sparse.csr_array | None = None
+        h: Matrix | None = None
         shift: Floats = np.zeros(n)
         for k, layer in enumerate(reduced.hidden):
-            x = sparse.csr_array(layer.weight) if h is None else sparse.csr_array(sparse.csr_array(layer.weight) @ h)
+            x = layer.weight if h is None else layer.weight @ h
             c = layer.bias + layer.weight @ shift
             status = self._fates(k, layer)
             before = self.n_columns, self.n_rows
@@ -316,23 +323,30 @@ class _Assembly:
             bent = np.flatnonzero((code == "split") | (code == "one-sided"))
             two = code[bent] == "split"
             low, high = self.found[k][0][bent], self.found[k][1][bent]
-            bends = self._bend(k, sparse.csr_array(x[bent]), c[bent], low, high, bent, two)
+            bends = self._bend(k, x[bent], c[bent], low, high, bent, two)
             self.bends.append(bends)
             # h = slope x + gain y: stable neurons are multiples of x, others (slope + gain) y - slope q.
             own = layer.slope + np.where(code == "active", layer.gain, 0.0)
-            by_q = bent[bends.q >= 0]
+            has_q = bends.q >= 0
+            by_q = bent[has_q]
             own[by_q] = 0.0
             own[(code == "unused") | (code == "merged")] = 0.0
-            scaled = sparse.coo_array(sparse.csr_array(x.multiply(own[:, None])))
-            rows = [scaled.coords[0], bent, by_q]
-            places = [scaled.coords[1], bends.y, bends.q[bends.q >= 0]]
-            weight = np.where(bends.q >= 0, layer.slope[bent] + layer.gain[bent], layer.gain[bent])
-            numbers = [scaled.data, weight, -layer.slope[by_q]]
-            h = sparse.csr_array(
-                (np.concatenate(numbers), (np.concatenate(rows), np.concatenate(places))),
-                shape=(len(code), self.n_columns),
-            )
-            h.eliminate_zeros()
+            by_y = np.where(has_q, layer.slope[bent] + layer.gain[bent], layer.gain[bent])
+            if sparse.issparse(x):
+                scaled = sparse.coo_array(x.multiply(own[:, None]))
+                rows = [scaled.coords[0], bent, by_q]
+                places = [scaled.coords[1], bends.y, bends.q[has_q]]
+                numbers = [scaled.data, by_y, -layer.slope[by_q]]
+                h = sparse.csr_array(
+                    (np.concatenate(numbers), (np.concatenate(rows), np.concatenate(places))),
+                    shape=(len(code), self.n_columns),
+                )
+                h.eliminate_zeros()
+            else:
+                h = np.zeros((len(code), self.n_columns))
+                np.multiply(x, own[:, None], out=h[:, : x.shape[1]])
+                h[bent, bends.y] = by_y
+                h[by_q, bends.q[has_q]] = -layer.slope[by_q]
             shift = own * c
             layers.append(
                 LayerRows(status, *self.found[k], self.n_columns - before[0], int(two.sum()), self.n_rows - before[1])
@@ -360,7 +374,7 @@ class _Assembly:
         return status
 
     def _bend(
-        self, k: int, x: sparse.csr_array, c: Floats, low: Floats, high: Floats, at: np.ndarray, two: NDArray[np.bool_]
+        self, k: int, x: Matrix, c: Floats, low: Floats, high: Floats, at: np.ndarray, two: NDArray[np.bool_]
     ) -> _Bends:
         """Variables and rows of the unstable neurons ``at`` of layer k; ``two`` of them need a binary."""
         parted = two if self.formulation == "partition" else np.zeros(len(at), dtype=bool)
@@ -370,12 +384,13 @@ class _Assembly:
         q[~parted] = self.columns("negative", k, at[~parted], np.zeros(int((~parted).sum())), -low[~parted])
         z[two] = self.columns("sign", k, at[two], np.zeros(int(two.sum())), np.ones(int(two.sum())))
         plain = np.flatnonzero(~parted)
-        self.rows(c[plain], c[plain], len(plain), (y[plain], 1.0), (q[plain], -1.0), sparse.csr_array(-x[plain]))
+        # Inputs come before new columns in every row, so that nothing needs sorting.
+        self.rows(c[plain], c[plain], len(plain), -x[plain], (y[plain], 1.0), (q[plain], -1.0))
         both = np.flatnonzero(two & ~parted)
         self.rows(-np.inf, 0.0, len(both), (y[both], 1.0), (z[both], -high[both]))
         self.rows(-np.inf, -low[both], len(both), (q[both], 1.0), (z[both], -low[both]))
         if parted.any():
-            self._partition(k, x, c, low, high, at, np.flatnonzero(parted), y, z)
+            self._partition(k, sparse.csr_array(x), c, low, high, at, np.flatnonzero(parted), y, z)
         return _Bends(x, c, y, q, z, low, high)
 
     def _partition(
@@ -416,18 +431,18 @@ class _Assembly:
         count = len(own)
         self.rows(-np.inf, 0.0, count, (v, 1.0), (z[own], -most))
         self.rows(0.0, np.inf, count, (v, 1.0), (z[own], -least))
-        self.rows(-np.inf, most, count, (v, -1.0), (z[own], most), group)
-        self.rows(least, np.inf, count, (v, -1.0), (z[own], least), group)
+        self.rows(-np.inf, most, count, group, (z[own], most), (v, -1.0))
+        self.rows(least, np.inf, count, group, (z[own], least), (v, -1.0))
         total = len(which)
         place = np.zeros(len(y), dtype=np.int64)
         place[which] = np.arange(total)
         sums = sparse.csr_array((-np.ones(count), (place[own], v)), shape=(total, self.n_columns))
         self.rows(0.0, 0.0, total, (y[which], 1.0), (z[which], -c[which]), sums)
         minus = sparse.csr_array(-x[which])
-        self.rows(c[which], np.inf, total, (y[which], 1.0), minus)
+        self.rows(c[which], np.inf, total, minus, (y[which], 1.0))
         # The whole row's own bounds know the set better than the sum of the groups'.
         self.rows(-np.inf, 0.0, total, (y[which], 1.0), (z[which], -high[which]))
-        self.rows(-np.inf, c[which] - low[which], total, (y[which], 1.0), (z[which], -low[which]), minus)
+        self.rows(-np.inf, c[which] - low[which], total, minus, (y[which], 1.0), (z[which], -low[which]))
 
     def upper_of(self, rows: sparse.csr_array) -> Floats:
         """Upper bounds of rows over the columns so far: intervals, and lines propagated back to the inputs; (m,)."""

@@ -370,10 +370,29 @@ class Support:
         """Maxima of cost (m, n) @ x by sorting, without the points; sparse costs are taken piece by piece; (m,)."""
         step = max(1, SORT_AT_ONCE // max(1, self.n))
         m = cost.shape[0]
-        if m <= step and not sparse.issparse(cost):
-            return self(cost).values
-        parts = [cost[first : first + step] for first in range(0, m, step)]
-        return np.concatenate([self(part.toarray() if sparse.issparse(part) else part).values for part in parts])
+        if m > step or sparse.issparse(cost):
+            parts = [cost[first : first + step] for first in range(0, m, step)]
+            pieces = [self.values(part.toarray() if sparse.issparse(part) else part) for part in parts]
+            return np.concatenate(pieces) if pieces else np.zeros(0)
+        found = np.full(m, np.inf)
+        for family in self.families:
+            if all(row.counts and row.lower == 0 for row in family):
+                found = np.minimum(found, self._counted(cost, family))
+            else:
+                found = np.minimum(found, self._family(cost, family)[0])
+        return found
+
+    def _counted(self, cost: Floats, family: list[Row]) -> Floats:
+        """Maxima under upper limits of counts: the largest positive entries, without ordering them."""
+        gain = np.maximum(cost * (self.upper - self.lower), 0.0)
+        total = cost @ self.lower + gain.sum(axis=1)
+        for row in family:
+            own, most = gain[:, row.members], int(row.upper)
+            rest = own.shape[1] - most
+            if rest > 0:
+                # What stays out: all but the `most` largest.
+                total -= np.partition(own, rest - 1, axis=1)[:, :rest].sum(axis=1)
+        return total
 
     def both(self, weight: Any) -> tuple[Floats, Floats]:
         """Largest and least value of every row of a weight (m, n) over the set, by sorting; kept for the next call.

@@ -7,21 +7,29 @@ samples are among), every row against every allowed action's forward pass.
 
 from __future__ import annotations
 
+import importlib
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from strategies import action_sets, all_actions, tabular
 
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser, NetworkObjective
 from rmab_opt.decisions.branch_and_bound import maximise
 from rmab_opt.encoder import Network, Support, assemble
 from rmab_opt.errors import CertificateError, InfeasibleError
-from rmab_opt.problem import Problem
+from rmab_opt.problem import Arms, Problem
 from rmab_opt.solver import Session
+
+encoding = importlib.import_module("rmab_opt.encoder.encode")
+"""The module; the package's own name ``encode`` is the function."""
 
 TRAINED = sorted((Path(__file__).parents[2] / "benchmarks" / "data").glob("argmax_20_*.safetensors"))
 EFFORTS = ("interval", "linear", "lp", "cutoff")
@@ -155,3 +163,102 @@ def test_decisions_over_several_states_equal_enumeration(actions, seed, method):
         assert decision.violations == {}
 
 
+# ---------------------------------------------------------------------------------------------- sabotage
+def halved_bounds(monkeypatch, rng):
+    """Upper bounds halfway to the lower ones."""
+    right = encoding.rising
+
+    def wrong(*given, **options):
+        found = right(*given, **options)
+        layers = [(low, low + 0.5 * (high - low)) for low, high in found.layers[:-1]]
+        return replace(found, layers=[*layers, found.layers[-1]])
+
+    monkeypatch.setattr(encoding, "rising", wrong)
+
+
+def wrong_weight(monkeypatch, rng):
+    """One weight of the first layer moved in the rows."""
+    right = encoding.assemble_rows
+
+    def wrong(reduced, *given, **options):
+        first = reduced.hidden[0]
+        weight = np.array(first.weight)
+        weight[int(rng.integers(weight.shape[0])), int(rng.integers(weight.shape[1]))] += 1.0
+        hidden = (replace(first, weight=weight), *reduced.hidden[1:])
+        return right(replace(reduced, hidden=hidden), *given, **options)
+
+    monkeypatch.setattr(encoding, "assemble_rows", wrong)
+
+
+def wrong_row(monkeypatch, rng):
+    """Every equality row asks for a little more."""
+    right = encoding.assemble_rows
+
+    def wrong(*given, **options):
+        rows = right(*given, **options)
+        equal = rows.row_lower == rows.row_upper
+        return replace(rows, row_lower=rows.row_lower + 0.3 * equal, row_upper=rows.row_upper + 0.3 * equal)
+
+    monkeypatch.setattr(encoding, "assemble_rows", wrong)
+
+
+def wrong_output(monkeypatch, rng):
+    """The output's expression forgets a term and a constant."""
+    right = encoding.assemble_rows
+
+    def wrong(*given, **options):
+        rows = right(*given, **options)
+        return replace(rows, cost=np.where(np.arange(len(rows.cost)) == rows.n_inputs, 0.0, rows.cost) - 0.2)
+
+    monkeypatch.setattr(encoding, "assemble_rows", wrong)
+
+
+def closed_action(monkeypatch, rng):
+    """A row that no allowed action with the first two columns fulfils."""
+    right = encoding.assemble_rows
+
+    def wrong(*given, **options):
+        rows = right(*given, **options)
+        row = np.zeros((1, rows.matrix.shape[1]))
+        row[0, :2] = 1.0
+        matrix = sparse.csr_array(sparse.vstack([rows.matrix, sparse.csr_array(row)]))
+        return replace(
+            rows, matrix=matrix, row_lower=np.append(rows.row_lower, -np.inf), row_upper=np.append(rows.row_upper, 0.0)
+        )
+
+    monkeypatch.setattr(encoding, "assemble_rows", wrong)
+
+
+SABOTAGE = [halved_bounds, wrong_weight, wrong_row, wrong_output, closed_action]
+
+
+def sabotaged(seed: int, formulation: str) -> tuple[Chooser, float]:
+    """A budget, a trained-like network over it and the best value."""
+    rng = np.random.default_rng(seed)
+    n = 8
+    arms = Arms.from_arrays(n)
+    actions = ActionSet(arms, {"weekly": Budget(at_most=4)})
+    layers = [(rng.normal(size=(10, n)), rng.normal(size=10), "relu"), (rng.normal(size=(1, 10)), [0.0], "linear")]
+    network = Network.from_arrays(layers)
+    problem = Problem(arms, tabular(n, 3, 2, rng), start=np.zeros(n, dtype=int))
+    points = np.array([a for a in all_actions(n) if a.sum() <= 4])
+    goal = NetworkObjective(lambda _: network, formulation=formulation)
+    return Chooser(problem, actions, goal, "fast", method="program"), float(network(points).max())
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda f: f.__name__)
+def test_a_sabotaged_encoder_is_found_out(monkeypatch, sabotage, formulation):
+    """Ten networks: never another answer than the best, and an error that says what is wrong."""
+    caught = 0
+    for seed in range(10):
+        chooser, best = sabotaged(seed, formulation)
+        assert chooser.decide().value == pytest.approx(best, abs=1e-3)
+        with monkeypatch.context() as patch:
+            sabotage(patch, np.random.default_rng(seed))
+            chooser, best = sabotaged(seed, formulation)
+            try:
+                assert chooser.decide().value == pytest.approx(best, abs=1e-3)
+            except CertificateError as error:
+                caught += any(said in str(error) for said in ("is not the network", "did not survive its re-check"))
+    assert caught == 10
