@@ -42,7 +42,7 @@ def a_chooser(n: int = 9, method: str = "search", seed: int = 0, **options) -> C
     actions = ActionSet(
         Arms.from_arrays(n, cost=rng.uniform(0.5, 2.0, n)), {"money": Knapsack(cost="cost", at_most=4.0)}
     )
-    goal = NetworkObjective(partial(at_state, network_of(n, rng)), weights_change=False)
+    goal = NetworkObjective(partial(at_state, network_of(n, rng)))
     return Chooser(problem_for(actions.columns.arms, rng), actions, goal, "exact", method=method, many=False, **options)
 
 
@@ -55,7 +55,7 @@ def states_of(chooser: Chooser, count: int) -> np.ndarray:
 def test_a_batch_decides_as_fresh_choosers_do(actions, seed, method):
     rng = np.random.default_rng(seed)
     problem = problem_for(actions.columns.arms, rng)
-    goal = NetworkObjective(partial(at_state, network_of(len(actions), rng)), weights_change=False)
+    goal = NetworkObjective(partial(at_state, network_of(len(actions), rng)))
     chooser = Chooser(problem, actions, goal, "exact", method=method, many=False)
     states = rng.integers(3, size=(4, problem.n_arms))
     try:
