@@ -409,7 +409,11 @@ class CascadeObjective(Objective):
 
     def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
         mean, error = self.estimate(action, situation)
-        return {"out of sample": f"{mean:.6g} ± {error:.2g} (standard error)"}
+        drawn = "drawn scenarios" if self.estimator == "scenarios" else "drawn contact samples"
+        return {
+            "sample": f"value and bound are those of {self.samples} {drawn}",
+            "out of sample": f"{mean:.6g} ± {error:.2g} (standard error)",
+        }
 
     def greedy(self, actions: ActionSet, situation: Situation, *, title: str = "") -> Decision:
         """Lazy greedy with the bound that diminishing gains prove.

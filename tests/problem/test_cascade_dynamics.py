@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmab_opt.errors import CapabilityError, ModelError
-from rmab_opt.planning.cascade import Scenarios, continuation_weights, two_state_whittle
+from rmab_opt.planning.cascade import (
+    Scenarios,
+    backward_induction,
+    continuation_weights,
+    policy_value,
+    two_state_whittle,
+)
 from rmab_opt.problem.cascade import Cascade, Graph, LiveEdges, active_sets, set_bits
 
 
@@ -71,6 +77,7 @@ def test_simulation_and_samples_have_the_exact_marginals(seed, directed):
     assert np.abs(live.activation(own) - exact).max() < error
     assert live.totals(own, dynamics.value).mean() == pytest.approx(float(live.activation(own) @ dynamics.value))
     drawn = Scenarios.draw(graph, many, rng)
+    assert np.abs(drawn.activation(own[None])[0] - exact).max() < error
     found = drawn.values(own, own, dynamics.value, np.zeros((1, 6)))
     assert found.mean() == pytest.approx(float(exact @ dynamics.value), abs=6 * error)
 
@@ -135,6 +142,29 @@ def test_faults_of_a_graph_are_named_together():
         _ = Graph.from_edges([], 13).kernel
     with pytest.raises(ModelError, match="arm 1, state 0, action 1 is 2"):
         Cascade(Graph.from_edges([], 2), np.array([[[0, 0], [0, 0]], [[0, 2.0], [0, 0]]]))
+
+
+@pytest.mark.parametrize(("n", "directed"), [(4, True), (5, False), (6, False)])
+def test_value_iteration_agrees_with_matrices_from_enumeration(n, directed):
+    """Transition matrices by every live graph and every outcome of the own moves; plain value iteration on them."""
+    graph = random_graph(n, n, directed)
+    rng = np.random.default_rng(n)
+    dynamics = Cascade(graph, rng.random((n, 2, 2)), rng.uniform(1, 2, n))
+    spread, states = kernel_by_live_graphs(graph), set_bits(n)
+    actions = [np.array(a) for a in itertools.product((0, 1), repeat=n) if sum(a) <= 1]
+    matrices = []
+    for action in actions:
+        own = np.ones((2**n, 2**n))
+        for s, u, i in itertools.product(range(2**n), range(2**n), range(n)):
+            up = dynamics.chance[i, int(states[s, i]), action[i]]
+            own[s, u] *= up if states[u, i] else 1 - up
+        matrices.append(own @ spread)
+    value = np.zeros(2**n)
+    for _ in range(6):
+        value = np.max([matrix @ (states @ dynamics.value + 0.9 * value) for matrix in matrices], axis=0)
+    found, best = backward_induction(dynamics, np.array(actions), 6, 0.9)
+    assert found[0] == pytest.approx(value, abs=1e-10)
+    assert policy_value(dynamics, np.array(actions)[best], 6, 0.9) == pytest.approx(value, abs=1e-10)
 
 
 def index_by_bisection(chance: np.ndarray, reward: float, discount: float, state: int) -> float:
