@@ -35,6 +35,9 @@ from rmab_opt.parallel import pmap
 
 __all__ = ["Run", "load_policy", "train", "train_seeds"]
 
+FEW_EPISODES = 4
+"""Episodes that tell the level of an anchor's values where no validation episodes are asked for."""
+
 HABIT_RATE = 0.01
 """Share of the way that the record of how arms are treated moves each round."""
 
@@ -117,13 +120,19 @@ class _Learner:
         problem, actions, asked = self.model.problem, self.model.actions, self.config.anchor
         names = anchors(problem, actions.columns) if asked == "auto" else (asked,)
         values = {name: anchor_values(problem, actions, name) for name in names}
+        missing = {}
         for name in names:
             network.base.copy_(torch.as_tensor(values[name]))
-            if self.config.validation_episodes:
-                self.trials[name] = self._try(self._chooser(network.alone()), network.alone())
-        self.anchor = max(names, key=lambda name: np.mean(self.trials[name])) if self.trials else names[0]
+            self.trials[name], missing[name] = self._try(network.alone(), network)
+        self.anchor = max(names, key=lambda name: np.mean(self.trials[name]))
         network.base.copy_(torch.as_tensor(values[self.anchor]))
-        self.kept = self.anchor if self.trials else self.kept
+        # Priced values leave out what the prices collect: left to the head, it would learn that before all else.
+        with torch.no_grad():
+            network.offset[: problem.horizon] = torch.as_tensor(missing[self.anchor] / (problem.n_arms * self.scale))
+        if self.config.validation_episodes:
+            self.kept = self.anchor
+        else:
+            self.trials = {}
 
     def validate(self) -> None:
         """Try the averaged weights; kept when they beat what is kept by more than the noise of the difference.
@@ -131,29 +140,43 @@ class _Learner:
         What is kept first is the anchor, so that noise alone never leads away from it.
         """
         name = f"episode {self.episode}"
-        objective = self.average.objective()
-        self.trials[name] = self._try(self._chooser(objective), objective)
+        self.trials[name], _ = self._try(self.average.objective(), self.average)
         gain = np.array(self.trials[name]) - np.array(self.trials.get(self.kept, self.trials[name]))
         noise = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 and self.kept == self.anchor else 0.0
         if self.kept not in self.trials or gain.mean() > noise:
             self.kept = name
             self.best.load_state_dict(self.average.state_dict())
 
-    def _try(self, chooser: Chooser, objective: Objective) -> list[float]:
-        """Expected total reward of each validation episode under a greedy policy, all on the same draws."""
+    def _try(self, objective: Objective, network: QNetwork) -> tuple[list[float], np.ndarray]:
+        """The greedy policy of an objective on the validation episodes, all on the same draws.
+
+        Returns
+        -------
+        tuple
+            Expected total reward of each episode; mean of what was still earned from each round on, over the network's
+            own value, (T,).
+        """
         problem, actions = self.model.problem, self.model.actions
+        chooser = self._chooser(objective)
         # Children of a seed of their own: neither training nor evaluation ever draws from it.
         seeds = [
             np.random.SeedSequence(self.validation_seed.entropy, spawn_key=(*self.validation_seed.spawn_key, k))
-            for k in range(self.config.validation_episodes)
+            for k in range(self.config.validation_episodes or FEW_EPISODES)
         ]
-        simulator, done, weight, total = Simulator(problem, actions, seeds), False, 1.0, np.zeros(len(seeds))
+        simulator, done, paid, claimed = Simulator(problem, actions, seeds), False, [], []
         while not done:
-            chosen = self._choose(chooser, objective, simulator.state, simulator.period)
+            state, period = simulator.state, simulator.period
+            chosen = self._choose(chooser, objective, state, period)
+            with torch.no_grad():
+                arms, rest = self._parts(network, state, np.full(len(state), period), chosen)
+            claimed.append(_numpy(rest if arms is None else rest + arms.sum(dim=1)))
             _, _, expected, done = simulator.step(chosen, checked=True)
-            total += weight * expected.sum(axis=1)
-            weight *= problem.discount
-        return [float(value) for value in total]
+            paid.append(expected.sum(axis=1))
+        earned, over = np.zeros(len(seeds)), np.zeros(problem.horizon)
+        for period in range(problem.horizon - 1, -1, -1):
+            earned = paid[period] + problem.discount * earned
+            over[period] = (earned - claimed[period]).mean()
+        return [float(value) for value in earned], over
 
     def _choose(
         self, chooser: Chooser, objective: Objective, states: np.ndarray, period: int, starts: np.ndarray | None = None
