@@ -113,7 +113,7 @@ class _Learner:
             # A policy already, which noise alone must not lead away from.
             objective = self.online.objective()
             self.anchor = self.kept = self.online.begins_at
-            self.trials[self.anchor] = self._try(self._chooser(objective), objective)
+            self.trials[self.anchor], _ = self._try(objective, self.online)
 
     def _choose_anchor(self, network: AnchoredQ) -> None:
         """The anchor asked for, or the one that does best on the validation episodes."""
