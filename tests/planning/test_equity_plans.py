@@ -341,6 +341,36 @@ def test_nash_is_scale_free():
 
 
 @pytest.mark.parametrize("welfare", ["max_min", "leximin", "nash", 2.0])
+def test_plans_do_not_depend_on_the_unit_of_the_reward(welfare):
+    transition, reward, start, groups, horizon = cohort(11, (3, 2))
+    plans = [
+        fair_plan_arrays(
+            transition,
+            unit * reward,
+            start,
+            groups,
+            Coupling.budgets([1]),
+            horizon=horizon,
+            welfare=welfare,
+            tolerance=1e-9,
+        )
+        for unit in (1.0, 100.0)
+    ]
+    assert plans[1].values == pytest.approx(100.0 * plans[0].values, rel=1e-3)
+    curves = [
+        np.array(
+            [
+                group_curve(transition[m], unit * reward[m], start[m], horizon=horizon)(np.arange(4.0))
+                for m in groups.member
+            ]
+        )
+        for unit in (1.0, 100.0)
+    ]
+    given = [share_units(curve, 2, groups, welfare=welfare).budgets.tolist() for curve in curves]
+    assert given[0] == given[1]
+
+
+@pytest.mark.parametrize("welfare", ["max_min", "leximin", "nash", 2.0])
 def test_symmetric_groups_get_symmetric_values_and_budgets(welfare):
     transition, reward, start, _, horizon = cohort(7, (3,))
     twice = [np.concatenate([part, part]) for part in (transition, reward, start)]
