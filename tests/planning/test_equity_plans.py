@@ -436,18 +436,26 @@ def test_a_ceiling_on_inequality_that_nobody_can_keep_is_infeasible_by_both_meth
         plan_of(SYNTHETIC, 10, gini=1.5)
 
 
-def test_floors_of_single_arms_hold():
+@pytest.mark.parametrize("welfare", ["utilitarian", "max_min", "nash"])
+def test_floors_of_single_arms_hold_by_both_methods(welfare):
     transition, reward, start, groups, horizon = cohort(2, (2, 2))
-    common = {"horizon": horizon, "welfare": "utilitarian"}
-    idle = fair_plan_arrays(transition, reward, start, groups, Coupling.budgets([0]), **common)
-    free = fair_plan_arrays(transition, reward, start, groups, Coupling.budgets([1]), **common)
+    common = {"horizon": horizon, "welfare": welfare, "tolerance": 1e-7}
+
+    def plan(budget, **options):
+        return fair_plan_arrays(transition, reward, start, groups, Coupling.budgets([budget]), **common, **options)
+
+    idle, free = plan(0), plan(1)
     floors = np.full(4, -np.inf)
-    floors[0] = 0.01
-    held = fair_plan_arrays(transition, reward, start, groups, Coupling.budgets([1]), arm_floors=floors, **common)
-    assert idle.lower < held.lower == pytest.approx(free.lower, abs=1e-9)
-    floors[0] = 100.0
-    with pytest.raises(InfeasibleError):
-        fair_plan_arrays(transition, reward, start, groups, Coupling.budgets([1]), arm_floors=floors, **common)
+    # What arm 2 gets when every round is its own costs the others.
+    floors[2] = group_curve(transition[2:3], reward[2:3], start[2:3], horizon=horizon).values[-1] - 1e-4
+    held, priced = plan(1, arm_floors=floors), plan(1, arm_floors=floors, method="prices")
+    assert idle.lower < held.lower < free.lower - 1e-4
+    assert [priced.lower, priced.upper] == pytest.approx([held.lower] * 2, rel=1e-6, abs=1e-6)
+    assert priced.values.shape == priced.weights.shape == (2,)
+    floors[2] = 100.0
+    for method in ("program", "prices"):
+        with pytest.raises(InfeasibleError):
+            plan(1, arm_floors=floors, method=method)
 
 
 def test_groups_may_overlap():

@@ -188,7 +188,7 @@ def fair_plan_arrays(
     tolerance
         Relative gap.
     mode, limits
-        ``gini`` and ``ratio``, by either method; ``mode``, ``whole`` and ``arm_floors`` of :class:`EquityProgram` by
+        ``gini``, ``ratio`` and ``arm_floors``, by either method; ``mode`` and ``whole`` of :class:`EquityProgram` by
         the program only.
 
     Raises
@@ -203,7 +203,7 @@ def fair_plan_arrays(
     kind = Welfare.of(welfare)
     limits = {name: value for name, value in limits.items() if value is not None and value is not False}
     start = np.eye(transition.shape[2])[start] if np.ndim(start) == 1 else np.asarray(start)
-    priced = {name: limits[name] for name in ("gini", "ratio") if name in limits}
+    priced = {name: limits[name] for name in ("gini", "ratio", "arm_floors") if name in limits}
     other = [*(limits.keys() - priced.keys()), *([f"mode={mode!r}"] if mode != "step" else [])]
     if method == "prices" and other:
         raise CapabilityError(

@@ -68,14 +68,24 @@ class PricedGroups:
         past: np.ndarray | None = None,
         gini: float | None = None,
         ratio: float | None = None,
+        arm_floors: np.ndarray | None = None,
     ) -> None:
         coupling = rows if isinstance(rows, Coupling) else rows.coupling(*transition.shape[:2])
         if coupling is None:
             raise CapabilityError("equity by prices", rows, ("use method='program'", "drop rosters and routes"))
         assert coupling.equal is not None
-        self.groups, self.horizon = groups, horizon
+        self.horizon, self.n_groups = horizon, len(groups)
         self.spread = Spread(len(groups), gini, ratio)
-        self.past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
+        past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
+        # An arm with a floor is one more group, of itself, that the welfare does not look at.
+        floors = np.full(len(transition), -np.inf) if arm_floors is None else np.asarray(arm_floors, dtype=float)
+        guarded = np.flatnonzero(np.isfinite(floors))
+        self.arm_floors = floors[guarded]
+        alone = np.zeros((len(guarded), len(transition)), dtype=bool)
+        alone[np.arange(len(guarded)), guarded] = True
+        names = tuple(f"arm {n}" for n in guarded)
+        self.groups = groups = Groups((*groups.names, *names), np.concatenate([groups.member, alone]))
+        self.past = np.concatenate([past, np.zeros(len(guarded))])
         cell, self.pattern = groups.cells
         n_arms, n_actions, n_states, _ = transition.shape
         own = np.broadcast_to(coupling.cost, (coupling.n_rows, n_arms, *coupling.cost.shape[2:]))
@@ -164,8 +174,9 @@ class PricedGroups:
         if stage.curved:
             assert stage.welfare is not None
             assert stage.weights is not None
-            at = stage.welfare.inverse_slope(share / stage.weights)
-            value += float(stage.weights @ stage.welfare.each(at) - share @ at)
+            seen = stage.weights > 0
+            at = stage.welfare.inverse_slope(share[seen] / stage.weights[seen])
+            value += float(stage.weights[seen] @ stage.welfare.each(at) - share[seen] @ at)
         return value
 
     def _seed(self) -> None:
@@ -187,6 +198,7 @@ class PricedGroups:
         SolverError
             When the gap does not close within the evaluations allowed.
         """
+        stage = self._with_arms(stage)
         upper, best, kept = np.inf, -np.inf, None
         centre: Multipliers | None = None
         tangents = list(np.geomspace(1e-3, 1.0, 25) * self.top) if stage.curved else []
@@ -221,7 +233,22 @@ class PricedGroups:
         if kept is None:
             raise InfeasibleError("no plan keeps these floors and limits", "lower a floor or raise a limit.")
         assert centre is not None
-        return Answer(kept[0], best, max(upper, best), *centre, kept[1], rounds)
+        share, floor_price, tilt, prices = centre
+        own, (values, acted) = slice(self.n_groups), kept
+        limits = best, max(upper, best)
+        return Answer(values[own], *limits, share[own], floor_price[own], tilt[own], prices, acted[:, own], rounds)
+
+    def _with_arms(self, stage: Stage) -> Stage:
+        """The stage with a group for every arm that has a floor."""
+        if not len(self.arm_floors):
+            return stage
+        nought = np.zeros(len(self.arm_floors))
+        return Stage(
+            np.concatenate([stage.floors, self.arm_floors]),
+            None if stage.free is None else np.concatenate([stage.free, nought > 0]),
+            None if stage.weights is None else np.concatenate([stage.weights, nought]),
+            stage.welfare,
+        )
 
     def _mix(self, stage: Stage, fans: list[np.ndarray]) -> tuple[np.ndarray, float, Multipliers, np.ndarray, float]:
         """Best mixture of the columns so far: values, missed limits, multipliers, use by group, penalised objective."""
@@ -276,8 +303,9 @@ class PricedGroups:
         free = np.zeros(n_groups, dtype=bool) if stage.free is None else stage.free
         add(place((v0, -eye), (z0, np.ones((n_groups, 1)))), -open_, np.where(free, 0.0, np.inf))
         matrix = self.spread.matrix
+        compared = self.n_groups
         spread = place(
-            (v0, matrix[:, :n_groups]), (uneven, sparse.eye_array(matrix.shape[0])), (pairs, matrix[:, n_groups:])
+            (v0, matrix[:, :compared]), (uneven, sparse.eye_array(matrix.shape[0])), (pairs, matrix[:, compared:])
         )
         add(spread, np.zeros(matrix.shape[0]), np.full(matrix.shape[0], np.inf))
         cost = np.zeros(width)
@@ -331,9 +359,11 @@ class PricedGroups:
         )
         share = np.maximum(dual[at + 2 * n_groups : at + 3 * n_groups], 0.0)
         after = at + 3 * n_groups
-        tilt = self.spread.tilt(-dual[after : after + matrix.shape[0]])
+        tilt = np.zeros(n_groups)
+        tilt[:compared] = self.spread.tilt(-dual[after : after + matrix.shape[0]])
         if stage.weights is not None:
-            share = np.maximum(total - floor_price - tilt, 1e-12) if stage.curved else stage.weights
+            curved = np.where(stage.weights > 0, np.maximum(total - floor_price - tilt, 1e-12), 0.0)
+            share = curved if stage.curved else stage.weights
         else:
             share = np.where(free, share, 0.0)
             share = share / share.sum() if share.sum() > 0 else free / free.sum()
