@@ -69,19 +69,25 @@ def draw_network(rng: np.random.Generator, n: int) -> Network:
     return Network.from_arrays(layers, skip=rng.normal(size=n), links=links)
 
 
+def support_of(actions) -> tuple:
+    """The set's program, the columns in it, its support."""
+    model, compiled = actions.compiled
+    base, act = compiled.program, compiled.index(model.act)
+    return base, act, Support.from_program(base, act)
+
+
 def check(actions, seed: int, ways: int) -> None:
     """One network over one set, by the exact search and by ``ways`` of the programs."""
     rng = np.random.default_rng(seed)
     n = len(actions)
     network = draw_network(rng, n)
     points = np.array([a for a in all_actions(n) if not actions.violations(a)]).reshape(-1, n)
-    model, compiled = actions.compiled
-    base, act = compiled.program, compiled.index(model.act)
-    support = Support.from_program(base, act)
     if not len(points):
+        # Some empty sets are already refused when they are compiled.
         with pytest.raises(InfeasibleError):
-            maximise(network, support, actions.allows)
+            maximise(network, support_of(actions)[2], actions.allows)
         return
+    base, act, support = support_of(actions)
     values = network(points)
     best = float(values.max())
     close = 1e-6 * max(1.0, abs(best))

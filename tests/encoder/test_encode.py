@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from rmab_opt.encoder import EncodingWarning, Network, Support, bounds, encode
+from rmab_opt.encoder import EncodingWarning, Network, Support, assemble, bounds, encode, rising
+from rmab_opt.encoder.bounds import EFFORTS
 from rmab_opt.errors import ModelError
 from rmab_opt.solver import Session
 
@@ -399,3 +400,128 @@ def test_large_coefficients_warn():
         warnings.simplefilter("error")
         model = model_of(2, (np.zeros((0, 2)), np.zeros(0), np.zeros(0)))
         encode(Network.from_arrays([([[1.0, -1.0]], [0.0], "relu"), ([[1.0]], [0.0], "linear")]), model.q, model.act)
+
+
+def on_a_graph(rng: np.random.Generator, nodes: int, channels: int, rounds: int) -> Network:
+    """Message passing on a ring with chords, unrolled: every node reads itself and its neighbours; sparse layers."""
+    edges = [(v, (v + step) % nodes) for v in range(nodes) for step in (1, 5)]
+    heard = sparse.csr_array(
+        (np.full(2 * len(edges), 0.4), tuple(zip(*(edges + [(b, a) for a, b in edges]), strict=True))),
+        shape=(nodes, nodes),
+    )
+    layers: list = []
+    for number in range(rounds):
+        before = 1 if number == 0 else channels
+        mine, others = rng.normal(size=(channels, before)), rng.normal(size=(channels, before))
+        weight = sparse.kron(sparse.eye_array(nodes), mine) + sparse.kron(heard, others)
+        layers.append((sparse.csr_array(weight), rng.normal(size=nodes * channels) * 0.5, "relu"))
+    layers.append((rng.normal(size=(1, nodes * channels)) / nodes, [0.0], "linear"))
+    return Network.from_arrays(layers)
+
+
+def as_dense(network: Network) -> Network:
+    return Network.from_arrays([(w.toarray() if sparse.issparse(w) else w, b, a) for w, b, a in network.layers()])
+
+
+@pytest.mark.parametrize("formulation", ["big-m", "partition", "cuts"])
+def test_message_passing_on_a_fixed_graph_equals_enumeration(formulation):
+    rng = np.random.default_rng(3)
+    network = on_a_graph(rng, 7, 2, 2)
+    rows = random_rows(rng, 7, "at most")
+    model = model_of(7, rows)
+    output, record = encode(network, model.q, model.act, formulation=formulation)
+    model.value = pyo.Objective(expr=output, sense=pyo.maximize)
+    points = all_points(7, rows)
+    assert record.faults(points) == []
+    assert Session(model, "exact").solve().objective == pytest.approx(network(points).max(), abs=1e-6)
+    for (low, high), (a, b) in zip(
+        record.bounds.layers, bounds(as_dense(network), record.support, "linear"), strict=True
+    ):
+        assert np.allclose(low, a, atol=1e-8)
+        assert np.allclose(high, b, atol=1e-8)
+
+
+def test_message_passing_on_a_wide_graph_stays_sparse():
+    """500 nodes, two rounds of two channels: 2,000 neurons, no matrix of neurons times neurons."""
+    rng = np.random.default_rng(4)
+    network = on_a_graph(rng, 500, 2, 2)
+    support = Support.from_rows(np.ones((1, 500)), [-np.inf], [20.0])
+    record = assemble(network, support)
+    assert record.arrays.matrix.nnz < 60 * len(record.arrays.row_lower)
+    points = (rng.random((20, 500)).argsort(axis=1) < 20).astype(float)
+    assert record.faults(points) == []
+    assert network(points).max() <= record.output[1]
+
+
+def test_pooled_networks_need_binaries_in_the_head_only():
+    """Sums over any number of arms are linear in the columns: eight neurons, at most eight binaries."""
+    rng = np.random.default_rng(5)
+    for n in (12, 300):
+        psi = rng.normal(size=(4, n)) / np.sqrt(n)
+        head = [(rng.normal(size=(8, 4)) @ psi, rng.normal(size=8), "relu"), (rng.normal(size=(1, 8)), [0.0], "linear")]
+        network = Network.from_arrays(head, skip=rng.normal(size=n) / n)
+        support = Support.from_rows(np.ones((1, n)), [-np.inf], [5.0])
+        record = assemble(network, support)
+        assert record.counts["binaries"] <= 8
+        assert len(record.arrays.lower) <= 3 * 8
+
+
+def test_a_module_with_branches_is_taken_as_it_is():
+    torch = pytest.importorskip("torch")
+
+    class Residual(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.back, self.last = torch.nn.Linear(5, 6), torch.nn.Linear(6, 5), torch.nn.Linear(5, 1)
+
+        def forward(self, x):
+            return self.last(torch.relu(x + self.back(torch.relu(self.inner(x)))))
+
+    torch.manual_seed(0)
+    module = Residual().double()
+    rows = random_rows(np.random.default_rng(0), 5, "knapsack")
+    model = model_of(5, rows)
+    output, record = encode(module, model.q, model.act)
+    model.value = pyo.Objective(expr=output, sense=pyo.maximize)
+    points = all_points(5, rows)
+    with torch.no_grad():
+        best = float(module(torch.tensor(points)).max())
+    assert Session(model, "exact").solve().objective == pytest.approx(best, abs=1e-6)
+    assert "1 links" in str(record)
+
+
+def test_bounds_tell_their_effort_and_a_cut_off_tightens_them():
+    rng = np.random.default_rng(8)
+    network = random_network(rng, 8, [12, 8], ["relu", "relu"], spread=0.3)
+    rows = random_rows(rng, 8, "overlapping")
+    points = all_points(8, rows)
+    values = network(points)
+    support = Support.from_rows(*rows)
+    found = {effort: rising(network, support, effort, at_least=np.quantile(values, 0.9)) for effort in EFFORTS}
+    widths = [sum(float((high - low).sum()) for low, high in each.layers) for each in found.values()]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < widths[-2]
+    assert [each.lps > 0 for each in found.values()] == [False, False, True, True]
+    assert found["cutoff"].counts()["cutoff"] > 0
+    kept = points[values >= np.quantile(values, 0.9)]
+    for (low, high), x in zip(found["cutoff"].layers, network.reduced.preactivations(kept), strict=False):
+        assert ((low <= x) & (x <= high)).all()
+    with pytest.raises(ModelError, match="without a value"):
+        rising(network, support, "cutoff")
+
+
+def test_first_layers_are_bounded_once_for_all_states():
+    rng = np.random.default_rng(9)
+    full = random_network(rng, 12, [10, 4], ["relu", "relu"])
+    support = Support.from_rows(np.ones((1, 8)), [-np.inf], [3.0])
+    asked = []
+    plain = support.values
+    support.values = lambda cost: asked.append(cost.shape) or plain(cost)
+    for _ in range(3):
+        network = full.fold(np.arange(8, 12), rng.normal(size=4))
+        again = Support.from_rows(np.ones((1, 8)), [-np.inf], [3.0])
+        for (a, b), (c, d) in zip(bounds(network, support), bounds(network, again), strict=True):
+            assert np.array_equal(a, c)
+            assert np.array_equal(b, d)
+    first = network.reduced.hidden[0].weight.shape
+    assert asked.count(first) == 2
