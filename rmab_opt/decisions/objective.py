@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from rmab_opt.actions import Columns
+from rmab_opt.actions import Columns, arm_levels, build_levels, column_values, shared_arms
 from rmab_opt.encoder import Network, Record, Rows, Support, assemble
 from rmab_opt.encoder.bounds import Effort
 from rmab_opt.encoder.rows import Formulation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
 
-__all__ = ["Immediate", "LinearObjective", "NetworkObjective", "Objective", "Scores", "Situation"]
+__all__ = ["ArmValues", "Immediate", "LinearObjective", "NetworkObjective", "Objective", "Scores", "Situation"]
 
 
 SEARCH_FROM_BINARIES = 12
@@ -120,90 +120,67 @@ class LinearObjective(Objective):
         return {"score": scores, "base": np.array([base])}
 
 
-class Immediate(LinearObjective):
-    """Expected reward of this round, summed over arms: the myopic objective.
+class ArmValues(LinearObjective):
+    """A sum over arms of a value that depends on the arm's action alone; subclasses say :meth:`arm_values`.
 
-    Linear when no two columns that may be chosen together touch one arm. Otherwise an arm's action is the
-    sum of what its chosen columns add, and its reward is looked up exactly by one binary a level::
-
-        sum over l of z[n, l] = 1,  sum over l of l * z[n, l] = sum over c of effect[c, n] * act[c],
-        reward of arm n = sum over l of r[n, s_n, l] * z[n, l].
+    Linear in the columns when no two columns that may be chosen together touch one arm. Otherwise an arm's action is
+    the sum of what its chosen columns add, and its value is looked up exactly by one binary a level; see
+    :mod:`rmab_opt.actions.levels`.
     """
 
+    def arm_values(self, situation: Situation) -> np.ndarray:
+        """Value of each arm by its action now, (N, A)."""
+        raise NotImplementedError
+
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
-        if not self._several(situation.columns):
+        if self.linear(situation):
             return super().build(block, act, situation)
-        effect = situation.columns.effect.tocsc()
-        reward = self._rewards(situation)
-        touched = np.flatnonzero(np.diff(effect.indptr))
-        most = np.minimum(effect.sum(axis=0)[touched], reward.shape[1] - 1).astype(int)
-        levels = [(int(n), level) for n, top in zip(touched, most, strict=True) for level in range(top + 1)]
-        block.level = pyo.Var(levels, domain=pyo.Binary)
-        block.reward = pyo.Param(
-            levels,
-            mutable=True,
-            domain=pyo.Reals,
-            initialize={(n, level): float(reward[n, level]) for n, level in levels},
+        values = self.arm_values(situation)
+        keys = build_levels(block, act, situation.columns, values.shape[1])
+        block.value = pyo.Param(
+            keys, mutable=True, domain=pyo.Reals, initialize={key: float(values[key]) for key in keys}
         )
-        block.rest = pyo.Param(mutable=True, domain=pyo.Reals, initialize=self._untouched(reward, touched))
-        top_of = dict(zip(touched.tolist(), most.tolist(), strict=True))
-
-        @block.Constraint(touched.tolist())
-        def one_level(_: Any, n: int) -> Any:
-            return sum(block.level[n, level] for level in range(top_of[n] + 1)) == 1
-
-        @block.Constraint(touched.tolist())
-        def adds_up(_: Any, n: int) -> Any:
-            entries = slice(effect.indptr[n], effect.indptr[n + 1])
-            sent = sum(
-                float(w) * act[int(c)] for c, w in zip(effect.indices[entries], effect.data[entries], strict=True)
-            )
-            return sum(level * block.level[n, level] for level in range(top_of[n] + 1)) == sent
-
-        return pyo.quicksum(block.reward[key] * block.level[key] for key in levels) + block.rest
+        block.rest = pyo.Param(mutable=True, domain=pyo.Reals, initialize=self._untouched(values, situation))
+        return pyo.quicksum(block.value[key] * block.level[key] for key in keys) + block.rest
 
     def update(self, situation: Situation) -> dict[str, np.ndarray]:
-        if not self._several(situation.columns):
+        if self.linear(situation):
             return super().update(situation)
-        effect = situation.columns.effect.tocsc()
-        reward = self._rewards(situation)
-        touched = np.flatnonzero(np.diff(effect.indptr))
-        most = np.minimum(effect.sum(axis=0)[touched], reward.shape[1] - 1).astype(int)
-        values = [reward[n, : top + 1] for n, top in zip(touched, most, strict=True)]
-        return {"reward": np.concatenate(values), "rest": np.array([self._untouched(reward, touched)])}
+        values = self.arm_values(situation)
+        allowed = arm_levels(situation.columns, values.shape[1])
+        allowed[self._idle(situation)] = False
+        return {"value": values[allowed], "rest": np.array([self._untouched(values, situation)])}
 
     def linear(self, situation: Situation) -> bool:
-        return not self._several(situation.columns)
+        return not shared_arms(situation.columns)
 
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
-        columns = situation.columns
-        if self._several(columns):
+        if not self.linear(situation):
             raise CapabilityError(
-                "an expected reward that is linear in the columns",
+                "a value that is linear in the columns",
                 situation.problem.dynamics,
-                ("use columns that touch one arm each", "let Immediate build its levels"),
+                ("use columns that touch one arm each", "let the objective build its levels"),
             )
-        reward = self._rewards(situation)
-        acting = np.repeat(np.arange(len(columns)), np.diff(columns.effect.indptr))
-        arm, level = columns.effect.indices, np.rint(columns.effect.data).astype(np.int64)
-        gain = np.zeros(len(columns))
-        gain[acting] = reward[arm, level] - reward[arm, 0]
-        return gain, float(reward[:, 0].sum())
+        values = self.arm_values(situation)
+        return column_values(situation.columns, values), float(values[:, 0].sum())
 
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        return situation.problem.dynamics.expected_reward(situation.state, situation.columns.arm_action(actions)).sum(
-            axis=-1
-        )
+        values = self.arm_values(situation)
+        return values[np.arange(len(values)), situation.columns.arm_action(actions)].sum(axis=-1)
 
     @staticmethod
-    def _several(columns: Columns) -> bool:
-        """Whether one arm's action may come from several columns, or one column acts on several arms."""
-        effect = columns.effect
-        touches = np.diff(effect.indptr)
-        return bool((touches > 1).any() or (not columns.exclusive and (np.bincount(effect.indices) > 1).any()))
+    def _idle(situation: Situation) -> np.ndarray:
+        """Arms that no column touches, bool (N,)."""
+        return np.bincount(situation.columns.effect.indices, minlength=situation.problem.n_arms) == 0
 
-    @staticmethod
-    def _rewards(situation: Situation) -> np.ndarray:
+    def _untouched(self, values: np.ndarray, situation: Situation) -> float:
+        return float(values[self._idle(situation), 0].sum())
+
+
+class Immediate(ArmValues):
+    """Expected reward of this round, summed over arms: the myopic objective."""
+
+    def arm_values(self, situation: Situation) -> np.ndarray:
         """Expected reward of each arm by action, (N, A), at the current states: one vectorised call an action."""
         dynamics, state = situation.problem.dynamics, situation.state
         if getattr(dynamics, "coupled", False):
@@ -217,12 +194,13 @@ class Immediate(LinearObjective):
             axis=1,
         )
 
-    @staticmethod
-    def _untouched(reward: np.ndarray, touched: np.ndarray) -> float:
-        return float(np.delete(reward[:, 0], touched).sum())
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        return situation.problem.dynamics.expected_reward(situation.state, situation.columns.arm_action(actions)).sum(
+            axis=-1
+        )
 
 
-class Scores(LinearObjective):
+class Scores(ArmValues):
     """A given score of every arm, by state and action: an index, a priority, a price-adjusted value.
 
     Parameters
@@ -246,31 +224,22 @@ class Scores(LinearObjective):
             raise ModelError(f"score at {where} is {scores[where]}", "give finite numbers.")
         self.scores = scores
 
+    def linear(self, situation: Situation) -> bool:
+        return self.scores.ndim == 1 or super().linear(situation)
+
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
-        if self.scores.ndim == 1:
-            if self.scores.shape != (len(situation.columns),):
-                raise ModelError(
-                    f"{self.scores.size} scores for {len(situation.columns)} columns", "give one a column."
-                )
-            return self.scores, 0.0
-        table = self._table(situation)
-        effect = situation.columns.effect
-        level = np.rint(effect.data).astype(np.int64)
-        gain = np.zeros(len(situation.columns))
-        acting = np.repeat(np.arange(len(situation.columns)), np.diff(effect.indptr))
-        arm = effect.indices
-        np.add.at(gain, acting, table[arm, level] - table[arm, 0])
-        return gain, float(table[:, 0].sum())
+        if self.scores.ndim > 1:
+            return super().coefficients(situation)
+        if self.scores.shape != (len(situation.columns),):
+            raise ModelError(f"{self.scores.size} scores for {len(situation.columns)} columns", "give one a column.")
+        return self.scores, 0.0
 
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        actions = np.asarray(actions)
         if self.scores.ndim == 1:
-            return actions.astype(np.float64) @ self.scores
-        table = self._table(situation)
-        arm_action = situation.columns.arm_action(actions)
-        return table[np.arange(table.shape[0]), arm_action].sum(axis=-1)
+            return np.asarray(actions, dtype=np.float64) @ self.scores
+        return super().batch_value(actions, situation)
 
-    def _table(self, situation: Situation) -> np.ndarray:
+    def arm_values(self, situation: Situation) -> np.ndarray:
         """Scores at the current states, (N, A)."""
         scores = self.scores if self.scores.ndim == 3 else self.scores[min(situation.period, len(self.scores) - 1)]
         if scores.shape[0] != situation.problem.n_arms:

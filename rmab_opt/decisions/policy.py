@@ -7,7 +7,6 @@ command line find it by that name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ import numpy as np
 from rmab_opt.decisions.chooser import Chooser
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import Immediate, LinearObjective, Scores, Situation
+from rmab_opt.decisions.objective import ArmValues, Immediate, Scores, Situation
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning import RULES, TABLES
 from rmab_opt.problem.dynamics import require_tabular
@@ -197,23 +196,14 @@ def _own(model: Model) -> ChooserPolicy:
     )
 
 
-class _RoundScores(LinearObjective):
+class _RoundScores(ArmValues):
     """Scores of the arms in this round, (N, A), as a rule has just given them."""
 
     def __init__(self, n_arms: int, n_actions: int) -> None:
         self.now = np.zeros((n_arms, n_actions))
 
-    def _round(self, situation: Situation) -> tuple[Scores, Situation]:
-        state = np.zeros_like(situation.state)
-        return Scores(self.now[:, None, :]), replace(situation, state=state)
-
-    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
-        scores, here = self._round(situation)
-        return scores.coefficients(here)
-
-    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        scores, here = self._round(situation)
-        return scores.batch_value(actions, here)
+    def arm_values(self, situation: Situation) -> np.ndarray:
+        return self.now
 
 
 class RulePolicy:

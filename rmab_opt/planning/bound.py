@@ -18,12 +18,14 @@ from scipy import sparse
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.hull import ActionOracle, hull_bound
 from rmab_opt.planning.lagrangian import (
     Dual,
     action_values,
     dual_average,
     dual_discounted,
     dual_finite,
+    priced_arms_value,
     stationary_values,
 )
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
@@ -424,46 +426,6 @@ def arm_prices_of(coupling: Coupling, prices: np.ndarray, n_arms: int) -> np.nda
     """Resource prices as prices of arm-actions, (N, A) or (T, N, A); state-dependent costs are averaged over states."""
     cost = np.broadcast_to(coupling.cost.mean(axis=2), (coupling.n_rows, n_arms, coupling.cost.shape[3]))
     return np.tensordot(prices, cost, axes=(-1, 0))
-
-
-def priced_arms_value(
-    transition: np.ndarray,
-    reward: np.ndarray,
-    start: np.ndarray,
-    arm_prices: np.ndarray,
-    horizon: int | None,
-    discount: float,
-    allowed: np.ndarray | None = None,
-    terminal: np.ndarray | None = None,
-) -> float:
-    """Sum of the arms' optimal values when every arm-action has its price.
-
-    Parameters
-    ----------
-    arm_prices
-        (N, A), or (T, N, A) with a ``horizon``.
-    allowed
-        Arm-actions that exist, bool (N, A); all by default.
-    terminal
-        Values after the last round, (N, S); none by default.
-    """
-    n_arms, n_actions, n_states, _ = transition.shape
-    ban = np.zeros((n_arms, n_actions)) if allowed is None else np.where(allowed, 0.0, np.inf)
-    if horizon is None:
-        paid = reward - arm_prices[:, None, :]
-        # Forbidden actions repeat the passive one: same kernel, same reward.
-        kernel = np.where(np.isinf(ban)[:, :, None, None], transition[:, :1], transition)
-        paid = np.where(np.isinf(ban)[:, None, :], paid[:, :, :1], paid)
-        free = Coupling(np.zeros((1, 1, 1, n_actions)), np.zeros(1))
-        value = stationary_values(kernel, paid, free, np.zeros(1), discount=discount)
-        return float((start * value).sum())
-    value = np.zeros((n_arms, n_states)) if terminal is None else terminal
-    stacked = transition.reshape(n_arms, n_actions * n_states, n_states)
-    for t in range(horizon - 1, -1, -1):
-        ahead = np.matmul(stacked, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
-        q = reward.transpose(0, 2, 1) + ahead - (arm_prices[t] + ban)[:, :, None]
-        value = q.max(axis=1)
-    return float((start * value).sum())
 
 
 def support(rows: Polyhedron, column_prices: np.ndarray, *, integer: bool = False) -> np.ndarray:

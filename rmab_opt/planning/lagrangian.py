@@ -899,3 +899,43 @@ def action_values(
         result[t] = reward + ahead.transpose(0, 2, 1)
         value = (result[t] - np.tensordot(prices[t], coupling.cost, axes=(0, 0))).max(axis=2)
     return result
+
+
+def priced_arms_value(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    arm_prices: np.ndarray,
+    horizon: int | None,
+    discount: float,
+    allowed: np.ndarray | None = None,
+    terminal: np.ndarray | None = None,
+) -> float:
+    """Sum of the arms' optimal values when every arm-action has its price.
+
+    Parameters
+    ----------
+    arm_prices
+        (N, A), or (T, N, A) with a ``horizon``.
+    allowed
+        Arm-actions that exist, bool (N, A); all by default.
+    terminal
+        Values after the last round, (N, S); none by default.
+    """
+    n_arms, n_actions, n_states, _ = transition.shape
+    ban = np.zeros((n_arms, n_actions)) if allowed is None else np.where(allowed, 0.0, np.inf)
+    if horizon is None:
+        paid = reward - arm_prices[:, None, :]
+        # Forbidden actions repeat the passive one: same kernel, same reward.
+        kernel = np.where(np.isinf(ban)[:, :, None, None], transition[:, :1], transition)
+        paid = np.where(np.isinf(ban)[:, None, :], paid[:, :, :1], paid)
+        free = Coupling(np.zeros((1, 1, 1, n_actions)), np.zeros(1))
+        value = stationary_values(kernel, paid, free, np.zeros(1), discount=discount)
+        return float((start * value).sum())
+    value = np.zeros((n_arms, n_states)) if terminal is None else terminal
+    stacked = transition.reshape(n_arms, n_actions * n_states, n_states)
+    for t in range(horizon - 1, -1, -1):
+        ahead = np.matmul(stacked, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
+        q = reward.transpose(0, 2, 1) + ahead - (arm_prices[t] + ban)[:, :, None]
+        value = q.max(axis=1)
+    return float((start * value).sum())
