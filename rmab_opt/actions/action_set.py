@@ -194,6 +194,10 @@ class ActionSet:
             for name in self.structured
         )
 
+    def breaks(self, name: str, action: np.ndarray) -> bool:
+        """Whether the action, int64 (C,), breaks the constraint of that name."""
+        return next(iter(self.constraints[name].violations(action, self.columns)), None) is not None
+
     def describe(self) -> dict[str, str]:
         """Name to sentence."""
         return {name: constraint.describe() for name, constraint in self.constraints.items()}

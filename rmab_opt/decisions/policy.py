@@ -15,13 +15,13 @@ import numpy as np
 from rmab_opt.decisions.chooser import Chooser
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import ArmValues, Immediate, Scores, Situation
+from rmab_opt.decisions.objective import ArmValues, Immediate, Objective, Scores, Situation
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning import RULES, TABLES
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import nearest
 
-__all__ = ["POLICIES", "Policy", "make_policy", "policy"]
+__all__ = ["POLICIES", "WITH_ARGUMENT", "Greedy", "Policy", "known_policy", "make_policy", "policy"]
 
 
 class Policy(Protocol):
@@ -34,14 +34,17 @@ class Policy(Protocol):
         ...
 
 
-POLICIES: dict[str, Callable[[Model], Any]] = {}
+POLICIES: dict[str, Callable[..., Any]] = {}
 """Factories by name."""
 
+WITH_ARGUMENT: dict[str, str] = {}
+"""What the argument stands for, by name of a policy that takes one: called with the model and that text."""
 
-def policy(name: str) -> Callable[[Callable[[Model], Any]], Callable[[Model], Any]]:
+
+def policy(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a policy's factory (usually the class) under a name."""
 
-    def register(factory: Callable[[Model], Any]) -> Callable[[Model], Any]:
+    def register(factory: Callable[..., Any]) -> Callable[..., Any]:
         POLICIES[name] = factory
         return factory
 
@@ -49,20 +52,29 @@ def policy(name: str) -> Callable[[Callable[[Model], Any]], Callable[[Model], An
 
 
 def make_policy(given: str | Policy, model: Model) -> Policy:
-    """A policy by name, or the object itself.
+    """A policy by name, or the object itself; ``name:argument`` for those that take one (``iterative_dqn:runs/a``).
 
     Raises
     ------
     ModelError
-        When no policy has that name; names the nearest one.
+        When no policy has that name, naming the nearest one, or an argument is missing or too many.
     """
     if not isinstance(given, str):
         return given
-    if given not in POLICIES:
-        raise ModelError(f"no policy {given!r}", nearest(given, list(POLICIES)))
-    made: Policy = POLICIES[given](model)
+    name, colon, argument = given.partition(":")
+    if name not in POLICIES:
+        raise ModelError(f"no policy {name!r}", nearest(name, list(POLICIES)))
+    if (name in WITH_ARGUMENT) != bool(colon and argument):
+        fix = f"write '{name}:{WITH_ARGUMENT[name]}'." if name in WITH_ARGUMENT else f"write {name!r} alone."
+        raise ModelError(f"policy {given!r}: {'one' if name in WITH_ARGUMENT else 'no'} argument is taken", fix)
+    made: Policy = POLICIES[name](model, argument) if argument else POLICIES[name](model)
     made.name = given
     return made
+
+
+def known_policy(given: str) -> bool:
+    """Whether :func:`make_policy` knows the name before a possible argument."""
+    return given.partition(":")[0] in POLICIES
 
 
 def _unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
@@ -133,40 +145,60 @@ class Sampling:
         return _unproven(self.model, actions[int(np.argmax(values))], state, period, self.name)
 
 
-@policy("iterative_myopic")
-class IterativeMyopic:
-    """Adds the column with the largest gain in the round's expected reward, one by one, while something gains and fits.
+class Greedy:
+    """Adds the column with the largest gain in an objective, one by one, while something gains and fits.
 
-    The greedy baseline of the published comparisons, made to stop; it carries no guarantee.
+    Where the constraints ask for a least number, it goes on with the smallest loss until they are met. Every column is
+    looked at once as the best of a step, so it ends after at most C steps; it carries no guarantee.
+
+    Parameters
+    ----------
+    objective
+        What gains are measured in: the round's expected reward, a trained network.
+    name
+        Of the policy.
+
+    Raises
+    ------
+    ModelError
+        On deciding, when lower limits are left unmet.
     """
 
-    name = "iterative_myopic"
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, objective: Objective, name: str) -> None:
+        self.model, self.objective, self.name = model, objective, name
+        plain = model.actions.plain_rows
+        # Upper limits of rows that no column lowers must hold all along; the other rows only at the end.
+        self._lasting = np.asarray(plain.matrix.min(axis=1).toarray()).ravel() >= 0
 
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        actions, objective = self.model.actions, Immediate()
+        actions, plain = self.model.actions, self.model.actions.plain_rows
         situation = Situation(self.model.problem, actions.columns, state, period)
         action = np.zeros(len(actions), dtype=np.int64)
-        if not actions.allows(action):
-            raise ModelError(
-                "policy 'iterative_myopic' begins with nobody chosen, which the constraints forbid", "use 'myopic'."
-            )
-        value, open_columns = objective.value(action, situation), np.ones(len(actions), dtype=bool)
+        value, open_columns = self.objective.value(action, situation), np.ones(len(actions), dtype=bool)
         while open_columns.any():
             candidates = np.flatnonzero(open_columns)
             trials = np.repeat(action[None], len(candidates), axis=0)
             trials[np.arange(len(candidates)), candidates] = 1
-            fits = actions.plain_rows.allow(trials)
-            values = np.where(fits, objective.batch_value(trials, situation), -np.inf)
+            used = trials.astype(np.float64) @ plain.matrix.T
+            fits = (~self._lasting | (used <= plain.upper + plain.slack)).all(axis=1)
+            values = np.where(fits, self.objective.batch_value(trials, situation), -np.inf)
             best = int(np.argmax(values))
-            if values[best] <= value:
+            if not fits[best] or (values[best] <= value and plain.allow(action)):
                 break
             open_columns[candidates[best]] = False
-            if actions.allows(trials[best]):
+            if not any(actions.breaks(name, trials[best]) for name in actions.structured):
                 action, value = trials[best], float(values[best])
+        if not actions.allows(action):
+            raise ModelError(
+                f"policy {self.name!r} ended with {', '.join(actions.violations(action))} unmet", "use policy 'myopic'."
+            )
         return _unproven(self.model, action, state, period, self.name)
+
+
+@policy("iterative_myopic")
+def _iterative_myopic(model: Model) -> Greedy:
+    """The greedy baseline of the published comparisons, made to stop."""
+    return Greedy(model, Immediate(), "iterative_myopic")
 
 
 class ChooserPolicy:

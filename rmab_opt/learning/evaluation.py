@@ -14,9 +14,10 @@ from scipy import stats
 
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
-from rmab_opt.decisions.policy import POLICIES, Policy, decisions, make_policy
+from rmab_opt.decisions.policy import POLICIES, Policy, decisions, known_policy, make_policy
 from rmab_opt.errors import ModelError
 from rmab_opt.learning import graph_networks as _graph_networks  # noqa: F401 - registers its policies
+from rmab_opt.learning import iterative as _iterative  # noqa: F401 - registers its policy
 from rmab_opt.learning import neural_index as _neural_index  # noqa: F401 - registers its policy
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
@@ -73,7 +74,7 @@ def evaluate(
     seeds: Iterable[int] = (0,),
     episodes: int = 20,
     reward: str = "expected",
-    bound: bool = True,
+    bound: bool | str = True,
     n_jobs: int | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Evaluation:
@@ -93,7 +94,8 @@ def evaluate(
         ``sampled``: the realised one.
     bound
         Whether to compute the upper bound of every policy, for the columns ``share_of_bound`` and, with
-        policy ``none`` in the table, ``normalised`` = (policy - none) / (bound - none).
+        policy ``none`` in the table, ``normalised`` = (policy - none) / (bound - none). ``"hull"`` takes the tightest
+        one, see :func:`rmab_opt.planning.bound`.
     n_jobs
         Worker processes, as in :func:`rmab_opt.parallel.pmap`; seeds, policies and blocks of 50 episodes run side by
         side. Rewards do not depend on it; seconds do, where workers share a core.
@@ -119,13 +121,13 @@ def evaluate(
     if not policies:
         raise ModelError("no policy to evaluate", "name at least one.")
     for given in policies:
-        if isinstance(given, str) and given not in POLICIES and not Path(given).is_dir():
+        if isinstance(given, str) and not known_policy(given) and not Path(given).is_dir():
             raise ModelError(f"no policy {given!r} and no run folder of that name", nearest(given, list(POLICIES)))
     tasks: list[_Block | _BoundTask] = []
     for seed in seeds:
         instance = model if model.instance is None else model.instance(seed)
         if bound and hasattr(instance.problem.dynamics, "tabular"):
-            tasks.append(_BoundTask(instance))
+            tasks.append(_BoundTask(instance, bound if isinstance(bound, str) else "auto"))
         for given in policies:
             for first in range(0, episodes, BLOCK):
                 count = min(BLOCK, episodes - first)
@@ -197,7 +199,7 @@ def summary_rows(totals: dict[str, np.ndarray], limit: float | None) -> list[dic
 
 def _policy(given: str | Policy, model: Model) -> Policy:
     """A registered policy by name, a finished run by its folder, or the object itself."""
-    if isinstance(given, str) and given not in POLICIES and Path(given).is_dir():
+    if isinstance(given, str) and not known_policy(given) and Path(given).is_dir():
         learned = load_policy(given, model)
         learned.name = Path(given).name
         return learned
@@ -222,11 +224,12 @@ class _BoundTask:
     """The upper bound of one instance."""
 
     model: Model
+    coupling: str = "auto"
 
 
 def _work(task: _Block | _BoundTask, on_event: Callable[[dict[str, Any]], None] | None = None) -> Any:
     if isinstance(task, _BoundTask):
-        return upper_bound(task.model).value
+        return upper_bound(task.model, coupling=task.coupling).value
     chosen = _policy(task.given, task.model)
     # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
     getattr(chosen, "forget", lambda: None)()

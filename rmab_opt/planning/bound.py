@@ -1,8 +1,9 @@
 """One upper bound for every policy of a problem under an action set, with the prices that prove it.
 
-Order of the bounds, tightest first: value of the best policy <= time-indexed program <= discounted program with
-constant prices <= the decomposition at any prices <= arms without limits. The reported value is always g(prices),
-evaluated arm by arm by this package at the prices that some method proposed; no solver's objective is taken on trust.
+Order of the bounds, tightest first: value of the best policy <= hull of allowed actions <= time-indexed program
+<= discounted program with constant prices <= the decomposition at any prices <= arms without limits. The reported
+value is always g(prices), evaluated arm by arm by this package at the prices that some method proposed; no solver's
+objective is taken on trust.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.actions import ActionSet
+from rmab_opt.actions import ActionSet, shared_arms
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.hull import ActionOracle, hull_bound
@@ -33,10 +34,16 @@ from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.solver import Program, Session
 
-__all__ = ["KINDS", "Bound", "MarginalArm", "bound", "bound_arrays", "marginal_arms", "priced_arms_value", "support"]
+__all__ = ["COUPLINGS", "KINDS", "Bound", "MarginalArm", "bound", "bound_arrays", "marginal_arms", "support"]
 
 KINDS = ("auto", "time_indexed", "discounted", "discounted_tail", "average")
 """What is bounded: the problem's own horizon (auto, time_indexed) or an endless run."""
+
+COUPLINGS = ("auto", "relaxation", "hull")
+"""Through what the arms are coupled: the action set's linear relaxation, or mixtures of its allowed actions."""
+
+HULL_TOLERANCE = 1e-4
+"""Relative gap to which the hull is priced out by default; its value is a bound at any gap."""
 
 MANY_PRICES = 150
 """Above this many prices the linear program is tried first, if it is small enough."""
@@ -58,10 +65,12 @@ class Bound:
     kind
         One of ``time_indexed``, ``discounted``, ``discounted_tail``, ``average``.
     method
-        Who proposed the prices: ``dual``, ``highs``, ``pyomo``, or ``none`` (no prices: arms without limits).
+        Who proposed the prices: ``dual``, ``highs``, ``pyomo``, ``cuts`` (the hull's), or ``none`` (no prices: arms
+        without limits).
     coupling
-        ``resources`` (rows on the actions themselves), ``relaxation`` (the action set's linear relaxation) or
-        ``allowed actions`` (rents maximised over the true set, which can only be tighter).
+        ``resources`` (rows on the actions themselves), ``relaxation`` (the action set's linear relaxation),
+        ``allowed actions`` (the same prices, rents maximised over the true set, which can only be tighter) or ``hull``
+        (prices chosen for the true set, the tightest).
     prices
         Reward units per unit of each named resource in one round, (K,) or (T, K); None with auxiliary variables.
     price_names
@@ -141,8 +150,9 @@ def bound(
     actions: ActionSet,
     *,
     kind: str = "auto",
+    coupling: str = "auto",
     method: str = "auto",
-    tolerance: float = 1e-6,
+    tolerance: float | None = None,
     seconds: float | None = None,
     state: np.ndarray | None = None,
     horizon: int | None = None,
@@ -150,6 +160,7 @@ def bound(
     prices: np.ndarray | None = None,
     occupancy: bool = False,
     integer: bool = False,
+    constant: bool = False,
 ) -> Bound:
     """Upper bound on what any policy under the action set earns from the problem's start.
 
@@ -158,7 +169,11 @@ def bound(
     problem
         With dynamics that offer ``tabular()``.
     actions
-        Its linear relaxation couples the arms, whatever constraints it declares.
+        What couples the arms, whatever constraints it declares.
+    coupling
+        ``relaxation``: the action set's linear relaxation; ``hull``: mixtures of allowed actions, never looser and
+        much tighter for routes and loads (:mod:`rmab_opt.planning.hull`), for the problem's horizon; ``auto``: the
+        relaxation, and the hull where columns act on several arms or share them, which have no other.
     kind
         ``auto`` and ``time_indexed``: the problem's horizon, discounted or not. ``discounted``: an endless run with one
         constant price a resource; ``discounted_tail``: the same with free prices in the first ``horizon`` rounds, never
@@ -166,7 +181,7 @@ def bound(
     method
         ``auto``, ``dual`` (decomposition), ``highs`` (linear program) or ``pyomo`` (the same, readable, small).
     tolerance, seconds
-        Relative gap to stop at, and a limit on wall-clock time.
+        Relative gap to stop at (1e-6, for the hull 1e-4), and a limit on wall-clock time.
     state
         Start from these states, (N,), or probabilities (N, S), instead of the problem's start.
     horizon, discount
@@ -178,16 +193,42 @@ def bound(
     integer
         Maximise the rents over the allowed actions themselves, one mixed-integer program a round: tighter where the
         relaxation is loose (routes).
+    constant
+        Hull only: the same prices in every round.
 
     Raises
     ------
     CapabilityError
-        When the dynamics offer no tables, or a column acts on several arms.
+        When the dynamics offer no tables, or a column acts on several arms and an endless run or frequencies are
+        asked for.
     ModelError
-        When ``kind`` or ``method`` is unknown or does not fit the discount.
+        When ``kind``, ``coupling`` or ``method`` is unknown or does not fit the discount.
     """
     transition, reward = require_tabular(problem.dynamics, "the upper bound")
     start = problem.start_distribution if state is None else np.asarray(state)
+    if coupling not in COUPLINGS:
+        raise ModelError(f"coupling is {coupling!r}", f"use one of {', '.join(COUPLINGS)}.")
+    if coupling == "hull" or (
+        coupling == "auto" and kind in ("auto", "time_indexed") and not occupancy and shared_arms(actions.columns)
+    ):
+        if kind not in ("auto", "time_indexed") or occupancy:
+            raise ModelError(
+                f"coupling 'hull' with kind {kind!r} and occupancy {occupancy}",
+                "use kind 'time_indexed' without frequencies, or coupling 'relaxation'.",
+            )
+        return _hull(
+            transition,
+            reward,
+            start,
+            actions,
+            horizon=problem.horizon if horizon is None else horizon,
+            discount=problem.discount if discount is None else discount,
+            tolerance=HULL_TOLERANCE if tolerance is None else tolerance,
+            seconds=seconds,
+            constant=constant,
+        )
+    if constant:
+        raise ModelError("constant prices without coupling 'hull'", "use kind 'discounted' for one price a resource.")
     rows = polyhedron(actions, reward.shape[2])
     return bound_arrays(
         transition,
@@ -198,12 +239,62 @@ def bound(
         method=method,
         horizon=problem.horizon if horizon is None else horizon,
         discount=problem.discount if discount is None else discount,
-        tolerance=tolerance,
+        tolerance=1e-6 if tolerance is None else tolerance,
         seconds=seconds,
         prices=prices,
         occupancy=occupancy,
         integer=integer,
         actions=actions,
+    )
+
+
+def _hull(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    actions: ActionSet,
+    *,
+    horizon: int,
+    discount: float,
+    tolerance: float,
+    seconds: float | None,
+    constant: bool,
+) -> Bound:
+    """The hull's bound, begun at the relaxation's prices where there are any."""
+    begun = time.perf_counter()
+    n_states, n_actions = reward.shape[1:]
+    start = np.eye(n_states)[start] if start.ndim == 1 else start
+    first = None
+    if not shared_arms(actions.columns):
+        rows = polyhedron(actions, n_actions)
+        first = bound_arrays(
+            transition, reward, start, rows, horizon=horizon, discount=discount, tolerance=1e-4, certify=False
+        ).arm_prices
+    found = hull_bound(
+        transition,
+        reward,
+        start,
+        ActionOracle(actions, n_actions),
+        horizon=horizon,
+        discount=discount,
+        prices=first,
+        constant=constant,
+        tolerance=tolerance,
+        seconds=None if seconds is None else max(0.0, seconds - (time.perf_counter() - begun)),
+    )
+    return Bound(
+        value=found.value,
+        lower=found.lower,
+        kind="time_indexed",
+        method="cuts",
+        coupling="hull",
+        prices=None,
+        price_names=(),
+        arm_prices=found.prices,
+        occupancy=None,
+        evaluations=found.tries,
+        converged=found.converged,
+        seconds=time.perf_counter() - begun,
     )
 
 

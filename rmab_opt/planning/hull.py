@@ -22,7 +22,7 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet, arm_levels, build_levels, column_values, shared_arms
-from rmab_opt.errors import SolverError
+from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning.lagrangian import priced_arms_value
 from rmab_opt.solver import Program, Session, load_profile
 
@@ -47,12 +47,25 @@ class ActionOracle:
         Actions A an arm has.
     relative_gap
         Of the program; what it leaves open is added to the answer.
+
+    Raises
+    ------
+    ModelError
+        When columns add up to an action that the arms do not have, or add fractions.
     """
 
     def __init__(self, actions: ActionSet, n_actions: int, relative_gap: float = 1e-6) -> None:
         self.actions, self.n_actions, self.relative_gap = actions, n_actions, relative_gap
         self.allowed = arm_levels(actions.columns, n_actions)
         """Actions that columns can give each arm, bool (N, A)."""
+        effect = actions.columns.effect.data
+        if (effect != np.rint(effect)).any():
+            raise ModelError("columns add fractions of actions", "let columns add whole actions.")
+        if self._treated is not None and self._treated.max(initial=0) >= n_actions:
+            raise ModelError(
+                f"columns add up to action {self._treated.max()} of an arm, arms have 0 to {n_actions - 1}",
+                "give the arms more actions, or allow fewer columns together.",
+            )
 
     @property
     def listed(self) -> bool:
@@ -88,6 +101,18 @@ class ActionOracle:
         profile = replace(load_profile("fast"), relative_gap=self.relative_gap, absolute_gap=1e-9, at_limit="raise")
         session = Session(model, profile)
         return model, session, np.asarray(session.index(model.act), dtype=np.int64)
+
+    def action(self, values: np.ndarray) -> np.ndarray:
+        """An allowed action, int64 (C,), whose sum of arm values, (N, A), is largest."""
+        listed = self.actions.listed
+        if listed is not None:
+            arm = np.arange(len(values))
+            return listed[values[arm, self.actions.columns.arm_action(listed)].sum(axis=1).argmax()].astype(np.int64)
+        self.best(values[None])
+        _, session, act = self._program
+        assert session.last_result is not None
+        assert session.last_result.x is not None
+        return np.rint(session.last_result.x[act]).astype(np.int64)
 
     def best(self, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rents, proven upper values (T,), and the arms' actions that attain them within the gap, (T, N).
@@ -174,9 +199,10 @@ def hull_bound(
     n_arms, n_states, n_actions = reward.shape
     allowed = oracle.allowed
     # A price on the passive action shifts all of an arm's prices alike; it stays 0.
-    priced = np.argwhere(allowed[:, 1:] & (allowed.sum(axis=1) > 1)[:, None]) + [0, 1]
+    priced = allowed & (allowed.sum(axis=1) > 1)[:, None]
+    priced[:, 0] = False
     number = np.full((n_arms, n_actions), -1)
-    number[priced[:, 0], priced[:, 1]] = np.arange(len(priced))
+    number[priced] = np.arange(int(priced.sum()))
     after = np.zeros((n_arms, n_states)) if terminal is None else terminal
     nonnegative = oracle.actions.monotone and n_actions == 2 and not shared_arms(oracle.actions.columns)
     master = _Master(transition, reward, start, number, allowed, horizon, discount, after, constant, nonnegative)
@@ -191,9 +217,9 @@ def hull_bound(
     while True:
         rents, treated = oracle.best(trial)
         tries += 1
-        value = priced_arms_value(
-            transition, reward, start, trial, horizon, discount, allowed, after
-        ) + float(weight @ rents)
+        value = priced_arms_value(transition, reward, start, trial, horizon, discount, allowed, after) + float(
+            weight @ rents
+        )
         if value < best:
             best, best_prices = value, trial
         for action in treated:
@@ -221,9 +247,7 @@ def hull_bound(
             break
         caution = CAUTION
         trial = caution * best_prices + (1.0 - caution) * asked.prices
-    return Hull(
-        best, min(lower, best), best_prices, tries, len(known), converged, time.perf_counter() - begun
-    )
+    return Hull(best, min(lower, best), best_prices, tries, len(known), converged, time.perf_counter() - begun)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +262,7 @@ class _Asked:
 class _Master:
     """The linear program over prices, rents and arm values whose rows are the actions seen so far.
 
-    min sum of start * v[0] + sum of discount**t rent[t] with v[t, n, s] + mu[t, n, a] >= r[n, s, a] + discount * P v[t + 1]
+    min sum of start * v[0] + sum of discount**t rent[t]:  v[t, n, s] + mu[t, n, a] >= r[n, s, a] + discount * P v[t+1],
     in the states that the start can reach, and rent[t] >= sum over n of mu[t, n, a_n] for each known action.
     """
 
@@ -255,7 +279,7 @@ class _Master:
         constant: bool,
         nonnegative: bool,
     ) -> None:
-        n_arms, n_states, n_actions = reward.shape
+        n_arms, n_states, _ = reward.shape
         n_priced = int((number >= 0).sum())
         rounds = 1 if constant else horizon
         self.horizon, self.constant, self.number = horizon, constant, number
@@ -369,4 +393,3 @@ class _Master:
         if self.constant:
             prices, rents = np.repeat(prices, self.horizon, axis=0), np.repeat(rents, self.horizon)
         return _Asked(float(result.objective), prices, rents)
-

@@ -31,6 +31,7 @@ __all__ = [
     "dual_discounted",
     "dual_finite",
     "evaluate_prices",
+    "priced_arms_value",
     "stationary_values",
 ]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.errors import SolverError
-from rmab_opt.planning.occupancy import polyhedron
-from rmab_opt.planning.scores import TABLES, ScoreTable, column_scores, static
+from rmab_opt.planning.hull import ActionOracle
+from rmab_opt.planning.scores import TABLES, ScoreTable, static
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 
@@ -17,24 +16,18 @@ __all__ = ["constant_action", "open_loop", "open_loop_values", "rollout", "rollo
 def constant_action(problem: Problem, actions: ActionSet) -> np.ndarray:
     """The allowed action, int (C,), that is best when it is played in every round.
 
-    Arms interact only through what is allowed, so the value of a constant action is the sum of its arms'
-    and one linear program over the action set finds the best.
+    Arms interact only through what is allowed, so the value of a constant action is the sum of its arms', each
+    exact over the horizon and averaged over its start; the best of all allowed actions is found by listing small
+    sets, else by one program.
 
     Raises
     ------
     SolverError
         When the program is not solved.
     """
-    rows = polyhedron(actions, problem.dynamics.n_actions)
-    values = static(problem, actions).values[0]
     # The static table ranks an arm's actions whatever its state: any state's entries tell them.
-    scores = column_scores(values[:, 0], rows)
-    model, session = actions.compiled
-    session.parameters["score"][:] = scores
-    result = session.solve()
-    if not result.has_solution or result.x is None:
-        raise SolverError(f"no constant action found: {result.status}", "give the profile more time.")
-    return np.rint(result.x[session.index(model.act)]).astype(np.int64)
+    worth = static(problem, actions).values[0][:, 0]
+    return ActionOracle(actions, worth.shape[1]).action(worth)
 
 
 def rollout(problem: Problem, actions: ActionSet) -> ScoreTable:
@@ -64,13 +57,12 @@ def open_loop(problem: Problem, actions: ActionSet) -> ScoreTable:
     Raises
     ------
     CapabilityError
-        When the dynamics offer no tables, or a column acts on several arms.
+        When the dynamics offer no tables.
 
     References
     ----------
     Bertsekas, *Dynamic Programming and Optimal Control*: open-loop feedback control.
     """
-    polyhedron(actions, problem.dynamics.n_actions)
     table = open_loop_values(problem)
     return ScoreTable(table - table[..., :1], "open_loop")
 

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rmab_opt.actions import ActionSet
+from rmab_opt.actions import ActionSet, shared_arms
 from rmab_opt.errors import ModelError
 from rmab_opt.planning.bound import Bound, bound, bound_arrays
 from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.hull import ActionOracle, hull_bound
 from rmab_opt.planning.lagrangian import stationary_values
 from rmab_opt.planning.occupancy import Polyhedron, polyhedron
 from rmab_opt.planning.whittle import whittle_indices, whittle_levels
@@ -32,7 +33,9 @@ __all__ = [
     "RandomAssignment",
     "Rule",
     "ScoreTable",
+    "TwoStep",
     "column_scores",
+    "hull_index",
     "lagrangian",
     "lp_index",
     "lp_priority",
@@ -151,11 +154,20 @@ def _steady_discount(problem: Problem) -> float:
 def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None = None) -> ScoreTable:
     """Action values under one constant price a resource: the discounted bound's, one table for all rounds.
 
+    Where columns act on several arms or share them, the prices are the hull's, constant over the problem's horizon,
+    and there is one table a round.
+
     References
     ----------
     Hawkins (2003); Adelman, Mersereau (2008); Killian, Perrault, Tambe (2021).
     """
     transition, reward = problem.dynamics.tabular()
+    if shared_arms(actions.columns):
+        found = bound(problem, actions, coupling="hull", constant=True)
+        q, _ = priced_action_values(
+            transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
+        )
+        return ScoreTable(_relative(q), "lagrangian", bound=found)
     factor = _steady_discount(problem) if discount is None else discount
     found = bound(problem, actions, kind="discounted", discount=factor)
     q, _ = priced_action_values(transition, reward, found.arm_prices, discount=factor)
@@ -180,6 +192,12 @@ def lp_index(problem: Problem, actions: ActionSet, *, found: Bound | None = None
         transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
     )
     return ScoreTable(_relative(q), "lp_index", bound=found)
+
+
+def hull_index(problem: Problem, actions: ActionSet) -> ScoreTable:
+    """Action values under the prices of the hull of allowed actions, one table a round; see :mod:`.hull`."""
+    table = lp_index(problem, actions, found=bound(problem, actions, coupling="hull"))
+    return ScoreTable(table.values, "hull_index", bound=table.bound)
 
 
 def _with_occupancy(problem: Problem, actions: ActionSet, found: Bound | None) -> Bound:
@@ -304,7 +322,14 @@ def static(problem: Problem, actions: ActionSet) -> ScoreTable:
 class LpUpdate:
     """Each round solves the next ``window`` rounds' program from the actual states and ranks by its action values.
 
-    Beyond the window stand the values of the time-indexed bound, so the end of the horizon is respected.
+    Beyond the window stand the values of the time-indexed bound, so the end of the horizon is respected. Where
+    columns act on several arms or share them, both programs are the hull's.
+
+    Parameters
+    ----------
+    beyond
+        False values what lies beyond the window at nothing: with a window of two, this round's reward and what the
+        next round can still bring (policy ``two_step``).
 
     References
     ----------
@@ -319,21 +344,28 @@ class LpUpdate:
         window: int = 6,
         found: Bound | None = None,
         tolerance: float = 1e-4,
+        beyond: bool = True,
     ) -> None:
         if window < 1:
             raise ModelError(f"window is {window}", "look at least one round ahead.")
-        self.problem, self.window, self.tolerance = problem, window, tolerance
+        self.problem, self.window, self.tolerance, self.beyond = problem, window, tolerance, beyond
         self.transition, self.reward = problem.dynamics.tabular()
-        self.found = bound(problem, actions) if found is None else found
-        rows = polyhedron(actions, self.reward.shape[2])
-        self.rows = rows.coupling(*self.transition.shape[:2]) or rows
-        _, self.ahead = priced_action_values(
-            self.transition,
-            self.reward,
-            self.found.arm_prices,
-            discount=problem.discount,
-            horizon=problem.horizon,
-        )
+        n_arms, n_states, n_actions = self.reward.shape
+        self.oracle = ActionOracle(actions, n_actions) if shared_arms(actions.columns) else None
+        if self.oracle is None:
+            rows = polyhedron(actions, n_actions)
+            self.rows = rows.coupling(n_arms, n_actions) or rows
+        self.found = found
+        self.ahead = np.zeros((problem.horizon + 1, n_arms, n_states))
+        if beyond:
+            self.found = bound(problem, actions) if found is None else found
+            _, self.ahead = priced_action_values(
+                self.transition,
+                self.reward,
+                self.found.arm_prices,
+                discount=problem.discount,
+                horizon=problem.horizon,
+            )
         self._key: bytes | None = None
         self._scores = np.zeros(0)
 
@@ -346,23 +378,10 @@ class LpUpdate:
             return self._scores
         ends = min(period + self.window, self.problem.horizon)
         terminal = self.ahead[ends]
-        start_prices = None if self.found.prices is None else self.found.prices[period:ends]
-        local = bound_arrays(
-            self.transition,
-            self.reward,
-            state,
-            self.rows,
-            horizon=ends - period,
-            discount=self.problem.discount,
-            tolerance=self.tolerance,
-            prices=start_prices,
-            terminal=terminal,
-            certify=False,
-        )
         q, _ = priced_action_values(
             self.transition,
             self.reward,
-            local.arm_prices,
+            self._prices(state, period, ends, terminal),
             discount=self.problem.discount,
             horizon=ends - period,
             terminal=terminal,
@@ -370,6 +389,50 @@ class LpUpdate:
         self._scores = _relative(q[0][np.arange(len(state)), state])
         self._key = key
         return self._scores
+
+    def _prices(self, state: np.ndarray, period: int, ends: int, terminal: np.ndarray) -> np.ndarray:
+        """Prices of arm-actions in the window, (ends - period, N, A)."""
+        if self.oracle is not None:
+            begin = None if self.found is None else self.found.arm_prices[period:ends]
+            return hull_bound(
+                self.transition,
+                self.reward,
+                np.eye(self.reward.shape[1])[state],
+                self.oracle,
+                horizon=ends - period,
+                discount=self.problem.discount,
+                prices=begin,
+                terminal=terminal,
+                tolerance=10 * self.tolerance,
+            ).prices
+        begin = None
+        if self.found is not None and self.found.prices is not None:
+            begin = self.found.prices[period:ends]
+        return bound_arrays(
+            self.transition,
+            self.reward,
+            state,
+            self.rows,
+            horizon=ends - period,
+            discount=self.problem.discount,
+            tolerance=self.tolerance,
+            prices=begin,
+            terminal=terminal,
+            certify=False,
+        ).arm_prices
+
+
+class TwoStep(LpUpdate):
+    """This round's expected reward and the best that the next round can bring in expectation, nothing beyond.
+
+    max over allowed a of the sum over arms of r(s_n, a_n) + discount * E max over b of [r(s'_n, b) - mu[n, b]]: the
+    next round's competition is replaced by the prices mu of the two-round program from the actual states, so that
+    the look-ahead is a sum over arms and one program over this round's allowed actions finds its best exactly. The
+    last round is myopic.
+    """
+
+    def __init__(self, problem: Problem, actions: ActionSet) -> None:
+        super().__init__(problem, actions, window=2, beyond=False)
 
 
 class RandomAssignment:
@@ -452,6 +515,7 @@ class IdentityOrder(RandomAssignment):
 TABLES: dict[str, Callable[..., ScoreTable]] = {
     "lagrangian": lagrangian,
     "lp_index": lp_index,
+    "hull_index": hull_index,
     "lp_priority": lp_priority,
     "occupancy_index": occupancy_index,
     "whittle": whittle,
@@ -462,6 +526,7 @@ TABLES: dict[str, Callable[..., ScoreTable]] = {
 
 RULES: dict[str, Callable[..., Any]] = {
     "lp_update": LpUpdate,
+    "two_step": TwoStep,
     "random_assignment": RandomAssignment,
     "id": IdentityOrder,
 }

@@ -382,7 +382,13 @@ def test_what_cannot_be_bounded_is_refused_with_two_ways_out():
 
     both = Columns(problem.arms, problem.arms.table, sparse.csr_array(np.ones((4, 4))))
     with pytest.raises(CapabilityError):
+        bound(problem, ActionSet(both, {"budget": Budget(at_most=2)}), kind="discounted", discount=0.9)
+    with pytest.raises(ModelError, match="add up to action 2"):
         bound(problem, ActionSet(both, {"budget": Budget(at_most=2)}))
+    with pytest.raises(ModelError, match="coupling is"):
+        bound(problem, actions, coupling="loose")
+    with pytest.raises(ModelError, match="hull"):
+        bound(problem, actions, coupling="hull", occupancy=True)
 
 
 def test_the_printed_bound_has_no_letter_from_a_paper():
