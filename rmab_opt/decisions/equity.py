@@ -82,7 +82,9 @@ class _Units(Objective):
         effect = actions.columns.effect
         self.arm = effect.indices.astype(np.int64)
         self.groups, self._most, self._effect = groups, most, effect
-        self.columns_of = [np.flatnonzero(self.arm == n) for n in range(effect.shape[1])]
+        order = np.argsort(self.arm, kind="stable")
+        ends = np.cumsum(np.bincount(self.arm, minlength=effect.shape[1]))
+        self.columns_of = np.split(order, ends[:-1])
 
     @property
     def most(self) -> int:
@@ -95,7 +97,7 @@ class _Units(Objective):
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         n_arms, n_groups, most = len(self.columns_of), len(self.groups), self.most
-        label, cells = self.groups.label, range(n_groups * most)
+        cells = range(n_groups * most)
         block.helps = pyo.Param(range(n_arms), mutable=True, domain=pyo.Reals, initialize=1.0)
         block.score = pyo.Param(range(n_arms), mutable=True, domain=pyo.Reals, initialize=0.0)
         block.worth = pyo.Param(cells, mutable=True, domain=pyo.Reals, initialize=0.0)
@@ -120,7 +122,8 @@ class _Units(Objective):
         @block.Constraint(range(n_groups))
         def filled(_: Any, g: int) -> Any:
             units = pyo.quicksum(block.unit[g * most + j] for j in range(most))
-            return units <= pyo.quicksum(block.helps[n] * arm for n, arm in served.items() if label[n] == g)
+            members = [n for n in np.flatnonzero(self.groups.member[g]).tolist() if n in served]
+            return units <= pyo.quicksum(block.helps[n] * served[n] for n in members)
 
         return pyo.quicksum(block.score[n] * arm for n, arm in served.items()) + pyo.quicksum(
             block.worth[u] * block.unit[u] for u in cells

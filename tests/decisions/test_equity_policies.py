@@ -11,10 +11,11 @@ from rmab_opt.actions.kinds import Budget, Capacity, Conflict, Path, Scheduling
 from rmab_opt.actions.kinds.inspection import Frequency, SlotBudget, VisitColumns, Window
 from rmab_opt.decisions import Chooser, Model, Situation
 from rmab_opt.decisions.equity import FairObjective, FairPolicy, HighRisk, model_groups
-from rmab_opt.decisions.policy import make_policy
-from rmab_opt.errors import ModelError
+from rmab_opt.decisions.policy import RulePolicy, make_policy
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.learning.fairness import compare_groups
 from rmab_opt.planning.equity import WELFARES
+from rmab_opt.planning.equity.scores import FairReplan
 from rmab_opt.problem import Arms, Problem, Table, Tabular
 
 
@@ -170,7 +171,22 @@ def test_a_cohort_without_groups_is_told_how_to_name_them():
     assert model_groups(model_of(), "village").names == ("v0", "v1", "v2")
 
 
-def test_replanning_takes_any_constraint():
-    model = ro.load("equity_synthetic", n_arms=20, at_most=3)
-    table = compare_groups(model, ["fair_replan", "none"], episodes=2, bound=False)
-    assert table.row("fair_replan")["worst"] > table.row("none")["worst"]
+def test_replanning_refuses_arms_with_several_columns():
+    model = set_of(3, "windows")
+    with pytest.raises(CapabilityError, match="several columns of an arm"):
+        FairReplan(model.problem, model.actions, "village")
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name != "windows"])
+def test_replanning_takes_any_constraint(name):
+    """Two rounds of the plan made anew: somebody is served, and every action is allowed."""
+    model = set_of(3, name)
+    replan = FairReplan(model.problem, model.actions, "village")
+    policy = RulePolicy(model, "fair_replan", lambda problem, actions: replan)
+    state, rng = model.problem.start, np.random.default_rng(0)
+    for period in range(2):
+        decision = policy.decide(state, period, rng)
+        assert decision.violations == {}
+        assert decision.action.any()
+        taken = model.actions.columns.arm_action(decision.action)
+        state, _ = model.problem.dynamics.step(state, taken, rng)
