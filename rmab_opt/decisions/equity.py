@@ -2,9 +2,9 @@
 
 The round's program maximises
 
-    sum_g worth_g min(b_g, helped_g)  +  sum_n score_n served_n
+    sum_n score_n served_n  -  worth sum_g (b_g - helped_g)+
 
-where helped_g counts the group's arms that are served and respond, b_g is the group's budget, a unit is worth more
+where helped_g counts the group's arms that are served and respond, b_g is the group's budget, a missing unit costs more
 than all scores together, and scores are indices. So group budgets come first, the arms with the largest indices fill
 them, and every other constraint holds exactly. Rules:
 
@@ -58,11 +58,12 @@ NO_RESPONSE = -0.05
 
 @dataclass(frozen=True, eq=False)
 class _Round:
-    """Numbers of one round: ``helps`` bool (N,), ``score`` (N,) and the worth of each group's units (K, J)."""
+    """Numbers of one round: ``helps`` bool (N,), ``score`` (N,), the worth of each group's units (K, J), a constant."""
 
     helps: np.ndarray
     score: np.ndarray
     worth: np.ndarray
+    base: float = 0.0
 
 
 class _Units(Objective):
@@ -101,6 +102,7 @@ class _Units(Objective):
         block.helps = pyo.Param(range(n_arms), mutable=True, domain=pyo.Reals, initialize=1.0)
         block.score = pyo.Param(range(n_arms), mutable=True, domain=pyo.Reals, initialize=0.0)
         block.worth = pyo.Param(cells, mutable=True, domain=pyo.Reals, initialize=0.0)
+        block.base = pyo.Param(mutable=True, domain=pyo.Reals, initialize=0.0)
         block.unit = pyo.Var(cells, bounds=(0.0, 1.0))
         # An arm with several columns, such as slots, is served by any of them and counts once.
         several = [n for n, columns in enumerate(self.columns_of) if len(columns) > 1]
@@ -125,13 +127,13 @@ class _Units(Objective):
             members = [n for n in np.flatnonzero(self.groups.member[g]).tolist() if n in served]
             return units <= pyo.quicksum(block.helps[n] * served[n] for n in members)
 
-        return pyo.quicksum(block.score[n] * arm for n, arm in served.items()) + pyo.quicksum(
-            block.worth[u] * block.unit[u] for u in cells
-        )
+        units = pyo.quicksum(block.worth[u] * block.unit[u] for u in cells)
+        return pyo.quicksum(block.score[n] * arm for n, arm in served.items()) + units + block.base
 
     def update(self, situation: Situation) -> dict[str, np.ndarray]:
         now = self.round(situation)
-        return {"helps": now.helps.astype(float), "score": now.score, "worth": now.worth.ravel()}
+        numbers = {"helps": now.helps.astype(float), "score": now.score, "worth": now.worth.ravel()}
+        return {**numbers, "base": np.array([now.base])}
 
     def helped(self, actions: np.ndarray, helps: np.ndarray) -> np.ndarray:
         """Responding arms that each group is served, int (..., K)."""
@@ -143,7 +145,7 @@ class _Units(Objective):
         total = np.concatenate([np.zeros((len(now.worth), 1)), np.cumsum(now.worth, axis=1)], axis=1)
         used = np.minimum(self.helped(actions, now.helps), self.most)
         served = np.asarray(actions) @ self._effect > 0
-        return served @ now.score + total[np.arange(len(self.groups)), used].sum(axis=-1)
+        return served @ now.score + total[np.arange(len(self.groups)), used].sum(axis=-1) + now.base
 
 
 class FairObjective(_Units):
@@ -279,7 +281,8 @@ class FairObjective(_Units):
                 SCORE_SHARE * index / size,
                 NO_RESPONSE + (SCORE_SHARE + NO_RESPONSE) * np.minimum(index, 0.0) / size,
             )
-            self._known = key, _Round(index > 0, score, worth), shares, budgets
+            # Full budgets count nothing, so that a profile's relative gap is one of the scores.
+            self._known = key, _Round(index > 0, score, worth, -float(worth.sum())), shares, budgets
         known = self._known[1]
         return replace(known, score=known.score + TIE_BREAK * self.noise)
 
