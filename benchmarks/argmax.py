@@ -15,7 +15,8 @@ the others only.
 `python benchmarks/argmax.py --states 1 --seconds 60 --out argmax.csv --plot argmax.svg` prints geometric means of CPU
 seconds a set and the ratios to the exact search, and draws them; `--ablation` compares our own variants instead.
 `--only budget,knapsack`, `--sizes 20,40`, `--hidden 64_64`, `--contenders search,gurobi` and `--gap 0.01` narrow and
-change it; `--pooled 1000,10000` takes the pooled network over cohorts of these sizes instead.
+change it, `--read a.csv,b.csv` reports and draws recorded runs, and `--pooled 1000,10000` takes the pooled network over
+cohorts of these sizes instead.
 Networks come from `train_argmax_networks.py`.
 """
 
@@ -349,7 +350,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--ablation", action="store_true", help="our own variants instead of the rivals")
+    parser.add_argument("--read", help="recorded runs to report and draw together, in place of a new one")
     options = parser.parse_args()
+    if options.read:
+        recorded: list[dict[str, object]] = []
+        for path in options.read.split(","):
+            with Path(path).open(newline="") as file:
+                recorded += [{**row, "solved": row["solved"] == "True"} for row in csv.DictReader(file)]
+        finish(recorded, options.out, options.plot)
+        return
     GAP = options.gap
     kinds = options.only.split(",")
     contenders = ABLATION if options.ablation else CONTENDERS
@@ -392,13 +401,26 @@ def main() -> None:
             print(f"  {row['contender']}: bound {row['bound']} below a value found, {best}")
         if options.out:
             # After every instance: what has been measured stays when the run is cut short.
-            with options.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            write(rows, options.out)
+    finish(rows, options.out, options.plot)
+
+
+def write(rows: list[dict[str, object]], path: Path) -> None:
+    """All rows as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def finish(rows: list[dict[str, object]], out: Path | None, figure: Path | None) -> None:
+    """Report, and write and draw where asked."""
+    kinds, present = (list(dict.fromkeys(str(row[name]) for row in rows)) for name in ("set", "contender"))
     report(rows, kinds, present)
-    if options.plot:
-        plot(rows, kinds, present, options.plot)
+    if out:
+        write(rows, out)
+    if figure:
+        plot(rows, kinds, present, figure)
 
 
 def measured(rows: list[dict[str, object]], kind: str, name: str) -> dict[str, dict[str, object]]:

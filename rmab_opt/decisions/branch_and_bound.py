@@ -32,6 +32,12 @@ Mask = NDArray[np.bool_]
 ROOT_STEPS, NODE_STEPS = 60, 3
 """Subgradient steps on lines, multipliers and prices."""
 
+INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price")
+"""What a child begins with as its parent has it."""
+
+SLOW = 0.1
+"""Share of its parent's gap that a node closes at least, or both kinds of branching are looked at again."""
+
 TRIES = 8
 """Maximisers of one batch that may go to the checker."""
 
@@ -379,7 +385,7 @@ class _Search:
     def look(self, node: Node, steps: int, cutoff: Callable[[], float]) -> tuple[Node, float]:
         """Bound nodes, offer their maximisers, fix columns; the nodes still open and the largest bound dropped."""
         self.nodes += len(node["low"])
-        alive = self.bounds.tighten(node)
+        alive = self.bounds.tighten(node, cutoff())
         node = rows(node, alive)
         self.bounds.improve(node, steps, cutoff())
         found = self.bounds.evaluate(node, True)
@@ -401,6 +407,7 @@ class _Search:
             found = {name: value[keep] if isinstance(value, np.ndarray) else value for name, value in found.items()}
             bound = bound[keep]
         node["bound"] = bound
+        node["slow"] = node["parent"] - bound < SLOW * np.maximum(node["parent"] - limit, 0.0)
         node["neuron"], node["column"] = self.choose(node, found)
         return node, dropped
 
@@ -469,31 +476,31 @@ class _Search:
         self.batches += 1
         # Both pairs are looked at until one kind wins nearly always; then now and again.
         self.probing = 0.08 < self.neurons_won < 0.92 or self.batches < 6 or self.batches % 5 == 0
-        for on_neuron in (True, False):
-            use = node["neuron"] >= 0
-            if not self.probing:
-                use = use & (self.neurons_won > 0.5)
-            rows = np.flatnonzero(use) if on_neuron else np.flatnonzero(self.probing | ~use)
-            at = np.arange(len(rows))
+        bends = node["neuron"] >= 0
+        # A node that the winning kind has hardly moved asks about the other one as well.
+        node["both"] = bends & (self.probing | node["slow"])
+        winning = bends & (self.neurons_won > 0.5)
+        for on_neuron, use in ((True, node["both"] | winning), (False, node["both"] | ~winning)):
+            origin = np.flatnonzero(use)
+            at = np.arange(len(origin))
             for side in (True, False):
-                child = {
-                    name: node[name][rows] for name in ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price")
-                }
-                child["parent"] = node["bound"][rows]
-                child["origin"] = rows
-                child["way"] = np.full(len(rows), on_neuron)
+                child = {name: node[name][origin] for name in INHERITED}
+                child["parent"] = node["bound"][origin]
+                child["origin"] = origin
+                child["way"] = np.full(len(origin), on_neuron)
                 if on_neuron:
-                    child["sign"][at, node["neuron"][rows]] = 1 if side else -1
+                    child["sign"][at, node["neuron"][origin]] = 1 if side else -1
                 elif side:
-                    child["low"][at, node["column"][rows]] = True
+                    child["low"][at, node["column"][origin]] = True
                 else:
-                    child["up"][at, node["column"][rows]] = False
+                    child["up"][at, node["column"][origin]] = False
                 children.append(child)
         return {name: np.concatenate([child[name] for child in children]) for name in children[0]}
 
     def select(self, node: Node, parents: Node, limit: float) -> Node:
         """Of the two pairs of children that cover a parent, those of the pair that closes more of its gap."""
-        if not self.probing:
+        both = parents["both"]
+        if not both.any():
             return node
         n = len(parents["bound"])
         # Without an incumbent the best child's own bound stands for the goal.
@@ -507,10 +514,10 @@ class _Search:
             np.multiply.at(closed[way], origin, 1.03 - left)
             # A child that is gone has closed its whole share.
             closed[way] *= 1.03 ** (2 - np.bincount(origin, minlength=n))
-        take = (closed[1] > closed[0]) & (parents["neuron"] >= 0)
-        self.neurons_won += 0.2 * (float(take.mean()) - self.neurons_won)
-        keep = node["way"] == take[node["origin"]]
-        return rows(node, keep)
+        take = (closed[1] > closed[0]) & both
+        if self.probing:
+            self.neurons_won += 0.2 * (float(take.mean()) - self.neurons_won)
+        return rows(node, ~both[node["origin"]] | (node["way"] == take[node["origin"]]))
 
 
 class _Pool:
