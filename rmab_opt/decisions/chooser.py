@@ -260,7 +260,8 @@ class Chooser:
     def __getstate__(self) -> dict[str, Any]:
         # Solvers' objects stay in their process; a copy compiles its own.
         state = {**self.__dict__, "_session": None, "_model": None, "_last": None}
-        state.pop("_support", None)
+        for name in ("_set", "_support"):
+            state.pop(name, None)
         return state
 
     def _situation(self, state: np.ndarray | None, period: int) -> Situation:
