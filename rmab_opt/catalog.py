@@ -22,7 +22,7 @@ from scipy import sparse
 
 from rmab_opt.actions import KINDS, ActionSet, Columns
 from rmab_opt.actions.kinds import VisitColumns
-from rmab_opt.decisions import Immediate, Model, NetworkObjective, Objective, Scores, Situation, decide
+from rmab_opt.decisions import Immediate, Interpolated, Model, NetworkObjective, Objective, Scores, Situation, decide
 from rmab_opt.decisions.cascade import CascadeObjective, most_chosen
 from rmab_opt.decisions.inspection import VisitGains
 from rmab_opt.domains import DOMAINS, Instance
@@ -172,8 +172,8 @@ def register_objective(kind: str) -> Callable[[Callable[..., Objective]], Callab
 
 
 @register_objective("immediate")
-def _immediate(problem: Problem, actions: ActionSet, folder: Path) -> Objective:
-    return Immediate()
+def _immediate(problem: Problem, actions: ActionSet, folder: Path, *, points: int = 0) -> Objective:
+    return Interpolated(points) if points else Immediate()
 
 
 @register_objective("scores")

@@ -4,7 +4,7 @@ from rmab_opt.actions import kinds
 from rmab_opt.actions.action_set import ActionSet, Conflict, Relaxation
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import KINDS, Constraint
-from rmab_opt.actions.levels import arm_levels, build_levels, column_values, shared_arms
+from rmab_opt.actions.levels import arm_levels, build_interpolation, build_levels, column_values, shared_arms
 
 __all__ = [
     "KINDS",
@@ -14,6 +14,7 @@ __all__ = [
     "Constraint",
     "Relaxation",
     "arm_levels",
+    "build_interpolation",
     "build_levels",
     "column_values",
     "kinds",

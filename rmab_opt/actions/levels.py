@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
 
-__all__ = ["arm_levels", "build_levels", "column_values", "shared_arms"]
+__all__ = ["arm_levels", "build_interpolation", "build_levels", "column_values", "shared_arms"]
 
 
 def shared_arms(columns: Columns) -> bool:
@@ -34,12 +35,16 @@ def column_values(columns: Columns, values: np.ndarray) -> np.ndarray:
 
 
 def arm_levels(columns: Columns, n_actions: int) -> np.ndarray:
-    """Actions that columns can give each arm, bool (N, A): up to the sum of all, passive included."""
-    effect = columns.effect.tocsc()
-    most = np.asarray(effect.sum(axis=0)).ravel()
-    if columns.exclusive:
-        most = effect.max(axis=0).toarray().ravel()
-    level: np.ndarray = np.arange(n_actions) <= np.rint(most)[:, None]
+    """Actions that columns can give each arm, bool (N, A), passive included: one of them, or what several add up to."""
+    effect = sparse.csc_array(columns.effect)
+    level = np.zeros((effect.shape[1], n_actions), dtype=bool)
+    level[:, 0] = True
+    for arm in range(effect.shape[1]):
+        for weight in np.rint(effect.data[effect.indptr[arm] : effect.indptr[arm + 1]]).astype(int):
+            if columns.exclusive:
+                level[arm, weight] = True
+            elif weight < n_actions:
+                level[arm, weight:] |= level[arm, : n_actions - weight].copy()
     return level
 
 
@@ -69,5 +74,50 @@ def build_levels(block: Any, act: Any, columns: Columns, n_actions: int) -> list
         entries = slice(effect.indptr[n], effect.indptr[n + 1])
         sent = sum(float(w) * act[int(c)] for c, w in zip(effect.indices[entries], effect.data[entries], strict=True))
         return sum(level * block.level[n, level] for level in of_arm[n]) == sent
+
+    return keys
+
+
+def build_interpolation(block: Any, act: Any, columns: Columns, points: dict[int, list[int]]) -> list[tuple[int, int]]:
+    """Values between given levels on straight lines, in the convex-combination form.
+
+    With the levels v_0 < ... < v_m of arm n: x_n = sum over k of v_k * level[n, v_k], the level's weights are
+    non-negative and sum to one, and only two neighbours are positive: level[n, v_k] <= piece[n, k] + piece[n, k + 1],
+    exactly one piece (binary) is chosen. Exact at the levels given.
+
+    Parameters
+    ----------
+    points
+        Levels of each arm, from 0 to the most that its columns add up to, sorted.
+
+    Returns
+    -------
+    list
+        The (arm, level) pairs in order.
+    """
+    effect = sparse.csc_array(columns.effect)
+    keys = [(arm, level) for arm, levels in points.items() for level in levels]
+    pieces = [(arm, k) for arm, levels in points.items() for k in range(1, len(levels))]
+    block.level = pyo.Var(keys, bounds=(0, 1))
+    block.piece = pyo.Var(pieces, domain=pyo.Binary)
+
+    @block.Constraint(list(points))
+    def weights(_: Any, n: int) -> Any:
+        return sum(block.level[n, level] for level in points[n]) == 1
+
+    @block.Constraint(list(points))
+    def adds_up(_: Any, n: int) -> Any:
+        entries = slice(effect.indptr[n], effect.indptr[n + 1])
+        sent = sum(float(w) * act[int(c)] for c, w in zip(effect.indices[entries], effect.data[entries], strict=True))
+        return sum(level * block.level[n, level] for level in points[n]) == sent
+
+    @block.Constraint(list(points))
+    def one_piece(_: Any, n: int) -> Any:
+        return sum(block.piece[n, k] for k in range(1, len(points[n]))) == 1
+
+    @block.Constraint([(n, k) for n, levels in points.items() for k in range(len(levels))])
+    def neighbours(_: Any, n: int, k: int) -> Any:
+        beside = [block.piece[n, j] for j in (k, k + 1) if 1 <= j < len(points[n])]
+        return block.level[n, points[n][k]] <= sum(beside)
 
     return keys

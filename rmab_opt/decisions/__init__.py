@@ -5,12 +5,21 @@ from rmab_opt.decisions import inspection as _inspection  # noqa: F401 - registe
 from rmab_opt.decisions.chooser import Chooser, decide
 from rmab_opt.decisions.decision import Decision, Verification, verify
 from rmab_opt.decisions.model import Model, bound, margin
-from rmab_opt.decisions.objective import Immediate, LinearObjective, NetworkObjective, Objective, Scores, Situation
+from rmab_opt.decisions.objective import (
+    Immediate,
+    Interpolated,
+    LinearObjective,
+    NetworkObjective,
+    Objective,
+    Scores,
+    Situation,
+)
 
 __all__ = [
     "Chooser",
     "Decision",
     "Immediate",
+    "Interpolated",
     "LinearObjective",
     "Model",
     "NetworkObjective",

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
 
-from rmab_opt.actions import Columns, arm_levels, build_levels, column_values, shared_arms
+from rmab_opt.actions import Columns, arm_levels, build_interpolation, build_levels, column_values, shared_arms
 from rmab_opt.encoder import Network, Record, Rows, Support, assemble
 from rmab_opt.encoder.bounds import Effort
 from rmab_opt.encoder.rows import Formulation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
 
-__all__ = ["ArmValues", "Immediate", "LinearObjective", "NetworkObjective", "Objective", "Scores", "Situation"]
+__all__ = [
+    "ArmValues",
+    "Immediate",
+    "Interpolated",
+    "LinearObjective",
+    "NetworkObjective",
+    "Objective",
+    "Scores",
+    "Situation",
+]
 
 
 SEARCH_FROM_BINARIES = 12
@@ -198,6 +207,89 @@ class Immediate(ArmValues):
         return situation.problem.dynamics.expected_reward(situation.state, situation.columns.arm_action(actions)).sum(
             axis=-1
         )
+
+
+class Interpolated(Immediate):
+    """Expected reward of the round with each arm's link drawn through a few of its levels, straight lines between.
+
+    For columns with general weights, whose sums are many: exact at the points, and nowhere further off than
+    :meth:`error`. Points are 0, the top, and then each time the level that is furthest off in any state.
+
+    Parameters
+    ----------
+    points
+        Levels an arm, at least 2.
+    """
+
+    def __init__(self, points: int) -> None:
+        if points < 2:
+            raise ModelError(f"points is {points}", "give at least 2, the ends of the link.")
+        self.points = points
+        self._chosen: tuple[Problem, dict[int, list[int]], np.ndarray] | None = None
+
+    def _choose(self, situation: Situation) -> tuple[dict[int, list[int]], np.ndarray]:
+        """Points of each touched arm, and how far off its reward is at most in any state and attainable level, (N,)."""
+        problem = situation.problem
+        if self._chosen is None or self._chosen[0] is not problem:
+            dynamics = problem.dynamics
+            rewards = np.stack(
+                [
+                    Immediate().arm_values(replace(situation, state=np.full(problem.n_arms, state)))
+                    for state in range(dynamics.n_states)
+                ]
+            )
+            allowed = arm_levels(situation.columns, dynamics.n_actions)
+            chosen: dict[int, list[int]] = {}
+            error = np.zeros(problem.n_arms)
+            for arm in np.flatnonzero(allowed[:, 1:].any(axis=1)).tolist():
+                levels = np.flatnonzero(allowed[arm])
+                picked = [int(levels[0]), int(levels[-1])]
+                while True:
+                    lines = np.stack([np.interp(levels, picked, row[picked]) for row in rewards[:, arm]])
+                    off = np.abs(lines - rewards[:, arm, levels]).max(axis=0)
+                    if len(picked) >= self.points or off.max() == 0.0:
+                        break
+                    picked = sorted([*picked, int(levels[off.argmax()])])
+                chosen[arm], error[arm] = picked, off.max()
+            self._chosen = (problem, chosen, error)
+        return self._chosen[1:]
+
+    def error(self, situation: Situation) -> float:
+        """The most by which any action's value may differ from its expected reward, in reward units."""
+        return float(self._choose(situation)[1].sum())
+
+    def arm_values(self, situation: Situation) -> np.ndarray:
+        values = super().arm_values(situation)
+        levels = np.arange(values.shape[1])
+        for arm, points in self._choose(situation)[0].items():
+            values[arm] = np.interp(levels, points, values[arm, points])
+        return values
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        return ArmValues.batch_value(self, actions, situation)
+
+    def linear(self, situation: Situation) -> bool:
+        return False
+
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        values = self.arm_values(situation)
+        keys = build_interpolation(block, act, situation.columns, self._choose(situation)[0])
+        block.value = pyo.Param(keys, mutable=True, domain=pyo.Reals, initialize={k: float(values[k]) for k in keys})
+        block.rest = pyo.Param(mutable=True, domain=pyo.Reals, initialize=self._untouched(values, situation))
+        return pyo.quicksum(block.value[key] * block.level[key] for key in keys) + block.rest
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        values = self.arm_values(situation)
+        points = self._choose(situation)[0]
+        at = np.array([values[arm, level] for arm, levels in points.items() for level in levels])
+        return {"value": at, "rest": np.array([self._untouched(values, situation)])}
+
+    def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
+        exact = Immediate().value(action, situation)
+        return {
+            "expected reward": f"{exact:.6g} by the link itself; lines through {self.points} points are off by at most "
+            f"{self.error(situation):.2g} for any action"
+        }
 
 
 class Scores(ArmValues):

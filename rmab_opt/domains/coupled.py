@@ -178,20 +178,25 @@ def interventions(
     n_arms: int = 20,
     n_interventions: int = 10,
     budget: int = 5,
+    weights: str = "common",
     horizon: int = 20,
     discount: float = 1.0,
     seed: int = 0,
 ) -> Instance:
-    """Interventions that touch three arms each; an arm climbs by a sigmoid of how many of its own are chosen.
+    """Interventions that touch three arms each; an arm climbs by a sigmoid of the weights of those chosen.
 
-    An arm's action is the number of chosen interventions that touch it (0 to 3), so that the link is exact at
-    its attainable points 0, 3, 6, 9. Steep arms need two or three together: the trap for greedy choices.
+    With ``weights: common`` all weigh 3 and an arm's action is the number of chosen interventions that touch it
+    (0 to 3), so that the link is exact at its attainable points 0, 3, 6, 9. With ``general`` each weighs 1 to 5 on
+    each of its arms, and an arm's action is the sum of the weights (0 to 15). Steep arms need two or three together:
+    the trap for greedy choices.
 
     Raises
     ------
     ModelError
-        When there are too few arms for the interventions to touch arms of their own.
+        When there are too few arms for the interventions to touch arms of their own, or ``weights`` is unknown.
     """
+    if weights not in ("common", "general"):
+        raise ModelError(f"weights is {weights!r}", "use 'common' or 'general'.")
     _check(n_arms, n_interventions)
     if not 0 < budget < n_interventions:
         raise ModelError(f"budget {budget} of {n_interventions} interventions", "choose at least one and not all.")
@@ -210,7 +215,7 @@ def interventions(
     alpha = np.round(np.where(steep, 0.7, 0.2) + rng.uniform(0, 0.3, n_arms), 1)
     beta = np.where(steep, np.round(1.4 + rng.uniform(0, 0.5, n_arms), 1), 1.0)
     middle = np.where(steep, rng.integers(9, 11, n_arms), rng.integers(1, 3, n_arms)).astype(float)
-    level = 3.0 * np.arange(4)
+    level = 3.0 * np.arange(4) if weights == "common" else np.arange(16.0)
 
     def sigmoid(x: np.ndarray) -> np.ndarray:
         return 1.0 / (1.0 + np.exp(-x))
@@ -225,6 +230,8 @@ def interventions(
         for together in [*triples, *([one] for one in members[count - count % 3 :])]:
             touched = [next(free) for _ in range(3)]
             effect[np.ix_(np.asarray(together), np.array(touched))] = 1.0
+    if weights == "general":
+        effect *= rng.integers(1, 6, effect.shape)
     base = _ladder(n_arms, budget, np.random.default_rng(arm_seed))
     problem = _problem(Arms.from_arrays(n_arms), Ladder(up, base.reward), horizon, discount)
     return Instance(problem, {}, (tuple(f"act{i}" for i in range(n_interventions)), effect))

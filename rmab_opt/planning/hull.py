@@ -42,7 +42,8 @@ class ActionOracle:
     Parameters
     ----------
     actions
-        Listed where small; otherwise one mixed-integer program a question, started from the last answer.
+        Listed where small, or by routes (:attr:`ActionSet.routes`); otherwise one mixed-integer program a question,
+        started from the last answer.
     n_actions
         Actions A an arm has.
     relative_gap
@@ -108,6 +109,8 @@ class ActionOracle:
         if listed is not None:
             arm = np.arange(len(values))
             return listed[values[arm, self.actions.columns.arm_action(listed)].sum(axis=1).argmax()].astype(np.int64)
+        if self.actions.routes is not None and not shared_arms(self.actions.columns):
+            return self.actions.routes.best(column_values(self.actions.columns, values))[0]
         self.best(values[None])
         _, session, act = self._program
         assert session.last_result is not None
@@ -128,6 +131,12 @@ class ActionOracle:
             return worth[np.arange(len(prices)), best], self._treated[best]
         rents, treated = np.empty(len(prices)), np.empty(prices.shape[:2], dtype=np.int64)
         columns, arm = self.actions.columns, np.arange(prices.shape[1])
+        if self.actions.routes is not None and not shared_arms(columns):
+            for t, price in enumerate(prices):
+                action, _ = self.actions.routes.best(column_values(columns, price))
+                treated[t] = columns.arm_action(action)
+                rents[t] = price[arm, treated[t]].sum()
+            return rents, treated
         _, session, act = self._program
         last: np.ndarray | None = None
         for t, price in enumerate(prices):
