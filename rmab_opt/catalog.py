@@ -249,7 +249,7 @@ class _NetworkOnState:
             at += self._sizes[name]
         if not positions:
             return self._network
-        return self._network.fold((np.concatenate(positions), np.concatenate(fixed)))
+        return self._network.fold(np.concatenate(positions), np.concatenate(fixed))
 
 
 @register_objective("cascade")

@@ -7,8 +7,9 @@ import pytest
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
-from rmab_opt.decisions import Chooser, Immediate, Scores, Situation
+from rmab_opt.decisions import Chooser, Immediate, NetworkObjective, Scores, Situation
 from rmab_opt.decisions.policy import Greedy, make_policy
+from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning import constant_action, joint_optimum, joint_value
 
@@ -94,6 +95,36 @@ def test_the_rungs_of_the_ladder_agree(name):
             assert made["listing"].value == pytest.approx(objective.batch_value(every, situation).max(), abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["scheduling", "capacity", "path", "interventions"])
+def test_the_rungs_for_networks_agree(name):
+    """Listing, exact search and embedded program of one dense network; many states at once as one by one."""
+    model = small(name)
+    rng = np.random.default_rng(3)
+    n_columns, n_arms = len(model.actions), model.problem.n_arms
+    layers = [
+        (rng.normal(size=(6, n_columns + n_arms)), rng.normal(size=6), "relu"),
+        (rng.normal(size=(1, 6)), np.zeros(1), "linear"),
+    ]
+    whole = Network.from_arrays(layers)
+
+    def at(situation: Situation) -> Network:
+        return whole.fold(np.arange(n_columns, n_columns + n_arms), situation.state.astype(float))
+
+    states = rng.integers(4, size=(3, n_arms))
+    values = {}
+    for method in ("listing", "search", "program"):
+        objective = NetworkObjective(at)
+        chooser = Chooser(model.problem, model.actions, objective, "exact", method=method)
+        singly = [chooser.decide(state) for state in states]
+        together = chooser.batch_decide(states)
+        values[method] = [decision.value for decision in singly]
+        assert [decision.value for decision in together] == pytest.approx(values[method], abs=1e-7)
+        wording = {"listing": "listing of", "search": "exact search", "program": "highs"}[method]
+        assert all(decision.solver.startswith(wording) and decision.status == "optimal" for decision in singly)
+    assert values["search"] == pytest.approx(values["listing"], abs=1e-6)
+    assert values["program"] == pytest.approx(values["listing"], abs=1e-6)
+
+
 def test_a_set_too_large_to_list_is_refused_or_left_to_the_program():
     model = ro.load("scheduling", n_arms=40, **{"problem.n_workers": 10, "constraints.budget.at_most": 10})
     assert model.actions.listed is None
@@ -150,3 +181,26 @@ def test_greedy_on_a_trained_network_in_all_four_settings(tmp_path):
         table = ro.evaluate(model, [f"iterative_dqn:{tmp_path / name}", "random"], episodes=2, bound=False)
         assert table.rows[0]["policy"].startswith("iterative_dqn")
         assert np.isfinite(table.rows[0]["reward"])
+
+
+def test_a_network_file_over_action_state_and_time_decides(tmp_path):
+    """The file's inputs are folded by name: the decision's value is the forward pass on all of them."""
+    folder = tmp_path / "calls"
+    model = ro.load("capacity", n_arms=6, **{"problem.n_workers": 2})
+    rng = np.random.default_rng(5)
+    network = Network.from_arrays(
+        [(rng.normal(size=(4, 13)), rng.normal(size=4), "relu"), (rng.normal(size=(1, 4)), np.zeros(1), "linear")]
+    )
+    folder.mkdir()
+    network.to_safetensors(folder / "net.safetensors")
+    (folder / "model.yaml").write_text(
+        "format: 1\ntitle: Loads\nproblem: {domain: capacity, n_arms: 6, n_workers: 2, horizon: 20, seed: 0}\n"
+        "constraints:\n  workers: {kind: capacity, workers: workers, cost: load}\n"
+        "objective: {kind: network, file: net.safetensors, inputs: [state, action, time]}\n",
+        encoding="utf-8",
+    )
+    read = ro.load(folder)
+    state = rng.integers(4, size=6)
+    every = model.actions.enumerate().astype(float)
+    full = np.concatenate([np.tile(state, (len(every), 1)), every, np.full((len(every), 1), 15 / 20)], axis=1)
+    assert ro.decide(read, state, period=5, solver="exact").value == pytest.approx(network(full).max(), abs=1e-7)
