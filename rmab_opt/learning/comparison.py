@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -124,6 +124,8 @@ class _Task:
     episodes: int
     folder: str
     load: Callable[..., Model]
+    content: Mapping[str, Any] = field(repr=False)
+    """The model file as it was read, overrides in place."""
 
     @property
     def name(self) -> str:
@@ -132,8 +134,12 @@ class _Task:
     @property
     def identity(self) -> dict[str, Any]:
         """What an entry must agree with to be taken: everything that its numbers depend on."""
-        setting = {key: value for key, value in asdict(self.setting).items() if key not in ("policies", "seeds")}
-        return json.loads(json.dumps({**setting, "seed": self.seed, "policy": self.policy, "episodes": self.episodes}))
+        content = {key: value for key, value in self.content.items() if key != "train" or self.policy == "learned"}
+        trained = self.setting.train if self.policy == "learned" else {}
+        found: dict[str, Any] = {"model": content, "train": trained, "seed": self.seed, "policy": self.policy}
+        if self.policy != "bound":
+            found["episodes"] = self.episodes
+        return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
 
 def compare(
@@ -166,8 +172,9 @@ def compare(
         When the folder holds entries of a plan with other settings; names the entry.
     """
     out = Path(out)
+    contents = {setting.name: load(setting.model, **setting.overrides).settings for setting in plan.settings}
     tasks = [
-        _Task(setting, seed, policy, plan.episodes, str(out), load)
+        _Task(setting, seed, policy, plan.episodes, str(out), load, contents[setting.name])
         for seed in range(max(setting.seeds for setting in plan.settings))
         for setting in plan.settings
         if seed < setting.seeds
