@@ -16,6 +16,7 @@ import numpy as np
 
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
+from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.dqn import train
@@ -37,7 +38,7 @@ class Setting:
     seeds: int
     """Instances, from seed 0 on."""
     policies: tuple[str, ...]
-    """Names of :mod:`rmab_opt.decisions.policy`; ``learned`` is trained on each instance."""
+    """Names of :mod:`rmab_opt.decisions.policy`; ``learned`` is trained here, ``iterative_dqn`` is greedy on its Q."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Values in place of the file's."""
     train: Mapping[str, Any] = field(default_factory=dict)
@@ -53,10 +54,14 @@ class Plan:
     """Episodes a policy and instance, on common random numbers."""
 
 
-PUBLISHED = ("none", "random", "sampling", "iterative_myopic", "myopic", "static", "open_loop", "learned")
-STATEFUL = ("none", "random", "myopic", "static", "lagrangian", "lp_update", "learned")
-SHARED = ("none", "random", "sampling", "iterative_myopic", "myopic", "learned")
-"""Policies of settings whose columns act on several arms."""
+PUBLISHED = (
+    *("none", "random", "sampling", "iterative_myopic", "myopic", "two_step"),
+    *("iterative_dqn", "static", "rollout", "open_loop", "learned"),
+)
+STATEFUL = ("none", "random", "myopic", "two_step", "static", "lagrangian", "lp_update", "learned")
+
+LEARNS = ("learned", "iterative_dqn")
+"""Policies that need the trained run; both take the same one."""
 
 LARGE: dict[str, dict[str, Any]] = {
     "capacity": {"n_arms": 40, "n_workers": 10},
@@ -76,17 +81,14 @@ LARGE: dict[str, dict[str, Any]] = {
 def _settings(seeds: int, large: bool, stateful: bool) -> tuple[Setting, ...]:
     names = ("capacity", "scheduling", "path", "interventions")
 
-    def policies(name: str, usual: tuple[str, ...]) -> tuple[str, ...]:
-        return SHARED if name == "interventions" else usual
-
-    made = [Setting(f"{name}-20", name, seeds, policies(name, PUBLISHED)) for name in names]
+    made = [Setting(f"{name}-20", name, seeds, PUBLISHED) for name in names]
     if stateful:
-        made += [Setting(f"{name}_stateful-20", f"{name}_stateful", seeds, policies(name, STATEFUL)) for name in names]
+        made += [Setting(f"{name}_stateful-20", f"{name}_stateful", seeds, STATEFUL) for name in names]
     if large:
         # Route checks of ten stops make a hundred random routes a round cost more than all else together, and the
         # program with a head takes minutes there: in training its columns are climbed.
         for name in names:
-            usual = tuple(policy for policy in policies(name, PUBLISHED) if (name, policy) != ("path", "sampling"))
+            usual = tuple(policy for policy in PUBLISHED if (name, policy) != ("path", "sampling"))
             changed = {"argmax": "hill_climb", "episodes": 10} if name == "path" else {}
             made.append(Setting(f"{name}-40", name, seeds, usual, LARGE[name], changed))
     return tuple(made)
@@ -134,8 +136,8 @@ class _Task:
     @property
     def identity(self) -> dict[str, Any]:
         """What an entry must agree with to be taken: everything that its numbers depend on."""
-        content = {key: value for key, value in self.content.items() if key != "train" or self.policy == "learned"}
-        trained = self.setting.train if self.policy == "learned" else {}
+        content = {key: value for key, value in self.content.items() if key != "train" or self.policy in LEARNS}
+        trained = self.setting.train if self.policy in LEARNS else {}
         found: dict[str, Any] = {"model": content, "train": trained, "seed": self.seed, "policy": self.policy}
         if self.policy != "bound":
             found["episodes"] = self.episodes
@@ -183,13 +185,16 @@ def compare(
     entries = {task.name: _read(out, task) for task in tasks}
     missing = [task for task in tasks if entries[task.name] is None]
     done = len(tasks) - len(missing)
-    for number, entry in pmap(_work, missing, n_jobs=n_jobs):
-        task = missing[number]
-        entries[task.name] = entry
-        write_atomically(out / "ledger" / f"{task.name}.json", json.dumps(entry) + "\n")
-        done += 1
-        if on_event is not None:
-            on_event({"task": task.name, "done": done, "tasks": len(tasks)})
+    # What uses a run waits for the task that makes it: two at once would train in one folder.
+    for after in (False, True):
+        ready = [task for task in missing if (task.policy == "iterative_dqn") == after]
+        for number, entry in pmap(_work, ready, n_jobs=n_jobs):
+            task = ready[number]
+            entries[task.name] = entry
+            write_atomically(out / "ledger" / f"{task.name}.json", json.dumps(entry) + "\n")
+            done += 1
+            if on_event is not None:
+                on_event({"task": task.name, "done": done, "tasks": len(tasks)})
     return _summarise(plan, out, {name: entry for name, entry in entries.items() if entry is not None})
 
 
@@ -214,13 +219,17 @@ def _work(task: _Task) -> dict[str, Any]:
         return {"of": task.identity, **_bound(instance)}
     trained: dict[str, Any] = {}
     given: Any = task.policy
-    if task.policy == "learned":
+    if task.policy in LEARNS:
         config = DQNConfig.from_mapping({**instance.settings.get("train", {}), **task.setting.train})
         clock = process_time()
         folder = Path(task.folder) / "runs" / f"{task.setting.name}.{task.seed}"
         given = train(instance, config, seed=task.seed, out=folder).policy
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        trained = {"training_cpu_seconds": process_time() - clock, "anchor": record["anchor"], "kept": record["kept"]}
+        spent = process_time() - clock
+        if task.policy == "learned":
+            trained = {"training_cpu_seconds": spent, "anchor": record["anchor"], "kept": record["kept"]}
+        else:
+            given = make_policy(f"iterative_dqn:{folder}", instance)
     clock = process_time()
     table = evaluate(instance, [given], seeds=[task.seed], episodes=task.episodes, bound=False)
     name = next(iter(table.episodes))
@@ -236,7 +245,7 @@ def _work(task: _Task) -> dict[str, Any]:
 
 def _bound(instance: Model) -> dict[str, Any]:
     try:
-        found = upper_bound(instance)
+        found = upper_bound(instance, coupling="hull")
     except CapabilityError as error:
         return {"value": None, "kind": f"none: {error.message}"}
     return {"value": found.value, "kind": found.coupling}

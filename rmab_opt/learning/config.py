@@ -91,7 +91,7 @@ class DQNConfig(Settings):
     section: ClassVar[str] = "train"
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "anchor": ("auto", "prices", "rollout", "open_loop"),
+        "anchor": ("auto", "prices", "hull", "rollout", "open_loop"),
         "argmax": ("program", "hill_climb"),
         "target": ("soft", "periodic"),
         "warm_start": ("lasting", "published"),
@@ -127,8 +127,9 @@ class DQNConfig(Settings):
     head: int = 8
     """Width of the pooled head; 0 leaves it out."""
     anchor: str = "auto"
-    """Arm values that an anchored network begins at: ``prices`` of the bound, ``rollout`` of the best constant action,
-    ``open_loop`` (each arm's action kept to the end), or ``auto``, the best of them on validation episodes."""
+    """Arm values that an anchored network begins at: ``prices`` of the bound, or of the ``hull`` of allowed actions,
+    ``rollout`` of the best constant action, ``open_loop`` (each arm's action kept to the end), or ``auto``, the best of
+    them on validation episodes."""
     warm_start: str = "lasting"
     """What is fitted before learning: ``lasting``, the reward of random states and actions as if it went on to the
     end; ``published``, one round's reward on the published list of diverse states and actions."""

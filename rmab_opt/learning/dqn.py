@@ -118,7 +118,7 @@ class _Learner:
     def _choose_anchor(self, network: AnchoredQ) -> None:
         """The anchor asked for, or the one that does best on the validation episodes."""
         problem, actions, asked = self.model.problem, self.model.actions, self.config.anchor
-        names = anchors(problem, actions.columns) if asked == "auto" else (asked,)
+        names = anchors(actions) if asked == "auto" else (asked,)
         values = {name: anchor_values(problem, actions, name) for name in names}
         missing = {}
         for name in names:

@@ -11,9 +11,9 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from rmab_opt.actions import ActionSet, Columns
+from rmab_opt.actions import ActionSet, Columns, shared_arms
 from rmab_opt.decisions import NetworkObjective, Objective, Situation
-from rmab_opt.decisions.objective import LinearObjective
+from rmab_opt.decisions.objective import ArmValues
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning import bound, open_loop_values, rollout_values
@@ -305,15 +305,16 @@ class PooledQ(QNetwork):
         return super().objective(version)
 
 
-ANCHORS = ("prices", "rollout", "open_loop")
+ANCHORS = ("prices", "hull", "rollout", "open_loop")
 """Where an anchored network's arm values come from."""
 
 
-def anchors(problem: Problem, columns: Columns) -> tuple[str, ...]:
-    """Anchors that this problem offers: prices and roll-outs need columns that act on one arm each, alone."""
-    levels = ArmLevels(columns, problem.dynamics.n_actions)
-    plain = not len(levels.threshold) and len(np.unique(levels.column)) == len(levels.column)
-    return ANCHORS if plain else ("open_loop",)
+def anchors(actions: ActionSet) -> tuple[str, ...]:
+    """Anchors worth trying: where columns share arms, prices are the hull's; a plain budget needs no hull."""
+    if shared_arms(actions.columns):
+        return tuple(name for name in ANCHORS if name != "prices")
+    few = actions.listed is not None
+    return ANCHORS if actions.structured and few else tuple(name for name in ANCHORS if name != "hull")
 
 
 def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarray:
@@ -328,9 +329,9 @@ def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarr
         return open_loop_values(problem)
     if anchor == "rollout":
         return rollout_values(problem, actions)
-    if anchor != "prices":
+    if anchor not in ANCHORS:
         raise ModelError(f"anchor is {anchor!r}", f"use one of {', '.join(ANCHORS)}.")
-    found = bound(problem, actions)
+    found = bound(problem, actions, coupling="hull" if anchor == "hull" else "auto")
     transition, reward = problem.dynamics.tabular()
     values, _ = priced_action_values(
         transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
@@ -420,25 +421,23 @@ class AnchoredQ(PooledQ):
 
     def at(self, situation: Situation) -> Network:
         period = min(situation.period, self.horizon - 1)
-        values = self.base[period].cpu().numpy()[np.arange(self.n_arms), situation.state]
         offset = self.n_arms * float(self.scale) * float(self.offset[period].detach())
         with torch.no_grad():
             device = self.features.device
             state = torch.as_tensor(situation.state, device=device)[None]
             table = self._described(state, torch.tensor([situation.period], device=device))[0].double().cpu().numpy()
         unit = float(self.scale) * max(1, self.horizon - situation.period) * self.n_arms
-        return self._over_columns(values, table[:, :, 1:], unit, offset)
+        return self._over_columns(self.anchored(situation), table[:, :, 1:], unit, offset)
 
     def alone(self) -> Objective:
         """What a decision by the anchor without its head maximises."""
-        if len(self.levels.threshold):
-            return NetworkObjective(self._anchor_at)
         return _Anchor(self)
 
-    def _anchor_at(self, situation: Situation) -> Network:
-        period = min(situation.period, self.horizon - 1)
-        values = self.base[period].cpu().numpy()[np.arange(self.n_arms), situation.state]
-        return self._over_columns(values, None, 1.0)
+    def anchored(self, situation: Situation) -> np.ndarray:
+        """The anchor's value of each arm by action now, (N, A)."""
+        table = self.base[min(situation.period, self.horizon - 1)].cpu().numpy()
+        values: np.ndarray = table[np.arange(self.n_arms), situation.state]
+        return values
 
     @property
     def _last(self) -> nn.Linear:
@@ -448,18 +447,14 @@ class AnchoredQ(PooledQ):
         return last
 
 
-class _Anchor(LinearObjective):
+class _Anchor(ArmValues):
     """The arm values of an anchored network, read at each decision."""
 
     def __init__(self, network: AnchoredQ) -> None:
-        self._at = network._anchor_at
+        self.network = network
 
-    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
-        found = self._at(situation)
-        return found.skip, found.constant
-
-    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        return np.asarray(self._at(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)
+    def arm_values(self, situation: Situation) -> np.ndarray:
+        return self.network.anchored(situation)
 
 
 class DenseQ(QNetwork):

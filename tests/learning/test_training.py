@@ -262,7 +262,8 @@ def test_a_decision_with_columns_that_add_up_is_the_best_of_all(alone):
 
 
 @pytest.mark.parametrize(
-    ("anchor", "rule"), [("prices", "lp_index"), ("rollout", "rollout"), ("open_loop", "open_loop")]
+    ("anchor", "rule"),
+    [("prices", "lp_index"), ("hull", "hull_index"), ("rollout", "rollout"), ("open_loop", "open_loop")],
 )
 def test_an_anchored_network_begins_at_its_planning_rule(anchor, rule):
     """Before any training its greedy actions earn what the rule earns, on the same draws; with and without the head."""
@@ -339,7 +340,7 @@ def test_every_choice_of_the_loop_repeats_and_records_itself(tmp_path, change):
     assert record["kept"] in record["validation"]
     assert {key: record["config"][key] for key in change} == change
     if config.network == "anchored":
-        assert record["anchor"] in ("prices", "rollout", "open_loop")
+        assert record["anchor"] in ("prices", "hull", "rollout", "open_loop")
         # Never worse than the anchor on the draws that chose.
         assert record["validation"][record["kept"]] >= record["validation"][record["anchor"]]
 
