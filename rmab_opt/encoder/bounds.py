@@ -134,10 +134,13 @@ class _Work:
         if k and self.effort != "interval":
             skip = self.reduced.skip if last else None
             straight = None if skip is None else np.stack([skip, -skip])
-            rows, shift = stacked([layer.weight, -layer.weight]), np.concatenate([layer.bias, -layer.bias])
+            # A neuron whose sign is known is linear or zero: tighter bounds of it change nothing.
+            at = np.arange(1) if last else np.flatnonzero((lower < 0) & (upper > 0))
+            weight, bias = layer.weight[at], layer.bias[at]
+            rows, shift = stacked([weight, -weight]), np.concatenate([bias, -bias])
             best = linear_upper(self.reduced.hidden[:k], rows, shift, self.found, self.support, self.mass, straight)
-            best += np.concatenate([mass, mass])
-            self.tighten(k, np.arange(n), -best[n:], best[:n], 1)
+            best += np.concatenate([mass[at], mass[at]])
+            self.tighten(k, at, -best[len(at) :], best[: len(at)], 1)
         if self.effort in ("lp", "cutoff"):
             self.solve(k)
         self.found[k] = _ordered(*self.found[k])

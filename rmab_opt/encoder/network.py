@@ -556,11 +556,12 @@ class _Reducer:
                 matrix, shift = back[:n] - back[n:], np.full(n, activation.lower)
             else:
                 low = activation.slope if activation.name == "leaky_relu" else 0.0
-                matrix, shift = self._bend(w, b, np.full(n, low), np.full(n, 1.0 - low)), np.zeros(n)
+                alone = not self.pending
+                back = self._bend(w, b, np.full(n, low), np.full(n, 1.0 - low))
+                matrix, shift = None if alone else back, np.zeros(n)
             self._link(k, matrix, shift)
-        assert matrix is not None
         constant = constant + float(shift[0])
-        readout = dense(matrix[[0]])[0]
+        readout = np.ones(1) if matrix is None else dense(matrix[[0]])[0]
         if not self.hidden:
             return Reduced((), np.zeros(0), _shut(skip + readout), constant)
         return Reduced(tuple(self.hidden), _shut(readout), _shut(skip), constant)
@@ -628,8 +629,11 @@ class _Reducer:
 def _selector(columns: np.ndarray, wide: int, sparse_rows: bool) -> Matrix:
     """Rows of the identity: entry ``columns[i]`` of ``wide`` in row i."""
     at = np.arange(len(columns))
-    chosen = sparse.csr_array((np.ones(len(columns)), (at, columns)), shape=(len(columns), wide))
-    return chosen if sparse_rows else chosen.toarray()
+    if sparse_rows:
+        return sparse.csr_array((np.ones(len(columns)), (at, columns)), shape=(len(columns), wide))
+    chosen = np.zeros((len(columns), wide))
+    chosen[at, columns] = 1.0
+    return chosen
 
 
 def dense(matrix: Matrix) -> Floats:

@@ -283,8 +283,8 @@ class _Assembly:
         """New variables, one a neuron."""
         at = self.n_columns + np.arange(len(neurons))
         self.n_columns += len(neurons)
-        self.lower.append(np.broadcast_to(lower, len(neurons)).astype(float))
-        self.upper.append(np.broadcast_to(upper, len(neurons)).astype(float))
+        self.lower.append(lower)
+        self.upper.append(upper)
         self.kinds.append((KINDS.index(kind), k, neurons, np.full(len(neurons), group)))
         return at
 
