@@ -361,6 +361,9 @@ def bound(
     state: StateFile = None,
     sweep: Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="The bound over a limit.")] = None,
     kind: Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")] = "auto",
+    coupling: Annotated[
+        str, typer.Option(help="auto, relaxation, or hull: tighter for routes and loads, takes longer.")
+    ] = "auto",
     method: Annotated[str, typer.Option(help="auto, dual, highs or pyomo.")] = "auto",
     margin: Annotated[int, typer.Option(help="List so many arms at the margin.")] = 0,
     groups: GroupColumn = None,
@@ -387,7 +390,7 @@ def bound(
     if target:
         raise ModelError("--target without --groups", "say whose target it is: --groups COLUMN.")
     if sweep is None:
-        found = upper_bound(loaded, state, kind=kind, method=method)
+        found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method)
         near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
         text = f"{found}\n{table_text(near)}" if near else str(found)
         _answer(as_json, {**found.summary(), "margin": near} if near else found.summary(), text)
@@ -562,6 +565,7 @@ def evaluate(
     reward: Annotated[str, typer.Option(help="expected or sampled.")] = "expected",
     solver: SolverName = None,
     with_bound: Annotated[bool, typer.Option("--bound/--no-bound", help="Compare with the upper bound.")] = True,
+    hull: Annotated[bool, typer.Option("--hull", help="The tightest bound, through the allowed actions.")] = False,
     groups: GroupColumn = None,
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the table (CSV, JSON, LaTeX) and the plots.")] = None,
@@ -616,7 +620,7 @@ def evaluate(
             seeds=range(seed, seed + seeds),
             episodes=episodes,
             reward=reward,
-            bound=with_bound,
+            bound="hull" if with_bound and hull else with_bound,
             n_jobs=jobs,
             on_event=show,
         )
