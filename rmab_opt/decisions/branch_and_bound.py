@@ -82,6 +82,7 @@ def maximise(
     batch: int = 160,
     interrupt: Callable[[], bool] | None = None,
     root: list[tuple[Floats, Floats]] | None = None,
+    climbed: bool = False,
 ) -> SearchResult:
     """The allowed action with the largest network value, with a proven bound.
 
@@ -106,6 +107,8 @@ def maximise(
         Asked once a batch; the search stops when it says True.
     root
         ``bounds(network, support)`` where they are at hand.
+    climbed
+        Whether the start comes from a local search, which need not be repeated.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def maximise(
         raise ModelError(f"the network has {network.n_inputs} inputs, the support {support.n}", "build both alike.")
     root = bounds(network, support, "linear") if root is None else root
     search = _Search(network.reduced.dense(), support, feasible, root)
-    found = search.run(start, gap, absolute_gap, seconds, nodes, batch, interrupt)
+    found = search.run(start, climbed, gap, absolute_gap, seconds, nodes, batch, interrupt)
     # The network's own forward pass has the last word: where large terms cancel the two differ in their last digits.
     value = float(network(found.action))
     return replace(found, value=value, bound=max(found.bound, value))
@@ -269,6 +272,7 @@ class _Search:
     def run(
         self,
         start: np.ndarray | None,
+        climbed: bool,
         gap: float,
         absolute_gap: float,
         seconds: float | None,
@@ -288,7 +292,8 @@ class _Search:
         last_polish = -np.inf
         if start is not None:
             self.offer(np.asarray(start)[None])
-            self.polish(tolerance())
+            if not climbed:
+                self.polish(tolerance())
             last_polish = self.best_value
         width = self.bounds.n_neurons
         lower, upper = (

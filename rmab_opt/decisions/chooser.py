@@ -17,7 +17,7 @@ from scipy import sparse
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.branch_and_bound import maximise
 from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
-from rmab_opt.decisions.local_search import climb, climb_all
+from rmab_opt.decisions.local_search import climb, climb_all, slopes
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective, Situation
 from rmab_opt.encoder import Network, Support, bounds
@@ -39,6 +39,9 @@ SEARCH_FROM_NEURONS = 25
 CHUNK = 32
 """States that ``batch_decide`` looks at together and that travel to a worker together, however many workers."""
 
+
+WHOLE = 1e-9
+"""Shares of columns nearer to one than this are taken whole."""
 
 WITNESSES = 8
 """Allowed actions that every network decision's bounds and rows are held against, beside its own and its start."""
@@ -62,6 +65,8 @@ class _Embedded:
 
     network: Network
     bounds: list[tuple[np.ndarray, np.ndarray]]
+    climbed: bool = False
+    """Whether a local search has found the action to begin from."""
 
     @property
     def ceiling(self) -> float:
@@ -237,16 +242,22 @@ class Chooser:
         ready = [self._embedded(self.objective, situation) for situation in situations]
         networks = [each.network for each in ready]
         values = np.stack([network(self._samples) for network in networks])
+        begun = self._samples[values.argmax(axis=1)]
+        # One step to the set's maximiser of the slopes there saves most of the climb, where it is allowed.
+        ahead = np.floor(self._support(slopes(networks, begun)).points + WHOLE).astype(np.int64)
+        good = np.array([self.actions.allows(action) for action in ahead])
+        begun = np.where(good[:, None], ahead, begun)
         ceilings = np.array([each.ceiling for each in ready])
-        good = ceilings - np.maximum(self.profile.absolute_gap, self.profile.relative_gap * np.abs(ceilings))
+        enough = ceilings - np.maximum(self.profile.absolute_gap, self.profile.relative_gap * np.abs(ceilings))
         starts, _ = climb_all(
             networks,
-            self._samples[values.argmax(axis=1)],
+            begun,
             self.actions.plain_rows.allow,
             self.actions.allows,
-            ceilings=good,
+            ceilings=enough,
         )
-        yield from zip(situations, ready, starts, strict=True)
+        for situation, each, start in zip(situations, ready, starts, strict=True):
+            yield situation, replace(each, climbed=True), start
 
     @cached_property
     def _samples(self) -> np.ndarray:
@@ -255,11 +266,11 @@ class Chooser:
 
     def forget(self) -> None:
         """Drop what earlier decisions left behind: the compiled program, its basis, the last action."""
-        self._session, self._model, self._last = None, None, None
+        self._session, self._last = None, None
 
     def __getstate__(self) -> dict[str, Any]:
         # Solvers' objects stay in their process; a copy compiles its own.
-        state = {**self.__dict__, "_session": None, "_model": None, "_last": None}
+        state = {**self.__dict__, "_session": None, "_last": None}
         for name in ("_set", "_support"):
             state.pop(name, None)
         return state
@@ -525,6 +536,7 @@ class Chooser:
                 seconds=profile.seconds,
                 nodes=profile.nodes,
                 root=ready.bounds,
+                climbed=ready.climbed and given is None,
             )
         except InfeasibleError:
             raise self.actions.infeasibility() from None

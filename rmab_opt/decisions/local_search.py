@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rmab_opt.encoder import Network
 from rmab_opt.encoder.network import Reduced
 
-__all__ = ["climb", "climb_all"]
+__all__ = ["climb", "climb_all", "slopes"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -81,7 +81,7 @@ def climb_all(
     tuple
         (allowed actions int64 (M, C), their values (M,)); never worse than the ones given.
     """
-    stack = _Stack.of([(net.reduced if isinstance(net, Network) else net).dense() for net in networks])
+    stack = _Stack.of(networks)
     current = np.array(actions, dtype=np.float64)
     values = stack.values(current)
     limit = np.full(len(current), np.inf) if ceilings is None else np.asarray(ceilings, dtype=np.float64)
@@ -101,6 +101,11 @@ def climb_all(
                 wide[part] = ~moved
         active = active[values[active] < limit[active]]
     return current.astype(np.int64), values
+
+
+def slopes(networks: Sequence[Network | Reduced], actions: np.ndarray) -> Floats:
+    """Each network's gradient at its action (M, C), shape (M, C)."""
+    return _Stack.of(networks).slopes(np.asarray(actions, dtype=np.float64))
 
 
 def _move(
@@ -193,8 +198,9 @@ class _Stack:
     """(M,)."""
 
     @classmethod
-    def of(cls, nets: Sequence[Reduced]) -> _Stack:
+    def of(cls, networks: Sequence[Network | Reduced]) -> _Stack:
         """Stack them; slopes and gains must be the same in all."""
+        nets = [(net.reduced if isinstance(net, Network) else net).dense() for net in networks]
         first = nets[0]
         weights, biases, shapes = [], [], []
         for k, layer in enumerate(first.hidden):
