@@ -283,11 +283,19 @@ class Chooser:
             state = self.problem.start
         return Situation(self.problem, self.actions.columns, self.problem.check_state(state), period)
 
-    def _prepare(self, situation: Situation) -> Session:
-        """The program at a situation: Params changed, or a network's rows put anew behind the set's own."""
+    def _prepare(self, situation: Situation, plain: bool = True) -> Session:
+        """The program at a situation: Params changed, or a network's rows put anew behind the set's own.
+
+        ``plain``: nothing is forced or avoided, so that any allowed action's value is reached.
+        """
         if isinstance(self.objective, NetworkObjective):
             base, support = self._set
-            program = self.objective.embed(situation, support).join(base, self._act)
+            known = None
+            if plain and self.objective.effort == "cutoff":
+                last = np.zeros((0, len(self.actions))) if self._last is None else self._last[None]
+                points = np.concatenate([self._witnesses, last])
+                known = float(self.objective.batch_value(points, situation).max()) if len(points) else None
+            program = self.objective.embed(situation, support, known).join(base, self._act)
             if self._session is None:
                 self._session = Session.from_arrays(program, self.profile)
             else:
@@ -375,7 +383,7 @@ class Chooser:
                 searched = self._search(situation, ready, start)
                 self._last = searched.action
                 return searched
-        session = self._prepare(situation)
+        session = self._prepare(situation, plain)
         forced = self._act[self.actions.columns.indices(list(force))]
         extra = np.empty(0, dtype=np.int64)
         if avoid:

@@ -381,10 +381,15 @@ class NetworkObjective(Objective):
     def searchable(self) -> bool:
         return self.record is not None and self.record.counts["binaries"] > SEARCH_FROM_BINARIES
 
-    def embed(self, situation: Situation, support: Support) -> Rows:
-        """The network's variables and rows at a situation, over the columns that the support describes."""
-        network = self.network(situation)
-        self.record = assemble(network, support, effort=self.effort, formulation=self.formulation)
+    def embed(self, situation: Situation, support: Support, known: float | None = None) -> Rows:
+        """The network's variables and rows at a situation, over the columns that the support describes.
+
+        ``known`` is the value of an allowed action, from which ``effort="cutoff"`` cuts; without it that is ``lp``.
+        """
+        network, effort = self.network(situation), self.effort
+        cut = known if effort == "cutoff" else None
+        effort = "lp" if effort == "cutoff" and cut is None else effort
+        self.record = assemble(network, support, effort=effort, formulation=self.formulation, at_least=cut)
         assert self.record.arrays is not None
         return self.record.arrays
 

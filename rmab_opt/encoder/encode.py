@@ -131,6 +131,7 @@ def encode(
         )
         output, layers = builder.run()
         record = _recorded(network, support, effort, found, layers)
+        _warn(record)
         record.reusable, record.weights_change, record.inner = True, weights_change, builder.inner
         record.variables, record.rows = builder.variables_added, builder.rows_added
     else:
@@ -138,13 +139,6 @@ def encode(
         assert record.arrays is not None
         output, record.variables, record.rows = _write(record.arrays, block, variables)
     record.block = block
-    if record.largest_m > LARGE_M:
-        warnings.warn(
-            f"the largest indicator coefficient is {record.largest_m:.3g}, above {LARGE_M:g}: solvers' tolerances may "
-            "let wrong actions pass; scale the network, tighten the inputs' bounds, or use effort='lp'.",
-            EncodingWarning,
-            stacklevel=2,
-        )
     return output, record
 
 
@@ -183,7 +177,18 @@ def assemble(
     )
     record = _recorded(network, support, effort, found, rows.layers)
     record.formulation, record.arrays = chosen, rows
+    _warn(record)
     return record
+
+
+def _warn(record: Record) -> None:
+    if record.largest_m > LARGE_M:
+        warnings.warn(
+            f"the largest indicator coefficient is {record.largest_m:.3g}, above {LARGE_M:g}: solvers' tolerances may "
+            "let wrong actions pass; scale the network, tighten the inputs' bounds, or use effort='lp'.",
+            EncodingWarning,
+            stacklevel=3,
+        )
 
 
 def _recorded(network: Network, support: Support, effort: Effort, found: Rising, layers: list[LayerRows]) -> Record:

@@ -28,6 +28,8 @@ from rmab_opt.errors import CertificateError, InfeasibleError
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.solver import Session
 
+pytestmark = pytest.mark.filterwarnings("ignore::rmab_opt.encoder.EncodingWarning")
+
 encoding = importlib.import_module("rmab_opt.encoder.encode")
 """The module; the package's own name ``encode`` is the function."""
 
@@ -152,7 +154,7 @@ def test_decisions_over_several_states_equal_enumeration(actions, seed, method):
 
     problem = Problem(arms, tabular(len(arms), 3, 2, rng), start=np.zeros(len(arms), dtype=int))
     points = np.array([a for a in all_actions(n) if not actions.violations(a)]).reshape(-1, n)
-    goal = NetworkObjective(at, formulation=["auto", "partition", "cuts"][seed % 3])
+    goal = NetworkObjective(at, effort=EFFORTS[seed % 4], formulation=["auto", "partition", "cuts"][seed % 3])
     chooser = Chooser(problem, actions, goal, "exact", method=method)
     for first in (0, 1, 2, 0):
         state = np.zeros(len(arms), dtype=int)
