@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -54,14 +55,25 @@ EXPLAINED = (
 )  # fmt: skip
 """Published policy, its mean activation in % by k, the row here that repeats its fault, the corrected one, and why."""
 
+FAULTS = ["first k inactive", "highest degree", "acted arms move twice"]
 NAMES = ["none", "random", "random_inactive", "whittle", "myopic_cascade", "lookahead_cascade", "lookahead_priced"]
 LEARNED = ["hill_climbing_dqn", "gnn", "gnn_lookahead"]
+INSTANCES = 6
+"""Of ten nodes, for each regime."""
+
 OWN: dict[str, dict[str, Any]] = {
-    "hill_climbing_dqn": {"episodes": 30, "hidden": (32,)},
+    "hill_climbing_dqn": {"episodes": 15, "hidden": (32,)},
     "gnn": {"hidden": (8,)},
     "gnn_lookahead": {"hidden": (8,), "learning_rate": 3e-4, "validation_episodes": 12},
 }
 """Settings of each network besides the common ones."""
+
+
+def train_settings(name: str, episodes: int) -> dict[str, Any]:
+    """How a network is trained; nothing for other policies."""
+    common = {"episodes": episodes, "refreshes": 0, "argmax": "hill_climb", "validation_episodes": 0}
+    return {**common, **OWN[name]} if name in OWN else {}
+
 
 DISCOUNT = 0.95
 """Of the indices and weights as published; the reported means are undiscounted."""
@@ -116,21 +128,15 @@ def simulate(
     return active, value
 
 
-def made(name: str, model: Model) -> Policy:
-    """A policy by name; networks are trained here with their own settings."""
-    train = {**model.settings.get("train", {}), **OWN.get(name, {})}
-    return make_policy(name, replace(model, settings={"train": train}))
-
-
 def rule(chosen: Policy) -> Callable[[np.ndarray], np.ndarray]:
     """A policy over parallel episodes; period 0 throughout, so that nobody sees the end coming."""
     rng = np.random.default_rng(17)
     return lambda state: np.stack([chosen.decide(row, 0, rng).action for row in state])
 
 
-def protocol(budget: int, probability: float, seed: int, episodes: int, learned: dict[str, Any] | None) -> Any:
-    """All policies on one attribute seed: name to percentages by round, mean value and seconds of making the policy."""
-    model = instance(seed, budget, probability, learned or {})
+def protocol(budget: int, probability: float, seed: int, episodes: int, name: str, train: dict[str, Any]) -> Any:
+    """A policy on one attribute seed: percentages by round, mean value and CPU seconds of making the policy."""
+    model = instance(seed, budget, probability, train)
     dynamics: Any = model.problem.dynamics
     graph, rng = dynamics.graph, np.random.default_rng(seed)
     degree = np.bincount(np.concatenate([graph.tail, graph.head]), minlength=dynamics.n_arms)
@@ -140,15 +146,12 @@ def protocol(budget: int, probability: float, seed: int, episodes: int, learned:
         "highest degree": lambda state: first_by(degree, state, budget),
         "acted arms move twice": lambda state: first_by(rng.random(state.shape), state, budget),
     }
-    found = {}
-    for name in [*rules, *NAMES, *(LEARNED if learned else [])]:
-        clock = process_time()
-        choose = rules.get(name) or rule(made(name, model))
-        spent = process_time() - clock
-        active, paid = simulate(dynamics, choose, episodes, seed, twice=name == "acted arms move twice")
-        share = (100 * active.mean(axis=0)).round(4).tolist()
-        found[name] = {"share": share, "value": float(paid.sum(axis=1).mean()), "seconds": round(spent, 2)}
-    return found
+    clock = process_time()
+    choose = rules.get(name) or rule(make_policy(name, model))
+    spent = process_time() - clock
+    active, paid = simulate(dynamics, choose, episodes, seed, twice=name == "acted arms move twice")
+    share = (100 * active.mean(axis=0)).round(4).tolist()
+    return {"share": share, "value": float(paid.sum(axis=1).mean()), "seconds": round(spent, 2)}
 
 
 def interval(difference: list[float]) -> str:
@@ -239,29 +242,34 @@ def exact_value(model: Model, chosen: np.ndarray) -> float:
 
 
 def ten_nodes(
-    regime: str, shape: str, probability: float, budget: int, seed: int, learned: dict[str, Any] | None
-) -> dict[str, float]:
-    """Share of the optimal gain over doing nothing, by policy."""
+    regime: str, shape: str, probability: float, budget: int, seed: int, name: str, train: dict[str, Any]
+) -> float:
+    """Exact value of a policy (or ``optimum``) on an instance of ten nodes."""
     problem = DOMAINS["contacts"](
         n_arms=10, n_contacts=16, regime=regime, shape=shape, probability=probability, seed=seed, discount=DISCOUNT
     ).problem
     actions = ActionSet(problem.arms, {"visits": Budget(at_most=budget)})
     # Planning looks 400 rounds ahead, which is no end at this discount; networks are trained on 30 rounds.
     endless = Model(replace(problem, horizon=400), actions)
-    model = Model(problem, actions, settings={"train": learned or {}})
-    every = actions.enumerate()
-    assert every is not None
     states, rng = set_bits(10).astype(np.int64), np.random.default_rng(5)
-    value, best = backward_induction(problem.dynamics, every.astype(np.int64), 400, DISCOUNT)  # type: ignore[arg-type]
-    optimum = float(value[0, 0])
-    assert abs(exact_value(endless, every[best[0]]) - optimum) < 1e-6 * optimum
-    idle = exact_value(endless, np.zeros_like(states))
-    found = {"optimal gain": optimum - idle, "optimal gain, % of the optimum": 100 * (1 - idle / optimum)}
-    for name in ["random_inactive", *NAMES[3:], *(LEARNED if learned and regime == "lapsing" else [])]:
-        policy = made(name, model if name in LEARNED else endless)
-        chosen = np.stack([policy.decide(state, 0, rng).action for state in states])
-        found[name] = (exact_value(endless, chosen) - idle) / (optimum - idle)
-    return found
+    if name == "optimum":
+        every: Any = actions.enumerate()
+        dynamics: Any = problem.dynamics
+        value, best = backward_induction(dynamics, every.astype(np.int64), 400, DISCOUNT)
+        optimum = exact_value(endless, every[best[0]].astype(np.int64))
+        assert abs(optimum - value[0, 0]) < 1e-6 * optimum
+        return optimum
+    policy = make_policy(
+        name, replace(endless, problem=problem, settings={"train": train}) if name in LEARNED else endless
+    )
+    return exact_value(endless, np.stack([policy.decide(state, 0, rng).action for state in states]))
+
+
+def shares_of(values: dict[str, float]) -> dict[str, float]:
+    """Share of the optimal gain over doing nothing, by policy."""
+    gain = values["optimum"] - values["none"]
+    first = {"optimal gain, % of the optimum": 100 * gain / values["optimum"]}
+    return first | {k: (v - values["none"]) / gain for k, v in values.items() if k not in ("optimum", "none")}
 
 
 def report_ten(found: dict[tuple[Any, ...], list[dict[str, float]]]) -> list[dict[str, Any]]:
@@ -330,21 +338,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for plots, data and finished tasks")
     parser.add_argument("--only", choices=["india", "ten"], help="one part of it")
     options = parser.parse_args()
-    seeds, episodes = (2, 1) if options.quick else (10, 8)
-    out: Path | None = options.out
+    out, mark = options.out, "quick_" if options.quick else ""
     if options.only != "ten":
         print("graph:", "India, 202 nodes and 692 contacts" if INDIA.exists() else "synthetic, of India's size")
-        train = {"episodes": 1 if options.quick else 4, "refreshes": 0, "argmax": "hill_climb",
-                 "validation_episodes": 0}  # fmt: skip
+        seeds, episodes = (2, 1) if options.quick else (10, 8)
         rows = []
         for budget, probability in PROTOCOLS:
-            found = []
-            for seed in range(seeds):
-                networks = train if seed < options.learned else None
-                name = f"{'quick_' if options.quick else ''}india_k{budget}_seed{seed}{'_learned' if networks else ''}"
-                found.append(
-                    kept(out, name, lambda: protocol(budget, probability, seed, episodes, networks))  # noqa: B023
-                )
+            found = [
+                {
+                    name: kept(
+                        out,
+                        f"{mark}india_k{budget}_seed{seed}_{name}",
+                        partial(
+                            protocol, budget, probability, seed, episodes, name, train_settings(name, 1 if mark else 2)
+                        ),
+                    )
+                    for name in [*FAULTS, *NAMES, *(LEARNED if seed < options.learned else [])]
+                }
+                for seed in range(seeds)
+            ]
             rows += report(found, budget, probability)
             if out is not None:
                 title = f"k = {budget} of 202 acted on, w = {probability}: {seeds} attribute seeds"
@@ -352,15 +364,25 @@ def main() -> None:
         if out is not None:
             write_atomically(out / "networked_india.csv", table_csv(rows))
     if options.only != "india":
-        train = {"episodes": 2 if options.quick else 20, "refreshes": 0, "argmax": "hill_climb",
-                 "validation_episodes": 0}  # fmt: skip
-        shares: dict[tuple[Any, ...], list[dict[str, float]]] = {}
-        for case in REGIMES[3:5] if options.quick else REGIMES:
-            for seed in range(1 if options.quick else 10):
-                networks = train if seed < options.learned else None
-                name = f"{'quick_' if options.quick else ''}ten_{'_'.join(map(str, case))}_seed{seed}"
-                name += "_learned" if networks else ""
-                shares.setdefault(case, []).append(kept(out, name, lambda: ten_nodes(*case, seed, networks)))  # noqa: B023
+        shares = {
+            case: [
+                shares_of(
+                    {
+                        name: kept(
+                            out,
+                            f"{mark}ten_{'_'.join(map(str, case))}_seed{seed}_{name}",
+                            partial(ten_nodes, *case, seed, name, train_settings(name, 2 if mark else 10)),
+                        )
+                        for name in [
+                            "optimum", "none", "random_inactive", *NAMES[3:],
+                            *(LEARNED if seed < options.learned and case[0] == "lapsing" else []),
+                        ]
+                    }
+                )
+                for seed in range(1 if options.quick else INSTANCES)
+            ]
+            for case in (REGIMES[3:5] if options.quick else REGIMES)
+        }  # fmt: skip
         rows = report_ten(shares)
         if out is not None:
             plot_ten(shares, out / "networked_ten_nodes.png")
