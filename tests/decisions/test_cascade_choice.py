@@ -10,7 +10,7 @@ from strategies import all_actions
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Linear, LockedIn
+from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Linear, LockedIn, Scheduling
 from rmab_opt.decisions import Model, Situation, decide, verify
 from rmab_opt.decisions.cascade import CascadeObjective, Coverage, _Room, celf, hill_climb, most_chosen, structure
 from rmab_opt.decisions.policy import make_policy
@@ -86,6 +86,24 @@ def test_the_program_is_the_best_action_and_no_worse_than_greedy_on_the_same_sce
     assert made.value == pytest.approx(best, abs=1e-7)
     assert made.value >= decide(model, state, method="greedy").value - 1e-9
     assert "out of sample" in made.notes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_roster_with_quotas_is_decided_to_the_best_action(seed):
+    """Two workers on their slots, arms free at some of them, at most one a village: enumeration agrees."""
+    roster = Table({"worker": ["x", "y", "y"], "slot": ["mon", "mon", "tue"]})
+    limits = {"roster": Scheduling(roster=roster, visits=1), "each": Linear(per="village", at_most=1)}
+    model = model_of(
+        networked(seed), limits, CascadeObjective(30, seed=seed),
+        village=["a", "a", "b", "b", "c", "d"], slots=["mon", "mon;tue", "tue", "mon", "tue", "mon;tue"],
+    )  # fmt: skip
+    state = np.random.default_rng(seed).integers(0, 2, 6)
+    allowed = np.array([a for a in all_actions(6) if not model.actions.violations(a)])
+    assert 8 < len(allowed) < 42
+    best = model.objective.batch_value(allowed, Situation(model.problem, model.actions.columns, state)).max()
+    made = decide(model, state)
+    assert made.value == pytest.approx(best, abs=1e-7)
+    assert made.assignment
 
 
 @pytest.mark.parametrize("estimator", ["scenarios", "moves_exact"])
