@@ -150,3 +150,20 @@ def test_the_published_routes_are_bounded_much_tighter():
     hull = ro.bound(model, coupling="hull")
     assert hull.converged
     assert hull.value < 0.95 * ro.bound(model).value
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 9999))
+def test_arms_with_several_exclusive_actions_and_lower_limits(seed):
+    """One column an arm-action, budgets to be met exactly: optimum <= hull <= relaxation."""
+    rng = np.random.default_rng(seed)
+    arms = Arms.from_arrays(3)
+    kernel = rng.dirichlet(np.ones(2), (3, 3, 2))
+    problem = Problem(arms, Tabular(kernel, rng.normal(size=(3, 2, 3))), 3, 0.95, rng.integers(2, size=3))
+    columns = Columns.of_arm_actions(arms, 3)
+    limit = Budget(equal=2) if rng.integers(2) else Budget(at_least=1, at_most=2)
+    actions = ActionSet(columns, {"some": limit})
+    found = bound(problem, actions, coupling="hull", tolerance=1e-8)
+    assert joint_optimum(problem, actions).value <= found.value + 1e-7
+    assert found.value <= bound(problem, actions, coupling="relaxation").value + 1e-5
+    assert found.value == pytest.approx(mixture_program(problem, actions), rel=1e-6, abs=1e-6)
