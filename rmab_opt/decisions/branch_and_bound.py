@@ -45,8 +45,9 @@ FEW_COLUMNS = 12
 """From so few open columns on only columns are branched on: the tree below is then finite in practice too, also where
 weights of many orders of magnitude leave rounding margins wider than the gap."""
 
-EXACT_ROOT_STEPS, EASY_NODES = 5, 300
-"""Sets without prices need fewer at the root, and none at nodes while the tree is small: measured to pay by a third."""
+EXACT_ROOT_STEPS, EASY_NODES = 10, 300
+"""Sets without prices need fewer at the root, and none at nodes while the tree is small: measured to pay by a third.
+Half as many save 6 % on narrow networks and cost pooled ones over 1,000 columns ten times as much."""
 
 
 @dataclass(frozen=True, eq=False)
