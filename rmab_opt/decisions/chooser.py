@@ -21,6 +21,7 @@ from rmab_opt.decisions.local_search import climb, climb_all, slopes
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective, Situation
 from rmab_opt.encoder import Network, Support, bounds
+from rmab_opt.encoder.record import LARGE_M
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
 from rmab_opt.parallel import pmap
 from rmab_opt.planning import assign
@@ -77,6 +78,12 @@ class _Embedded:
     def unstable(self) -> int:
         """Neurons that can still bend."""
         return sum(int(((low < 0) & (high > 0)).sum()) for low, high in self.bounds[:-1])
+
+    @property
+    def largest(self) -> float:
+        """Largest coefficient that an indicator row would need."""
+        parts = [np.maximum(-low, high)[(low < 0) & (high > 0)] for low, high in self.bounds[:-1]]
+        return float(np.concatenate(parts).max(initial=0.0)) if parts else 0.0
 
 
 class Chooser:
@@ -527,7 +534,7 @@ class Chooser:
         plain = len(support.families) == 1 and all(
             row.counts or (row.lower <= 0 and bool((row.weight > 0).all())) for row in support.rows
         )
-        return plain or ready.unstable >= SEARCH_FROM_NEURONS
+        return plain or ready.unstable >= SEARCH_FROM_NEURONS or ready.largest > LARGE_M
 
     def _search(self, situation: Situation, ready: _Embedded, start: np.ndarray | None) -> Decision:
         clock = perf_counter()

@@ -67,7 +67,7 @@ def rising(network: Network, support: Support, effort: Effort = "auto", at_least
     Parameters
     ----------
     network
-        Its layers count in reduced form (``network.reduced``): a clipped neuron is two entries.
+        Its layers count in reduced form (``network.reduced``): a clipped neuron is two layers.
     support
         Of the inputs; one bound or point an input. What it computed of a first layer is used again while the
         weights stay the same: another state only moves the bias.

@@ -122,7 +122,7 @@ class Hidden:
     """One layer in the form every other module works on: h = slope * x + gain * max(0, x), x = weight @ input + bias.
 
     ReLU is slope 0 and gain 1, a linear neuron slope 1 and gain 0, leaky ReLU slope s and gain 1 - s; a clipped
-    neuron is two ReLU neurons. Slope and gain are per neuron, so one layer may mix them.
+    neuron is two ReLU neurons, one after the other. Slope and gain are per neuron, so one layer may mix them.
     """
 
     weight: Matrix
@@ -550,10 +550,12 @@ class _Reducer:
             elif activation.name == "max":
                 matrix, shift = self._tournament(w, b, activation.group)
             elif activation.name == "clip":
-                # clip(x) = lower + relu(x - lower) - relu(x - upper)
-                b = np.concatenate([b - activation.lower, b - activation.upper])
-                back = self._bend(stacked([w, w]), b, np.zeros(2 * n), np.ones(2 * n))
-                matrix, shift = back[:n] - back[n:], np.full(n, activation.lower)
+                # clip(x) = upper - relu((upper - lower) - relu(x - lower)): one after the other, so that interval
+                # bounds know the range; the difference of two side by side loses it and grows from layer to layer.
+                span = activation.upper - activation.lower
+                back = self._bend(w, b - activation.lower, np.zeros(n), np.ones(n))
+                back = self._bend(-back, np.full(n, span), np.zeros(n), np.ones(n))
+                matrix, shift = -back, np.full(n, activation.upper)
             else:
                 low = activation.slope if activation.name == "leaky_relu" else 0.0
                 alone = not self.pending

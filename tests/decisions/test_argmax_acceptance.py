@@ -24,6 +24,7 @@ from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser, NetworkObjective
 from rmab_opt.decisions.branch_and_bound import maximise
 from rmab_opt.encoder import Network, Support, assemble
+from rmab_opt.encoder.record import LARGE_M
 from rmab_opt.errors import CertificateError, InfeasibleError
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.solver import Session
@@ -108,6 +109,9 @@ def check(actions, seed: int, ways: int) -> None:
             assert (x[kept] >= low).all()
             assert (x[kept] <= high).all()
         assert record.faults(points) == []
+        if record.largest_m > LARGE_M:
+            # No solver's tolerances are fit for it: a warning said so, and `auto` leaves it to the search.
+            continue
         session = Session.from_arrays(record.arrays.join(base, act), "exact")
         result = session.solve()
         assert result.status == "optimal", (effort, formulation)
