@@ -395,7 +395,7 @@ class ActionSet:
 
     @cached_property
     def listed(self) -> np.ndarray | None:
-        """All allowed actions, float64 (M, C), where they are few; None otherwise. Made once, a second at most.
+        """All allowed actions, float64 (M, C), where they are few; None otherwise. Made once, in two seconds at most.
 
         Few: at most 24 columns and about 60,000 actions (all sets of at most 5 of 20 arms are 21,700).
         """

@@ -110,7 +110,7 @@ class Chooser:
     seed
         Of the local search that starts the solver.
     many
-        Whether many decisions will follow, so that listing a small set once (up to a second) pays.
+        Whether many decisions will follow, so that listing a small set once (a second or two) pays.
     """
 
     def __init__(
