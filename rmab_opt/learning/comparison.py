@@ -203,12 +203,19 @@ def _read(out: Path, task: _Task) -> dict[str, Any] | None:
     if not path.exists():
         return None
     entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if entry["of"] != task.identity:
-        differing = [key for key, value in task.identity.items() if entry["of"].get(key) != value]
+    found, wanted = _without_prose(entry["of"]), _without_prose(task.identity)
+    if found != wanted:
+        differing = [key for key, value in wanted.items() if found.get(key) != value]
         raise ModelError(
             f"{path}: was made with another {', '.join(differing)}", "name another folder, or repeat its settings."
         )
     return entry
+
+
+def _without_prose(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity without what is for people only: another sentence about a model changes no number."""
+    model = {key: value for key, value in identity["model"].items() if key not in ("title", "about", "source")}
+    return {**identity, "model": model}
 
 
 def _work(task: _Task) -> dict[str, Any]:
