@@ -32,6 +32,10 @@ SAFETY = 1e-12
 """Widening of every bound, relative to the largest terms that can stand in its sums: above rounding, far below what
 costs nodes."""
 
+LP_SCALE = 1e4
+"""Sums of terms above which LPs over the network's triangles are left out: HiGHS's tolerances are absolute, and with an
+output near 1e6 a bound of a small neuron was wrong by 1e-3. The linear bounds stand there."""
+
 AT_ONCE = 4_000_000
 """Coefficients propagated backwards in one piece: keeps the temporary arrays of wide layers small."""
 
@@ -169,12 +173,14 @@ class _Work:
             bias, mass = self.layers[0].bias[open_], SAFETY * self.mass[0][open_]
             self.tighten(0, open_, bias + lowest - mass, bias + highest + mass, 2)
             return
+        if max(float(mass.max(initial=0.0)) for mass in self.mass[: k + 1]) > LP_SCALE:
+            return
         relaxation = _Relaxation(self.reduced, self.found, self.support, k)
         self.by_lp(relaxation, k, open_, 2)
 
     def cut(self, at_least: float) -> None:
         """LPs over the whole network's triangles and output >= at_least, for every neuron still unstable."""
-        if not self.reduced.hidden:
+        if not self.reduced.hidden or max(float(mass.max(initial=0.0)) for mass in self.mass) > LP_SCALE:
             return
         floor = at_least - LP_SAFETY * max(1.0, abs(at_least))
         for k in range(len(self.reduced.hidden)):
