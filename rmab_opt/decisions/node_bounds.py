@@ -123,7 +123,7 @@ class NodeBounds:
         layer, part = self.net.hidden[k], self.parts[k]
         open_ = (lower < 0) & (upper > 0) & (node["sign"][:, part] == 0)
         if np.isfinite(room).all():
-            height = np.where(open_, -lower * upper / np.maximum(upper - lower, 1e-300), 0.0) * self.scale[part]
+            height = np.where(open_, -lower * upper, 0.0) / np.where(open_, upper - lower, 1.0) * self.scale[part]
             if k == len(self.net.hidden) - 1:
                 # The last layer takes its lines above where the read-out is positive, and nowhere else.
                 height = height * (self.net.readout * layer.gain > 0)
