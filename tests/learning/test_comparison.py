@@ -16,6 +16,7 @@ from command_line import run
 
 import rmab_opt as ro
 from rmab_opt.errors import ModelError
+from rmab_opt.learning import comparison
 from rmab_opt.learning.comparison import FULL, LARGE, QUICK, Plan, Setting, compare
 
 TRAIN = {"episodes": 2, "validations": 1, "validation_episodes": 2, "hidden": [4], "anchor": "open_loop"}
@@ -88,6 +89,16 @@ def test_the_published_plans_name_models_that_load():
     assert {setting.seeds for setting in FULL.settings} == {10}
     for name, overrides in LARGE.items():
         assert ro.load(name, **overrides).problem.n_arms == 40
+
+
+def test_the_verb_writes_table_and_plots(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "QUICK", SMALL)
+    answer = run("evaluate", "sequoia_table", "--quick", "--out", str(tmp_path), "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert [row["policy"] for row in told["rows"]] == ["none", "static", "learned", "none", "myopic"]
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"table.csv", "times.csv", "few.png", "few.seconds.png", "fewer.png"} <= written
 
 
 def test_the_verb_refuses_what_it_cannot_mean():
