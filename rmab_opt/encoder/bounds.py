@@ -79,7 +79,7 @@ def rising(network: Network, support: Support, effort: Effort = "auto", at_least
         ``interval``, ``linear``, ``lp``, ``cutoff``; each is at least as tight as the one before. ``auto`` is
         ``linear``, by what each pays in ``benchmarks/formulations.py``: against it, on 26 instances, whole
         decisions with intervals took 1.4 times as long (2.1 with two hidden layers), with ``lp`` 1.2 times (1.07
-        with 128 neurons, where LPs left a smaller gap in 4 of the 6 instances nobody finished), with ``cutoff``
+        with 128 neurons, where LPs left a smaller gap in 4 of the 5 instances nobody finished), with ``cutoff``
         1.5 times.
     at_least
         A value the network is known to reach on the set, for ``cutoff``. The bounds then hold only where the

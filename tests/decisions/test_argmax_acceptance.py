@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from strategies import action_sets, all_actions, tabular
 
+import rmab_opt
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser, NetworkObjective
@@ -173,6 +174,31 @@ def test_decisions_over_several_states_equal_enumeration(actions, seed, method):
         assert decision.bound >= best - 1e-6 * max(1.0, abs(best))
         assert decision.status == "optimal"
         assert decision.violations == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["budget", "scheduling", "capacity", "path"])
+def test_bounds_hold_what_ten_thousand_sampled_actions_reach(name):
+    """Sets too large to list: twenty arms under the published constraints, thirty networks."""
+    rng = np.random.default_rng(7)
+    actions = rmab_opt.load(name).actions
+    points = actions.sample(rng, 10_000)
+    # Grown actions are as large as they get; the sets are closed under leaving columns out, except on the way of a path.
+    points[::2] *= rng.random((5_000, len(actions))) < rng.random((5_000, 1))
+    assert all(actions.allows(point) for point in points[::500])
+    support = support_of(actions)[2]
+    for _ in range(30):
+        network = draw_network(rng, len(actions))
+        values = network(points)
+        known = float(np.quantile(values, 0.9))
+        reached = [*network.reduced.preactivations(points), values[:, None]]
+        for effort in EFFORTS:
+            at_least = known if effort == "cutoff" else None
+            record = assemble(network, support, effort=effort, at_least=at_least)
+            kept = values >= known if effort == "cutoff" else np.ones(len(points), dtype=bool)
+            for (low, high), x in zip(record.bounds.layers, reached, strict=True):
+                assert (x[kept] >= low).all(), effort
+                assert (x[kept] <= high).all(), effort
 
 
 # ---------------------------------------------------------------------------------------------- sabotage
