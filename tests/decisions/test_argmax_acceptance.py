@@ -183,7 +183,7 @@ def test_bounds_hold_what_ten_thousand_sampled_actions_reach(name):
     rng = np.random.default_rng(7)
     actions = rmab_opt.load(name).actions
     points = actions.sample(rng, 10_000)
-    # Grown actions are as large as they get; the sets are closed under leaving columns out, except on the way of a path.
+    # Grown actions are as large as they get; these sets stay allowed when columns are left out.
     points[::2] *= rng.random((5_000, len(actions))) < rng.random((5_000, 1))
     assert all(actions.allows(point) for point in points[::500])
     support = support_of(actions)[2]
