@@ -339,6 +339,7 @@ def main() -> None:
     """Run, print, write."""
     global GAP
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the smallest cohort, one network, five seconds each")
     parser.add_argument("--states", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--gap", type=float, default=GAP)
@@ -352,6 +353,8 @@ def main() -> None:
     parser.add_argument("--ablation", action="store_true", help="our own variants instead of the rivals")
     parser.add_argument("--read", help="recorded runs to report and draw together, in place of a new one")
     options = parser.parse_args()
+    if options.quick:
+        options.sizes, options.hidden, options.seconds = "20", "16_32", 5.0
     if options.read:
         recorded: list[dict[str, object]] = []
         for path in options.read.split(","):

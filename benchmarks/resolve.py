@@ -95,11 +95,14 @@ def pooled(n: int) -> NetworkObjective:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the smallest network, two states")
     parser.add_argument("--hidden", default="32,16_32,32_32")
     parser.add_argument("--only", default=",".join(SETS))
     parser.add_argument("--states", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
+    if options.quick:
+        options.hidden, options.states, options.seconds = "32", 2, 1.0
     words = ("first ms", "again ms", "again/first", "decision ms", "built, first", "built, run")
     print(f"{'instance':<28}" + "".join(f"{word:>14}" for word in words))
     cases = []
