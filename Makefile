@@ -20,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/rmab-opt decide $(DEMO)/model --state $(DEMO)/model/monday.csv --out $(DEMO)/week.json > /dev/null
 	$(BIN)/rmab-opt check $(DEMO)/model --decision $(DEMO)/week.json
 	$(BIN)/rmab-opt train $(DEMO)/model --out $(DEMO)/run --seed 0
-	$(BIN)/rmab-opt evaluate $(DEMO)/model --policies $(DEMO)/run,myopic,sampling,random,none --episodes 10 --out $(DEMO)/table
+	$(BIN)/rmab-opt evaluate $(DEMO)/model --policies $(DEMO)/run,myopic,random,none --episodes 10 --out $(DEMO)/table
 	@echo
 	@echo "this week's calls   $(DEMO)/week.csv (certificate: $(DEMO)/week.json)"
 	@echo "training run        $(DEMO)/run (log.jsonl, weights.safetensors, learning.png)"
