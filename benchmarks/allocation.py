@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from rmab_opt.learning.allocation import Allocation, sinkhorn
+from rmab_opt.settings.neural_index.allocation import Allocation, sinkhorn
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ import numpy as np
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser
-from rmab_opt.decisions.cascade import CascadeObjective
-from rmab_opt.domains import DOMAINS
-from rmab_opt.domains.contacts import attributes
+from rmab_opt.instances import generate
 from rmab_opt.problem import Arms, Problem
-from rmab_opt.problem.cascade import Cascade, Graph
+from rmab_opt.settings.networked.cascade import Cascade, Graph
+from rmab_opt.settings.networked.greedy import CascadeObjective
+from rmab_opt.settings.networked.instances import attributes
 
 
 class Person:
@@ -205,12 +205,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few repeats, a tenth of the large graph")
     quick = parser.parse_args().quick
     for probability, budget in ((0.03, 30), (0.05, 10)):
-        problem = DOMAINS["contacts"](probability=probability).problem
+        problem = generate("contacts", probability=probability).problem
         print(f"simulation, 202 nodes, 692 contacts, probability {probability}, {budget} acted on")
         simulation(problem.dynamics, budget, 3 if quick else 30)
         against_cynetdiff(problem.dynamics, 5 if quick else 20)
     print("decision by lazy greedy")
-    problem = DOMAINS["contacts"]().problem
+    problem = generate(
+        "contacts",
+    ).problem
     decision(problem.dynamics, problem, 30, 500, 10 if quick else 60)
     print("large graph")
     large(*((10_000, 50_000) if quick else (100_000, 500_000)), samples=100)

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from rmab_opt.domains.synthetic import ladder_mix
+from rmab_opt.instances.synthetic import ladder_mix
 from rmab_opt.planning import Coupling, dual_discounted, dual_finite, solve_occupancy
 
 HORIZON, DISCOUNT = 20, 0.95

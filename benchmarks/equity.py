@@ -18,9 +18,9 @@ from reproduce_equity import PublishedRule
 
 import rmab_opt as ro
 from rmab_opt.decisions import Situation
-from rmab_opt.decisions.equity import FairObjective
 from rmab_opt.planning import Coupling
-from rmab_opt.planning.equity import Groups, fair_plan_arrays
+from rmab_opt.settings.equity import Groups, fair_plan_arrays
+from rmab_opt.settings.equity.policies import FairObjective
 
 
 def user_seconds(call: Callable[[], object]) -> tuple[object, float]:

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 from argmax import SETS, Instance, instances
 
-from rmab_opt.decisions.local_search import climb
 from rmab_opt.encoder import Support, assemble
 from rmab_opt.report import table_csv
+from rmab_opt.search.local_search import climb
 from rmab_opt.solver import Session
 
 GAP = 1e-4

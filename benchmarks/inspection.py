@@ -25,16 +25,17 @@ import numpy as np
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Frequency, SlotBudget, VisitColumns
 from rmab_opt.decisions import Model
-from rmab_opt.decisions.inspection import VisitGains, calendar
 from rmab_opt.decisions.policy import make_policy
-from rmab_opt.domains import DOMAINS
-from rmab_opt.domains.inspection import draw
 from rmab_opt.errors import InfeasibleError
-from rmab_opt.planning.inspection import encoded_indices
-from rmab_opt.planning.inspection_periods import plan_periods
-from rmab_opt.planning.inspection_plan import all_rows
-from rmab_opt.problem import Arms, BeliefChains, EncodedArms, Problem, Windows
+from rmab_opt.instances import generate
+from rmab_opt.problem import Arms, Problem
 from rmab_opt.report import table_text
+from rmab_opt.settings.inspection.beliefs import BeliefChains, EncodedArms, Windows
+from rmab_opt.settings.inspection.calendar import VisitGains, calendar
+from rmab_opt.settings.inspection.indices import encoded_indices
+from rmab_opt.settings.inspection.instances import draw
+from rmab_opt.settings.inspection.periods import plan_periods
+from rmab_opt.settings.inspection.plan import all_rows
 from rmab_opt.solver import Program, Session
 
 REFERENCE_RATE = 1 / 0.852
@@ -144,7 +145,7 @@ def simulate(model: Model, name: str, seed: int = 0) -> tuple[float, int]:
 
 def cohort(n_arms: int, seed: int, horizon: int, generator: str = "narrow") -> Problem:
     """The published setting: chains cut by the published rule."""
-    made = DOMAINS["inspection"](n_arms=n_arms, generator=generator, rule="step", horizon=horizon, seed=seed)
+    made = generate("inspection", n_arms=n_arms, generator=generator, rule="step", horizon=horizon, seed=seed)
     return made.problem
 
 

@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 
 import rmab_opt as ro
-from rmab_opt.decisions.equity import model_groups
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.policy import _unproven
-from rmab_opt.learning.fairness import compare_groups, group_plot
-from rmab_opt.planning.equity.published import mmr, mnw, mnw_eg, whittle_to_lagrange
 from rmab_opt.problem import Table
 from rmab_opt.report import table_csv, table_text, write_atomically
+from rmab_opt.settings.equity.fairness import compare_groups, group_plot
+from rmab_opt.settings.equity.policies import model_groups
+from rmab_opt.settings.equity.published import mmr, mnw, mnw_eg, whittle_to_lagrange
 
 SETTINGS = [
     ("equity_synthetic", {"at_most": 10}),

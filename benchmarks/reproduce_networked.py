@@ -25,14 +25,14 @@ from scipy import stats
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Model
-from rmab_opt.decisions.cascade import CascadeObjective
 from rmab_opt.decisions.policy import Policy, make_policy
-from rmab_opt.domains import DOMAINS
-from rmab_opt.domains.contacts import contact_problem
-from rmab_opt.learning import graph_networks as _learned  # noqa: F401 - registers the learned policies
-from rmab_opt.planning.cascade import backward_induction
-from rmab_opt.problem.cascade import Cascade, active_sets, set_bits
+from rmab_opt.instances import generate
 from rmab_opt.report import table_csv, write_atomically
+from rmab_opt.settings.networked import networks as _learned  # noqa: F401 - registers the learned policies
+from rmab_opt.settings.networked.cascade import Cascade, active_sets, set_bits
+from rmab_opt.settings.networked.greedy import CascadeObjective
+from rmab_opt.settings.networked.instances import contact_problem
+from rmab_opt.settings.networked.spread import backward_induction
 
 INDIA = Path(__file__).resolve().parents[1] / "shared" / "data" / "india_contacts.csv"
 if not INDIA.exists():
@@ -97,7 +97,7 @@ def instance(seed: int, budget: int, probability: float, train: dict[str, Any]) 
         edges = np.loadtxt(INDIA, delimiter=",", skiprows=1, dtype=np.int64)
         problem = contact_problem(edges, 202, probability, rng)
     else:
-        problem = DOMAINS["contacts"](probability=probability, seed=seed).problem
+        problem = generate("contacts", probability=probability, seed=seed).problem
     problem = replace(problem, discount=DISCOUNT)
     actions = ActionSet(problem.arms, {"visits": Budget(at_most=budget)})
     return Model(problem, actions, CascadeObjective(100), settings={"train": train})
@@ -245,8 +245,15 @@ def ten_nodes(
     regime: str, shape: str, probability: float, budget: int, seed: int, name: str, train: dict[str, Any]
 ) -> float:
     """Exact value of a policy (or ``optimum``) on an instance of ten nodes."""
-    problem = DOMAINS["contacts"](
-        n_arms=10, n_contacts=16, regime=regime, shape=shape, probability=probability, seed=seed, discount=DISCOUNT
+    problem = generate(
+        "contacts",
+        n_arms=10,
+        n_contacts=16,
+        regime=regime,
+        shape=shape,
+        probability=probability,
+        seed=seed,
+        discount=DISCOUNT,
     ).problem
     actions = ActionSet(problem.arms, {"visits": Budget(at_most=budget)})
     # Planning looks 400 rounds ahead, which is no end at this discount; networks are trained on 30 rounds.

@@ -17,16 +17,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Linear
 from rmab_opt.decisions import Model, bound
 from rmab_opt.decisions.policy import make_policy
-from rmab_opt.domains.synthetic import delayed, ladder_mix
-from rmab_opt.learning.estimation import collect, count_moves, estimate, with_estimate
-from rmab_opt.learning.neural_index import NeuralIndexConfig, Rounding, simulate_table, train_neural_index
-from rmab_opt.planning import TABLES
+from rmab_opt.instances.synthetic import delayed, ladder_mix
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.report import table_csv, table_text, write_atomically
+from rmab_opt.settings.neural_index.estimation import collect, count_moves, estimate, with_estimate
+from rmab_opt.settings.neural_index.index import NeuralIndexConfig, Rounding, simulate_table, train_neural_index
 
 GENERAL = NeuralIndexConfig(steps=500, uniform=0.25, weight_decay=1.0, log_episodes=0)
 """For a network that is to act on other arms: less time to learn the training arms by heart."""
@@ -111,7 +111,7 @@ def compare(
         table.add(name, "one_step", run(one_step(model)), limit, float(idle.mean()), 0.0)
         for rule in ("occupancy_index", "lagrangian", "lp_index"):
             begun = time.process_time()
-            scores = TABLES[rule](model.problem, model.actions).values
+            scores = registry.find("rule", rule).make(model.problem, model.actions).values
             spent = time.process_time() - begun
             table.add(name, rule, run(scores if len(scores) > 1 else scores[0]), limit, float(idle.mean()), spent)
     for label, config in variants.items():
@@ -127,7 +127,7 @@ def unseen(table: Table, runs: int, n_train: int, tests: list[tuple[int, int]]) 
     for n_arms, seed in tests:
         model = cohort("hard", n_arms, seed)
         limit, rounding = bound(model, tolerance=1e-4).value, Rounding(model)
-        lagrangian = TABLES["lagrangian"](model.problem, model.actions).values[0]
+        lagrangian = registry.find("rule", "lagrangian").make(model.problem, model.actions).values[0]
         name = f"unseen N={n_arms} seed {seed}"
         idle = 0.0
         for label, scores in (
@@ -160,7 +160,10 @@ def data(table: Table, runs: int, sizes: tuple[int, ...]) -> None:
         guess = Model(problem, model.actions, solver="fast")
         row(f"{episodes} episodes, network of other arms", general.indices(problem))
         row(f"{episodes} episodes, trained on the estimate", train_neural_index(guess, QUIET).policy.table)
-        row(f"{episodes} episodes, lagrangian", TABLES["lagrangian"](problem, model.actions).values[0])
+        row(
+            f"{episodes} episodes, lagrangian",
+            registry.find("rule", "lagrangian").make(problem, model.actions).values[0],
+        )
 
 
 def exact_values(model: Model, scores: np.ndarray) -> tuple[float, float]:
@@ -274,7 +277,9 @@ def main() -> None:
         for n_arms, n_states in ((5, 3),) if options.quick else ((10, 3), (7, 4)):
             model = cohort("hard", n_arms, 0, n_states=n_states)
             best, own = exact_values(model, train_neural_index(model, NeuralIndexConfig(**quiet)).policy.table)
-            _, fair = exact_values(model, TABLES["lagrangian"](model.problem, model.actions).values[0])
+            _, fair = exact_values(
+                model, registry.find("rule", "lagrangian").make(model.problem, model.actions).values[0]
+            )
             limit = bound(model).value
             print(
                 f"exact N={n_arms} S={n_states}: joint optimum {best:.4f} ({100 * best / limit:.2f} % of the bound), "

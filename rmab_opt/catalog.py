@@ -5,13 +5,12 @@ A file composes registered kinds and runs no code. What the kinds cannot say is 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,93 +19,22 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from scipy import sparse
 
-from rmab_opt.actions import KINDS, ActionSet, Columns
-from rmab_opt.actions.kinds import VisitColumns
-from rmab_opt.decisions import Immediate, Interpolated, Model, NetworkObjective, Objective, Scores, Situation, decide
-from rmab_opt.decisions.cascade import CascadeObjective, most_chosen
-from rmab_opt.decisions.inspection import VisitGains
-from rmab_opt.domains import DOMAINS, Instance
-from rmab_opt.domains.contacts import read_contacts
-from rmab_opt.domains.inspection import inspection_arms
-from rmab_opt.encoder import Network
-from rmab_opt.encoder.bounds import Effort
+from rmab_opt import registry
+from rmab_opt.actions import ActionSet, Columns
+from rmab_opt.decisions import Model, Situation, decide
 from rmab_opt.errors import Findings, ModelError
-from rmab_opt.planning import TABLES
-from rmab_opt.problem import Arms, EncodedArms, Ladder, Problem, Table, Tabular
-from rmab_opt.problem.cascade import Cascade
+from rmab_opt.instances import Instance
+from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import write_atomically
 from rmab_opt.solver import load_profile
 
-__all__ = ["check_model", "copy_model", "load", "model_folder", "model_names", "register_objective"]
+__all__ = ["check_model", "copy_model", "load", "model_folder", "model_names"]
 
 
 # ------------------------------------------------------------------------------------------------- the file's schema
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TabularSection(_Section):
-    """Arms by transition table."""
-
-    kind: Literal["tabular"]
-    file: str
-    """CSV with columns: the one named by ``by``, ``state``, ``action``, one a state with its probability, and
-    ``reward`` unless ``reward`` is given here."""
-    by: str = "id"
-    """Column that this table shares with the arms' table: ``id`` for a block of rows an arm, or e.g. ``type``."""
-    reward: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
-    """Reward of each state, by name; in place of the table's column."""
-    paid_on: Literal["departure", "arrival"] = "departure"
-
-
-class LadderSection(_Section):
-    """Arms that climb and slip one rung at a time."""
-
-    kind: Literal["ladder"]
-    up: tuple[str, str]
-    """Columns of the arms' table: probability to climb when passive, when acted on."""
-    reward: tuple[str | float, ...] = Field(min_length=2)
-    """Reward of arriving on each rung: numbers, or columns of the arms' table."""
-
-
-class CascadeSection(_Section):
-    """Arms that are active or not, and whose activity spreads along contacts."""
-
-    kind: Literal["cascade"]
-    contacts: str
-    """CSV with one row a contact."""
-    ends: tuple[str, str] = ("u", "v")
-    """Its columns with the ids of the two arms."""
-    probability: float | str = 0.05
-    """That a contact passes activity on in a round: a number, or a column of the contacts' table."""
-    directed: bool = False
-    """Whether activity only goes from the first end to the second."""
-    active: tuple[str, str, str, str] = ("p00", "p01", "p10", "p11")
-    """Columns of the arms' table: probability to be active after the own move when inactive and left alone, inactive
-    and acted on, active and left alone, active and acted on."""
-    value: float | str = 1.0
-    """Reward a round of an active arm: a number, or a column of the arms' table."""
-
-
-class InspectionSection(_Section):
-    """Arms known only when inspected, with windows: belief chains from two columns of the arms' table."""
-
-    kind: Literal["inspection"]
-    n_slots: int = Field(ge=1)
-    """Slots of a period."""
-    stay_good: str = "stay_good"
-    """Column: probability that a good arm is good one slot later."""
-    recover: str = "recover"
-    """Column: probability that a bad arm is good one slot later."""
-    window: str | None = "window"
-    """Column with the open slots, ``2-4`` or ``0-1;6-7``; null for the whole period."""
-    visits: int = Field(default=1, ge=1)
-    """Inspections with an effect in each window."""
-    given_for: int | None = Field(default=None, ge=1)
-    """Slots a year the probabilities are meant for, when not ``n_slots``."""
-    rule: Literal["limit", "step"] = "limit"
-    tolerance: float = Field(default=0.01, gt=0)
 
 
 class ProblemSection(_Section):
@@ -116,9 +44,7 @@ class ProblemSection(_Section):
     id: str = "id"
     first: int | None = Field(default=None, ge=1)
     """Only the first so many rows of the arms' table."""
-    dynamics: Annotated[
-        TabularSection | LadderSection | CascadeSection | InspectionSection, Field(discriminator="kind")
-    ]
+    dynamics: dict[str, Any]
     horizon: int = Field(default=12, ge=1)
     discount: float = Field(default=1.0, gt=0, le=1)
     start: str | int | tuple[int, ...] = 0
@@ -143,135 +69,10 @@ class ModelFile(_Section):
     source: str = ""
     problem: dict[str, Any]
     constraints: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    columns: Literal["arms", "arm_actions", "visits"] = "arms"
+    columns: str = "arms"
     objective: dict[str, Any] = Field(default_factory=lambda: {"kind": "immediate"})
     solver: str = "default"
-    train: dict[str, Any] = Field(default_factory=dict)
-    neural_index: dict[str, Any] = Field(default_factory=dict)
-    records: dict[str, Any] = Field(default_factory=dict)
     check: CheckSection | None = None
-
-
-_DYNAMICS = ("tabular", "ladder", "cascade", "inspection")
-"""Kinds of dynamics: pydantic puts them into the places of faults, readers of a file do not."""
-
-
-# ---------------------------------------------------------------------------------------------------------- objectives
-OBJECTIVES: dict[str, Callable[..., Objective]] = {}
-"""Makers by kind: called with the problem, the action set, the folder and the section's other keys."""
-
-
-def register_objective(kind: str) -> Callable[[Callable[..., Objective]], Callable[..., Objective]]:
-    """Register a maker ``make(problem, actions, folder, **keys) -> Objective`` for model files."""
-
-    def register(make: Callable[..., Objective]) -> Callable[..., Objective]:
-        OBJECTIVES[kind] = make
-        return make
-
-    return register
-
-
-@register_objective("immediate")
-def _immediate(problem: Problem, actions: ActionSet, folder: Path, *, points: int = 0) -> Objective:
-    return Interpolated(points) if points else Immediate()
-
-
-@register_objective("scores")
-def _scores(problem: Problem, actions: ActionSet, folder: Path, *, column: str) -> Objective:
-    return Scores(actions.columns.numbers(column))
-
-
-@register_objective("index")
-def _index(problem: Problem, actions: ActionSet, folder: Path, *, index: str = "lagrangian") -> Objective:
-    if index not in TABLES:
-        raise ModelError(f"objective.index is {index!r}", nearest(index, list(TABLES)))
-    return Scores(TABLES[index](problem, actions).values)
-
-
-@register_objective("network")
-def _network(
-    problem: Problem,
-    actions: ActionSet,
-    folder: Path,
-    *,
-    file: str,
-    inputs: tuple[str, ...] = ("action", "state"),
-    activation: str | None = None,
-    effort: Effort = "auto",
-) -> Objective:
-    if file.endswith(".onnx"):
-        network = Network.from_onnx(folder / file)
-    else:
-        network = Network.from_safetensors(folder / file, activation=activation)
-    return NetworkObjective(_NetworkOnState(network, problem, len(actions), tuple(inputs)), effort=effort)
-
-
-@register_objective("fair")
-def _fair(
-    problem: Problem, actions: ActionSet, folder: Path, *, group: str = "group", welfare: str = "leximin"
-) -> Objective:
-    from rmab_opt.decisions.equity import FairObjective
-
-    return FairObjective(problem, actions, group, welfare=welfare)
-
-
-class _NetworkOnState:
-    """A network whose inputs are named blocks: ``action``, ``state``, ``state_one_hot``, ``time`` (share left)."""
-
-    def __init__(self, network: Network, problem: Problem, n_columns: int, inputs: tuple[str, ...]) -> None:
-        n_arms, n_states = problem.n_arms, problem.dynamics.n_states
-        sizes = {"action": n_columns, "state": n_arms, "state_one_hot": n_arms * n_states, "time": 1}
-        unknown = [name for name in inputs if name not in sizes]
-        if unknown or inputs.count("action") != 1:
-            what = f"names {unknown[0]!r}" if unknown else "does not name 'action' once"
-            raise ModelError(f"objective.inputs {what}", f"use blocks of {', '.join(sizes)}.")
-        wanted = sum(sizes[name] for name in inputs)
-        if network.n_inputs != wanted:
-            given = " + ".join(f"{name} {sizes[name]}" for name in inputs)
-            raise ModelError(
-                f"the network takes {network.n_inputs} inputs, {given} are {wanted}",
-                "name the blocks it was trained on.",
-            )
-        self._network, self._inputs, self._sizes = network, inputs, sizes
-
-    def __call__(self, situation: Situation) -> Network:
-        problem = situation.problem
-        values = {
-            "state": situation.state.astype(float),
-            "state_one_hot": np.eye(problem.dynamics.n_states)[situation.state].ravel(),
-            "time": np.array([(problem.horizon - situation.period) / problem.horizon]),
-        }
-        positions, fixed, at = [], [], 0
-        for name in self._inputs:
-            if name != "action":
-                positions.append(np.arange(at, at + self._sizes[name]))
-                fixed.append(values[name])
-            at += self._sizes[name]
-        if not positions:
-            return self._network
-        return self._network.fold(np.concatenate(positions), np.concatenate(fixed))
-
-
-@register_objective("cascade")
-def _cascade_value(
-    problem: Problem, actions: ActionSet, folder: Path, *, samples: int = 200, weights: str = "reward", seed: int = 0
-) -> Objective:
-    budget = float(most_chosen(actions)) if weights == "priced" else 0.0
-    return CascadeObjective(samples, weights, seed=seed, budget=budget)
-
-
-@register_objective("visit_gains")
-def _visit_gains(
-    problem: Problem, actions: ActionSet, folder: Path, *, weights: str = "gain", beyond: int = 0
-) -> Objective:
-    return VisitGains(weights, beyond)  # type: ignore[arg-type]
-
-
-@register_objective("learned")
-def _learned(problem: Problem, actions: ActionSet, folder: Path, *, run: str) -> Objective:
-    from rmab_opt.learning import load_policy
-
-    return load_policy(folder / run, Model(problem, actions)).chooser.objective
 
 
 # ------------------------------------------------------------------------------------------------------ finding files
@@ -495,22 +296,40 @@ class _Reader:
 
     def add_all(self, place: tuple[Any, ...], error: ValidationError, keys: list[str] | None) -> None:
         for fault in error.errors():
-            inner = tuple(part for part in fault["loc"] if part not in _DYNAMICS or len(fault["loc"]) == 1)
+            inner = fault["loc"]
             where = (*place, *inner)
             if fault["type"] == "extra_forbidden":
                 self.add(where, "unknown key", nearest(str(inner[-1]), _known(keys, inner)))
             elif fault["type"] == "missing":
                 self.add(where, "is missing", "add it")
-            elif fault["type"] == "union_tag_invalid":
-                context = fault.get("ctx", {})
-                self.add(
-                    (*where, "kind"), f"unknown kind {context.get('tag')}", f"known: {context.get('expected_tags')}"
-                )
             else:
                 message = fault["msg"].removeprefix("Value error, ")
                 value = fault["input"]
                 shown = f" (is {value!r})" if isinstance(value, str | int | float | bool | None) else ""
                 self.add(where, message[0].lower() + message[1:] + shown)
+
+    def find(self, kind: str, place: tuple[Any, ...], name: Any) -> registry.Entry | None:
+        """A registered thing by the name that stands at a place; None with the fault noted."""
+        if name is None:
+            self.add(place, "is missing", f"use one of {', '.join(registry.names(kind))}")
+            return None
+        try:
+            return registry.find(kind, name)
+        except ModelError as error:
+            unknown = error.message.startswith("no ")
+            self.add(place, f"unknown {place[-1]} {name!r}" if unknown else error.message, error.fix.rstrip("."))
+        return None
+
+    def made(
+        self, kind: str, place: tuple[Any, ...], section: Mapping[str, Any], *context: Any, key: str = "kind"
+    ) -> Any:
+        """What a section names under ``key``, made with its other keys as arguments; None with the faults noted."""
+        entry = self.find(kind, (*place, key), section.get(key))
+        if entry is None:
+            return None
+        given = {name: value for name, value in section.items() if name != key}
+        arguments = self.attempt(place, lambda: entry.check(given), list(entry.schema.model_fields))
+        return None if arguments is None else self.attempt(place, lambda: entry.make(*context, **arguments))
 
     def raise_if_any(self) -> None:
         if self.faults:
@@ -520,57 +339,55 @@ class _Reader:
             findings.raise_if_any(50)
 
 
-_FIELDS: dict[str, type[BaseModel]] = {"dynamics": TabularSection, "check": CheckSection}
-
-
 def _known(keys: list[str] | None, inner: tuple[Any, ...]) -> list[str]:
-    section = next((_FIELDS[part] for part in reversed(inner[:-1]) if part in _FIELDS), None)
-    return list(section.model_fields) if section is not None else list(keys or [])
+    return list(CheckSection.model_fields) if inner[:1] == ("check",) and len(inner) > 1 else list(keys or [])
 
 
 def _build(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: Path) -> Model:
     reader = _Reader(path, lines)
-    top = reader.attempt((), lambda: ModelFile.model_validate(content), list(ModelFile.model_fields))
+    sections = {key: value for key, value in content.items() if key not in ModelFile.model_fields}
+    for name in list(sections):
+        try:
+            entry = registry.find("section", name)
+        except ModelError as error:
+            if not error.message.startswith("no "):
+                reader.add((name,), error.message, error.fix.rstrip("."))
+            else:
+                known = [*ModelFile.model_fields, *registry.names("section")]
+                reader.add((name,), "unknown key", nearest(name, known))
+            continue
+        if isinstance(content[name], dict):
+            reader.attempt((name,), lambda entry=entry, name=name: entry.make(dict(content[name])))  # type: ignore[misc]
+        else:
+            reader.add((name,), "is no mapping", "write keys and values below it")
+    own = {key: value for key, value in content.items() if key not in sections}
+    top = reader.attempt((), lambda: ModelFile.model_validate(own), list(ModelFile.model_fields))
     problem_section = content.get("problem")
     instance: Instance | None = None
     if isinstance(problem_section, dict):
-        make = _generated if "domain" in problem_section else _from_tables
-        instance = make(problem_section, path.parent, reader)
+        if "domain" in problem_section:
+            instance = reader.made("domain", ("problem",), problem_section, key="domain")
+        else:
+            instance = _from_tables(problem_section, path.parent, reader)
     actions = objective = None
     constraints = content.get("constraints") or {}
     if isinstance(constraints, dict):
         tables = {} if instance is None else instance.tables
         made = {name: _constraint(name, section, path.parent, tables, reader) for name, section in constraints.items()}
         if instance is not None and all(constraint is not None for constraint in made.values()):
-            actions = reader.attempt((), lambda: ActionSet(_columns(content, instance), made))
+            columns = _columns(content, instance, reader)
+            actions = None if columns is None else reader.attempt((), lambda: ActionSet(columns, made))
     section = content.get("objective", {"kind": "immediate"})
     if isinstance(section, dict):
-        if section.get("kind") not in OBJECTIVES:
-            reader.add(
-                ("objective", "kind"),
-                f"unknown kind {section.get('kind')!r}",
-                nearest(str(section.get("kind")), list(OBJECTIVES)),
-            )
-        elif instance is not None and actions is not None:
-            maker, keys = OBJECTIVES[section["kind"]], {key: value for key, value in section.items() if key != "kind"}
-            _check_keys(maker, keys, ("objective",), reader, skip=3)
-            if not any(text.startswith("objective") for _, text in reader.faults):
-                objective = reader.attempt(
-                    ("objective",), lambda: maker(instance.problem, actions, path.parent, **keys)
-                )
+        if instance is not None and actions is not None:
+            objective = reader.made("objective", ("objective",), section, instance.problem, actions, path.parent)
+        else:
+            reader.find("objective", ("objective", "kind"), section.get("kind"))
     solver: Any = content.get("solver", "default")
     if isinstance(solver, str):
         if solver.endswith(".toml"):
             solver = path.parent / solver
         reader.attempt(("solver",), lambda: load_profile(solver))
-    if isinstance(content.get("train"), dict):
-        from rmab_opt.learning import DQNConfig
-
-        reader.attempt(("train",), lambda: DQNConfig.from_mapping(content["train"]))
-    if isinstance(content.get("neural_index"), dict):
-        from rmab_opt.learning import NeuralIndexConfig
-
-        reader.attempt(("neural_index",), lambda: NeuralIndexConfig.from_mapping(content["neural_index"]))
     reader.raise_if_any()
     assert top is not None
     assert instance is not None
@@ -598,23 +415,18 @@ def _build(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: 
     )
 
 
-def _columns(content: Mapping[str, Any], instance: Instance) -> Columns:
+def _columns(content: Mapping[str, Any], instance: Instance, reader: _Reader) -> Columns | None:
     problem = instance.problem
     if instance.columns is not None:
         ids, effect = instance.columns
-        return Columns(
-            problem.arms, Table({"id": ids, **instance.attributes}, source="columns"), sparse.csr_array(effect)
+        table = Table({"id": ids, **instance.attributes}, source="columns")
+        found: Columns | None = reader.attempt(
+            ("columns",), lambda: Columns(problem.arms, table, sparse.csr_array(effect))
         )
-    if content.get("columns") == "visits":
-        n_slots = getattr(problem.dynamics, "n_slots", None)
-        if n_slots is None:
-            raise ModelError("columns: visits need arms with slots", "use dynamics of kind inspection, or its domain.")
-        return VisitColumns(problem.arms, n_slots)
-    if content.get("columns") == "arm_actions":
-        return Columns.of_arm_actions(problem.arms, problem.dynamics.n_actions)
-    if problem.dynamics.n_actions > 2:
-        raise ModelError(f"columns: the arms have {problem.dynamics.n_actions} actions", "set `columns: arm_actions`.")
-    return Columns.of_arms(problem.arms)
+        return found
+    entry = reader.find("columns", ("columns",), content.get("columns", "arms"))
+    made: Columns | None = None if entry is None else reader.attempt((), lambda: entry.make(problem))
+    return made
 
 
 def _constraint(name: str, section: Any, folder: Path, tables: Mapping[str, Table], reader: _Reader) -> Any:
@@ -622,53 +434,14 @@ def _constraint(name: str, section: Any, folder: Path, tables: Mapping[str, Tabl
     if not isinstance(section, dict):
         reader.add(place, "is no mapping", "write `{kind: budget, at_most: 8}`")
         return None
-    kind = section.get("kind")
-    if kind not in KINDS:
-        reader.add(
-            (*place, "kind"), f"unknown kind {kind!r}" if kind else "is missing", nearest(str(kind), list(KINDS))
-        )
+    entry = reader.find("constraint", (*place, "kind"), section.get("kind"))
+    if entry is None:
         return None
     fields = {key: value for key, value in section.items() if key != "kind"}
     context = {"folder": folder, "tables": tables}
     return reader.attempt(
-        place, lambda: KINDS[kind].model_validate(fields, context=context), list(KINDS[kind].model_fields)
+        place, lambda: entry.schema.model_validate(fields, context=context), list(entry.schema.model_fields)
     )
-
-
-def _check_keys(
-    make: Callable[..., Any], keys: Mapping[str, Any], place: tuple[str, ...], reader: _Reader, skip: int
-) -> None:
-    """Note unknown, missing and mistyped keys of a maker, by its signature."""
-    parameters = dict(list(inspect.signature(make).parameters.items())[skip:])
-    for key, value in keys.items():
-        if key not in parameters:
-            reader.add((*place, key), "unknown key", nearest(key, list(parameters)))
-            continue
-        wanted = str(parameters[key].annotation)
-        right: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
-        if wanted in right and (not isinstance(value, right[wanted]) or isinstance(value, bool)):
-            article = {"int": "a whole number", "float": "a number", "str": "text"}[wanted]
-            reader.add((*place, key), f"is {value!r}", f"give {article}")
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in keys:
-            reader.add((*place, key), "is missing", "add it")
-
-
-def _generated(section: Mapping[str, Any], folder: Path, reader: _Reader) -> Instance | None:
-    if section["domain"] not in DOMAINS:
-        reader.add(
-            ("problem", "domain"),
-            f"unknown domain {section['domain']!r}",
-            nearest(str(section["domain"]), list(DOMAINS)),
-        )
-        return None
-    make, keys = DOMAINS[section["domain"]], {key: value for key, value in section.items() if key != "domain"}
-    before = len(reader.faults)
-    _check_keys(make, keys, ("problem",), reader, skip=0)
-    if len(reader.faults) > before:
-        return None
-    made: Instance | None = reader.attempt(("problem",), lambda: make(**keys))
-    return made
 
 
 def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> Instance | None:
@@ -680,18 +453,8 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
     arms: Arms | None = reader.attempt(("problem", "arms"), lambda: _arms(read, folder))
     if arms is None:
         return None
-    section_of = read.dynamics
-
-    def moved() -> Tabular | Ladder | Cascade | EncodedArms:
-        if isinstance(section_of, InspectionSection):
-            return inspection_arms(arms, **section_of.model_dump(exclude={"kind"}))
-        if isinstance(section_of, CascadeSection):
-            return _cascade(section_of, arms, folder, "ignore" if read.first else "refuse")
-        return (
-            _tabular(section_of, arms, folder) if isinstance(section_of, TabularSection) else _ladder(section_of, arms)
-        )
-
-    dynamics = reader.attempt(("problem", "dynamics"), moved)
+    others = "ignore" if read.first else "refuse"
+    dynamics = reader.made("dynamics", ("problem", "dynamics"), read.dynamics, arms, folder, others)
     if dynamics is None:
         return None
     problem: Problem | None = reader.attempt(("problem",), lambda: Problem(arms, dynamics, read.horizon, read.discount))
@@ -700,7 +463,7 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
 
     def started() -> Problem:
         if isinstance(read.start, str):
-            start = problem.read_state(folder / read.start, others="ignore" if read.first else "refuse")
+            start = problem.read_state(folder / read.start, others=others)
         else:
             start = np.full(len(arms), read.start) if isinstance(read.start, int) else np.array(read.start)
         return replace(problem, start=start)
@@ -714,91 +477,3 @@ def _arms(section: ProblemSection, folder: Path) -> Arms:
     if section.first is not None:
         table = table.head(section.first)
     return Arms(table, section.id)
-
-
-def _tabular(section: TabularSection, arms: Arms, folder: Path) -> Tabular:
-    table = Table.from_csv(folder / section.file)
-    findings = Findings(table.source)
-    owners, states, actions = table.text(section.by), table.text("state"), table.numbers("action", minimum=0)
-    names = list(dict.fromkeys(states))
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise ModelError(
-            f"{table.source}: no column for state {missing[0]!r}", "give one column a state, named as in column state."
-        )
-    probabilities = np.stack([table.numbers(name, minimum=0, maximum=1) for name in names], axis=1)
-    groups = {value: number for number, value in enumerate(dict.fromkeys(owners))}
-    n_actions = int(actions.max()) + 1
-    if n_actions < 2:
-        raise ModelError(f"{table.source}: only action 0 has rows", "give rows for action 1.")
-    transition = np.full((len(groups), n_actions, len(names), len(names)), np.nan)
-    reward = np.zeros((len(groups), len(names), n_actions))
-    paid = table.numbers("reward") if section.reward is None else np.zeros(len(table))
-    for row, (owner, state, action) in enumerate(zip(owners, states, actions, strict=True)):
-        if action != int(action):
-            findings.add(table.place(row), f"action is {action:g}", "give a whole number")
-            continue
-        cell = (groups[owner], int(action), names.index(state))
-        if not np.isnan(transition[cell]).all():
-            findings.add(
-                table.place(row),
-                f"{section.by} {owner!r}, state {state!r}, action {int(action)} stands twice",
-                "keep one row",
-            )
-        if abs(probabilities[row].sum() - 1.0) > 1e-6:
-            findings.add(
-                table.place(row), f"probabilities sum to {probabilities[row].sum():.9g}", "make the row sum to one"
-            )
-        # Twelve printed digits do not sum to one in the last place; the row is scaled to do so.
-        transition[cell] = probabilities[row] / max(probabilities[row].sum(), 1e-300)
-        reward[groups[owner], names.index(state), int(action)] = paid[row]
-    for group, action, state in np.argwhere(np.isnan(transition).any(axis=3))[:5]:
-        findings.add(
-            "", f"no row for {section.by} {list(groups)[group]!r}, state {names[state]!r}, action {action}", "add it"
-        )
-    wanted = arms.ids if section.by == "id" else arms.text(section.by)
-    for row, value in enumerate(wanted):
-        if value not in groups:
-            findings.add(
-                "", f"no rows for {section.by} {value!r} of arm {arms.ids[row]!r}", nearest(value, list(groups))
-            )
-            break
-    if section.reward is not None:
-        if unknown := [name for name in section.reward if name not in names]:
-            findings.add("", f"reward names state {unknown[0]!r}", nearest(unknown[0], names))
-        if lacking := [name for name in names if name not in section.reward]:
-            findings.add("", f"reward lacks state {lacking[0]!r}", "give every state's reward")
-    findings.raise_if_any()
-    member = np.array([groups[value] for value in wanted])
-    if section.reward is not None:
-        by_state = np.array([section.reward[name] for name in names])
-        return Tabular(
-            transition[member], np.tile(by_state, (len(arms), 1)), paid_on=section.paid_on, state_names=tuple(names)
-        )
-    if section.paid_on == "arrival":
-        raise ModelError(
-            "paid_on: arrival needs a reward a state", "give `reward: {state: number, ...}` in the model file."
-        )
-    return Tabular(transition[member], reward[member], state_names=tuple(names))
-
-
-def _cascade(section: CascadeSection, arms: Arms, folder: Path, others: str) -> Cascade:
-    graph = read_contacts(
-        arms,
-        folder / section.contacts,
-        ends=section.ends,
-        probability=section.probability,
-        directed=section.directed,
-        others=others,
-    )
-    chance = np.stack([arms.numbers(column, minimum=0, maximum=1) for column in section.active], axis=1)
-    value = arms.numbers(section.value, minimum=0) if isinstance(section.value, str) else section.value
-    return Cascade(graph, chance.reshape(-1, 2, 2), value)
-
-
-def _ladder(section: LadderSection, arms: Arms) -> Ladder:
-    up = np.stack([arms.numbers(column, minimum=0, maximum=1) for column in section.up], axis=1)
-    reward = np.stack(
-        [arms.numbers(cell) if isinstance(cell, str) else np.full(len(arms), cell) for cell in section.reward], axis=1
-    )
-    return Ladder(up, reward)

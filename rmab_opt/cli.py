@@ -240,7 +240,7 @@ def decide(
     given = loaded.state(state)
     standing = None
     if ledger is not None:
-        from rmab_opt.ledger import Ledger
+        from rmab_opt.programme.ledger import Ledger
 
         standing = Ledger(ledger, loaded).standing()
         if standing is not None:
@@ -282,14 +282,14 @@ def decide(
         text += f"\nfrom the ledger: {standing}"
     parts: list[Any] = []
     if groups is not None:
-        from rmab_opt.learning.fairness import fairness_of
+        from rmab_opt.settings.equity.fairness import fairness_of
 
         fairness = fairness_of(loaded, decision, groups)
         document["fairness"] = fairness.summary()
         text += f"\n\n{fairness}"
         parts = [(f"By {groups}", fairness.rows), ("", fairness.sentence)]
     if report is not None:
-        from rmab_opt.decisions.page import decision_page
+        from rmab_opt.page.report import decision_page
         from rmab_opt.report import write_atomically
 
         write_atomically(report, decision_page(loaded, decision, parts))
@@ -313,8 +313,8 @@ def record(
     """Keep what was done and observed in a round; `decide --ledger` starts from there."""
     import json
 
-    from rmab_opt.ledger import Ledger
     from rmab_opt.problem import Table
+    from rmab_opt.programme.ledger import Ledger
 
     try:
         made = json.loads(decision.read_text(encoding="utf-8"))
@@ -412,10 +412,10 @@ def _bound_of_groups(
     loaded: Any, state: Path | None, column: str, welfare: str, targets: list[float], as_json: bool
 ) -> None:
     """What groups can get together at most; with targets, the smallest budgets that reach them."""
-    from rmab_opt.decisions.equity import model_groups
-    from rmab_opt.learning.fairness import capacity_table
-    from rmab_opt.planning.equity import fair_plan
     from rmab_opt.report import table_text
+    from rmab_opt.settings.equity import fair_plan
+    from rmab_opt.settings.equity.fairness import capacity_table
+    from rmab_opt.settings.equity.policies import model_groups
 
     named = model_groups(loaded, column)
     if targets:
@@ -597,7 +597,7 @@ def evaluate(
     if groups is not None:
         if seeds > 1:
             raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
-        from rmab_opt.learning.fairness import compare_groups, group_plot
+        from rmab_opt.settings.equity.fairness import compare_groups, group_plot
 
         grouped = compare_groups(loaded, names, group=groups, episodes=episodes, seed=seed, bound=with_bound)
         if out is not None:
@@ -641,8 +641,8 @@ def evaluate(
 def _sequoia_table(out: Path, full: bool, jobs: int | None, as_json: bool) -> None:
     """The comparison over all coupled settings, or the rest of it."""
     from rmab_opt.catalog import load
-    from rmab_opt.learning.comparison import FULL, QUICK, compare
     from rmab_opt.learning.plots import policy_plot, time_plot
+    from rmab_opt.settings.coupled.comparison import FULL, QUICK, compare
 
     with _progress(as_json) as bar:
         task = None if bar is None else bar.add_task("comparing", total=None)

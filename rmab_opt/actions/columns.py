@@ -6,8 +6,9 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.errors import ModelError
-from rmab_opt.problem import Arms, Table
+from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
+from rmab_opt.registry import register
 
 __all__ = ["Columns"]
 
@@ -120,3 +121,17 @@ class Columns:
     @property
     def _identity(self) -> bool:
         return self._cohort is self.arms
+
+
+@register("columns", "arms")
+def _arms(problem: Problem) -> Columns:
+    """One an arm: act on it or not."""
+    if problem.dynamics.n_actions > 2:
+        raise ModelError(f"columns: the arms have {problem.dynamics.n_actions} actions", "set `columns: arm_actions`.")
+    return Columns.of_arms(problem.arms)
+
+
+@register("columns", "arm_actions")
+def _arm_actions(problem: Problem) -> Columns:
+    """One an arm and action above 0."""
+    return Columns.of_arm_actions(problem.arms, problem.dynamics.n_actions)

@@ -13,11 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, Valida
 from rmab_opt.actions.columns import Columns
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
+from rmab_opt.registry import register
 
-__all__ = ["KINDS", "Constraint", "Names", "TableSource"]
-
-KINDS: dict[str, type[Constraint]] = {}
-"""Registered kinds by the name that model files use."""
+__all__ = ["Constraint", "Names", "TableSource"]
 
 Built = TypeVar("Built")
 
@@ -108,11 +106,8 @@ class Constraint(BaseModel):
                     f"constraint kind {kind!r} ({cls.__name__}) lacks {name}",
                     f"define `def {name}{_plain_signature(base)}` in the class.",
                 )
-        known = KINDS.get(kind)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ModelError(f"constraint kind {kind!r} is taken by {known.__name__}", "choose another name.")
         cls.kind = kind
-        KINDS[kind] = cls
+        register("constraint", kind)(cls)
 
 
 def _plain_signature(method: Callable[..., Any]) -> str:

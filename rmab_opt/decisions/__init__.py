@@ -1,7 +1,5 @@
 """Choose, certify, explain: every decision is a mathematical program with a re-checked answer."""
 
-from rmab_opt.decisions import cascade as _cascade  # noqa: F401 - registers its policies
-from rmab_opt.decisions import inspection as _inspection  # noqa: F401 - registers its policies
 from rmab_opt.decisions.chooser import Chooser, decide
 from rmab_opt.decisions.decision import Decision, Verification, verify
 from rmab_opt.decisions.model import Model, bound, margin

@@ -15,9 +15,7 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.decisions.branch_and_bound import maximise
 from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
-from rmab_opt.decisions.local_search import climb, climb_all, slopes
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective, Situation
 from rmab_opt.encoder import Network, Support, bounds
@@ -26,6 +24,8 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.parallel import pmap
 from rmab_opt.planning import assign
 from rmab_opt.problem import Problem, Table
+from rmab_opt.search.branch_and_bound import maximise
+from rmab_opt.search.local_search import climb, climb_all, slopes
 from rmab_opt.solver import Profile, Program, Result, Session, load_profile
 
 __all__ = ["METHODS", "Chooser", "decide"]
@@ -99,7 +99,7 @@ class Chooser:
         Name of a constraint that is loosened by its least change when no action exists.
     method
         ``program``: the mixed-integer program; ``search``: the exact search of
-        :mod:`rmab_opt.decisions.branch_and_bound`, for networks; ``prices``: the exact assignment of
+        :mod:`rmab_opt.search.branch_and_bound`, for networks; ``prices``: the exact assignment of
         :mod:`rmab_opt.planning.assignment`, for linear objectives under plain budgets; ``listing``: the value of every
         allowed action, one matrix product, for small sets (:attr:`ActionSet.listed`); ``greedy``: one by one by
         the objective's gains, for objectives that offer it, with the bound that diminishing gains prove;

@@ -1,27 +1,34 @@
 """Policies: how an action is chosen round after round, by name.
 
-A new policy is a class with ``decide`` and a line ``@policy("name")``; simulation, tables and the
-command line find it by that name.
+A new policy is a file in :mod:`rmab_opt.decisions.policies` with a line ``@policy("name")``; simulation, tables and
+the command line find it by that name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
+from rmab_opt import registry
 from rmab_opt.decisions.chooser import Chooser
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import ArmValues, Immediate, Objective, Scores, Situation
+from rmab_opt.decisions.objective import ArmValues, Immediate, Objective, Situation
 from rmab_opt.errors import ModelError, SolverError
-from rmab_opt.planning import RULES, TABLES
-from rmab_opt.problem.dynamics import require_tabular
-from rmab_opt.problem.table import nearest
 
-__all__ = ["POLICIES", "WITH_ARGUMENT", "Greedy", "Policy", "known_policy", "make_policy", "policy"]
+__all__ = [
+    "ChooserPolicy",
+    "Greedy",
+    "Policy",
+    "RulePolicy",
+    "decisions",
+    "known_policy",
+    "make_policy",
+    "policy",
+    "unproven",
+]
 
 
 class Policy(Protocol):
@@ -34,50 +41,32 @@ class Policy(Protocol):
         ...
 
 
-POLICIES: dict[str, Callable[..., Any]] = {}
-"""Factories by name."""
-
-WITH_ARGUMENT: dict[str, str] = {}
-"""What the argument stands for, by name of a policy that takes one: called with the model and that text."""
-
-
 def policy(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a policy's factory (usually the class) under a name."""
-
-    def register(factory: Callable[..., Any]) -> Callable[..., Any]:
-        POLICIES[name] = factory
-        return factory
-
-    return register
+    """Register a policy's factory: called with the model, its keyword-only parameters are the policy's arguments."""
+    return registry.register("policy", name)
 
 
 def make_policy(given: str | Policy, model: Model) -> Policy:
-    """A policy by name, or the object itself; ``name:argument`` for those that take one (``iterative_dqn:runs/a``).
+    """A policy by name, or the object itself; arguments follow a colon (``iterative_dqn:runs/a``).
 
     Raises
     ------
     ModelError
-        When no policy has that name, naming the nearest one, or an argument is missing or too many.
+        When no policy has that name, naming the nearest one, or an argument is missing or unknown.
     """
     if not isinstance(given, str):
         return given
-    name, colon, argument = given.partition(":")
-    if name not in POLICIES:
-        raise ModelError(f"no policy {name!r}", nearest(name, list(POLICIES)))
-    if (name in WITH_ARGUMENT) != bool(colon and argument):
-        fix = f"write '{name}:{WITH_ARGUMENT[name]}'." if name in WITH_ARGUMENT else f"write {name!r} alone."
-        raise ModelError(f"policy {given!r}: {'one' if name in WITH_ARGUMENT else 'no'} argument is taken", fix)
-    made: Policy = POLICIES[name](model, argument) if argument else POLICIES[name](model)
+    made: Policy = registry.make("policy", given, model)
     made.name = given
     return made
 
 
 def known_policy(given: str) -> bool:
     """Whether :func:`make_policy` knows the name before a possible argument."""
-    return given.partition(":")[0] in POLICIES
+    return given.partition(":")[0] in registry.names("policy")
 
 
-def _unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
+def unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
     """A decision without a program: allowed and valued, nothing proven about its quality."""
     situation = Situation(model.problem, model.actions.columns, state, period)
     value = Immediate().value(action, situation)
@@ -96,53 +85,6 @@ def _unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, 
         period=period,
         title=model.title,
     )
-
-
-@policy("none")
-class NoAction:
-    """Acts on as few columns as the constraints allow: on none, where they allow that."""
-
-    name = "none"
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._idle = np.zeros(len(model.actions), dtype=np.int64)
-        if not model.actions.allows(self._idle):
-            fewest = Scores(-np.ones(len(model.actions)))
-            state = model.problem.sample_start(np.random.default_rng(0))
-            self._idle = Chooser(model.problem, model.actions, fewest, model.solver).decide(state).action
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        return _unproven(self.model, self._idle, state, period, self.name)
-
-
-@policy("random")
-class RandomAction:
-    """A random allowed action, grown until nothing fits."""
-
-    name = "random"
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        return _unproven(self.model, self.model.actions.sample(rng)[0], state, period, self.name)
-
-
-@policy("sampling")
-class Sampling:
-    """The best of many random allowed actions by the round's expected reward."""
-
-    name = "sampling"
-
-    def __init__(self, model: Model, draws: int = 100) -> None:
-        self.model, self.draws = model, draws
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        actions = self.model.actions.sample(rng, self.draws)
-        situation = Situation(self.model.problem, self.model.actions.columns, state, period)
-        values = Immediate().batch_value(actions, situation)
-        return _unproven(self.model, actions[int(np.argmax(values))], state, period, self.name)
 
 
 class Greedy:
@@ -192,13 +134,7 @@ class Greedy:
             raise ModelError(
                 f"policy {self.name!r} ended with {', '.join(actions.violations(action))} unmet", "use policy 'myopic'."
             )
-        return _unproven(self.model, action, state, period, self.name)
-
-
-@policy("iterative_myopic")
-def _iterative_myopic(model: Model) -> Greedy:
-    """The greedy baseline of the published comparisons, made to stop."""
-    return Greedy(model, Immediate(), "iterative_myopic")
+        return unproven(self.model, action, state, period, self.name)
 
 
 class ChooserPolicy:
@@ -215,19 +151,6 @@ class ChooserPolicy:
         self.chooser.forget()
 
 
-@policy("myopic")
-def _myopic(model: Model) -> ChooserPolicy:
-    return ChooserPolicy(Chooser(model.problem, model.actions, Immediate(), model.solver, title=model.title), "myopic")
-
-
-@policy("model")
-def _own(model: Model) -> ChooserPolicy:
-    """The model's own objective."""
-    return ChooserPolicy(
-        Chooser(model.problem, model.actions, model.objective, model.solver, title=model.title), "model"
-    )
-
-
 class _RoundScores(ArmValues):
     """Scores of the arms in this round, (N, A), as a rule has just given them."""
 
@@ -242,7 +165,6 @@ class RulePolicy:
     """A rule of :mod:`rmab_opt.planning`: its scores become the objective, so that any action set holds exactly."""
 
     def __init__(self, model: Model, name: str, make: Callable[..., Any]) -> None:
-        require_tabular(model.problem.dynamics, f"policy {name!r}")
         self.name = name
         self.rule = make(model.problem, model.actions)
         self.note = getattr(self.rule, "note", "")
@@ -252,10 +174,6 @@ class RulePolicy:
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
         self._objective.now = self.rule.scores(state, period, rng)
         return self.chooser.decide(state, period)
-
-
-for _name, _make in {**TABLES, **RULES}.items():
-    POLICIES[_name] = partial(RulePolicy, name=_name, make=_make)
 
 
 def decisions(

@@ -287,7 +287,7 @@ class Network:
         ModelError
             At a layer that is not linear in pieces; names its number and type.
         """
-        from rmab_opt.encoder.graphs import read_torch
+        from rmab_opt.encoder.read.torch_modules import read_torch
 
         network = read_torch(module)
         if skip is None and not constant:
@@ -356,14 +356,14 @@ class Network:
 
     @classmethod
     def from_onnx(cls, path: str | Path) -> Network:
-        """From an ONNX graph of Gemm, MatMul, Add, Relu, LeakyRelu, Clip; see :mod:`rmab_opt.encoder.onnx_files`."""
-        from rmab_opt.encoder.onnx_files import read_onnx
+        """From an ONNX graph; see :mod:`rmab_opt.encoder.read.onnx_files`."""
+        from rmab_opt.encoder.read.onnx_files import read_onnx
 
         return read_onnx(path)
 
     def to_onnx(self, path: str | Path) -> None:
         """Write as an ONNX graph (float64) with input ``x`` (batch, n) and output ``value`` (batch, 1)."""
-        from rmab_opt.encoder.onnx_files import write_onnx
+        from rmab_opt.encoder.read.onnx_files import write_onnx
 
         write_onnx(self, path)
 

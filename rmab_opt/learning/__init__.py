@@ -7,17 +7,12 @@ from typing import Any
 __all__ = [
     "DQNConfig",
     "Evaluation",
-    "NeuralIndexConfig",
-    "NeuralIndexPolicy",
-    "NeuralRun",
     "RestlessBanditEnv",
     "Run",
     "Simulator",
     "evaluate",
-    "load_neural_index",
     "load_policy",
     "train",
-    "train_neural_index",
 ]
 
 _HOME = {
@@ -29,11 +24,6 @@ _HOME = {
     "evaluate": "evaluation",
     "RestlessBanditEnv": "environment",
     "Simulator": "simulator",
-    "NeuralIndexConfig": "neural_index_config",
-    "NeuralIndexPolicy": "neural_index",
-    "NeuralRun": "neural_index",
-    "load_neural_index": "neural_index",
-    "train_neural_index": "neural_index",
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
+from rmab_opt.registry import register
 
 __all__ = ["PRESETS", "DQNConfig", "Settings"]
 
@@ -188,3 +189,9 @@ class DQNConfig(Settings):
             raise ModelError(f"train.double is {self.double!r}", "use true or false.")
         if self.anchor == "auto" and self.validation_episodes == 0 and self.network == "anchored":
             raise ModelError("train.anchor is 'auto' without validation episodes", "name the anchor, or allow some.")
+
+
+@register("section", "train")
+def train_section(given: dict[str, Any]) -> DQNConfig:
+    """Hyper-parameters of deep Q-learning."""
+    return DQNConfig.from_mapping(given)

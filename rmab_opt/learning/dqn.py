@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from rmab_opt import registry
 from rmab_opt.decisions import Chooser, Model, NetworkObjective, Objective, Situation
-from rmab_opt.decisions.cascade import climb_network
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
@@ -32,6 +32,7 @@ from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
 from rmab_opt.learning.samples import Successors, WarmStart
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.parallel import pmap
+from rmab_opt.search.hill_climb import climb_network
 
 __all__ = ["Run", "load_policy", "train", "train_seeds"]
 
@@ -532,10 +533,11 @@ def load_policy(folder: str | Path, model: Model, *, solver: str | None = None) 
     if stored is None:
         raise ModelError(f"{run.path}: holds no finished run", "train into this folder first.")
     arrays, meta = stored
-    if meta.get("policy") == "neural_index":
-        from rmab_opt.learning.neural_index import load_run
-
-        return load_run(folder, model if solver is None else replace(model, solver=solver))
+    if "policy" in meta:
+        # Runs of other learners than this one say whose they are.
+        loader = registry.find("run", str(meta["policy"])).make
+        found: ChooserPolicy = loader(folder, model if solver is None else replace(model, solver=solver))
+        return found
     config = DQNConfig.from_mapping(meta["config"])
     weights = {key: torch.as_tensor(array) for key, array in arrays.items()}
     own = meta.get("fingerprint") == fingerprint(model)

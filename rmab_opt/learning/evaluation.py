@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from rmab_opt import registry
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
-from rmab_opt.decisions.policy import POLICIES, Policy, decisions, known_policy, make_policy
+from rmab_opt.decisions.policy import Policy, decisions, known_policy, make_policy
 from rmab_opt.errors import ModelError
-from rmab_opt.learning import graph_networks as _graph_networks  # noqa: F401 - registers its policies
-from rmab_opt.learning import iterative as _iterative  # noqa: F401 - registers its policy
-from rmab_opt.learning import neural_index as _neural_index  # noqa: F401 - registers its policy
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
@@ -83,7 +81,7 @@ def evaluate(
     Parameters
     ----------
     policies
-        Names (see ``rmab_opt.decisions.policy.POLICIES``), folders of finished runs, or objects with
+        Names (see ``rmab-opt policies``), folders of finished runs, or objects with
         ``name`` and ``decide``.
     seeds
         Of the episodes; for a model made by a generator also of its instance.
@@ -122,7 +120,9 @@ def evaluate(
         raise ModelError("no policy to evaluate", "name at least one.")
     for given in policies:
         if isinstance(given, str) and not known_policy(given) and not Path(given).is_dir():
-            raise ModelError(f"no policy {given!r} and no run folder of that name", nearest(given, list(POLICIES)))
+            raise ModelError(
+                f"no policy {given!r} and no run folder of that name", nearest(given, registry.names("policy"))
+            )
     tasks: list[_Block | _BoundTask] = []
     for seed in seeds:
         instance = model if model.instance is None else model.instance(seed)

@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns, shared_arms
 from rmab_opt.decisions import NetworkObjective, Objective, Situation
 from rmab_opt.decisions.objective import ArmValues
@@ -164,6 +165,7 @@ def _arrays(module: nn.Sequential) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
+@registry.register("network", "pooled")
 class PooledQ(QNetwork):
     """Q = sum of q(s_n, a_n; x_n) + N g(mean of psi(s_n, a_n; x_n)): weights shared by all arms.
 
@@ -339,6 +341,7 @@ def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarr
     return values
 
 
+@registry.register("network", "anchored")
 class AnchoredQ(PooledQ):
     """Q = sum of known arm values + a pooled head: learning begins at a planning rule.
 
@@ -457,6 +460,7 @@ class _Anchor(ArmValues):
         return self.network.anchored(situation)
 
 
+@registry.register("network", "dense")
 class DenseQ(QNetwork):
     """A fully connected network of action, one-hot states and time left: the published architecture, repaired."""
 
@@ -499,9 +503,6 @@ class DenseQ(QNetwork):
         return Network.from_arrays(layers)
 
 
-NETWORKS: dict[str, Any] = {"pooled": PooledQ, "anchored": AnchoredQ, "dense": DenseQ}
-
-
 def make_network(
     kind: str,
     problem: Problem,
@@ -524,14 +525,9 @@ def make_network(
     ModelError
         When there is no such kind.
     """
-    if kind.startswith("graph"):
-        from rmab_opt.learning.graph_networks import GraphQ, LookaheadGraphQ
-
-        NETWORKS.update(graph=GraphQ, graph_lookahead=LookaheadGraphQ)
-    if kind not in NETWORKS:
-        raise ModelError(f"network is {kind!r}", f"use one of {', '.join(NETWORKS)}.")
+    entry = registry.find("network", kind)
     generator = torch.Generator().manual_seed(seed)
     if kind in ("pooled", "anchored"):
         options["head"] = head
-    network: QNetwork = NETWORKS[kind](problem, columns, hidden, scale=scale, generator=generator, **options)
+    network: QNetwork = entry.make(problem, columns, hidden, scale=scale, generator=generator, **options)
     return network

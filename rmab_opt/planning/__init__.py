@@ -7,13 +7,11 @@ from rmab_opt.planning.joint import JointOptimum, joint_optimum, joint_value
 from rmab_opt.planning.lagrangian import Dual, dual_average, dual_discounted, dual_finite
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
 from rmab_opt.planning.rollout import constant_action, open_loop, open_loop_values, rollout, rollout_values
-from rmab_opt.planning.scores import RULES, TABLES, ScoreTable, column_scores
+from rmab_opt.planning.scores import ScoreTable, column_scores
 from rmab_opt.planning.sweep import Curve, budget_curve, sweep
 from rmab_opt.planning.whittle import Indices, LevelIndices, passive_set_grows, whittle_indices, whittle_levels
 
 __all__ = [
-    "RULES",
-    "TABLES",
     "Assignment",
     "Bound",
     "Coupling",

@@ -6,9 +6,10 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.planning.hull import ActionOracle
-from rmab_opt.planning.scores import TABLES, ScoreTable, static
+from rmab_opt.planning.scores import ScoreTable, static
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
+from rmab_opt.registry import register
 
 __all__ = ["constant_action", "open_loop", "open_loop_values", "rollout", "rollout_values"]
 
@@ -30,6 +31,7 @@ def constant_action(problem: Problem, actions: ActionSet) -> np.ndarray:
     return ActionOracle(actions, worth.shape[1]).action(worth)
 
 
+@register("rule", "rollout")
 def rollout(problem: Problem, actions: ActionSet) -> ScoreTable:
     """Scores of :func:`rollout_values`, passive 0: one policy improvement on the constant action.
 
@@ -48,6 +50,7 @@ def rollout(problem: Problem, actions: ActionSet) -> ScoreTable:
     return ScoreTable(table - table[..., :1], "rollout")
 
 
+@register("rule", "open_loop")
 def open_loop(problem: Problem, actions: ActionSet) -> ScoreTable:
     """Scores of :func:`open_loop_values`, passive 0: the best constant action from here, chosen anew each round.
 
@@ -99,6 +102,3 @@ def rollout_values(problem: Problem, actions: ActionSet) -> np.ndarray:
         table[period] = reward + problem.discount * np.einsum("nast,nt->nsa", transition, value)
         value = paid + problem.discount * np.einsum("nst,nt->ns", stay, value)
     return table
-
-
-TABLES |= {"rollout": rollout, "open_loop": open_loop}

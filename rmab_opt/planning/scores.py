@@ -9,9 +9,8 @@ Stateful rules offer ``scores(state, period, rng) -> (N, A)`` instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -24,10 +23,10 @@ from rmab_opt.planning.lagrangian import stationary_values
 from rmab_opt.planning.occupancy import Polyhedron, polyhedron
 from rmab_opt.planning.whittle import whittle_indices, whittle_levels
 from rmab_opt.problem import Problem
+from rmab_opt.problem.dynamics import require_tabular
+from rmab_opt.registry import register
 
 __all__ = [
-    "RULES",
-    "TABLES",
     "IdentityOrder",
     "LpUpdate",
     "RandomAssignment",
@@ -151,6 +150,7 @@ def _steady_discount(problem: Problem) -> float:
 # Tables
 
 
+@register("rule", "lagrangian")
 def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None = None) -> ScoreTable:
     """Action values under one constant price a resource: the discounted bound's, one table for all rounds.
 
@@ -161,7 +161,7 @@ def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None =
     ----------
     Hawkins (2003); Adelman, Mersereau (2008); Killian, Perrault, Tambe (2021).
     """
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
     if shared_arms(actions.columns):
         found = bound(problem, actions, coupling="hull", constant=True)
         q, _ = priced_action_values(
@@ -174,6 +174,7 @@ def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None =
     return ScoreTable(_relative(q), "lagrangian", bound=found)
 
 
+@register("rule", "lp_index")
 def lp_index(problem: Problem, actions: ActionSet, *, found: Bound | None = None) -> ScoreTable:
     """Action values under the time-indexed bound's prices, one table a round.
 
@@ -186,7 +187,7 @@ def lp_index(problem: Problem, actions: ActionSet, *, found: Bound | None = None
     ----------
     Gast, Gaujal, Yan (2024).
     """
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
     found = bound(problem, actions) if found is None else found
     q, _ = priced_action_values(
         transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
@@ -194,6 +195,7 @@ def lp_index(problem: Problem, actions: ActionSet, *, found: Bound | None = None
     return ScoreTable(_relative(q), "lp_index", bound=found)
 
 
+@register("rule", "hull_index")
 def hull_index(problem: Problem, actions: ActionSet) -> ScoreTable:
     """Action values under the prices of the hull of allowed actions, one table a round; see :mod:`.hull`."""
     table = lp_index(problem, actions, found=bound(problem, actions, coupling="hull"))
@@ -217,6 +219,7 @@ def _unit_scale(values: np.ndarray) -> np.ndarray:
     return values / max(float(np.abs(values).max()), 1e-12)
 
 
+@register("rule", "lp_priority")
 def lp_priority(problem: Problem, actions: ActionSet, *, found: Bound | None = None) -> ScoreTable:
     """States by what the linear program does there: always act, then sometimes, then never; ties by priced gain.
 
@@ -224,7 +227,7 @@ def lp_priority(problem: Problem, actions: ActionSet, *, found: Bound | None = N
     ----------
     Verloop (2016), with its tie rule by reduced cost; time-indexed here.
     """
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
     found = _with_occupancy(problem, actions, found)
     assert found.occupancy is not None
     q, _ = priced_action_values(
@@ -243,6 +246,7 @@ def lp_priority(problem: Problem, actions: ActionSet, *, found: Bound | None = N
     return ScoreTable(table, "lp_priority", bound=found)
 
 
+@register("rule", "occupancy_index")
 def occupancy_index(problem: Problem, actions: ActionSet, *, found: Bound | None = None) -> ScoreTable:
     """Probability with which the linear program acts in a state, ties by the action's value.
 
@@ -250,7 +254,7 @@ def occupancy_index(problem: Problem, actions: ActionSet, *, found: Bound | None
     ----------
     Xiong, Li, Singh (2022); its reward factor is replaced by action values, which rank the many ties.
     """
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
     found = _with_occupancy(problem, actions, found)
     assert found.occupancy is not None
     q, _ = priced_action_values(
@@ -261,6 +265,7 @@ def occupancy_index(problem: Problem, actions: ActionSet, *, found: Bound | None
     return ScoreTable(chance + TIE_BREAK * _unit_scale(_relative(q)), "occupancy_index", bound=found)
 
 
+@register("rule", "whittle")
 def whittle(problem: Problem, actions: ActionSet, *, discount: float | None = None, finite: bool = False) -> ScoreTable:
     """Whittle indices of two-action arms: stationary ones for all rounds, or one table a round.
 
@@ -269,7 +274,12 @@ def whittle(problem: Problem, actions: ActionSet, *, discount: float | None = No
     ModelError
         When arms have more than two actions; ``multi_action_whittle`` takes ordered levels.
     """
-    transition, reward = problem.dynamics.tabular()
+    own = getattr(problem.dynamics, "whittle_indices", None)
+    if own is not None and not finite:
+        # Dynamics that know their index in closed form say so; they need no table.
+        values = own(problem.discount if discount is None else discount)
+        return ScoreTable(np.stack([np.zeros_like(values), values], axis=2)[None], "whittle")
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
     if finite:
         found = whittle_indices(
             transition, reward, discount=problem.discount, criterion="finite", horizon=problem.horizon
@@ -286,11 +296,12 @@ def whittle(problem: Problem, actions: ActionSet, *, discount: float | None = No
     return ScoreTable(table, "whittle", note if odd else "")
 
 
+@register("rule", "multi_action_whittle")
 def multi_action_whittle(
     problem: Problem, actions: ActionSet, *, discount: float | None = None, cost: np.ndarray | None = None
 ) -> ScoreTable:
     """Fair charges of ordered levels, summed up to each level: with falling charges the best sum raises greedily."""
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
     factor = _steady_discount(problem) if discount is None else discount
     found = whittle_levels(transition, reward, discount=factor, cost=cost)
     n_arms, n_actions = transition.shape[:2]
@@ -303,9 +314,10 @@ def multi_action_whittle(
     return ScoreTable(table, "multi_action_whittle", note)
 
 
+@register("rule", "static")
 def static(problem: Problem, actions: ActionSet) -> ScoreTable:
     """One constant choice: the value of always taking an action over never acting, averaged over the start."""
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
     n_arms, n_actions, n_states, _ = transition.shape
     value = np.zeros((n_arms, n_actions, n_states))
     for _ in range(problem.horizon):
@@ -319,6 +331,7 @@ def static(problem: Problem, actions: ActionSet) -> ScoreTable:
 # Stateful rules
 
 
+@register("rule", "lp_update")
 class LpUpdate:
     """Each round solves the next ``window`` rounds' program from the actual states and ranks by its action values.
 
@@ -349,7 +362,7 @@ class LpUpdate:
         if window < 1:
             raise ModelError(f"window is {window}", "look at least one round ahead.")
         self.problem, self.window, self.tolerance, self.beyond = problem, window, tolerance, beyond
-        self.transition, self.reward = problem.dynamics.tabular()
+        self.transition, self.reward = require_tabular(problem.dynamics, "scores of arms")
         n_arms, n_states, n_actions = self.reward.shape
         self.oracle = ActionOracle(actions, n_actions) if shared_arms(actions.columns) else None
         if self.oracle is None:
@@ -422,6 +435,7 @@ class LpUpdate:
         ).arm_prices
 
 
+@register("rule", "two_step")
 class TwoStep(LpUpdate):
     """This round's expected reward and the best that the next round can bring in expectation, nothing beyond.
 
@@ -435,6 +449,7 @@ class TwoStep(LpUpdate):
         super().__init__(problem, actions, window=2, beyond=False)
 
 
+@register("rule", "random_assignment")
 class RandomAssignment:
     """Each arm draws its action from the linear program's own randomisation; the constraints drop the excess.
 
@@ -444,7 +459,7 @@ class RandomAssignment:
     """
 
     def __init__(self, problem: Problem, actions: ActionSet, *, found: Bound | None = None) -> None:
-        transition, reward = problem.dynamics.tabular()
+        transition, reward = require_tabular(problem.dynamics, "scores of arms")
         self.found = _with_occupancy(problem, actions, found)
         assert self.found.occupancy is not None
         q, _ = priced_action_values(
@@ -476,6 +491,7 @@ class RandomAssignment:
         return result
 
 
+@register("rule", "id")
 class IdentityOrder(RandomAssignment):
     """The drawn actions go to arms in one fixed order while the limits last.
 
@@ -510,24 +526,3 @@ class IdentityOrder(RandomAssignment):
         result[np.arange(len(state)), action] = self.weight
         result[:, 0] = 0.0
         return result
-
-
-TABLES: dict[str, Callable[..., ScoreTable]] = {
-    "lagrangian": lagrangian,
-    "lp_index": lp_index,
-    "hull_index": hull_index,
-    "lp_priority": lp_priority,
-    "occupancy_index": occupancy_index,
-    "whittle": whittle,
-    "multi_action_whittle": multi_action_whittle,
-    "static": static,
-}
-"""Rules that are one table: ``TABLES[name](problem, actions)``."""
-
-RULES: dict[str, Callable[..., Any]] = {
-    "lp_update": LpUpdate,
-    "two_step": TwoStep,
-    "random_assignment": RandomAssignment,
-    "id": IdentityOrder,
-}
-"""Rules that look at the state first: ``RULES[name](problem, actions).scores(state, period, rng)``."""

@@ -1,9 +1,8 @@
 """The world: arms, their tables and their dynamics. numpy only; knows nothing of constraints or solvers."""
 
 from rmab_opt.problem.arms import Arms
-from rmab_opt.problem.beliefs import BeliefChains, EncodedArms, Windows
 from rmab_opt.problem.dynamics import Dynamics, Ladder, Tabular
 from rmab_opt.problem.problem import Problem
 from rmab_opt.problem.table import Table
 
-__all__ = ["Arms", "BeliefChains", "Dynamics", "EncodedArms", "Ladder", "Problem", "Table", "Tabular", "Windows"]
+__all__ = ["Arms", "Dynamics", "Ladder", "Problem", "Table", "Tabular"]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from oracles import allowed
 from strategies import KINDS, action_sets, all_actions
 
-from rmab_opt.actions import KINDS as REGISTERED
 from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.actions.kinds import Budget, Capacity, Conflict, Knapsack, Linear, LockedIn, LockedOut, Scheduling
 from rmab_opt.errors import InfeasibleError, ModelError
@@ -191,7 +190,7 @@ def test_a_third_partys_kind_in_twelve_lines():
             return f"at most {self.at_most} arms per {self.attribute}"
 
     actions = ActionSet(ARMS, {"each": AtMostEach(attribute="village", at_most=1)})
-    assert REGISTERED["test_at_most_each"] is AtMostEach
+    assert registry.find("constraint", "test_at_most_each").make is AtMostEach
     assert {tuple(a) for a in actions.enumerate().tolist()} == {
         tuple(a) for a in all_actions(4) if a[:2].sum() <= 1 and a[2:].sum() <= 1
     }
@@ -207,7 +206,7 @@ def test_a_kind_without_violations_is_an_error_at_its_definition():
             def describe(self):
                 return "half"
 
-    assert "test_half" not in REGISTERED
+    assert "test_half" not in registry.names("constraint")
 
 
 @pytest.mark.parametrize(

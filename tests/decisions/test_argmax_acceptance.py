@@ -23,11 +23,11 @@ import rmab_opt
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser, NetworkObjective
-from rmab_opt.decisions.branch_and_bound import maximise
 from rmab_opt.encoder import Network, Support, assemble
 from rmab_opt.encoder.record import LARGE_M
 from rmab_opt.errors import CertificateError, InfeasibleError
 from rmab_opt.problem import Arms, Problem
+from rmab_opt.search.branch_and_bound import maximise
 from rmab_opt.solver import Session
 
 pytestmark = pytest.mark.filterwarnings("ignore::rmab_opt.encoder.EncodingWarning")

@@ -16,10 +16,10 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Knapsack
 from rmab_opt.decisions import Chooser, NetworkObjective, Scores, Situation
 from rmab_opt.decisions import chooser as module
-from rmab_opt.decisions.local_search import climb, climb_all
 from rmab_opt.encoder import Network
 from rmab_opt.errors import InfeasibleError, ModelError
 from rmab_opt.problem import Arms
+from rmab_opt.search.local_search import climb, climb_all
 
 
 def at_state(base: Network, situation: Situation) -> Network:

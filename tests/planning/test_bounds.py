@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Linear, LockedIn, Scheduling
-from rmab_opt.domains import coupled
-from rmab_opt.domains.synthetic import delayed, ladder_mix, unstructured
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
+from rmab_opt.instances import ladders
+from rmab_opt.instances.synthetic import delayed, ladder_mix, unstructured
 from rmab_opt.planning import (
     Coupling,
     bound,
@@ -205,7 +205,7 @@ def test_every_kind_of_rows_gives_one_number_by_all_methods_and_bounds_the_joint
 
 @pytest.mark.parametrize("domain", ["scheduling", "capacity"])
 def test_coupling_through_rosters_and_capacities_tightens_the_bound_and_stays_above_the_joint_optimum(domain):
-    instance = getattr(coupled, domain)(n_arms=4, n_workers=2, horizon=4, seed=3)
+    instance = getattr(ladders, domain)(n_arms=4, n_workers=2, horizon=4, seed=3)
     problem = Problem(
         instance.problem.arms, instance.problem.dynamics, horizon=4, start=np.array([0, 1, 0, 1], dtype=np.int64)
     )
@@ -281,7 +281,7 @@ def test_a_search_stopped_early_still_bounds():
 
 
 def test_a_solver_without_time_leaves_the_unpriced_bound_and_says_so():
-    instance = coupled.capacity(n_arms=20, n_workers=4, horizon=15)
+    instance = ladders.capacity(n_arms=20, n_workers=4, horizon=15)
     actions = ActionSet(instance.problem.arms, {"load": Capacity(workers=instance.tables["workers"], cost="load")})
     found = bound(instance.problem, actions, seconds=1e-4)
     full = bound(instance.problem, actions)

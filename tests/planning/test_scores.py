@@ -5,15 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget, Capacity, Linear
-from rmab_opt.domains import coupled
-from rmab_opt.domains.synthetic import delayed
 from rmab_opt.errors import ModelError
-from rmab_opt.planning import RULES, TABLES, assign, bound, column_scores, polyhedron, whittle_indices
+from rmab_opt.instances import ladders
+from rmab_opt.instances.synthetic import delayed
+from rmab_opt.planning import assign, bound, column_scores, polyhedron, whittle_indices
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.solver import Session
+
+TABLES = (
+    "lagrangian",
+    "lp_index",
+    "hull_index",
+    "lp_priority",
+    "occupancy_index",
+    "whittle",
+    "multi_action_whittle",
+    "static",
+    "rollout",
+    "open_loop",
+)
 
 
 def hard(n_arms=50, budgets=(5, 3), horizon=50, seed=0):
@@ -46,7 +60,7 @@ def simulate(problem, budgets, rule, runs, seed=0):
 
 
 def make(name, problem, actions, found):
-    build = TABLES.get(name) or RULES[name]
+    build = registry.find("rule", name).make
     needs_bound = name in ("lp_index", "lp_priority", "occupancy_index", "lp_update", "random_assignment", "id")
     return build(problem, actions, **({"found": found} if needs_bound else {}))
 
@@ -57,7 +71,7 @@ def test_every_rule_keeps_the_budgets_and_stays_below_the_bound():
     budgets = np.array([2, 1])
     found = bound(problem, actions, occupancy=True, tolerance=1e-5)
     nothing = simulate(problem, budgets, None, 60)[0].mean()
-    for name in [*TABLES, *RULES]:
+    for name in registry.names("rule"):
         if name == "whittle":
             continue
         total, most = simulate(
@@ -99,13 +113,13 @@ def test_tables_have_one_entry_an_arm_action_and_resting_scores_nothing():
     for name in TABLES:
         if name == "whittle":
             continue
-        table = TABLES[name](problem, actions)
+        table = registry.find("rule", name).make(problem, actions)
         assert table.values.shape[1:] == (6, 4, 3), name
         assert len(table.values) in (1, 4)
         assert (table.values[..., 0] == 0).all(), name
         assert np.isfinite(table.values).all()
         assert table.scores(problem.start, 99).shape == (6, 3)
-    several = TABLES["lp_index"](problem, actions).scores(np.tile(problem.start, (7, 1)), 0)
+    several = registry.find("rule", "lp_index").make(problem, actions).scores(np.tile(problem.start, (7, 1)), 0)
     assert several.shape == (7, 6, 3)
 
 
@@ -127,29 +141,29 @@ def test_action_values_satisfy_their_own_recursion():
 
 def test_whittle_table_holds_the_indices_and_names_arms_without_one():
     problem, actions = hard(n_arms=5, budgets=(2,), horizon=8)
-    table = TABLES["whittle"](problem, actions, discount=0.9)
+    table = registry.find("rule", "whittle").make(problem, actions, discount=0.9)
     transition, reward = problem.dynamics.tabular()
     assert np.array_equal(table.values[0, :, :, 1], whittle_indices(transition, reward, discount=0.9).values)
-    assert TABLES["whittle"](problem, actions, finite=True).values.shape == (8, 5, 4, 2)
+    assert registry.find("rule", "whittle").make(problem, actions, finite=True).values.shape == (8, 5, 4, 2)
     rng = np.random.default_rng(3)
     from rmab_opt.problem import Tabular
 
     odd = Problem(Arms.from_arrays(400), Tabular(rng.dirichlet(np.full(3, 0.15), (400, 2, 3)), rng.random((400, 3, 2))))
-    assert "not indexable" in TABLES["whittle"](odd, actions, discount=0.99).note
+    assert "not indexable" in registry.find("rule", "whittle").make(odd, actions, discount=0.99).note
     with pytest.raises(ModelError):
-        TABLES["whittle"](hard(n_arms=5, budgets=(2, 1))[0], actions)
+        registry.find("rule", "whittle").make(hard(n_arms=5, budgets=(2, 1))[0], actions)
 
 
 def test_random_rules_draw_from_the_programs_own_randomisation():
     problem, actions = hard(n_arms=10, budgets=(2,), horizon=6)
-    rule = RULES["random_assignment"](problem, actions)
+    rule = registry.find("rule", "random_assignment").make(problem, actions)
     rng = np.random.default_rng(0)
     drawn = np.array([rule.drawn(problem.start, 0, rng) for _ in range(4000)])
     chance = rule.found.occupancy[0, np.arange(10), problem.start, 1]
     assert np.abs(drawn.mean(axis=0) - chance).max() < 0.04
     with pytest.raises(ModelError):
         rule.scores(problem.start, 0)
-    order = RULES["id"](problem, actions, found=rule.found)
+    order = registry.find("rule", "id").make(problem, actions, found=rule.found)
     assert sorted(order.order.tolist()) == list(range(10))
     assert len(set(order.weight.tolist())) == 10
 
@@ -157,7 +171,7 @@ def test_random_rules_draw_from_the_programs_own_randomisation():
 @pytest.mark.parametrize("name", ["static", "lagrangian", "lp_index", "lp_update"])
 def test_scores_serve_any_action_set(name):
     """Capacities of workers: the program maximises the scores, every action passes the independent check."""
-    instance = coupled.capacity(n_arms=8, n_workers=2, horizon=5, seed=1)
+    instance = ladders.capacity(n_arms=8, n_workers=2, horizon=5, seed=1)
     problem = instance.problem
     actions = ActionSet(problem.arms, {"load": Capacity(workers=instance.tables["workers"], cost="load")})
     found = bound(problem, actions)
@@ -182,8 +196,8 @@ def test_looking_ahead_again_from_the_start_gives_the_bounds_own_scores():
     """With the whole horizon as its window the re-solving rule is the index rule in the first round."""
     problem, actions = hard(n_arms=12, budgets=(3,), horizon=6)
     found = bound(problem, actions, tolerance=1e-9)
-    again = RULES["lp_update"](problem, actions, window=6, found=found, tolerance=1e-9)
-    first = TABLES["lp_index"](problem, actions, found=found).scores(problem.start, 0)
+    again = registry.find("rule", "lp_update").make(problem, actions, window=6, found=found, tolerance=1e-9)
+    first = registry.find("rule", "lp_index").make(problem, actions, found=found).scores(problem.start, 0)
     chosen = assign(again.scores(problem.start, 0), np.array([3])).action
     worth = first[np.arange(12), chosen].sum()
     assert worth == pytest.approx(assign(first, np.array([3])).value, rel=2e-2)

@@ -1,0 +1,1 @@
+"""Readers of trained networks: torch modules, ONNX files, safetensors."""

@@ -1,0 +1,365 @@
+"""The relaxed equity problem as one linear program over expected state-action frequencies, solved by HiGHS."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy import sparse
+
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning.coupling import Coupling, merge_identical
+from rmab_opt.planning.occupancy import Polyhedron, occupancy_program
+from rmab_opt.settings.equity.groups import Groups
+from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
+from rmab_opt.solver import Program, Session, load_profile
+from rmab_opt.solver.result import Result
+
+__all__ = ["EquityProgram"]
+
+MOST_TANGENTS = 200
+"""Rounds of tangents; ten to thirteen reach 1e-7."""
+
+LARGE_COLUMNS = 10_000
+"""Columns from which HiGHS solves by interior points: 17,000 with rosters took 4 s where its simplex method did not end
+in five minutes, 58,000 (60 diabetes patients) 4.5 s against 23 s, 288,000 (300 patients) 95 s."""
+
+MODES = ("step", "constant", "total", "capacity")
+
+
+class _Rows:
+    """Rows of a program, collected as coordinates."""
+
+    def __init__(self, base: Program) -> None:
+        matrix = sparse.coo_array(base.matrix)
+        self.count = matrix.shape[0]
+        self.parts = [(matrix.row, matrix.col, matrix.data)]
+        self.lower, self.upper = [base.row_lower], [base.row_upper]
+
+    def add(self, low: np.ndarray, high: np.ndarray, *entries: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        """New rows with limits; entries are (row from 0, column, coefficient). Returns the row numbers."""
+        numbers = self.count + np.arange(len(low))
+        for row, column, value in entries:
+            value = np.broadcast_to(value, np.shape(column))
+            keep = value != 0
+            self.parts.append((self.count + np.asarray(row)[keep], np.asarray(column)[keep], value[keep]))
+        self.count += len(low)
+        self.lower.append(np.asarray(low, dtype=float))
+        self.upper.append(np.asarray(high, dtype=float))
+        return numbers
+
+    def matrix(self, width: int) -> sparse.csr_array:
+        row, column, value = (np.concatenate(side) for side in zip(*self.parts, strict=True))
+        return sparse.csr_array((value, (row, column)), shape=(self.count, width))
+
+
+class EquityProgram:
+    """Columns: frequencies x (and the action set's own variables), budgets b, group values v, z, and u_g <= U(v_g).
+
+    Parameters
+    ----------
+    transition, reward, start
+        P[n, a, s, s'] (N, A, S, S), r[n, s, a] (N, S, A), probabilities of the first states (N, S).
+    groups
+        May overlap, except for the modes with group budgets.
+    rows
+        What couples the arms in a round: resources or an action set's polyhedron.
+    past
+        Mean reward each group has collected before, (K,).
+    mode
+        How the one budget of ``rows`` is shared: ``step``, anew in every round; ``constant``, one number a group for
+        all rounds (the published decision); ``total``, one number a group on its discounted total; ``capacity``,
+        the budget of every round is a variable.
+    whole
+        Whole budgets, for ``constant``, ``total`` and ``capacity``: a mixed-integer program.
+    gini, ratio
+        Ceiling on the Gini coefficient of the group values; least ratio of any group's value to any other's.
+    arm_floors
+        Least value of single arms, (N,), -inf for none.
+    """
+
+    def __init__(
+        self,
+        transition: np.ndarray,
+        reward: np.ndarray,
+        start: np.ndarray,
+        groups: Groups,
+        rows: Coupling | Polyhedron,
+        *,
+        horizon: int,
+        discount: float,
+        past: np.ndarray | None = None,
+        mode: str = "step",
+        whole: bool = False,
+        gini: float | None = None,
+        ratio: float | None = None,
+        arm_floors: np.ndarray | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise ModelError(f"mode is {mode!r}", f"use one of {', '.join(MODES)}.")
+        self.groups, self.horizon, self.mode = groups, horizon, mode
+        past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
+        coupling = rows if isinstance(rows, Coupling) else rows.coupling(*transition.shape[:2])
+        if mode != "step" and (coupling is None or coupling.n_rows != 1 or coupling.limit.ndim != 1):
+            raise CapabilityError(f"mode {mode!r}", rows, ("use mode='step'", "use a single budget"))
+        member = groups.member.astype(float)
+        self._kind = np.arange(len(transition))
+        if coupling is not None and arm_floors is None:
+            # Identical arms of the same groups move as one pool, as long as nothing asks for a single arm.
+            own = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
+            own = np.broadcast_to(own, (coupling.n_rows, len(transition), *own.shape[2:]))
+            marks = np.broadcast_to(member[:, :, None, None], (len(groups), len(transition), *own.shape[2:]))
+            merged = merge_identical(transition, reward, np.concatenate([own, marks]), start)
+            kinds, self._kind = merged.representative, merged.member
+            transition, reward, start, member = transition[kinds], reward[kinds], merged.start, member[:, kinds]
+            if coupling.cost.shape[1] > 1:
+                coupling = dataclasses.replace(coupling, cost=coupling.cost[:, kinds])
+        n_types, n_actions, n_states, _ = transition.shape
+        inner: dict[str, Coupling | Polyhedron] = {}
+        if mode == "step":
+            inner = {"coupling": coupling} if coupling is not None else {"rows": rows}
+        base, self._numbers = occupancy_program(
+            transition,
+            reward,
+            start,
+            discount=discount,
+            horizon=horizon,
+            **inner,  # type: ignore[arg-type]
+        )
+        block = n_types * n_states * n_actions
+        self._round = discount ** np.arange(horizon)
+        of_arm = np.repeat(member, n_states * n_actions, axis=1)
+        self._acted = of_arm * (np.arange(block) % n_actions > 0)
+        worth = of_arm / groups.sizes[:, None] * reward.reshape(-1)
+        every = np.arange(horizon * block)
+        n_groups, n_base = len(groups), base.cost.size
+        n_budgets = {"step": 0, "constant": n_groups, "total": n_groups, "capacity": horizon}[mode]
+        self._budget = n_base + np.arange(n_budgets)
+        self._value = n_base + n_budgets + np.arange(n_groups)
+        self._z = n_base + n_budgets + n_groups
+        self._u = self._z + 1 + np.arange(n_groups)
+        self._spread = Spread(n_groups, gini, ratio)
+        width = n_base + n_budgets + 2 * n_groups + 1 + self._spread.n_pairs
+        one = np.arange(n_groups)
+        free = np.full(n_groups, np.inf)
+        built = _Rows(base)
+        weighted = np.tile(worth, horizon) * np.repeat(self._round, block)
+        group, column = np.nonzero(weighted)
+        self._define = built.add(
+            -past, -past, (group, column, weighted[group, column]), (one, self._value, -np.ones(n_groups))
+        )
+        self._floor = built.add(-free, free, (one, self._value, np.ones(n_groups)))
+        self._lowest = built.add(
+            -free, free, (one, np.full(n_groups, self._z), np.ones(n_groups)), (one, self._value, -np.ones(n_groups))
+        )
+        if mode != "step":
+            assert coupling is not None
+            unit = np.broadcast_to(coupling.cost[0], (n_types, n_states, n_actions)).reshape(-1)
+            self._tie_budgets(built, of_arm * unit, unit, float(coupling.limit[0]), every)
+        uneven = sparse.coo_array(self._spread.matrix)
+        columns = np.concatenate([self._value, width - self._spread.n_pairs + np.arange(self._spread.n_pairs)])
+        nought = np.zeros(uneven.shape[0])
+        self._unequal = built.add(nought, nought + np.inf, (uneven.row, columns[uneven.col], uneven.data))
+        if arm_floors is not None:
+            arm = np.tile(np.repeat(np.arange(n_types), n_states * n_actions), horizon)
+            value = np.tile(reward.reshape(-1), horizon) * np.repeat(self._round, block)
+            built.add(np.asarray(arm_floors, dtype=float), np.full(n_types, np.inf), (arm, every, value))
+        integer = np.zeros(width, dtype=bool)
+        integer[self._budget] = whole
+        low_end = np.full(width, -np.inf)
+        low_end[:n_base], low_end[self._budget], low_end[self._u[-1] + 1 :] = base.lower, 0.0, 0.0
+        high_end = np.full(width, np.inf)
+        high_end[:n_base] = base.upper
+        self._width, self._block = width, block
+        self._table = (n_types, n_states, n_actions)
+        self._top = max(1e-6, float((np.abs(reward).max() * horizon + past).max()))
+        program = Program(
+            cost=np.zeros(width),
+            matrix=built.matrix(width),
+            row_lower=np.concatenate(built.lower),
+            row_upper=np.concatenate(built.upper),
+            lower=low_end,
+            upper=high_end,
+            integer=integer,
+            maximise=True,
+        )
+        self.whole = whole
+        profile = load_profile("exact")
+        if width > LARGE_COLUMNS and not whole:
+            profile = dataclasses.replace(profile, options={**profile.options, "solver": "ipm"})
+        self.session = Session.from_arrays(program, profile)
+        self.budgets: np.ndarray | None = None
+
+    def _tie_budgets(self, built: _Rows, used: np.ndarray, unit: np.ndarray, limit: float, every: np.ndarray) -> None:
+        """Use of each round, or of all rounds, is at most the budget variables."""
+        n_groups, horizon, block = len(self.groups), self.horizon, len(unit)
+        step = every // block
+        if self.mode == "capacity":
+            low = np.full(horizon, -np.inf)
+            self._tied = built.add(
+                low,
+                np.zeros(horizon),
+                (step, every, np.tile(unit, horizon)),
+                (np.arange(horizon), self._budget, -np.ones(horizon)),
+            )
+            return
+        _ = self.groups.label
+        nought, low = np.zeros(n_groups, dtype=int), np.full(n_groups, -np.inf)
+        built.add(low[:1], np.array([limit]), (nought, self._budget, np.ones(n_groups)))
+        one = np.arange(n_groups)
+        if self.mode == "total":
+            group, column = np.nonzero(used)
+            entries = [
+                (group, column + t * block, used[group, column] * weight) for t, weight in enumerate(self._round)
+            ]
+            built.add(low, np.zeros(n_groups), *entries, (one, self._budget, np.full(n_groups, -self._round.sum())))
+            return
+        group, column = np.nonzero(used)
+        for t in range(horizon):
+            built.add(
+                low,
+                np.zeros(n_groups),
+                (group, column + t * block, used[group, column]),
+                (one, self._budget, -np.ones(n_groups)),
+            )
+
+    # ---- solving
+    def solve(self, stage: Stage, *, tolerance: float = 1e-7) -> Answer:
+        """Best group values of a stage.
+
+        Raises
+        ------
+        InfeasibleError
+            When no plan keeps the floors and limits.
+        SolverError
+            When the solver stops before the optimum.
+        """
+        session, n_groups = self.session, len(self.groups)
+        free = np.zeros(n_groups, dtype=bool) if stage.free is None else stage.free
+        open_ = np.full(n_groups, np.inf)
+        session.set_rows(self._floor, stage.floors, open_)
+        session.set_rows(self._lowest, -open_, np.where(free, 0.0, np.inf))
+        self._loosen(np.array([self._z]), bool(free.any()))
+        self._loosen(self._u, stage.curved)
+        cost = np.zeros(self._width)
+        if stage.free is not None:
+            cost[self._z] = 1.0
+        else:
+            assert stage.weights is not None
+            cost[self._u if stage.curved else self._value] = stage.weights
+        session.set_cost(np.arange(self._width), cost)
+        tangents = []
+        if stage.curved:
+            # A first fan of tangents bounds the objective; the others come where the optimum is.
+            tangents = [self._tangent(stage, np.full(n_groups, at)) for at in np.geomspace(1e-3, 1.0, 9) * self._top]
+        rounds, upper, best, answer = 0, np.inf, -np.inf, None
+        try:
+            while True:
+                rounds += 1
+                found = self._run()
+                assert found.x is not None
+                values = found.x[self._value]
+                height = stage.objective(values)
+                upper = min(upper, found.objective)
+                if height > best:
+                    best, answer = height, found
+                if not stage.curved or upper - best <= tolerance * max(1.0, abs(best)) or rounds >= MOST_TANGENTS:
+                    break
+                tangents.append(self._tangent(stage, values))
+        finally:
+            if tangents:
+                session.delete_rows(np.concatenate(tangents))
+        assert answer is not None
+        return self._answer(stage, answer, best, max(upper, best), rounds)
+
+    def smallest_budget(self, targets: np.ndarray, cost: np.ndarray, *, constant: bool) -> tuple[np.ndarray, Answer]:
+        """Cheapest budgets (T,) with which every group's mean reaches its target; mode ``capacity`` only.
+
+        Raises
+        ------
+        InfeasibleError
+            When no budget is enough.
+        """
+        stage = Stage(floors=np.asarray(targets, dtype=float), weights=np.zeros(len(self.groups)))
+        open_ = np.full(len(self.groups), np.inf)
+        self.session.set_rows(self._floor, stage.floors, open_)
+        self.session.set_rows(self._lowest, -open_, open_)
+        self._loosen(np.array([self._z]), False)
+        self._loosen(self._u, False)
+        weight = np.zeros(self._width)
+        weight[self._budget] = -np.asarray(cost, dtype=float)
+        self.session.set_cost(np.arange(self._width), weight)
+        extra = np.empty(0, dtype=np.int64)
+        if constant:
+            steps = self.horizon - 1
+            at = np.arange(steps)
+            same = sparse.csr_array(
+                (
+                    np.concatenate([np.ones(steps), -np.ones(steps)]),
+                    (np.concatenate([at, at]), np.concatenate([self._budget[:-1], self._budget[1:]])),
+                ),
+                shape=(steps, self._width),
+            )
+            extra = self.session.add_rows(same, np.zeros(steps), np.zeros(steps))
+        try:
+            found = self._run()
+        finally:
+            if len(extra):
+                self.session.delete_rows(extra)
+        assert found.x is not None
+        return found.x[self._budget], self._answer(stage, found, -found.objective, -found.objective, 1)
+
+    def _loosen(self, columns: np.ndarray, open_: bool) -> None:
+        limit = np.full(len(columns), np.inf if open_ else 0.0)
+        self.session.set_bounds(columns, -limit, limit)
+
+    def _tangent(self, stage: Stage, values: np.ndarray) -> np.ndarray:
+        """Rows u_g - U'(v) v_g <= U(v) - U'(v) v at group values; their numbers."""
+        assert stage.welfare is not None
+        n_groups = len(self.groups)
+        values = np.maximum(values, 1e-6 * self._top)
+        slope, height = stage.welfare.slope(values), stage.welfare.each(values)
+        # Slopes of small values are large: each row is scaled to a largest coefficient of one.
+        scale = 1.0 / np.maximum(1.0, slope)
+        one = np.arange(n_groups)
+        row = sparse.csr_array(
+            (np.concatenate([scale, -slope * scale]), (np.tile(one, 2), np.concatenate([self._u, self._value]))),
+            shape=(n_groups, self._width),
+        )
+        return self.session.add_rows(row, np.full(n_groups, -np.inf), (height - slope * values) * scale)
+
+    def _run(self) -> Result:
+        result = self.session.solve()
+        if result.status == "error" or (result.status == "optimal" and result.x is None):
+            # A basis left from the stage before can end in cycling; the same program from nothing does not.
+            result = Session.from_arrays(self.session.program, load_profile("default")).solve()
+        if result.status in ("infeasible", "infeasible_or_unbounded"):
+            raise InfeasibleError("no plan keeps these floors, not even on average", "lower a floor or raise a limit.")
+        if result.x is None or result.status != "optimal":
+            raise SolverError(f"the equity program was not solved: {result.status}", "plan by prices instead.")
+        return result
+
+    def _answer(self, stage: Stage, result: Result, lower: float, upper: float, rounds: int) -> Answer:
+        x = result.x
+        assert x is not None
+        values = x[self._value]
+        n_groups = len(self.groups)
+        share, floor_price, tilt = np.zeros(n_groups), np.zeros(n_groups), np.zeros(n_groups)
+        prices = np.zeros((self.horizon, 0))
+        if result.row_duals is not None:
+            total = -result.row_duals[self._define]
+            floor_price = np.maximum(-result.row_duals[self._floor], 0.0)
+            tilt = self._spread.tilt(-result.row_duals[self._unequal])
+            lowest = np.maximum(result.row_duals[self._lowest], 0.0)
+            share = lowest if stage.free is not None else total - floor_price - tilt
+            numbers = self._tied[:, None] if self.mode == "capacity" else self._numbers
+            prices = result.row_duals[numbers] / self._round[:, None]
+        self._first_round = x[: self._block].reshape(self._table)
+        self.budgets = x[self._budget] if len(self._budget) else None
+        use = x[: self.horizon * self._block].reshape(self.horizon, -1) @ self._acted.T
+        return Answer(values, lower, upper, share, floor_price, tilt, prices, use, rounds)
+
+    def first_round(self, state: np.ndarray) -> np.ndarray:
+        """Probability of each action of every arm in the plan's first round, (N, A), in states the plan starts from."""
+        mass = self._first_round[self._kind, state]
+        return mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,294 @@
+"""Inspection policies by name: slot by slot, for simulation and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from rmab_opt.actions.kinds.rows import Budget
+from rmab_opt.decisions.chooser import Chooser
+from rmab_opt.decisions.decision import Decision
+from rmab_opt.decisions.model import Model
+from rmab_opt.decisions.objective import LinearObjective, Situation
+from rmab_opt.decisions.policy import policy, unproven
+from rmab_opt.errors import CapabilityError, InfeasibleError
+from rmab_opt.settings.inspection.calendar import INDEX_DISCOUNT, VisitGains, encoded_arms
+from rmab_opt.settings.inspection.indices import encoded_indices, free_indices
+from rmab_opt.settings.inspection.kinds import Rows
+from rmab_opt.settings.inspection.periods import plan_periods
+from rmab_opt.settings.inspection.plan import shortage, solve_rows
+
+
+class _SlotScores(LinearObjective):
+    """Scores of the arms in this slot, (N,), as a rule has just given them."""
+
+    def __init__(self) -> None:
+        self.now = np.zeros(0)
+
+    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
+        return situation.columns.effect @ self.now, 0.0
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        return np.asarray(actions) @ self.coefficients(situation)[0]
+
+
+def best_first(score: np.ndarray, allowed: np.ndarray, risk: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` allowed arms by score, ties by larger risk, then by position; bool (N,)."""
+    order = np.lexsort((np.arange(len(score)), -risk, -score, ~allowed))[: max(0, most)]
+    chosen = np.zeros(len(score), dtype=bool)
+    chosen[order] = True
+    return chosen & allowed
+
+
+class SlotRule:
+    """Arms by a score, slot after slot: as many as the constraints allow.
+
+    Parameters
+    ----------
+    score
+        ``score(state, rng)``, (N,): higher first.
+    masked
+        Whether only arms are chosen on which an inspection has an effect now.
+    fill
+        Whether arms of score 0 and below are chosen while there is room.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        score: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+        *,
+        masked: bool = True,
+        fill: bool = True,
+    ) -> None:
+        self.model, self.name, self.score, self.masked, self.fill = model, name, score, masked, fill
+        self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
+        rules = list(model.actions.constraints.values())
+        self._most = None
+        if len(rules) == 1 and isinstance(rules[0], Budget) and rules[0].limits[0] is None:
+            self._most = int(rules[0].limits[1] or 0)
+        self._objective = _SlotScores()
+        self._chooser = None if self._most is not None else Chooser(
+            model.problem, model.actions, self._objective, model.solver, title=model.title
+        )  # fmt: skip
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        """An allowed action; see :class:`rmab_opt.decisions.policy.Policy`."""
+        allowed = self.arms.eligible(state) if self.masked else np.ones(self.arms.n_arms, dtype=bool)
+        score = self.score(state, rng)
+        if not self.fill:
+            allowed = allowed & (score > 0)
+        if self._chooser is None:
+            assert self._most is not None
+            chosen = best_first(score, allowed, 1 - self.arms.belief(state), self._most)
+            return unproven(self.model, chosen.astype(np.int64), state, period, self.name)
+        lift = (1.0 - min(0.0, float(score.min()))) if self.fill else 0.0
+        self._objective.now = np.where(allowed, score + lift, -1.0)
+        return self._chooser.decide(state, period)
+
+
+class Lookahead:
+    """Plans the rest of the period when it begins, or when the state is not the one foreseen, and follows the plan.
+
+    The constraints of one slot's action hold in every slot of the plan; visits are limited by the windows' allowances.
+
+    Parameters
+    ----------
+    weights
+        ``gain``: exact gain of the only visit; ``index``: Whittle index of the arm left alone until then (published).
+    once
+        Whether every window must get a visit.
+    """
+
+    def __init__(
+        self, model: Model, name: str = "lookahead", *, weights: Literal["gain", "index"] = "index", once: bool = False
+    ) -> None:
+        self.model, self.name, self.once = model, name, once
+        self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
+        if model.actions.structured:
+            raise CapabilityError(
+                "a slot's action without auxiliary variables", model.actions,
+                ("use the policy 'time_constrained'", "plan without rosters"),
+            )  # fmt: skip
+        self.objective = VisitGains(weights)
+        self._plans: dict[tuple[int, bytes], np.ndarray] = {}
+        self.replans = 0
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        """The plan's next slot; see :class:`rmab_opt.decisions.policy.Policy`."""
+        slot = int(self.arms.decode(state)[1][0])
+        plan = self._plans.get((period, state.tobytes()))
+        if plan is None or slot == 0:
+            if not any(when == period for when, _ in self._plans):
+                self._plans.clear()
+            plan = self.plan(state, period)
+            self.replans += 1
+        visits = plan[:, slot]
+        action = (self.model.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
+        self._plans[period + 1, self.arms.move(state, visits).tobytes()] = plan
+        return unproven(self.model, action, state, period, self.name)
+
+    def plan(self, state: np.ndarray, period: int) -> np.ndarray:
+        """Visits of the rest of the period, bool (N, T)."""
+        arms, windows = self.arms, self.arms.windows
+        _, slots, used = arms.decode(state)
+        slot, n_slots = int(slots[0]), arms.n_slots
+        # Beliefs go on after the period, as far as the horizon does and an inspection is felt.
+        self.objective.beyond = int(np.clip(self.model.problem.horizon - period - (n_slots - slot), 0, n_slots))
+        cells = windows.open & (np.arange(n_slots) >= slot)
+        arm, when = np.nonzero(cells)
+        current = np.where(cells.any(axis=1), windows.label[np.arange(len(cells)), cells.argmax(axis=1)], -1)
+        key, group = np.unique(arm * windows.n_windows + windows.label[arm, when], return_inverse=True)
+        owner, window = np.divmod(key, windows.n_windows)
+        spent = np.where(window == current[owner], used[owner], 0)
+        most = windows.allowance[owner, window] - spent
+        least = np.where(spent > 0, 0, 1) if self.once else np.zeros(len(key))
+        ones = np.ones(len(arm))
+        parts = [sparse.csr_array((ones, (group, np.arange(len(arm)))), shape=(len(key), len(arm)))]
+        lower, upper = [least.astype(float)], [most.astype(float)]
+        plain = self.model.actions.plain_rows
+        per_arm = sparse.csc_array(plain.matrix @ self.model.actions.columns.effect)
+        for t in range(slot, n_slots):
+            parts.append(sparse.csr_array(per_arm[:, arm] @ sparse.diags_array((when == t).astype(float))))
+            lower.append(plain.lower)
+            upper.append(plain.upper)
+        matrix = sparse.csr_array(sparse.vstack(parts))
+        matrix.eliminate_zeros()
+        rows = Rows(matrix, np.concatenate(lower), np.concatenate(upper), [])
+        gains = self.objective.table(arms, state)[arm, when]
+        solved = solve_rows(rows, gains, self.model.solver)
+        if solved is None:
+            raise self._infeasible(cells, least, owner, slot)
+        plan = np.zeros(cells.shape, dtype=bool)
+        plan[arm, when] = solved.action > 0
+        return plan
+
+    def _infeasible(self, cells: np.ndarray, least: np.ndarray, owner: np.ndarray, slot: int) -> InfeasibleError:
+        for rule in self.model.actions.constraints.values():
+            if isinstance(rule, Budget) and rule.limits[1] is not None:
+                room = np.where(np.arange(cells.shape[1]) >= slot, float(rule.limits[1]), 0.0)
+                needed = np.bincount(owner, weights=least, minlength=len(cells)).astype(np.int64)
+                found = shortage(cells, needed, room)
+                if found is not None:
+                    return found.error()
+        return InfeasibleError(
+            f"no plan from slot {slot} on satisfies the slots' constraints",
+            "relax them, or do not require every visit.",
+        )
+
+
+class LookaheadPeriods:
+    """The exact plan over all periods left, each arm from inspection to inspection; needs one plain budget a slot."""
+
+    def __init__(self, model: Model, name: str = "lookahead_periods", *, once: bool = False) -> None:
+        self.model, self.name, self.once = model, name, once
+        self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
+        rules = list(model.actions.constraints.values())
+        if len(rules) != 1 or not isinstance(rules[0], Budget) or rules[0].limits[0] is not None:
+            raise CapabilityError(
+                "one upper budget a slot as the only constraint", model.actions,
+                ("use the policy 'lookahead_gain'", "leave the other constraints out"),
+            )  # fmt: skip
+        self.capacity = int(rules[0].limits[1] or 0)
+        self._plans: dict[tuple[int, bytes], np.ndarray] = {}
+        self.bound = np.nan
+
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+        """The plan's next slot; planned anew when the state is not the one foreseen."""
+        plan = self._plans.get((period, state.tobytes()))
+        if plan is None:
+            age, slots, used = self.arms.decode(state)
+            found = plan_periods(
+                self.arms.chains, self.arms.windows, self.model.problem.horizon - period, self.capacity,
+                slot=int(slots[0]), age=age, used=used, every_window=self.once, profile=self.model.solver,
+            )  # fmt: skip
+            plan, self.bound = found.visits, found.bound
+        visits = plan[:, 0]
+        self._plans[period + 1, self.arms.move(state, visits).tobytes()] = plan[:, 1:]
+        action = (self.model.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
+        return unproven(self.model, action, state, period, self.name)
+
+
+@policy("random_eligible")
+def _random_eligible(model: Model) -> SlotRule:
+    return SlotRule(model, "random_eligible", lambda state, rng: rng.random(state.shape))
+
+
+@policy("risk_first")
+def _risk_first(model: Model) -> SlotRule:
+    arms = encoded_arms(model.problem.dynamics, "policy 'risk_first'")
+    return SlotRule(model, "risk_first", lambda state, rng: 1.0 - arms.belief(state))
+
+
+@policy("whittle_unwindowed")
+def _whittle_unwindowed(model: Model) -> SlotRule:
+    arms = encoded_arms(model.problem.dynamics, "policy 'whittle_unwindowed'")
+    table = free_indices(arms.chains, INDEX_DISCOUNT)
+
+    def score(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return table[np.arange(arms.n_arms), np.minimum(arms.decode(state)[0], table.shape[1] - 1)]
+
+    return SlotRule(model, "whittle_unwindowed", score, masked=False)
+
+
+def _time_constrained(model: Model, *, fill: bool) -> SlotRule:
+    arms = encoded_arms(model.problem.dynamics, "policy 'time_constrained'")
+    indices = encoded_indices(arms.chains, arms.windows, INDEX_DISCOUNT, verdict=False)
+
+    def score(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        age, slots, used = arms.decode(state)
+        return indices.at(age, int(slots[0]), used)
+
+    return SlotRule(model, "time_constrained", score, fill=fill)
+
+
+@policy("time_constrained")
+def _time_constrained_full(model: Model) -> SlotRule:
+    """Window-aware Whittle indices; arms of index 0 and below fill what room is left."""
+    return _time_constrained(model, fill=True)
+
+
+@policy("time_constrained_useful")
+def _time_constrained_useful(model: Model) -> SlotRule:
+    """Window-aware Whittle indices; nobody is visited at no gain."""
+    return _time_constrained(model, fill=False)
+
+
+@policy("lookahead")
+def _lookahead(model: Model) -> Lookahead:
+    """The published plan of a period by indices, followed until the state differs."""
+    return Lookahead(model, "lookahead")
+
+
+@policy("lookahead_once")
+def _lookahead_once(model: Model) -> Lookahead:
+    """The same with a visit in every window."""
+    return Lookahead(model, "lookahead_once", once=True)
+
+
+@policy("lookahead_gain")
+def _lookahead_gain(model: Model) -> Lookahead:
+    """The plan of a period by exact gains."""
+    return Lookahead(model, "lookahead_gain", weights="gain")
+
+
+@policy("lookahead_gain_once")
+def _lookahead_gain_once(model: Model) -> Lookahead:
+    """The same with a visit in every window."""
+    return Lookahead(model, "lookahead_gain_once", weights="gain", once=True)
+
+
+@policy("lookahead_periods")
+def _lookahead_periods(model: Model) -> LookaheadPeriods:
+    """The exact plan over all periods left."""
+    return LookaheadPeriods(model, "lookahead_periods")
+
+
+@policy("lookahead_periods_once")
+def _lookahead_periods_once(model: Model) -> LookaheadPeriods:
+    """The same with a visit in every window."""
+    return LookaheadPeriods(model, "lookahead_periods_once", once=True)

@@ -1,0 +1,25 @@
+"""Arms on a contact graph: cascades, coverage, lazy greedy with its guarantee, graph networks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Cascade": "cascade",
+    "CascadeObjective": "greedy",
+    "Graph": "cascade",
+}
+
+__all__ = [
+    "Cascade",
+    "CascadeObjective",
+    "Graph",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Nothing of a setting is imported before it is asked for.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

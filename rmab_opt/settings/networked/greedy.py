@@ -1,0 +1,457 @@
+"""Deciding on a contact graph: lazy greedy with what it proves, the sampled program under any constraints.
+
+Both work on one form of the round's value, a coverage function of the set acted on; see
+:mod:`rmab_opt.settings.networked.spread`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from scipy import sparse
+
+from rmab_opt.actions import ActionSet, Columns
+from rmab_opt.decisions.decision import Decision
+from rmab_opt.decisions.objective import Objective, Situation
+from rmab_opt.errors import CapabilityError, ModelError, SolverError
+from rmab_opt.problem import Problem
+from rmab_opt.search.hill_climb import Room
+from rmab_opt.settings.networked.cascade import Cascade, LiveEdges
+from rmab_opt.settings.networked.spread import (
+    OneRound,
+    Scenarios,
+    continuation_weights,
+)
+from rmab_opt.solver import Session
+
+__all__ = [
+    "ESTIMATORS",
+    "CascadeObjective",
+    "Coverage",
+    "Structure",
+    "celf",
+    "most_chosen",
+    "structure",
+]
+
+ESTIMATORS = ("scenarios", "moves_exact")
+"""``scenarios``: whole rounds drawn in advance, which the program takes. ``moves_exact``: contacts drawn, the arms' own
+moves exact, less noisy, for the greedy method."""
+
+WHOLE = 1.0 - 1.0 / np.e
+"""Share of the best gain that greedy reaches under a count (Nemhauser, Wolsey, Fisher 1978)."""
+
+
+# ------------------------------------------------------------------------------------------- what the set looks like
+@dataclass(frozen=True)
+class Structure:
+    """What is known of greedy under a set of constraints: ``share`` of the best gain is guaranteed (0: nothing)."""
+
+    kind: str
+    """``count``, ``knapsack``, ``quotas`` (nested groups with limits), ``monotone`` or ``other``."""
+    share: float
+    most: int = 0
+    cost: np.ndarray | None = None
+    """Of each column, for ``knapsack``."""
+    limit: float = 0.0
+
+    def sentence(self) -> str:
+        """The guarantee in words."""
+        words = {
+            "count": "at least 63 % of the best gain (1 - 1/e, a count)",
+            "knapsack": "at least 31 % of the best gain ((1 - 1/e)/2, better of two rules under costs)",
+            "quotas": "at least half of the best gain (quotas of groups)",
+        }
+        return words.get(self.kind, "none under these constraints; see the bound")
+
+
+def structure(actions: ActionSet) -> Structure:
+    """What greedy can promise under the declared constraints, read from their rows."""
+    if not actions.monotone:
+        return Structure("other", 0.0)
+    if actions.structured:
+        return Structure("monotone", 0.0)
+    plain = actions.plain_rows
+    if (plain.lower > 0).any() or (plain.matrix.data < 0).any():
+        return Structure("monotone", 0.0)
+    rows = [plain.matrix[[k]] for k in range(plain.matrix.shape[0])]
+    rows = [row.indices[row.data > 0] for row in rows]
+    weight = [plain.matrix[[k]].data[plain.matrix[[k]].data > 0] for k in range(len(rows))]
+    binding = [k for k in range(len(rows)) if len(rows[k]) and weight[k].sum() > plain.upper[k] + plain.slack[k]]
+    sets = [frozenset(rows[k].tolist()) for k in binding]
+    if all(np.ptp(weight[k]) == 0 for k in binding):
+        nested = all(a <= b or b <= a or not a & b for i, a in enumerate(sets) for b in sets[:i])
+        if len(binding) == 1 and len(sets[0]) == len(actions):
+            k = binding[0]
+            return Structure("count", WHOLE, most=int((plain.upper[k] + plain.slack[k]) // weight[k][0]))
+        if not binding:
+            return Structure("count", WHOLE, most=len(actions))
+        return Structure("quotas", 0.5) if nested else Structure("monotone", 0.0)
+    if len(binding) == 1:
+        cost = np.zeros(len(actions))
+        cost[rows[binding[0]]] = weight[binding[0]]
+        return Structure("knapsack", 0.5 * WHOLE, cost=cost, limit=float((plain.upper + plain.slack)[binding[0]]))
+    return Structure("monotone", 0.0)
+
+
+def largest_sum(actions: ActionSet, gains: np.ndarray, known: Structure) -> float:
+    """An upper limit of the sum of gains (C,), at least 0 each, over allowed actions."""
+    gains = np.maximum(gains, 0.0)
+    if known.kind == "count":
+        top = np.partition(gains, len(gains) - known.most)[len(gains) - known.most :] if known.most else gains[:0]
+        return float(top.sum())
+    if known.kind == "knapsack" and known.cost is not None:
+        free = known.cost <= 0
+        order = np.argsort(-np.where(free, 0.0, gains / np.where(free, 1.0, known.cost)))
+        order = order[(~free & (known.cost <= known.limit))[order]]
+        used = np.cumsum(known.cost[order])
+        share = np.clip((known.limit - (used - known.cost[order])) / known.cost[order], 0.0, 1.0)
+        return float(gains[free].sum() + (share * gains[order]).sum())
+    if known.kind == "quotas":
+        # Nested groups with limits form a matroid: the greedy sum is the largest.
+        room, total = Room(actions), 0.0
+        for column in np.argsort(-gains):
+            if gains[column] > 0 and room(int(column)):
+                room.take(int(column))
+                total += float(gains[column])
+        return total
+    session = Session(actions.model(), "fast")
+    session.parameters["score"] = gains
+    result = session.solve()
+    return float(result.bound) if result.status in ("optimal", "feasible_limit") else np.inf
+
+
+def most_chosen(actions: ActionSet) -> int:
+    """How many columns an allowed action can hold at most."""
+    known = structure(actions)
+    if known.kind == "count":
+        return known.most
+    total = largest_sum(actions, np.ones(len(actions)), known)
+    return len(actions) if not np.isfinite(total) else int(total + 1e-6)
+
+
+def arm_of_column(columns: Columns) -> np.ndarray:
+    """Arm of each column, int64 (C,).
+
+    Raises
+    ------
+    CapabilityError
+        When columns touch several arms, or an arm several columns.
+    """
+    effect = columns.effect
+    if (np.diff(effect.indptr) != 1).any() or (np.bincount(effect.indices, minlength=1) > 1).any():
+        raise CapabilityError(
+            "columns that touch several arms, or arms of several columns",
+            CascadeObjective,
+            ("use one column an arm", "act by policy 'whittle'"),
+        )
+    return effect.indices.astype(np.int64)
+
+
+# -------------------------------------------------------------------------------------------------- coverage and CELF
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """f(A) = constant + sum of linear over A + sum over rows k of worth_k (1 - product over A in k of (1 - share))."""
+
+    constant: float
+    linear: np.ndarray
+    share: np.ndarray
+    """What choosing a column takes of a row's remaining worth, (C,); 1 in scenarios."""
+    rows_of: sparse.csc_array
+    """(K, C) of ones."""
+    worth: np.ndarray
+
+    def gains(self, left: np.ndarray) -> np.ndarray:
+        """Gain of each column, (C,), when rows still have ``left`` to gain."""
+        return self.linear + self.share * (self.rows_of.T @ left)
+
+
+def celf(cover: Coverage, fits: Room, *, cost: np.ndarray | None = None) -> tuple[list[int], float, np.ndarray, int]:
+    """Lazy greedy: the best gain (or gain by cost) next, recomputed only for candidates that come out on top.
+
+    Parameters
+    ----------
+    cover
+        A monotone submodular value; gains computed earlier are upper limits of gains now.
+    fits
+        Says whether a column can still be added, and takes it. A column that does not fit never will.
+    cost
+        Gains are divided by it; columns without cost come first.
+
+    Returns
+    -------
+    tuple
+        (columns in order of choice, gain, what rows have left (K,), gains computed).
+
+    References
+    ----------
+    Minoux (1978); Leskovec et al. (2007).
+    """
+    left = cover.worth.copy()
+    gains = cover.gains(left)
+    per = np.ones(len(gains)) if cost is None else 1.0 / np.maximum(cost, 1e-12)
+    upper, stamp = gains * per, np.zeros(len(gains), dtype=np.int64)
+    least = 1e-12 * max(1.0, float(gains.max(initial=0.0)))
+    chosen: list[int] = []
+    total, counted = 0.0, len(gains)
+    indptr, indices, linear, share = cover.rows_of.indptr, cover.rows_of.indices, cover.linear, cover.share
+    while True:
+        column = int(np.argmax(upper))
+        if upper[column] <= least * per[column]:
+            return chosen, total, left, counted
+        if not fits(column):
+            # All that no longer fit go at once: what is full stays full.
+            gone = np.ones(len(upper), dtype=bool)
+            gone[fits.fitting(np.flatnonzero(~np.isneginf(upper)))] = False
+            upper[gone] = -np.inf
+            continue
+        if stamp[column] != len(chosen):
+            gains[column] = linear[column] + share[column] * left[indices[indptr[column] : indptr[column + 1]]].sum()
+            upper[column], stamp[column] = gains[column] * per[column], len(chosen)
+            counted += 1
+            continue
+        fits.take(column)
+        chosen.append(column)
+        total += float(gains[column])
+        left[indices[indptr[column] : indptr[column + 1]]] *= 1.0 - share[column]
+        upper[column] = -np.inf
+
+
+# ------------------------------------------------------------------------------------------------------- the objective
+class CascadeObjective(Objective):
+    """Expected worth of the arms active at the end of the round, over samples of who infects whom.
+
+    The program has one binary a column and one continuous variable 0 <= z_k <= 1 a coverage row,
+    z_k <= sum of the columns that can activate its component (Kempe et al.; never one row a neighbour: two live
+    neighbours would activate each other for free). It is exact for the drawn scenarios under any constraints; a second
+    sample values the answer out of sample.
+
+    Parameters
+    ----------
+    samples
+        Scenarios or live-edge samples.
+    weights
+        What an active arm counts for: ``reward``, ``never_again`` or ``priced``, see
+        :func:`rmab_opt.settings.networked.spread.continuation_weights`.
+    estimator
+        See :data:`ESTIMATORS`.
+    seed
+        Of the samples; the check sample is drawn from another stream of it.
+    budget
+        Actions a round, for ``priced``.
+    """
+
+    def __init__(
+        self,
+        samples: int = 200,
+        weights: str = "reward",
+        *,
+        estimator: str = "scenarios",
+        seed: int = 0,
+        budget: float = 0.0,
+    ) -> None:
+        if samples < 1:
+            raise ModelError(f"samples is {samples}", "draw at least 1.")
+        if estimator not in ESTIMATORS:
+            raise ModelError(f"estimator is {estimator!r}", f"use one of {', '.join(ESTIMATORS)}.")
+        self.samples, self.weights, self.estimator, self.seed, self.budget = samples, weights, estimator, seed, budget
+        self._of: Cascade | None = None
+        self._drawn: dict[int, Scenarios | LiveEdges] = {}
+        self._worth: dict[int, np.ndarray] = {}
+        self._built: tuple[Any, ...] | None = None
+        self._cover: tuple[Any, Coverage] | None = None
+        self._known: tuple[ActionSet, Structure] | None = None
+
+    def worth(self, situation: Situation) -> np.ndarray:
+        """What each active arm counts for in this round, (N,)."""
+        problem = situation.problem
+        left, dynamics = max(1, problem.horizon - situation.period), cascade_dynamics(problem)
+        self._follow(dynamics)
+        if left not in self._worth:
+            self._worth[left] = continuation_weights(
+                dynamics, problem.discount, self.weights, left=left, budget=self.budget
+            )
+        return self._worth[left]
+
+    def _follow(self, dynamics: Cascade) -> None:
+        """Forget what was kept for other dynamics."""
+        if self._of is not dynamics:
+            self._of, self._drawn, self._worth, self._cover = dynamics, {}, {}, None
+
+    def coverage(self, situation: Situation) -> Coverage:
+        """The round's value as a coverage function of the columns; kept for the next call at the same situation."""
+        self._follow(cascade_dynamics(situation.problem))
+        key = _key(situation)
+        if self._cover is None or self._cover[0] != key:
+            self._cover = (key, self._coverage(situation))
+        return self._cover[1]
+
+    def _coverage(self, situation: Situation) -> Coverage:
+        arm = arm_of_column(situation.columns)
+        dynamics, worth = cascade_dynamics(situation.problem), self.worth(situation)
+        sample = self._sample(dynamics, 0)
+        every = len(arm) == dynamics.n_arms and bool((arm == np.arange(len(arm))).all())
+        if isinstance(sample, LiveEdges):
+            one = OneRound(dynamics, sample, situation.state, worth)
+            rows = one.by_source if every else sparse.csc_array(one.by_source[:, arm])
+            base = float(sample.alone @ (one.idle * worth)) + float(one.row_worth.sum() - one.idle_rows().sum())
+            return Coverage(base, one.alone_gain[arm], one.share[arm], rows, one.idle_rows())
+        idle, acted = _moves(dynamics, situation.state)
+        constant, linear, sets, gain = sample.coverage(idle, acted, worth)
+        rows = sparse.csc_array(sets)[:, arm]
+        kept = np.asarray(rows.sum(axis=1)).reshape(-1) > 0
+        return Coverage(constant, linear[arm], np.ones(len(arm)), sparse.csc_array(rows[kept]), gain[kept])
+
+    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        return self._valued(actions, situation, 0).mean(axis=1)
+
+    def estimate(self, action: np.ndarray, situation: Situation) -> tuple[float, float]:
+        """Value of an action on a sample it was not chosen on, and that value's standard error."""
+        found = self._valued(np.asarray(action)[None], situation, 1)[0]
+        return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else np.inf
+
+    def _valued(self, actions: np.ndarray, situation: Situation, which: int) -> np.ndarray:
+        """Value of each action in each sample, (M, samples); sample 0 is chosen on, 1 is not."""
+        dynamics, worth = cascade_dynamics(situation.problem), self.worth(situation)
+        arm_action = situation.columns.arm_action(np.asarray(actions))
+        sample = self._sample(dynamics, which)
+        idle, acted = _moves(dynamics, situation.state)
+        if isinstance(sample, Scenarios):
+            return sample.values(idle, acted, worth, arm_action)
+        return np.stack([sample.totals(np.where(row > 0, acted, idle), worth) for row in arm_action])
+
+    def _sample(self, dynamics: Cascade, which: int) -> Scenarios | LiveEdges:
+        """The sample chosen on (0) or the one to check with (1), drawn when first asked for."""
+        self._follow(dynamics)
+        if which not in self._drawn:
+            # The check needs no program: the arms' moves are exact in it, which leaves the contacts' noise only.
+            draw = Scenarios.draw if self.estimator == "scenarios" and which == 0 else LiveEdges.draw
+            self._drawn[which] = draw(dynamics.graph, self.samples, np.random.default_rng([self.seed, which]))
+        return self._drawn[which]
+
+    def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        if self.estimator != "scenarios":
+            raise CapabilityError("a linear program", self, ("use method 'greedy'", "use estimator 'scenarios'"))
+        cover = self.coverage(situation)
+        self._built = _key(situation)
+        rows = sparse.csr_array(cover.rows_of)
+        block.covered = pyo.Var(range(rows.shape[0]), bounds=(0.0, 1.0))
+
+        @block.Constraint(range(rows.shape[0]))
+        def reached(_: Any, k: int) -> Any:
+            members = rows.indices[rows.indptr[k] : rows.indptr[k + 1]]
+            return block.covered[k] <= pyo.quicksum(act[int(c)] for c in members)
+
+        own = pyo.quicksum(float(cover.linear[c]) * act[int(c)] for c in np.flatnonzero(cover.linear))
+        spread = pyo.quicksum(float(worth) * block.covered[k] for k, worth in enumerate(cover.worth))
+        return cover.constant + own + spread
+
+    def outdated(self, situation: Situation) -> bool:
+        # The state decides which components can still be activated: other rows, not other numbers.
+        return self._built != _key(situation)
+
+    def update(self, situation: Situation) -> dict[str, np.ndarray]:
+        return {}
+
+    def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
+        mean, error = self.estimate(action, situation)
+        drawn = "drawn scenarios" if self.estimator == "scenarios" else "drawn contact samples"
+        return {
+            "sample": f"value and bound are those of {self.samples} {drawn}",
+            "out of sample": f"{mean:.6g} ± {error:.2g} (standard error)",
+        }
+
+    def greedy(self, actions: ActionSet, situation: Situation, *, title: str = "") -> Decision:
+        """Lazy greedy with the bound that diminishing gains prove.
+
+        No set is worth more than f(A) plus the largest allowed sum of the gains that are left at A, for A the empty and
+        the chosen set; under a count, a knapsack or nested quotas the guarantee holds too, for gains over doing
+        nothing, on the drawn samples.
+
+        Raises
+        ------
+        CapabilityError
+            When dropping an arm from an allowed action may be forbidden.
+        """
+        clock = perf_counter()
+        known, cover = self._structure(actions), self.coverage(situation)
+        room = Room(actions)
+        chosen, gain, left, _ = celf(cover, room, cost=known.cost)
+        if known.kind == "knapsack":
+            other = Room(actions)
+            second = celf(cover, other)
+            if second[1] > gain:
+                room, (chosen, gain, left, _) = other, second
+        action = room.action
+        remaining = cover.gains(left)
+        remaining[chosen] = 0.0
+        limits = [
+            gain + largest_sum(actions, remaining, known),
+            largest_sum(actions, cover.gains(cover.worth), known),
+        ]
+        if known.share > 0:
+            limits.append(gain / known.share)
+        value = self.value(action, situation)
+        claimed = cover.constant + gain
+        bound = max(cover.constant + min(limits), value)
+        violations = actions.violations(action)
+        error = abs(claimed - value)
+        if violations or error > 1e-6 * (1.0 + abs(value)):
+            raise SolverError(
+                f"greedy ended with {violations or f'value {value:.8g}, claimed {claimed:.8g}'}", "report this model."
+            )
+        notes = {
+            "gain": f"{gain:.6g} over doing nothing ({cover.constant:.6g})",
+            "guarantee": known.sentence(),
+            **self.remarks(action, situation),
+        }
+        return Decision(
+            ids=actions.columns.ids,
+            action=action,
+            state=situation.state.copy(),
+            value=value,
+            bound=bound,
+            bound_kind="submodular",
+            encoding_error=error,
+            violations={},
+            status="optimal" if bound - value <= 1e-9 * (1.0 + abs(value)) else "heuristic",
+            solver="lazy greedy",
+            seconds=perf_counter() - clock,
+            assignment=actions.assignment(action),
+            period=situation.period,
+            title=title,
+            notes=notes,
+        )
+
+    def _structure(self, actions: ActionSet) -> Structure:
+        if self._known is None or self._known[0] is not actions:
+            self._known = (actions, structure(actions))
+        return self._known[1]
+
+
+def cascade_dynamics(problem: Problem) -> Cascade:
+    """The problem's networked dynamics, or a CapabilityError."""
+    dynamics: Any = problem.dynamics
+    if getattr(dynamics, "live_edges", None) is None:
+        raise CapabilityError(
+            "live_edges()", dynamics, ("give the problem dynamics of kind 'cascade'", "use policy 'myopic'")
+        )
+    networked: Cascade = dynamics
+    return networked
+
+
+def _moves(dynamics: Cascade, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    passive = np.zeros(dynamics.n_arms, dtype=np.int64)
+    idle, acted = dynamics.own_move(state, passive), dynamics.own_move(state, passive + 1)
+    if (acted < idle).any():
+        arm = int(np.argmax(idle - acted))
+        raise ModelError(f"acting on arm {arm} lowers its chance", "lock it out; gains of spread need a sign.")
+    return idle, acted
+
+
+def _key(situation: Situation) -> tuple[Any, ...]:
+    return (situation.state.tobytes(), situation.period)

@@ -1,0 +1,20 @@
+"""Objectives on contact graphs by the names of model files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.decisions.objective import Objective
+from rmab_opt.problem import Problem
+from rmab_opt.registry import register
+from rmab_opt.settings.networked.greedy import CascadeObjective, most_chosen
+
+
+@register("objective", "cascade")
+def _cascade_value(
+    problem: Problem, actions: ActionSet, folder: Path, *, samples: int = 200, weights: str = "reward", seed: int = 0
+) -> Objective:
+    """Expected worth of the arms active at the end of the round, over drawn scenarios."""
+    budget = float(most_chosen(actions)) if weights == "priced" else 0.0
+    return CascadeObjective(samples, weights, seed=seed, budget=budget)

@@ -1,0 +1,164 @@
+"""Rounds recorded: the next starts from them, unknown states move by the dynamics, nothing recorded is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from command_line import run
+
+import rmab_opt as ro
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget
+from rmab_opt.decisions import Model, decide
+from rmab_opt.errors import ModelError
+from rmab_opt.problem import Arms, Problem, Table, Tabular
+from rmab_opt.programme.ledger import Ledger
+
+
+@pytest.fixture
+def model() -> Model:
+    rng = np.random.default_rng(3)
+    transition = rng.dirichlet(np.ones(3), size=(4, 2, 3))
+    arms = Arms.from_arrays(4)
+    dynamics = Tabular(transition, rng.random((4, 3, 2)), state_names=("low", "middle", "high"))
+    return Model(Problem(arms, dynamics, horizon=60), ActionSet(arms, {"calls": Budget(at_most=2)}))
+
+
+def saved(model: Model, state: list[int], period: int) -> dict:
+    return json.loads(decide(model, np.array(state), period=period).to_json())
+
+
+def outcomes(**rows: tuple[str, str]) -> Table:
+    done, state = zip(*rows.values(), strict=True) if rows else ((), ())
+    return Table({"id": list(rows), "done": done, "state": state}, source="outcomes.csv")
+
+
+def test_unobserved_states_follow_what_was_really_done(tmp_path, model):
+    made = saved(model, [0, 1, 2, 0], 0)
+    failed, held = made["action"]
+    ledger = Ledger(tmp_path, model)
+    ledger.record(made, outcomes(**{failed: ("no", ""), held: ("yes", "high")}))
+    standing = Ledger(tmp_path, model).standing()
+    transition, _ = model.problem.dynamics.tabular()
+    index = model.problem.arms.index
+    assert standing.belief[index(held)].tolist() == [0, 0, 1]
+    for name in set(model.problem.arms.ids) - {held}:
+        # A call that failed moves its arm as if nobody had called.
+        arm = index(name)
+        assert standing.belief[arm] == pytest.approx(transition[arm, 0, made["state"][arm]])
+    assert held not in standing.estimated
+    assert set(standing.estimated) == set(model.problem.arms.ids) - {held}
+    assert standing.period == 1
+    # A second round without a word about anybody: chances of chances, not of the best guess.
+    ledger = Ledger(tmp_path, model)
+    second = saved(model, standing.state.tolist(), 1)
+    ledger.record(second, outcomes())
+    after = ledger.standing()
+    acted = [int(name in second["action"]) for name in model.problem.arms.ids]
+    for arm in range(4):
+        assert after.belief[arm] == pytest.approx(standing.belief[arm] @ transition[arm, acted[arm]])
+
+
+def test_faulty_rows_are_named_together_and_nothing_is_recorded(tmp_path, model):
+    made = saved(model, [0, 0, 0, 0], 0)
+    ledger = Ledger(tmp_path, model)
+    with pytest.raises(ModelError) as caught:
+        ledger.record(made, outcomes(arm0=("maybe", ""), arm1=("", "hihg"), arm9=("yes", "")))
+    for part in ("1: done of 'arm0' is 'maybe'", "2: state of 'arm1' is 'hihg'", "3: no arm 'arm9'"):
+        assert part in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ModelError, match="round 3, the ledger stands before round 1"):
+        ledger.record({**made, "period": 2}, outcomes())
+    with pytest.raises(ModelError, match="another model"):
+        ledger.record({**made, "ids": ["x"]}, outcomes())
+
+
+def test_rounds_are_added_once_and_never_changed(tmp_path, model):
+    made = saved(model, [0, 0, 0, 0], 0)
+    first = Ledger(tmp_path, model).record(made, outcomes(arm0=("", "low")))
+    content = first.read_bytes()
+    other = Ledger(tmp_path, model)
+    assert Ledger(tmp_path, model).record(made, outcomes(arm0=("", "low"))) == first
+    with pytest.raises(ModelError, match="stands before round 2"):
+        other.record(made, outcomes(arm0=("", "high")))
+    stale = Ledger(tmp_path, model)
+    Ledger(tmp_path, model).record(saved(model, [0, 0, 0, 0], 1), outcomes())
+    with pytest.raises(ModelError, match="somebody else"):
+        stale.record(saved(model, [1, 1, 1, 1], 1), outcomes())
+    assert first.read_bytes() == content
+    first.write_bytes(content.replace(b'"period": 0', b'"period": 7'))
+    with pytest.raises(ModelError, match="missing or was altered"):
+        Ledger(tmp_path, model)
+    first.unlink()
+    with pytest.raises(ModelError, match="missing or was altered"):
+        Ledger(tmp_path, model)
+
+
+def test_a_machine_that_stops_loses_no_round(tmp_path, model):
+    """SIGKILL at random moments while rounds are written: what is there is whole, in order and can go on."""
+    made = saved(model, [0, 0, 0, 0], 0)
+    rng = np.random.default_rng(0)
+    reached = 0
+    for _ in range(6):
+        told = tmp_path / "told"
+        child = os.fork()
+        if child == 0:
+            ledger = Ledger(tmp_path, model)
+            while len(ledger.rounds) < 60:
+                ledger.record({**made, "period": len(ledger.rounds)}, outcomes(arm1=("", "middle")))
+                # Told only after it was recorded.
+                told.write_text(str(len(ledger.rounds)))
+            os._exit(0)
+        time.sleep(float(rng.uniform(0.005, 0.05)))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found = len(Ledger(tmp_path, model).rounds)
+        assert found >= max(reached, int(told.read_text() or 0) if told.exists() else 0)
+        reached = found
+    assert reached > 0
+
+
+def test_activity_of_unobserved_contacts_is_forecast(tmp_path):
+    model = ro.load("contacts_lapsing", n_arms=8, n_contacts=10, samples=20)
+    made = json.loads(decide(model).to_json())
+    ledger = Ledger(tmp_path, model)
+    ledger.record(made, outcomes(arm3=("", "active")))
+    dynamics = model.problem.dynamics
+    acted = np.isin(model.problem.arms.ids, made["action"]).astype(int)
+    exact = dynamics.expected_reward(np.array(made["state"]), acted) / dynamics.value
+    exact[3] = 1.0
+    assert ledger.standing().belief[:, 1] == pytest.approx(exact)
+
+
+def test_a_week_is_recorded_and_the_next_starts_from_there(tmp_path):
+    """A planner's week, step 12."""
+    folder, week, kept = tmp_path / "demo", tmp_path / "week.json", tmp_path / "ledger"
+    assert run("new", "weekly_calls", folder).code == 0
+    start = ("decide", folder / "model.yaml", "--ledger", kept, "--out", week)
+    first = run(*start, "--state", folder / "monday.csv")
+    assert first.code == 0, first.err
+    called = json.loads(week.read_text())["action"]
+    seen = tmp_path / "seen.csv"
+    names = ro.load(folder / "model.yaml").problem.dynamics.state_names
+    seen.write_text(f"id,done,state\n{called[0]},no,\n{called[1]},,{names[-1]}\n")
+    answer = run("record", folder / "model.yaml", "--decision", week, "--outcomes", seen, "--ledger", kept)
+    assert answer.code == 0, answer.err
+    assert f"{len(called) - 1} done, 1 planned but not done, 1 states observed" in answer.out
+    second = run(*start)
+    assert second.code == 0, second.err
+    assert "from the ledger: round 2, 240 arms, 239 states estimated" in second.out
+    document = json.loads(week.read_text())
+    assert document["period"] == 1
+    assert document["state"][document["ids"].index(called[1])] == len(names) - 1
+    assert run("check", folder / "model.yaml", "--decision", week).code == 0
+    clash = run(*start, "--state", folder / "monday.csv")
+    assert clash.code == 2
+    assert "--ledger says state and round itself" in clash.err
+    nothing = run("record", folder / "model.yaml", "--decision", seen, "--outcomes", seen, "--ledger", kept)
+    assert nothing.code == 2
+    assert "is no saved decision" in nothing.err
