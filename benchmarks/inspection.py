@@ -23,13 +23,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget, Frequency, SlotBudget, VisitColumns
+from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import InfeasibleError
 from rmab_opt.instances import generate
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.report import table_text
+from rmab_opt.settings.inspection import Frequency, SlotBudget, VisitColumns
 from rmab_opt.settings.inspection.beliefs import BeliefChains, EncodedArms, Windows
 from rmab_opt.settings.inspection.calendar import VisitGains, calendar
 from rmab_opt.settings.inspection.indices import encoded_indices

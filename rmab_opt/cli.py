@@ -527,7 +527,7 @@ def _train_seeds(
 
 def _train_neural_index(loaded: Any, name: str, out: Path, seed: int, device: str, as_json: bool) -> None:
     """Train, show progress and say what came of it."""
-    from rmab_opt.learning import train_neural_index
+    from rmab_opt.settings.neural_index import train_neural_index
 
     with _progress(as_json) as bar:
         task = None if bar is None else bar.add_task("training", total=None)

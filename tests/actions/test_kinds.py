@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracles import allowed
 from strategies import KINDS, action_sets, all_actions
 
+from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.actions.kinds import Budget, Capacity, Conflict, Knapsack, Linear, LockedIn, LockedOut, Scheduling
 from rmab_opt.errors import InfeasibleError, ModelError

@@ -21,7 +21,7 @@ from rmab_opt.settings.inspection.fit import (
     sensitivity,
 )
 
-CHICAGO = Path(__file__).resolve().parents[3] / "shared" / "data" / "chicago" / "inspection_pairs.csv"
+CHICAGO = Path(__file__).resolve().parents[4] / "shared" / "data" / "chicago" / "inspection_pairs.csv"
 
 
 def synthetic(n: int = 6000, persistence: float = 0.8, seed: int = 0, **more) -> Table:
