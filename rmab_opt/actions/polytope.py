@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,6 +120,47 @@ class Polytope:
         self.families = self._group()
         """Families of disjoint rows; each is maximised exactly."""
 
+    @classmethod
+    def from_program(cls, program: Program, columns: np.ndarray, *, names: Sequence[str] = ()) -> Self:
+        """From the rows of a program that is compiled already, all of which hold; ``columns`` are the inputs.
+
+        Where a session is at hand: ``from_program(session.program, session.index(model.act))``. The rows must not
+        depend on Params that change later.
+
+        Raises
+        ------
+        ModelError
+            When an input has no finite bounds; names it.
+        """
+        columns = np.asarray(columns, dtype=np.int64)
+        n, n_columns = len(columns), len(program.cost)
+        others = np.setdiff1d(np.arange(n_columns), columns)
+        order = np.concatenate([columns, others])
+        matrix = program.matrix if (order == np.arange(n_columns)).all() else program.matrix[:, order]
+        own = np.ones(matrix.shape[0], dtype=bool)
+        own[sparse.csc_array(matrix[:, n:]).indices] = False
+        relaxed = Program(
+            cost=np.zeros(n_columns),
+            matrix=matrix,
+            row_lower=program.row_lower,
+            row_upper=program.row_upper,
+            lower=program.lower[order],
+            upper=program.upper[order],
+            integer=np.zeros(n_columns, dtype=bool),
+            maximise=True,
+        )
+        return cls(
+            relaxed.lower[:n],
+            relaxed.upper[:n],
+            matrix[own][:, :n],
+            program.row_lower[own],
+            program.row_upper[own],
+            program=relaxed,
+            columns=np.arange(n),
+            whole=bool(program.integer[columns].all()),
+            names=names,
+        )
+
     # ---- structure
     def _read_rows(self) -> list[Row]:
         """Rows in the unit box; single-input rows tighten the bounds first, rows that never bind are dropped."""
@@ -152,10 +193,8 @@ class Polytope:
             if not w.size or (low <= slack and high >= total - slack) or high < -slack or low > total + slack:
                 continue
             plain = bool((weight[free] > 0).all() and np.ptp(w) <= 1e-12 * w[0])
-            opened = ROW_SLACK * max(
-                1.0, abs(low) if np.isfinite(low) else 0.0, abs(high) if np.isfinite(high) else 0.0
-            )
-            low, high = max(low - opened, 0.0), min(high + opened, total)
+            # Each limit by its own size, as every check does: a large upper one must not drown a small lower one.
+            low, high = max(low - _opening(self.row_lower[i]), 0.0), min(high + _opening(self.row_upper[i]), total)
             counts = plain and self._whole and bool((span[members[free]] == 1).all())
             if counts:
                 # Whole inputs: what lies between two whole counts is not reached.
@@ -275,6 +314,20 @@ class Polytope:
         lower, upper = (np.array([getattr(row, side) for row in others]) + shift for side in ("lower", "upper"))
         return [row for row in self.rows if id(row) in family], matrix, lower, upper
 
+    def maxima(self, cost: Floats) -> tuple[Floats, Floats]:
+        """Maxima of cost (m, n) @ x by sorting, (m,), and where the relaxation that gave each attains it, (m, n)."""
+        values = np.full(len(cost), np.inf)
+        points = np.empty_like(cost)
+        step = max(1, SORT_AT_ONCE // max(1, self.n))
+        for first in range(0, len(cost), step):
+            part = slice(first, first + step)
+            for family in self.families:
+                found, at = self._family(cost[part], family)
+                better = found < values[part]
+                values[part][better] = found[better]
+                points[part][better] = at[better]
+        return values, points
+
     def _family(self, cost: Floats, family: list[Row]) -> tuple[Floats, Floats]:
         """Box maximisers, corrected row by row."""
         span = self.upper - self.lower
@@ -360,6 +413,11 @@ def _assignments(program: Program, n: int) -> list[tuple[Floats, Floats, Floats]
     loose[owner[(owner >= 0) & (seen > 1)]] = True
     need = np.where(loose, 0.0, need)
     return [(load, need, np.array([high for _, _, high in units]))] if (need > 0).any() else []
+
+
+def _opening(limit: float) -> float:
+    """How far a row's limit is opened."""
+    return ROW_SLACK * max(1.0, abs(limit) if np.isfinite(limit) else 0.0)
 
 
 def row_reach(matrix: Any, owner: np.ndarray) -> tuple[Floats, Floats]:

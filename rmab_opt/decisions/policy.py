@@ -255,9 +255,8 @@ class Greedy(Policy):
     def __init__(self, model: Model, objective: Objective, name: str) -> None:
         super().__init__(model, name)
         self.objective = objective
-        plain = model.actions.plain_rows
         # Upper limits of rows that no column lowers must hold all along; the other rows only at the end.
-        self._lasting = np.asarray(plain.matrix.min(axis=1).toarray()).ravel() >= 0
+        self._lasting = model.actions.shape.lasting
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         actions, plain, situation = self.model.actions, self.model.actions.plain_rows, question.situation
@@ -268,7 +267,7 @@ class Greedy(Policy):
             trials = np.repeat(action[None], len(candidates), axis=0)
             trials[np.arange(len(candidates)), candidates] = 1
             used = trials.astype(np.float64) @ plain.matrix.T
-            fits = (~self._lasting | (used <= plain.upper + plain.slack)).all(axis=1)
+            fits = (~self._lasting | (used <= plain.ceiling)).all(axis=1)
             values = np.where(fits, self.objective.batch_value(trials, situation), -np.inf)
             best = int(np.argmax(values))
             if not fits[best] or (values[best] <= value and plain.allow(action)):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from rmab_opt.actions.polytope import SORT_AT_ONCE, Polytope
+from rmab_opt.actions.polytope import Polytope
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.solver import Program, Session
 
@@ -146,47 +146,6 @@ class Support(Polytope):
         )
         return cls.from_program(program, np.arange(n), names=[variable.name for variable in variables])
 
-    @classmethod
-    def from_program(cls, program: Program, columns: np.ndarray, *, names: Sequence[str] = ()) -> Support:
-        """From the rows of a program that is compiled already, all of which hold; ``columns`` are the inputs.
-
-        Much cheaper than :meth:`from_model` where a session is at hand: ``from_program(session.program,
-        session.index(model.act))``. The rows must not depend on Params that change later.
-
-        Raises
-        ------
-        ModelError
-            When an input has no finite bounds; names it.
-        """
-        columns = np.asarray(columns, dtype=np.int64)
-        n, n_columns = len(columns), len(program.cost)
-        others = np.setdiff1d(np.arange(n_columns), columns)
-        order = np.concatenate([columns, others])
-        matrix = program.matrix if (order == np.arange(n_columns)).all() else program.matrix[:, order]
-        own = np.ones(matrix.shape[0], dtype=bool)
-        own[sparse.csc_array(matrix[:, n:]).indices] = False
-        relaxed = Program(
-            cost=np.zeros(n_columns),
-            matrix=matrix,
-            row_lower=program.row_lower,
-            row_upper=program.row_upper,
-            lower=program.lower[order],
-            upper=program.upper[order],
-            integer=np.zeros(n_columns, dtype=bool),
-            maximise=True,
-        )
-        return cls(
-            relaxed.lower[:n],
-            relaxed.upper[:n],
-            matrix[own][:, :n],
-            program.row_lower[own],
-            program.row_upper[own],
-            program=relaxed,
-            columns=np.arange(n),
-            whole=bool(program.integer[columns].all()),
-            names=names,
-        )
-
     # ---- maximising
     def both(self, weight: Any) -> tuple[Floats, Floats]:
         """Largest and least value of every row of a weight (m, n) over the set, by sorting; kept for the next call.
@@ -218,16 +177,7 @@ class Support(Polytope):
     def __call__(self, cost: ArrayLike, effort: str = "rows") -> Maxima:
         """Maxima of cost (m, n) @ x; ``effort`` is ``rows`` (sorting) or ``lp`` (HiGHS, warm-started, never worse)."""
         c = np.atleast_2d(np.asarray(cost, dtype=np.float64))
-        values = np.full(len(c), np.inf)
-        points = np.empty_like(c)
-        step = max(1, SORT_AT_ONCE // max(1, self.n))
-        for first in range(0, len(c), step):
-            part = slice(first, first + step)
-            for family in self.families:
-                found, at = self._family(c[part], family)
-                better = found < values[part]
-                values[part][better] = found[better]
-                points[part][better] = at[better]
+        values, points = self.maxima(c)
         if effort == "lp" and not self.exact:
             for i in range(len(c)):
                 value, point = self._lp(c[i])

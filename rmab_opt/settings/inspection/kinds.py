@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -12,8 +11,8 @@ from pydantic import Field, model_validator
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Names
-from rmab_opt.actions.kinds.rows import block_constraint, weighted
+from rmab_opt.actions.constraint import Constraint, Names, Rows
+from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
@@ -63,16 +62,6 @@ class VisitColumns(Columns):
         table = np.zeros((len(self.arms), self.n_slots), dtype=np.int64)
         table[self.arm, self.slot] = action
         return table
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """lower <= matrix @ act <= upper, with a name a row; what a program needs, without Pyomo."""
-
-    matrix: sparse.csr_array
-    lower: np.ndarray
-    upper: np.ndarray
-    names: list[str]
 
 
 def _rows(group: np.ndarray, members: np.ndarray, n_columns: int, lower: Any, upper: Any, names: list[str]) -> Rows:
@@ -236,7 +225,8 @@ class Frequency(VisitRows, kind="frequency"):
         counted = np.ones(used.shape, dtype=bool) if self.per == "period" else np.zeros(used.shape, dtype=bool)
         counted[arm, window] = True
         lower, upper = self._limits(visits)
-        for i, j in np.argwhere(counted & ((used < lower[:, None]) | (used > upper[:, None]))):
+        least, most = opened(lower, upper)
+        for i, j in np.argwhere(counted & ((used < least[:, None]) | (used > most[:, None]))):
             where = "" if self.per == "period" else f" in window {j + 1}"
             allowed = f"between {lower[i]:g} and {upper[i]:g}" if lower[i] < upper[i] else f"exactly {lower[i]:g}"
             yield f"{visits.arms.ids[i]} is visited {used[i, j]:g} times{where}, allowed is {allowed}"

@@ -8,7 +8,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
-from rmab_opt.settings.networked.greedy import CascadeObjective, most_chosen
+from rmab_opt.settings.networked.greedy import CascadeObjective
 
 
 @register("objective", "cascade")
@@ -16,5 +16,5 @@ def _cascade_value(
     problem: Problem, actions: ActionSet, folder: Path, *, samples: int = 200, weights: str = "reward", seed: int = 0
 ) -> Objective:
     """Expected worth of the arms active at the end of the round, over drawn scenarios."""
-    budget = float(most_chosen(actions)) if weights == "priced" else 0.0
+    budget = float(actions.shape.most_chosen) if weights == "priced" else 0.0
     return CascadeObjective(samples, weights, seed=seed, budget=budget)

@@ -10,8 +10,7 @@ from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import ChooserPolicy, Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError
-from rmab_opt.search.hill_climb import Room
-from rmab_opt.settings.networked.greedy import CascadeObjective, cascade_dynamics, most_chosen
+from rmab_opt.settings.networked.greedy import CascadeObjective, cascade_dynamics
 from rmab_opt.settings.networked.spread import backward_induction
 
 
@@ -20,7 +19,12 @@ class CascadePolicy(ChooserPolicy):
 
     def __init__(self, model: Model, weights: str, *, samples: int = 200, seed: int = 0) -> None:
         cascade_dynamics(model.problem)
+<<<<<<< HEAD
         budget = float(most_chosen(model.actions)) if weights == "priced" else 0.0
+=======
+        self.name = weights
+        budget = float(model.actions.shape.most_chosen) if weights == "priced" else 0.0
+>>>>>>> 94d1d36 (Shape: the set's structure read once, one linear maximiser, one Room, one sampler; plain kinds say their rows without Pyomo)
         greedy = model.actions.monotone and not model.actions.structured
         self.objective = CascadeObjective(
             samples, weights, estimator="moves_exact" if greedy else "scenarios", seed=seed, budget=budget
@@ -58,8 +62,13 @@ class RandomInactive(Policy):
         actions, rng = question.actions, memory
         acted_on = actions.columns.effect @ (question.state == 0)
         order = rng.permutation(np.flatnonzero(acted_on > 0))
+<<<<<<< HEAD
         if actions.monotone:
             room = Room(actions)
+=======
+        if self.model.actions.monotone:
+            room = self.model.actions.shape.room()
+>>>>>>> 94d1d36 (Shape: the set's structure read once, one linear maximiser, one Room, one sampler; plain kinds say their rows without Pyomo)
             for column in order:
                 if room(int(column)):
                     room.take(int(column))
