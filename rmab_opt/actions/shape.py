@@ -117,10 +117,9 @@ class Shape:
         """Smallest and largest sum of each plain row over all 0/1 vectors, (m,) each."""
         matrix = self.actions.plain_rows.matrix
         row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        low, high = (
-            np.bincount(row, part, matrix.shape[0]) for part in (np.minimum(matrix.data, 0), np.maximum(matrix.data, 0))
-        )
-        return low, high
+        low, high = np.minimum(matrix.data, 0.0), np.maximum(matrix.data, 0.0)
+        least, most = np.bincount(row, low, matrix.shape[0]), np.bincount(row, high, matrix.shape[0])
+        return least.astype(np.float64), most.astype(np.float64)
 
     @cached_property
     def binding_rows(self) -> np.ndarray:
@@ -329,7 +328,7 @@ class Shape:
     def _whole(self, scores: Floats) -> tuple[np.ndarray, Floats, np.ndarray]:
         """The relaxation's maximisers without fractions, its values (M,), and which maximisers are whole (M,)."""
         values, points = self.polytope.maxima(np.where(self.closed, np.minimum(scores, 0.0), scores))
-        whole: np.ndarray = np.logical_or(points < WHOLE, points > 1 - WHOLE).all(axis=1)
+        whole = np.asarray(((points < WHOLE) | (points > 1 - WHOLE)).all(axis=1))
         return (points > 1 - WHOLE).astype(np.int64), values, whole
 
     def _nested_best(self, scores: Floats) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.bounds import line_above
+from rmab_opt.encoder.bounds import backward, line_above
 from rmab_opt.encoder.network import Hidden, Reduced
 from rmab_opt.search.oracle import Oracle
 
@@ -134,20 +134,15 @@ class NodeBounds:
         weight, bias = layer.weight[neuron], layer.bias[neuron]
         c, e = np.concatenate([weight, -weight]), np.concatenate([bias, -bias])
         twice = np.concatenate([at, at])
-        slack = np.full(len(c), float(self.mass[k].max()))
-        for j in range(k - 1, -1, -1):
-            before, part = self.net.hidden[j], self.parts[j]
+        lines = []
+        for part in self.parts[:k]:
             low, up = node["lower"][:, part], node["upper"][:, part]
             slope, height = line_above(low, up)
             # The line below that encloses less area: zero or x.
             below = np.where((low < 0) & (up > 0), (up > -low).astype(np.float64), slope)
-            bent = c * before.gain
-            positive = bent > 0
-            e = e + np.einsum("mh,mh->m", np.maximum(bent, 0.0), height[twice])
-            a = c * before.slope + bent * np.where(positive, slope[twice], below[twice])
-            e = e + a @ before.bias
-            slack = slack + (np.abs(a) + np.abs(bent)) @ self.mass[j]
-            c = a @ before.weight
+            lines.append((slope[twice], height[twice], below[twice]))
+        c, e, size = backward(self.net.hidden[:k], c, e, lines, self.mass)
+        slack = float(self.mass[k].max()) + size
         tops = self.oracle.values(c, node["low"], node["up"], twice) + e + ROUNDING * slack
         upper[at, neuron] = np.minimum(upper[at, neuron], tops[: len(at)])
         lower[at, neuron] = np.maximum(lower[at, neuron], -tops[len(at) :])
@@ -165,25 +160,20 @@ class NodeBounds:
         lines = self.lines(node) if lines is None else lines
         slope, height = lines["slope"], lines["height"]
         below = np.where(lines["unstable"], node["alpha"], slope)
-        bent = np.zeros_like(slope)
-        line = np.zeros_like(slope)
-        lift = np.zeros_like(slope)
         n_nodes = len(slope)
-        c = np.broadcast_to(self.net.readout, (n_nodes, len(self.net.readout)))
-        e = np.full(n_nodes, self.net.constant)
-        size = np.abs(e) + np.abs(self.net.skip).sum()
         held = node["beta"] * node["sign"]
-        for k in range(len(hidden) - 1, -1, -1):
-            layer, part = hidden[k], self.parts[k]
-            b = c * layer.gain
-            bent[:, part] = b
-            above = b > 0
-            line[:, part] = np.where(above, slope[:, part], below[:, part])
-            lift[:, part] = np.where(above, height[:, part], 0.0)
-            a = c * layer.slope + b * line[:, part] + held[:, part]
-            e = e + np.einsum("bh,bh->b", b, lift[:, part]) + a @ layer.bias
-            size = size + (np.abs(a) + np.abs(b)) @ self.mass[k]
-            c = a @ layer.weight
+        trace: list[tuple[Floats, Floats, Floats]] = []
+        c, e, size = backward(
+            hidden,
+            np.broadcast_to(self.net.readout, (n_nodes, len(self.net.readout))),
+            np.full(n_nodes, self.net.constant),
+            [(slope[:, part], height[:, part], below[:, part]) for part in self.parts],
+            self.mass,
+            [held[:, part] for part in self.parts],
+            trace,
+        )
+        size = size + abs(self.net.constant) + np.abs(self.net.skip).sum()
+        bent, line, lift = (np.concatenate([np.zeros((n_nodes, 0)), *side], axis=1) for side in _sides(trace))
         cost = c + self.net.skip if len(hidden) else np.broadcast_to(self.net.skip, (n_nodes, self.oracle.n))
         cost, earned, cheapest = self.oracle.priced(cost, node["price"])
         values, points, loss, possible = self.oracle.maximise(cost, node["low"], node["up"], losses)
@@ -262,6 +252,11 @@ class NodeBounds:
                 work["beta"] = np.where(work["sign"] != 0, np.maximum(work["beta"], 0.0), 0.0)
             if "price" in names:
                 work["price"] = self.oracle.project(work["price"])
+
+
+def _sides(trace: list[tuple[Floats, Floats, Floats]]) -> list[list[Floats]]:
+    """Coefficients, lines and heights of all layers in order, from what :func:`backward` met from the last on."""
+    return [[layer[side] for layer in reversed(trace)] for side in range(3)]
 
 
 def _interval(previous: Hidden, layer: Hidden, before: tuple[Floats, Floats]) -> tuple[Floats, Floats]:

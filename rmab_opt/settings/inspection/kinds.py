@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy import sparse
 
+from rmab_opt.actions import ActionSet
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows
 from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
@@ -106,6 +107,12 @@ class VisitRows(Constraint):
     def closed(self, columns: VisitColumns) -> np.ndarray:
         """Columns that this constraint forbids, bool (C,)."""
         return np.zeros(len(columns), dtype=bool)
+
+
+def closed_cells(actions: ActionSet, columns: VisitColumns) -> np.ndarray:
+    """Columns that some constraint forbids by its own words, bool (C,); a slot without capacity is not closed."""
+    kinds = [c for c in actions.constraints.values() if isinstance(c, VisitRows)]
+    return np.any([np.zeros(len(columns), dtype=bool), *(c.closed(columns) for c in kinds)], axis=0)
 
 
 class Window(VisitRows, kind="window"):

@@ -19,12 +19,7 @@ class CascadePolicy(ChooserPolicy):
 
     def __init__(self, model: Model, weights: str, *, samples: int = 200, seed: int = 0) -> None:
         cascade_dynamics(model.problem)
-<<<<<<< HEAD
-        budget = float(most_chosen(model.actions)) if weights == "priced" else 0.0
-=======
-        self.name = weights
         budget = float(model.actions.shape.most_chosen) if weights == "priced" else 0.0
->>>>>>> 94d1d36 (Shape: the set's structure read once, one linear maximiser, one Room, one sampler; plain kinds say their rows without Pyomo)
         greedy = model.actions.monotone and not model.actions.structured
         self.objective = CascadeObjective(
             samples, weights, estimator="moves_exact" if greedy else "scenarios", seed=seed, budget=budget
@@ -62,13 +57,8 @@ class RandomInactive(Policy):
         actions, rng = question.actions, memory
         acted_on = actions.columns.effect @ (question.state == 0)
         order = rng.permutation(np.flatnonzero(acted_on > 0))
-<<<<<<< HEAD
         if actions.monotone:
-            room = Room(actions)
-=======
-        if self.model.actions.monotone:
-            room = self.model.actions.shape.room()
->>>>>>> 94d1d36 (Shape: the set's structure read once, one linear maximiser, one Room, one sampler; plain kinds say their rows without Pyomo)
+            room = actions.shape.room()
             for column in order:
                 if room(int(column)):
                     room.take(int(column))
