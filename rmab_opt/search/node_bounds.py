@@ -134,13 +134,14 @@ class NodeBounds:
         weight, bias = layer.weight[neuron], layer.bias[neuron]
         c, e = np.concatenate([weight, -weight]), np.concatenate([bias, -bias])
         twice = np.concatenate([at, at])
-        lines = []
-        for part in self.parts[:k]:
-            low, up = node["lower"][:, part], node["upper"][:, part]
+
+        def lines(j: int) -> tuple[Floats, Floats, Floats]:
+            low, up = node["lower"][:, self.parts[j]], node["upper"][:, self.parts[j]]
             slope, height = line_above(low, up)
             # The line below that encloses less area: zero or x.
             below = np.where((low < 0) & (up > 0), (up > -low).astype(np.float64), slope)
-            lines.append((slope[twice], height[twice], below[twice]))
+            return slope[twice], height[twice], below[twice]
+
         c, e, size = backward(self.net.hidden[:k], c, e, lines, self.mass)
         slack = float(self.mass[k].max()) + size
         tops = self.oracle.values(c, node["low"], node["up"], twice) + e + ROUNDING * slack
@@ -160,20 +161,24 @@ class NodeBounds:
         lines = self.lines(node) if lines is None else lines
         slope, height = lines["slope"], lines["height"]
         below = np.where(lines["unstable"], node["alpha"], slope)
-        n_nodes = len(slope)
+        bent, line, lift = np.zeros_like(slope), np.zeros_like(slope), np.zeros_like(slope)
+        n_nodes, parts = len(slope), self.parts
         held = node["beta"] * node["sign"]
-        trace: list[tuple[Floats, Floats, Floats]] = []
+
+        def keep(k: int, *found: Floats) -> None:
+            for side, value in zip((bent, line, lift), found, strict=True):
+                side[:, parts[k]] = value
+
         c, e, size = backward(
             hidden,
             np.broadcast_to(self.net.readout, (n_nodes, len(self.net.readout))),
             np.full(n_nodes, self.net.constant),
-            [(slope[:, part], height[:, part], below[:, part]) for part in self.parts],
+            lambda k: (slope[:, parts[k]], height[:, parts[k]], below[:, parts[k]]),
             self.mass,
-            [held[:, part] for part in self.parts],
-            trace,
+            lambda k: held[:, parts[k]],
+            keep,
         )
         size = size + abs(self.net.constant) + np.abs(self.net.skip).sum()
-        bent, line, lift = (np.concatenate([np.zeros((n_nodes, 0)), *side], axis=1) for side in _sides(trace))
         cost = c + self.net.skip if len(hidden) else np.broadcast_to(self.net.skip, (n_nodes, self.oracle.n))
         cost, earned, cheapest = self.oracle.priced(cost, node["price"])
         values, points, loss, possible = self.oracle.maximise(cost, node["low"], node["up"], losses)
@@ -252,11 +257,6 @@ class NodeBounds:
                 work["beta"] = np.where(work["sign"] != 0, np.maximum(work["beta"], 0.0), 0.0)
             if "price" in names:
                 work["price"] = self.oracle.project(work["price"])
-
-
-def _sides(trace: list[tuple[Floats, Floats, Floats]]) -> list[list[Floats]]:
-    """Coefficients, lines and heights of all layers in order, from what :func:`backward` met from the last on."""
-    return [[layer[side] for layer in reversed(trace)] for side in range(3)]
 
 
 def _interval(previous: Hidden, layer: Hidden, before: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
