@@ -39,9 +39,16 @@ class RmabError(Exception):
 
 
 class ModelError(RmabError):
-    """A model file, a table, weights, a state or an option is not what it must be."""
+    """A model file, a table, weights, a state or an option is not what it must be.
+
+    ``needs`` names the settings that are missing, when that is the reason.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, fix: str = "", *, needs: tuple[str, ...] = ()) -> None:
+        super().__init__(message, fix)
+        self.needs = needs
 
 
 class CapabilityError(RmabError):

@@ -7,11 +7,24 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["page_html", "table_csv", "table_html", "table_latex", "table_text", "tree", "write_atomically"]
+__all__ = ["Report", "page_html", "table_csv", "table_html", "table_latex", "table_text", "tree", "write_atomically"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verb is told by a setting."""
+
+    document: Any
+    """For JSON."""
+    text: str
+    """For a person."""
+    parts: list[tuple[str, Any]] = field(default_factory=list)
+    """For a page: headings, each with rows or a sentence."""
 
 
 def tree(title: str, lines: Mapping[str, str]) -> str:

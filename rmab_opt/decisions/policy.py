@@ -19,6 +19,7 @@ from rmab_opt.decisions.objective import ArmValues, Immediate, Objective, Situat
 from rmab_opt.errors import ModelError, SolverError
 
 __all__ = [
+    "POLICIES",
     "ChooserPolicy",
     "Greedy",
     "Policy",
@@ -46,6 +47,10 @@ def policy(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return registry.register("policy", name)
 
 
+POLICIES = registry.Registered("policy")
+"""Names of all policies to what makes them."""
+
+
 def make_policy(given: str | Policy, model: Model) -> Policy:
     """A policy by name, or the object itself; arguments follow a colon (``iterative_dqn:runs/a``).
 
@@ -63,7 +68,7 @@ def make_policy(given: str | Policy, model: Model) -> Policy:
 
 def known_policy(given: str) -> bool:
     """Whether :func:`make_policy` knows the name before a possible argument."""
-    return given.partition(":")[0] in registry.names("policy")
+    return registry.known("policy", given.partition(":")[0])
 
 
 def unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
