@@ -35,9 +35,10 @@ class _Sealed:
         self.value = value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from joblib.externals import cloudpickle
+        # As joblib pickles by itself: functions of a notebook and closures too.
+        from joblib.externals.loky.backend.reduction import dumps
 
-        return _unsealed, (registry.plugins(), cloudpickle.dumps(self.value))
+        return _unsealed, (registry.plugins(), bytes(dumps(self.value)))
 
 
 def _unsealed(plugins: tuple[str, ...], pickled: bytes) -> _Sealed:

@@ -620,8 +620,8 @@ def _arguments(entry: Entry, text: str, rest: str) -> dict[str, Any]:
 
 
 def _value(text: str, parameter: inspect.Parameter) -> Any:
-    kinds = {parameter.annotation, *get_args(parameter.annotation)} - {None, type(None)}
-    if kinds <= {str, Path, "str", "Path", "str | None"} or get_origin(parameter.annotation) is Literal:
+    wanted = parameter.annotation
+    if set(get_args(wanted) or (wanted,)) <= {str, Path, type(None)} or get_origin(wanted) is Literal:
         return text
     lowered = text.strip().lower()
     if lowered in ("true", "false"):

@@ -130,6 +130,8 @@ def _override(content: dict[str, Any], key: str, value: Any, path: Path) -> None
         # A preset stands for the whole section: the file's own values would otherwise go over it.
         content["train"] = {"preset": deepcopy(value)}
         return
+    if not places and key in ModelFile.model_fields:
+        places = [parts]
     if not places and len(parts) == 1 and "domain" in (content.get("problem") or ()):
         places = [("problem", key)]
     if len(places) > 1 and parts in places:

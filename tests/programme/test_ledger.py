@@ -123,18 +123,6 @@ def test_a_machine_that_stops_loses_no_round(tmp_path, model):
     assert reached > 0
 
 
-def test_activity_of_unobserved_contacts_is_forecast(tmp_path):
-    model = ro.load("contacts_lapsing", n_arms=8, n_contacts=10, samples=20)
-    made = json.loads(decide(model).to_json())
-    ledger = Ledger(tmp_path, model)
-    ledger.record(made, outcomes(arm3=("", "active")))
-    dynamics = model.problem.dynamics
-    acted = np.isin(model.problem.arms.ids, made["action"]).astype(int)
-    exact = dynamics.expected_reward(np.array(made["state"]), acted) / dynamics.value
-    exact[3] = 1.0
-    assert ledger.standing().belief[:, 1] == pytest.approx(exact)
-
-
 def test_a_week_is_recorded_and_the_next_starts_from_there(tmp_path):
     """A planner's week, step 12."""
     folder, week, kept = tmp_path / "demo", tmp_path / "week.json", tmp_path / "ledger"

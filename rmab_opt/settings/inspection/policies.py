@@ -215,17 +215,20 @@ class LookaheadPeriods:
 
 @policy("random_eligible")
 def _random_eligible(model: Model) -> SlotRule:
+    """Arms whose window is open, at random."""
     return SlotRule(model, "random_eligible", lambda state, rng: rng.random(state.shape))
 
 
 @policy("risk_first")
 def _risk_first(model: Model) -> SlotRule:
+    """Arms whose window is open, those most likely to be bad first."""
     arms = encoded_arms(model.problem.dynamics, "policy 'risk_first'")
     return SlotRule(model, "risk_first", lambda state, rng: 1.0 - arms.belief(state))
 
 
 @policy("whittle_unwindowed")
 def _whittle_unwindowed(model: Model) -> SlotRule:
+    """Whittle indices that know of no windows."""
     arms = encoded_arms(model.problem.dynamics, "policy 'whittle_unwindowed'")
     table = free_indices(arms.chains, INDEX_DISCOUNT)
 
