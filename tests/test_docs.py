@@ -29,7 +29,10 @@ def test_the_tables_of_registered_things_are_up_to_date():
     """What scripts/registry_tables.py would write, up to rows of settings that are hidden here."""
     kinds = ["constraint", "columns", "dynamics", "domain", "objective", "policy"]
     # In a process of its own: other tests register kinds.
-    code = "import json, sys\nfrom registry_tables import table\nprint(json.dumps({kind: table(kind) for kind in sys.argv[1:]}))"
+    code = (
+        "import json, sys\nfrom registry_tables import table\n"
+        "print(json.dumps({kind: table(kind) for kind in sys.argv[1:]}))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, *kinds], capture_output=True, text=True, check=True, cwd=DOCS.parent / "scripts"
     )

@@ -66,17 +66,20 @@ def command(*arguments: object, **environment: str) -> subprocess.CompletedProce
     )
 
 
-@pytest.fixture(params=["file", "folder", "entry point"])
-def rmab(request, package):
-    """The command line with the package on it, one way or the other."""
-    if request.param == "entry point":
-        path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")]), os.getcwd()])
-        return lambda *arguments: command(*arguments, PYTHONPATH=path)
-    plugin = package / "acme_bandits" / ("__init__.py" if request.param == "file" else "")
-    return lambda *arguments: command("--plugin", plugin, *arguments)
+def installed(package: Path) -> str:
+    """PYTHONPATH with the package on it."""
+    return os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")]), os.getcwd()])
 
 
-def test_a_setting_from_elsewhere_is_found_by_every_verb(rmab, tmp_path):
+@pytest.mark.parametrize("way", ["file", "entry point"])
+def test_a_setting_from_elsewhere_is_found_by_every_verb(package, tmp_path, way):
+    plugin = package / "acme_bandits" / "__init__.py"
+
+    def rmab(*arguments: object) -> subprocess.CompletedProcess:
+        if way == "file":
+            return command("--plugin", plugin, *arguments)
+        return command(*arguments, PYTHONPATH=installed(package))
+
     rows = {row["name"]: row for row in json.loads(rmab("models", "--json").stdout)}
     assert rows["acme_pairs"]["title"] == "Pairs of calls"
     assert "budget" in rows
@@ -86,20 +89,24 @@ def test_a_setting_from_elsewhere_is_found_by_every_verb(rmab, tmp_path):
     decided = rmab("decide", "acme_pairs", "--json")
     assert decided.returncode == 0, decided.stderr
     assert len(json.loads(decided.stdout)["action"]) <= 2
-    names = "acme_first:weight=2,myopic"
-    answer = rmab("evaluate", "acme_pairs", "--policies", names, "--episodes", 3, "--jobs", 2, "--json")
+    names = ("--policies", "acme_first:weight=2,myopic", "--episodes", 3)
+    answer = rmab("evaluate", "acme_pairs", *names, "--jobs", 2 if way == "file" else 1, "--json")
     assert answer.returncode == 0, answer.stderr
     first, myopic = json.loads(answer.stdout)["rows"]
     assert first["policy"] == "acme_first:weight=2"
     assert first["reward"] == myopic["reward"]
-    (pairs,) = [row for row in json.loads(rmab("kinds", "constraint", "--json").stdout) if row["name"] == "acme_pairs"]
+    assert "A calendar:\n  acme  Say where one stands." in rmab("--help").stdout
+
+
+def test_a_folder_is_a_plugin_and_its_kinds_verbs_and_models_are_listed_and_copied(package, tmp_path):
+    plugin = ("--plugin", package / "acme_bandits")
+    listed = json.loads(command("kinds", "constraint", "--json", *plugin).stdout)
+    (pairs,) = [row for row in listed if row["name"] == "acme_pairs"]
     assert pairs["line"] == "Twice as many columns as pairs"
-    assert rmab("acme", "--model", "week").stdout == "acme week\n"
-    shown = rmab("--help").stdout
-    assert "A calendar:\n  acme  Say where one stands." in shown
-    written = rmab("new", "acme_pairs", tmp_path / "copy")
+    assert command("acme", "--model", "week", *plugin).stdout == "acme week\n"
+    written = command("new", "acme_pairs", tmp_path / "copy", *plugin)
     assert written.returncode == 0, written.stderr
-    assert rmab("check", tmp_path / "copy").returncode == 0
+    assert command("check", tmp_path / "copy", *plugin).returncode == 0
 
 
 def test_the_option_stands_before_or_after_the_verb_and_several_times(package, tmp_path):
@@ -167,12 +174,12 @@ def test_a_setting_that_fails_to_import_is_named(package, tmp_path):
     (tmp_path / "broken-1.dist-info").mkdir()
     (tmp_path / "broken-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
     (tmp_path / "broken-1.dist-info" / "entry_points.txt").write_text("[rmab_opt.settings]\nbroken = broken\n")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")]), os.getcwd()])
-    done = command("models", PYTHONPATH=path)
+    path = installed(tmp_path)
+    done = command("check", "budget", PYTHONPATH=path)
     assert done.returncode == 2
     assert "the setting broken" in done.stderr
     assert "RuntimeError: not today" in done.stderr
-    hidden = command("models", PYTHONPATH=path, RMAB_OPT_WITHOUT="broken")
+    hidden = command("check", "budget", PYTHONPATH=path, RMAB_OPT_WITHOUT="broken")
     assert hidden.returncode == 0, hidden.stderr
 
 
