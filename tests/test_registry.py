@@ -47,6 +47,7 @@ def own(forget):
     ("text", "name", "arguments"),
     [
         ("whittle", "whittle", {}),
+        ("whittle:finite=true", "whittle", {"finite": True}),
         ("sampling", "sampling", {}),
         ("sampling:5", "sampling", {"draws": 5}),
         ("sampling:draws=5", "sampling", {"draws": 5}),
@@ -72,7 +73,7 @@ def test_a_name_and_its_arguments_are_read(own, text, name, arguments):
     [
         ("whitle", "no policy 'whitle'"),
         ("whitle", "did you mean 'whittle'?"),
-        ("whittle:3", "no argument is taken"),
+        ("myopic:3", "no argument is taken"),
         ("iterative_dqn", "one argument is missing: run"),
         ("iterative_dqn:", "one argument is missing: run"),
         ("iterative_dqn", "write 'iterative_dqn:run=...'"),
