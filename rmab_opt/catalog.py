@@ -26,7 +26,7 @@ from rmab_opt.errors import Findings, ModelError
 from rmab_opt.instances import Instance
 from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
-from rmab_opt.report import write_atomically
+from rmab_opt.records import write_atomically
 from rmab_opt.solver import load_profile
 
 __all__ = ["check_model", "copy_model", "load", "model_folder", "model_names"]

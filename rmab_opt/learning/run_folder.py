@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from rmab_opt.decisions import Model
 from rmab_opt.errors import ModelError
-from rmab_opt.report import write_atomically
+from rmab_opt.records import write_atomically
 
 __all__ = ["RunFolder", "fingerprint", "versions"]
 

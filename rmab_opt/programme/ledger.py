@@ -20,7 +20,7 @@ from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import nearest
-from rmab_opt.report import write_atomically
+from rmab_opt.records import write_atomically
 
 __all__ = ["Ledger", "Standing"]
 
