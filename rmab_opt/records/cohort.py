@@ -138,7 +138,10 @@ class Cohort:
         for done in self.log.entries:
             if done.period <= at:
                 cells |= {name: dict(row) for name, row in done.attributes.items()}
-        by = {word: tuple(sorted(name for name, is_now in standing.items() if is_now == word)) for word in ("active", "paused")}
+        by = {
+            word: tuple(sorted(name for name, is_now in standing.items() if is_now == word))
+            for word in ("active", "paused")
+        }
         here = (*by["active"], *by["paused"])
         return Members(at, by["active"], by["paused"], {name: cells[name] for name in sorted(here) if name in cells})
 

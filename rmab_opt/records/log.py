@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -91,7 +90,7 @@ class Log(Generic[Kept]):
         kind: type[Kept],
         *,
         stem: str = "entry",
-        context: Mapping[str, Any] | None = None,
+        context: Any = None,
         headless: tuple[int, ...] = (),
     ) -> None:
         self.folder, self.kind, self.stem = Path(folder), kind, stem

@@ -23,7 +23,14 @@ def test_a_season(tmp_path):
     again = Cohort(tmp_path)
     told = [(m.active, m.paused) for m in (again.members(period) for period in range(6))]
     everybody = (("ana", "ben", "cleo"), ())
-    assert told == [everybody, everybody, (("cleo",), ("ana",)), (("cleo",), ("ana",)), (("ana", "cleo"), ()), everybody]
+    assert told == [
+        everybody,
+        everybody,
+        (("cleo",), ("ana",)),
+        (("cleo",), ("ana",)),
+        (("ana", "cleo"), ()),
+        everybody,
+    ]
     assert again.members(3).attributes == {"ana": {"village": "south"}, "cleo": {}}
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rmab_opt.errors import ModelError, StorageError
-from rmab_opt.records import held, read_regular, write_atomically
 from rmab_opt.records import files as files_module
+from rmab_opt.records import held, read_regular, write_atomically
 
 
 def test_a_file_is_written_whole_with_the_usual_rights(tmp_path):
@@ -92,9 +92,9 @@ def test_a_second_writer_is_told_who_holds_the_folder_and_a_killed_one_holds_not
     child = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout.readline() == "held\n"
-        with pytest.raises(ModelError, match=rf"in use: process {child.pid} on \S+ counts sheep since \d{{4}}-"):
-            with held(tmp_path, "waits"):
-                pass
+        words = rf"in use: process {child.pid} on \S+ counts sheep since \d{{4}}-"
+        with pytest.raises(ModelError, match=words), held(tmp_path, "waits"):
+            pass
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()

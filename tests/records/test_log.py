@@ -60,7 +60,7 @@ def test_appends_are_read_back_and_go_on(tmp_path):
     ]  # fmt: skip
 
 
-texts = st.lists(st.text(alphabet="abc\"\\é\n", max_size=6), min_size=1, max_size=5)
+texts = st.lists(st.text(alphabet='abc"\\é\n', max_size=6), min_size=1, max_size=5)
 
 
 @settings(max_examples=60)
@@ -204,7 +204,7 @@ def test_what_cannot_be_read_is_not_written(tmp_path):
 def test_an_older_log_without_a_head_reads_and_goes_on(tmp_path):
     first = {"format": 1, "text": "a", "previous": ""}
     (tmp_path / "note-0001.json").write_text(json.dumps(first))
-    with pytest.raises(ModelError, match="head.json: is missing"):
+    with pytest.raises(ModelError, match=r"head\.json: is missing"):
         Log(tmp_path, Note, stem="note")
     log = Log(tmp_path, Note, stem="note", headless=(1,))
     log.append(note("b"))
