@@ -77,11 +77,11 @@ class Simulator:
                     name = next(iter(broken))
                     raise ModelError(f"forbidden action: {name}: {broken[name][0]}", "take an allowed action.")
         arm_action = self.actions.columns.arm_action(action)
-        shared = [None] * len(self.state) if self.shared is None else list(self.shared)
         expected = self.problem.expected_reward(self.state, arm_action, self.shared)
+        shared = [None] * len(self.state) if self.shared is None else self.shared
         moved = [
-            self.problem.step(*now, rng)
-            for *now, rng in zip(self.state, arm_action, shared, self.generators, strict=True)
+            self.problem.step(state, act, now, rng)
+            for state, act, now, rng in zip(self.state, arm_action, shared, self.generators, strict=True)
         ]
         self.state = np.stack([state for state, _, _ in moved])
         if self.shared is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from rmab_opt.errors import CapabilityError, Findings, ModelError
 from rmab_opt.problem.arms import Arms
 from rmab_opt.problem.dynamics import PROBABILITY_TOLERANCE, Dynamics
-from rmab_opt.problem.shared import SHARED_PREFIX, SharedDynamics
+from rmab_opt.problem.shared import SHARED_PREFIX
 from rmab_opt.problem.table import Table, nearest
 
 __all__ = ["Problem"]
@@ -27,7 +27,7 @@ class Problem:
     arms
         The cohort; ``len(arms) == dynamics.n_arms``.
     dynamics
-        How the arms move.
+        How the arms move; with a shared state as :class:`SharedDynamics` says.
     horizon
         Rounds in an episode, at least 1.
     discount
@@ -44,7 +44,7 @@ class Problem:
     """
 
     arms: Arms
-    dynamics: Dynamics | SharedDynamics
+    dynamics: Dynamics
     horizon: int = 20
     discount: float = 1.0
     start: np.ndarray | None = None

@@ -220,8 +220,8 @@ class Ledger:
         """The decision, held against the model: its cohort, its state, and what the constraints allow."""
         try:
             saved = _Saved.model_validate_json(json.dumps(dict(decision)))
-        except (ValidationError, TypeError, ValueError) as error:
-            fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("decision",), "msg": error}
+        except ValidationError as error:
+            fault = error.errors()[0]
             where = ".".join(str(part) for part in fault["loc"])
             raise ModelError(
                 f"the decision's {where}: {fault['msg']}", "record what `rmab-opt decide --out FILE.json` wrote."

@@ -66,7 +66,7 @@ def test_a_template_is_described_but_never_taken_for_a_set():
         lambda: template.plain_rows,
         lambda: template.sample(np.random.default_rng(0)),
     ):
-        with pytest.raises(CapabilityError, match="by round|left of stock"):
+        with pytest.raises(CapabilityError, match=r"by round|left of stock"):
             use()
 
 
@@ -81,7 +81,7 @@ def test_faults_name_constraint_field_and_value():
         template.at(1, {"stock": 2.0})
     with pytest.raises(ModelError, match="at_most is -1"):
         ActionSet(ARMS, {"season": Budget(at_most={"from": "stock"})}).at(0, {"stock": -1.0})
-    with pytest.raises(ModelError, match="money: in round 1 .*at_most is -2"):
+    with pytest.raises(ModelError, match=r"money: in round 1 .*at_most is -2"):
         ActionSet(ARMS, {"money": Knapsack(cost="cost", at_most={"from": "m"})}).at(0, {"m": -2.0})
 
 
