@@ -81,10 +81,24 @@ def train(
     Raises
     ------
     ModelError
-        When the folder holds a run of another model, seed or configuration; names what differs.
+        When the folder holds a run of another model, seed or configuration; names what differs. When another process
+        trains in it; says which.
     """
     config = DQNConfig.from_mapping(dict(model.settings.get("train", {}))) if config is None else config
-    folder, clock = RunFolder(out), perf_counter()
+    folder = RunFolder(out)
+    with folder.held():
+        return _train(folder, model, config, seed, device, on_event)
+
+
+def _train(
+    folder: RunFolder,
+    model: Model,
+    config: DQNConfig,
+    seed: int,
+    device: str,
+    on_event: Callable[[dict[str, Any]], None] | None,
+) -> Run:
+    clock = perf_counter()
     record = {
         "format": 1,
         "model": model.title,
@@ -108,7 +122,7 @@ def train(
                 on_event(row)
         arrays = {key: value.detach().cpu().numpy() for key, value in learner.result().state_dict().items()}
     meta = {"config": record["config"], "fingerprint": record["fingerprint"], "anchor": learner.anchor}
-    folder.write_tensors("weights", arrays, meta)
+    digest = folder.write_tensors("weights", arrays, meta)
     folder.write_log(learner.log)
     seconds = perf_counter() - clock
     outcome = {
@@ -119,7 +133,14 @@ def train(
         "validation": {name: float(np.mean(totals)) for name, totals in learner.trials.items()},
     }
     folder.write_record(
-        {**record, **outcome, "versions": versions(), "finished": True, "seconds_of_last_start": round(seconds, 2)}
+        {
+            **record,
+            **outcome,
+            "versions": versions(),
+            "finished": True,
+            "digests": {"weights": digest},
+            "seconds_of_last_start": round(seconds, 2),
+        }
     )
     return Run(folder.path, learner.log, load_policy(folder.path, model), seconds)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rmab_opt.decisions import Chooser, Model, NetworkObjective, Objective, Situation
+from rmab_opt.errors import ModelError
 from rmab_opt.learning import targets
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.networks import AnchoredQ, QNetwork, anchor_values, anchors, make_network
@@ -295,6 +296,14 @@ class Learner:
         if stored is None:
             return False
         arrays, meta = stored
+        lacking = [f"{prefix}.{key}" for prefix, network in self._networks() for key in network.state_dict()]
+        lacking = [key for key in (*lacking, "habit") if key not in arrays]
+        if lacking or "logged" not in meta:
+            raise ModelError(
+                f"{folder.path / 'checkpoint.safetensors'}: is no checkpoint of this run (it lacks "
+                f"{(lacking or ['logged'])[0]})",
+                "put back the file, or train in another folder.",
+            )
         for prefix, network in self._networks():
             network.load_state_dict(
                 {key: torch.as_tensor(arrays[f"{prefix}.{key}"]) for key in network.state_dict()}, strict=True
@@ -317,7 +326,7 @@ class Learner:
         self.trials, self.kept, self.anchor = meta["trials"], meta["kept"], meta["anchor"]
         # Older checkpoints lack the unit, whose rule has changed since; theirs stands in the network.
         self.scale = float(meta.get("unit", self.online.arm_unit))
-        self.log = folder.read_log()[: int(meta["logged"])]
+        self.log = folder.logged(int(meta["logged"]))
         return True
 
 

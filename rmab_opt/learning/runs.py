@@ -57,7 +57,11 @@ def load_policy(folder: str | Path, model: Model, *, solver: str | None = None) 
     network = make_network(
         config.network, model.problem, model.actions.columns, config.hidden, config.head, 1.0, 0, **options
     )
-    network.load_state_dict(weights, strict=own)
+    try:
+        network.load_state_dict(weights, strict=own)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise ModelError(f"{run.path / 'weights.safetensors'}: does not fit the run ({said})", "train again.") from None
     silent = isinstance(network, AnchoredQ) and network.silent
     objective = network.alone() if isinstance(network, AnchoredQ) and silent else network.objective()
     chooser = Chooser(
