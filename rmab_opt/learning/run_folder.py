@@ -38,6 +38,8 @@ def fingerprint(model: Model) -> str:
     for array in arrays():
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(np.ascontiguousarray(problem.start).tobytes())
+    if problem.start_shared is not None:
+        digest.update(repr(problem.shared_names).encode() + problem.start_shared.tobytes())
     for text in (problem.horizon, problem.discount, model.actions.columns.ids, model.actions.describe()):
         digest.update(repr(text).encode())
     return digest.hexdigest()

@@ -154,9 +154,11 @@ def reward_unit(problem: Problem, actions: ActionSet, rng: np.random.Generator) 
     """
     dynamics = problem.dynamics
     state = rng.integers(dynamics.n_states, size=(UNIT_STATES, problem.n_arms))
-    level = actions.columns.arm_action(actions.sample(rng, UNIT_STATES))
-    passive = dynamics.expected_reward(state, np.zeros_like(state))
-    acted = dynamics.expected_reward(state, level)
+    now = actions.at(0, problem.shared_values(problem.start_shared))
+    level = actions.columns.arm_action(now.sample(rng, UNIT_STATES))
+    shared = problem.start_shared
+    passive = problem.expected_reward(state, np.zeros_like(state), shared)
+    acted = problem.expected_reward(state, level, shared)
     typical = max(float(np.abs(passive).mean()), float(np.abs(acted).mean()))
     changed = np.abs(acted - passive)[level > 0]
     unit = max(typical, float(changed.mean()) if changed.size else 0.0)

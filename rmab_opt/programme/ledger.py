@@ -6,6 +6,7 @@ One file a round, written whole under its name or not at all, never changed afte
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ class Round(Entry):
     """Shared values that were decided for, by name."""
     shared_after: dict[str, FiniteFloat] = Field(default_factory=dict)
     """Shared values at the round's end."""
+    decision: str = ""
+    """SHA-256 of the saved decision, so that a repeated record is told from another decision of the same content."""
 
     @field_validator("ids")
     @classmethod
@@ -202,9 +205,9 @@ class Ledger:
             observed=observed,
             shared=saved.shared,
             shared_after=after,
+            decision=hashlib.sha256(json.dumps(dict(decision), sort_keys=True).encode("utf-8")).hexdigest(),
         )
-        bare = {"format", "previous"}
-        if self.rounds and self._log.entries[-1].model_dump(exclude=bare) == entry.model_dump(exclude=bare):
+        if self.rounds and _same(self._log.entries[-1], entry):
             return self._log.path(len(self.rounds))
         if entry.period != len(self.rounds):
             raise ModelError(
@@ -341,6 +344,12 @@ class Ledger:
             )
         shared = self.model.problem.shared_array(found["shared"])
         return np.asarray(dynamics.p_next(before.argmax(axis=1), action, shared))
+
+
+def _same(kept: Round, entry: Round) -> bool:
+    """Whether a round is recorded once more; format 1 did not keep which decision it was."""
+    bare = {"format", "previous", *(() if kept.decision else ("decision",))}
+    return kept.model_dump(exclude=bare) == entry.model_dump(exclude=bare)
 
 
 def _misspelt(outcomes: Table) -> None:

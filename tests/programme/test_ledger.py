@@ -87,6 +87,9 @@ def test_rounds_are_added_once_and_never_changed(tmp_path, model):
     assert Ledger(tmp_path, model).record(made, outcomes(arm0=("", "low"))) == first
     with pytest.raises(ModelError, match="stands before round 2"):
         other.record(made, outcomes(arm0=("", "high")))
+    # Another decision that says the same of this round is not the one that was recorded.
+    with pytest.raises(ModelError, match=r"period is 0(.|\n)*stands before round 2"):
+        other.record({**made, "value": made["value"] + 1.0}, outcomes(arm0=("", "low")))
     stale = Ledger(tmp_path, model)
     Ledger(tmp_path, model).record(saved(model, [0, 0, 0, 0], 1), outcomes())
     with pytest.raises(ModelError, match="somebody else"):
