@@ -55,7 +55,7 @@ class QNetwork(nn.Module):
     def forward(
         self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor]:
-        """Value of states (B, N) long, periods (B,), actions over columns (B, C) and shared states (B, K), in two parts.
+        """Value of states (B, N) long, periods (B,), actions (B, C) and shared states (B, K), in two parts.
 
         Returns
         -------
