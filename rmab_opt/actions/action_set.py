@@ -31,6 +31,9 @@ LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 SETS_KEPT = 64
 """Sets at different limits that are kept with what was compiled for them."""
 
+WITNESSES = 8
+"""Allowed actions that every network decision's bounds and rows are held against, beside its own and its start."""
+
 REFUSALS_BEFORE_STOP = 25
 """Columns in a row that a roster-like constraint may refuse before the sampler takes the action as grown."""
 
@@ -467,6 +470,42 @@ class ActionSet:
             most = min(most, int(np.floor(plain.upper[0] + plain.slack[0])))
         sets = kinds[0].passable(self.columns)
         return None if sets is None else RouteList(sets, len(self), most)
+
+    @cached_property
+    def budgets(self) -> tuple[np.ndarray, bool] | None:
+        """(limit of each action (A - 1,), used in full) when the constraints are one count an action, nothing else."""
+        columns, plain = self.columns, self.plain_rows
+        effect = columns.effect
+        level = np.rint(effect.data).astype(np.int64)
+        n_arms, n_actions = len(columns.arms), int(level.max(initial=1)) + 1
+        if self.structured or len(columns) != n_arms * (n_actions - 1) or (np.diff(effect.indptr) != 1).any():
+            return None
+        if n_actions > 2 and not columns.exclusive:
+            return None
+        limits: dict[int, tuple[float, bool]] = {}
+        for row in range(plain.matrix.shape[0]):
+            entries = slice(plain.matrix.indptr[row], plain.matrix.indptr[row + 1])
+            members, lower, upper = plain.matrix.indices[entries], plain.lower[row], plain.upper[row]
+            if plain.owner[row] == "one_action":
+                continue
+            if not len(members) or (plain.matrix.data[entries] != 1.0).any():
+                return None
+            group = int(level[members[0]])
+            whole = len(members) == n_arms and bool((level[members] == group).all())
+            equal = bool(lower == upper)
+            if not whole or group in limits or not 0 <= upper < np.inf or (not equal and lower > 0):
+                return None
+            limits[group] = (float(upper), equal)
+        if sorted(limits) != list(range(1, n_actions)) or len({equal for _, equal in limits.values()}) != 1:
+            return None
+        return np.array([limits[k][0] for k in sorted(limits)]), limits[1][1]
+
+    @cached_property
+    def witnesses(self) -> np.ndarray:
+        """A few allowed actions, (M, C), that networks' bounds and encodings are held against; none where not grown."""
+        if not self.growable:
+            return np.zeros((0, len(self)), dtype=np.int64)
+        return self.sample(np.random.default_rng([0, 0x3172E55]), WITNESSES)
 
     def _completable(self, partial: np.ndarray, column: int, least: np.ndarray, largest: np.ndarray) -> np.ndarray:
         """Partial actions, settled up to ``column``, that some completion may bring within every plain row."""

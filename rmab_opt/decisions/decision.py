@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective, Situation
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.decisions.question import Question
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.problem import Problem
 from rmab_opt.report import tree, write_atomically
 
@@ -62,7 +63,13 @@ class Decision:
     title: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else is known: guarantees, estimates out of sample, as name to text or number."""
-    _again: Callable[..., Decision] | None = field(default=None, repr=False, compare=False)
+    _question: Question | None = field(default=None, repr=False, compare=False)
+    """What it answers, frozen: asked again, it is answered the same whatever was decided since."""
+    _answer: Callable[[Question], Decision] | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A decision travels by itself; what could answer further questions stays where it was made.
+        return {**self.__dict__, "_question": None, "_answer": None}
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -170,7 +177,7 @@ class Decision:
         """
         if name in self.chosen:
             return f"{name} is chosen."
-        forced = self._decide_again(force=(name,))
+        forced = self._ask(force=(name,))
         out = [other for other in self.chosen if other not in forced.chosen]
         into = [other for other in forced.chosen if other not in self.chosen and other != name]
         cost = self.value - forced.value
@@ -189,25 +196,26 @@ class Decision:
         if not 0 < differ <= 1 or within < 0:
             raise ModelError(f"within={within:g}, differ={differ:g}", "give within >= 0 and differ in (0, 1].")
         found: list[Decision] = [self]
+        least = self.value - within * max(1.0, abs(self.value))
         while len(found) <= count:
-            plan = self._decide_again(
-                avoid=tuple(d.action for d in found),
-                differ=differ,
-                at_least=self.value - within * max(1.0, abs(self.value)),
-            )
-            if plan is None:
+            try:
+                plan = self._ask(avoid=tuple(d.action for d in found), differ=differ)
+            except InfeasibleError:
+                break
+            if plan.value < least:
                 break
             found.append(plan)
         return found[1:]
 
-    def _decide_again(self, **change: Any) -> Any:
-        if self._again is None:
+    def _ask(self, **change: Any) -> Decision:
+        """The answer to this decision's own question, changed."""
+        if self._answer is None or self._question is None:
             raise CapabilityError(
                 "deciding again",
                 self,
                 ("call it on the decision that decide() returned", "decide again from the model"),
             )
-        return self._again(**change)
+        return self._answer(replace(self._question, start=None, ready=None, **change))
 
     def __str__(self) -> str:
         proof = BOUND_KINDS[self.bound_kind]

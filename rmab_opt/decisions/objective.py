@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from rmab_opt.actions import Columns, arm_levels, build_interpolation, build_levels, column_values, shared_arms
-from rmab_opt.encoder import Network, Record, Rows, Support, assemble
+from rmab_opt.actions import (
+    ActionSet,
+    Columns,
+    arm_levels,
+    build_interpolation,
+    build_levels,
+    column_values,
+    shared_arms,
+)
+from rmab_opt.encoder import Network, Record, Support, assemble
 from rmab_opt.encoder.bounds import Effort
 from rmab_opt.encoder.rows import Formulation
 from rmab_opt.errors import CapabilityError, ModelError
@@ -26,11 +34,6 @@ __all__ = [
     "Scores",
     "Situation",
 ]
-
-
-SEARCH_FROM_BINARIES = 12
-"""Networks with fewer indicator binaries are solved faster than a start is searched for: a pooled network of 240
-arms with a head of 4 took 0.02 s to solve and 0.15 s to search."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,16 @@ class Objective:
         """Values of the block's mutable Params for another situation, by the Param's name in the block."""
         raise NotImplementedError
 
-    def outdated(self, situation: Situation) -> bool:
-        """Whether the built program cannot take this situation by :meth:`update` and must be built anew."""
-        return False
+    def form(self, situation: Situation) -> tuple[Any, ...]:
+        """What the built program depends on beside its Params: programs of one form take each other's :meth:`update`.
+
+        By default the object itself: a program for it alone.
+        """
+        return (self,)
+
+    def frozen(self, situation: Situation) -> Objective:
+        """An objective that gives this one's values at a situation for ever; itself where nothing changes it."""
+        return self
 
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
         """The same number computed without the program, for actions (M, C); shape (M,)."""
@@ -74,26 +84,19 @@ class Objective:
         """The number of one action."""
         return float(self.batch_value(np.asarray(action)[None, :], situation)[0])
 
-    def ceiling(self, situation: Situation) -> float:
-        """A proven upper limit known without solving; infinity when there is none."""
-        return np.inf
-
-    def faults(self, actions: np.ndarray, situation: Situation) -> list[str]:
-        """What in the program built for this situation disagrees with the objective at allowed actions (M, C)."""
-        return []
-
     def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
         return {}
 
-    def greedy(self, actions: Any, situation: Situation, *, title: str = "") -> Any:
-        """A decision built one column at a time by gains that only shrink, for objectives that have them."""
-        raise CapabilityError("method 'greedy'", self, ("use method 'auto'", "use an objective of kind 'cascade'"))
+    def greedy(self, actions: ActionSet, situation: Situation) -> tuple[np.ndarray, float, float, dict[str, Any]]:
+        """An action built one column at a time by gains that only shrink, for objectives that have them.
 
-    @property
-    def searchable(self) -> bool:
-        """Whether a local search for a start pays: for networks with many bends, not for linear programs."""
-        return False
+        Returns
+        -------
+        tuple
+            (action (C,), its value as added up, an upper limit of every allowed action's value, remarks).
+        """
+        raise CapabilityError("method 'greedy'", self, ("use method 'auto'", "use an objective of kind 'cascade'"))
 
     @property
     def listable(self) -> bool:
@@ -115,6 +118,10 @@ class LinearObjective(Objective):
     def linear(self, situation: Situation) -> bool:
         """Whether :meth:`coefficients` tell the whole objective over this set's columns."""
         return True
+
+    def form(self, situation: Situation) -> tuple[Any, ...]:
+        # Numbers of columns are Params: any other linear objective puts its own in.
+        return ("linear",) if type(self).build in (LinearObjective.build, ArmValues.build) else (self,)
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         n_columns = len(situation.columns)
@@ -163,6 +170,11 @@ class ArmValues(LinearObjective):
 
     def linear(self, situation: Situation) -> bool:
         return not shared_arms(situation.columns)
+
+    def form(self, situation: Situation) -> tuple[Any, ...]:
+        if type(self).build is not ArmValues.build or self.linear(situation):
+            return super().form(situation)
+        return ("levels", situation.problem.dynamics.n_actions)
 
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
         if not self.linear(situation):
@@ -301,8 +313,8 @@ class Scores(ArmValues):
     Parameters
     ----------
     scores
-        Shape (C,), one number a column whatever the state; or (N, S, A), or (T, N, S, A) by period
-        (the last period's table serves all later ones). Arm scores are compared with action 0's.
+        Shape (C,), one number a column whatever the state; (N, A), of each arm as it is now; (N, S, A), or
+        (T, N, S, A) by period (the last period's table serves all later ones). Arm scores are compared with action 0's.
 
     Raises
     ------
@@ -311,9 +323,10 @@ class Scores(ArmValues):
     """
 
     def __init__(self, scores: np.ndarray) -> None:
-        scores = np.asarray(scores, dtype=np.float64)
-        if scores.ndim not in (1, 3, 4):
-            raise ModelError(f"scores have shape {scores.shape}", "give (C,), (N, S, A) or (T, N, S, A).")
+        scores = np.array(scores, dtype=np.float64)
+        scores.flags.writeable = False
+        if scores.ndim not in (1, 2, 3, 4):
+            raise ModelError(f"scores have shape {scores.shape}", "give (C,), (N, A), (N, S, A) or (T, N, S, A).")
         if not np.isfinite(scores).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(scores))[0])
             raise ModelError(f"score at {where} is {scores[where]}", "give finite numbers.")
@@ -336,6 +349,11 @@ class Scores(ArmValues):
 
     def arm_values(self, situation: Situation) -> np.ndarray:
         """Scores at the current states, (N, A)."""
+        if self.scores.ndim == 2:
+            if len(self.scores) != situation.problem.n_arms:
+                n_arms = situation.problem.n_arms
+                raise ModelError(f"scores of {len(self.scores)} arms for {n_arms} arms", "give one row an arm.")
+            return self.scores
         scores = self.scores if self.scores.ndim == 3 else self.scores[min(situation.period, len(self.scores) - 1)]
         if scores.shape[0] != situation.problem.n_arms:
             raise ModelError(
@@ -369,22 +387,22 @@ class NetworkObjective(Objective):
         self.at, self.version = at, version
         self.effort, self.formulation = effort, formulation
         self._kept: tuple[Any, Network] | None = None
-        self.record: Record | None = None
-        """Of the situation embedded last."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # The record's support may hold a solver of this process.
-        return {**self.__dict__, "_kept": None, "record": None}
+        return {**self.__dict__, "_kept": None}
 
     @property
     def listable(self) -> bool:
         return True
 
-    @property
-    def searchable(self) -> bool:
-        return self.record is not None and self.record.counts["binaries"] > SEARCH_FROM_BINARIES
+    def form(self, situation: Situation) -> tuple[Any, ...]:
+        # Its rows are put behind the set's own at every situation.
+        return ("network",)
 
-    def embed(self, situation: Situation, support: Support, known: float | None = None) -> Rows:
+    def frozen(self, situation: Situation) -> Objective:
+        return _FixedNetwork(self.network(situation), effort=self.effort, formulation=self.formulation)
+
+    def embed(self, situation: Situation, support: Support, known: float | None = None) -> Record:
         """The network's variables and rows at a situation, over the columns that the support describes.
 
         ``known`` is the value of an allowed action, from which ``effort="cutoff"`` cuts; without it that is ``lp``.
@@ -392,9 +410,7 @@ class NetworkObjective(Objective):
         network, effort = self.network(situation), self.effort
         cut = known if effort == "cutoff" else None
         effort = "lp" if effort == "cutoff" and cut is None else effort
-        self.record = assemble(network, support, effort=effort, formulation=self.formulation, at_least=cut)
-        assert self.record.arrays is not None
-        return self.record.arrays
+        return assemble(network, support, effort=effort, formulation=self.formulation, at_least=cut)
 
     def network(self, situation: Situation) -> Network:
         """The network at a situation; kept until the next situation is asked for."""
@@ -404,15 +420,26 @@ class NetworkObjective(Objective):
             self._kept = (key, self.at(situation))
         return self._kept[1]
 
-    def ceiling(self, situation: Situation) -> float:
-        # The record may be of another situation when decisions go to the search.
-        mine = self.record is not None and self.record.network is self.network(situation)
-        return self.record.output[1] if mine and self.record is not None else np.inf
-
-    def faults(self, actions: np.ndarray, situation: Situation) -> list[str]:
-        if self.record is None or self.record.network is not self.network(situation):
-            return []
-        return self.record.faults(actions)
-
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
         return np.asarray(self.network(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)
+
+
+class _FixedNetwork(NetworkObjective):
+    """A network as it was at one situation."""
+
+    def __init__(self, network: Network, *, effort: Effort, formulation: Formulation) -> None:
+        super().__init__(lambda _: network, effort=effort, formulation=formulation)
+        self._network = network
+
+    def network(self, situation: Situation) -> Network:
+        return self._network
+
+    def frozen(self, situation: Situation) -> Objective:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _fixed, (self._network, self.effort, self.formulation)
+
+
+def _fixed(network: Network, effort: Effort, formulation: Formulation) -> _FixedNetwork:
+    return _FixedNetwork(network, effort=effort, formulation=formulation)

@@ -1,12 +1,16 @@
 """Policies: how an action is chosen round after round, by name.
 
 A new policy is a file in :mod:`rmab_opt.decisions.policies` with a line ``@policy("name")``; simulation, tables and
-the command line find it by that name.
+the command line find it by that name. A policy hands over an action, or a question for the kernel to answer (usually
+the round's own about frozen scores); it never makes a decision and is never believed. What it remembers from round to
+round is a value that is passed along, so that episodes run side by side and an earlier decision answers as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,30 +19,135 @@ from rmab_opt import registry
 from rmab_opt.decisions.chooser import Chooser
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import ArmValues, Immediate, Objective, Situation
-from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.decisions.objective import Immediate, Objective, Scores
+from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.errors import CertificateError, ModelError, SolverError
 
 __all__ = [
+    "POLICIES",
     "ChooserPolicy",
+    "Decider",
     "Greedy",
+    "Memory",
     "Policy",
     "RulePolicy",
-    "decisions",
+    "adapted",
     "known_policy",
     "make_policy",
     "policy",
-    "unproven",
+    "round_of",
 ]
 
+Memory = Any
+"""What a policy carries from round to round within one episode: a value, replaced and never changed from outside."""
 
-class Policy(Protocol):
-    """What simulation asks of a policy."""
+
+class Policy:
+    """Base of policies; a subclass says :meth:`propose`, and :meth:`begin` where it remembers more than its chance.
+
+    Parameters
+    ----------
+    model
+        Cohort and constraints that are acted on.
+    name
+        Stands in tables and on decisions.
+    """
+
+    name = "policy"
+
+    def __init__(self, model: Model, name: str | None = None) -> None:
+        self.model = model
+        self.name = self.name if name is None else name
+
+    def begin(self, rng: np.random.Generator) -> Memory:
+        """Memory at the start of an episode; by default the episode's own generator, for policies that draw."""
+        return rng
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        """An action, or a question for the kernel to answer, with the memory for the next round.
+
+        Parameters
+        ----------
+        question
+            The round's: its state, period and action set, asked about the expected reward of the round.
+        """
+        raise NotImplementedError
+
+    def remember(self, memory: Memory, decision: Decision) -> Memory:
+        """The memory with what was decided; called with what :meth:`propose` gave back. By default unchanged."""
+        return memory
+
+    @cached_property
+    def chooser(self) -> Chooser:
+        """Puts the rounds' questions and answers those that the policy asks."""
+        model = self.model
+        return Chooser(model.problem, model.actions, Immediate(), model.solver, title=model.title)
+
+    def follow(self, state: np.ndarray, period: int, memory: Memory) -> tuple[Decision, Memory]:
+        """The certified decision of a round and the memory for the next.
+
+        Raises
+        ------
+        CertificateError
+            When what the policy hands over breaks a constraint or a claim does not hold; names the policy.
+        """
+        question = self.chooser.question(state, period)
+        offered, kept = self.propose(question, memory)
+        try:
+            decision = self.chooser.settle(question, offered, self.name)
+        except CertificateError as error:
+            raise CertificateError(f"policy {self.name!r}: {error.message}", error.fix) from None
+        return decision, self.remember(kept, decision)
+
+    def decide(self, state: np.ndarray, period: int = 0, rng: np.random.Generator | None = None) -> Decision:
+        """The decision at one state, as in an episode that begins there."""
+        return self.follow(state, period, self.begin(np.random.default_rng(0) if rng is None else rng))[0]
+
+    def forget(self) -> None:
+        """Drop what earlier decisions left compiled."""
+        if "chooser" in self.__dict__:
+            self.chooser.forget()
+
+
+class Decider(Protocol):
+    """The least that a policy of somebody's own must have; what it returns counts for its action alone."""
 
     name: str
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        """An allowed action at state (N,), with what is known of its quality."""
+    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Any:
+        """An action (C,), or something with an ``action``."""
         ...
+
+
+class _Given(Policy):
+    """Somebody's own object with a ``decide``."""
+
+    def __init__(self, model: Model, inner: Decider) -> None:
+        super().__init__(model, str(getattr(inner, "name", type(inner).__name__)))
+        self.inner = inner
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        made = self.inner.decide(question.state.copy(), question.period, memory)
+        return Proposal(np.asarray(getattr(made, "action", made)), by=self.name), memory
+
+
+class _Policies(Mapping[str, Callable[..., Any]]):
+    """Makers of policies by name, as the registry has them; nothing can be put in or replaced."""
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        if name not in registry.names("policy"):
+            raise KeyError(name)
+        return registry.find("policy", name).make
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(registry.names("policy"))
+
+    def __len__(self) -> int:
+        return len(registry.names("policy"))
+
+
+POLICIES: Mapping[str, Callable[..., Any]] = _Policies()
+"""Registered policies; register one by :func:`policy`."""
 
 
 def policy(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -46,7 +155,7 @@ def policy(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return registry.register("policy", name)
 
 
-def make_policy(given: str | Policy, model: Model) -> Policy:
+def make_policy(given: str | Policy | Decider, model: Model) -> Policy:
     """A policy by name, or the object itself; arguments follow a colon (``iterative_dqn:runs/a``).
 
     Raises
@@ -55,10 +164,27 @@ def make_policy(given: str | Policy, model: Model) -> Policy:
         When no policy has that name, naming the nearest one, or an argument is missing or unknown.
     """
     if not isinstance(given, str):
-        return given
-    made: Policy = registry.make("policy", given, model)
+        return adapted(given, model)
+    made = adapted(registry.make("policy", given, model), model)
     made.name = given
     return made
+
+
+def adapted(given: Policy | Decider, model: Model) -> Policy:
+    """The policy itself, or one around somebody's own object with a ``decide``.
+
+    Raises
+    ------
+    ModelError
+        When it has neither ``propose`` nor ``decide``.
+    """
+    if isinstance(given, Policy):
+        return given
+    if not callable(getattr(given, "decide", None)):
+        raise ModelError(
+            f"{type(given).__name__} is no policy", "give a name, a Policy, or an object with name and decide."
+        )
+    return _Given(model, given)
 
 
 def known_policy(given: str) -> bool:
@@ -66,28 +192,48 @@ def known_policy(given: str) -> bool:
     return given.partition(":")[0] in registry.names("policy")
 
 
-def unproven(model: Model, action: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
-    """A decision without a program: allowed and valued, nothing proven about its quality."""
-    situation = Situation(model.problem, model.actions.columns, state, period)
-    value = Immediate().value(action, situation)
-    return Decision(
-        ids=model.actions.columns.ids,
-        action=action,
-        state=state,
-        value=value,
-        bound=np.inf,
-        bound_kind="none",
-        encoding_error=0.0,
-        violations=model.actions.violations(action),
-        status="heuristic",
-        solver=name,
-        seconds=0.0,
-        period=period,
-        title=model.title,
-    )
+# ------------------------------------------------------------------------------------------------------ common policies
+class ChooserPolicy(Policy):
+    """Maximises an objective exactly each round; begins each search at the last round's action.
+
+    Parameters
+    ----------
+    chooser
+        Of the objective.
+    model
+        That it is of, for those who ask; made from the chooser by default.
+    """
+
+    def __init__(self, chooser: Chooser, name: str, model: Model | None = None) -> None:
+        if model is None:
+            model = Model(chooser.problem, chooser.actions, chooser.objective, chooser.profile, chooser.title)
+        super().__init__(model, name)
+        self.__dict__["chooser"] = chooser
+
+    def begin(self, rng: np.random.Generator) -> Memory:
+        return None
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        return replace(question, start=memory), memory
+
+    def remember(self, memory: Memory, decision: Decision) -> Memory:
+        return decision.action
 
 
-class Greedy:
+class RulePolicy(Policy):
+    """A rule of :mod:`rmab_opt.planning`: its scores become the objective, so that any action set holds exactly."""
+
+    def __init__(self, model: Model, name: str, make: Callable[..., Any], **arguments: Any) -> None:
+        super().__init__(model, name)
+        self.rule = make(model.problem, model.actions, **arguments)
+        self.note = getattr(self.rule, "note", "")
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        scores = self.rule.scores(question.state, question.period, memory)
+        return question.about(Scores(scores)), memory
+
+
+class Greedy(Policy):
     """Adds the column with the largest gain in an objective, one by one, while something gains and fits.
 
     Where the constraints ask for a least number, it goes on with the smallest loss until they are met. Every column is
@@ -107,14 +253,14 @@ class Greedy:
     """
 
     def __init__(self, model: Model, objective: Objective, name: str) -> None:
-        self.model, self.objective, self.name = model, objective, name
+        super().__init__(model, name)
+        self.objective = objective
         plain = model.actions.plain_rows
         # Upper limits of rows that no column lowers must hold all along; the other rows only at the end.
         self._lasting = np.asarray(plain.matrix.min(axis=1).toarray()).ravel() >= 0
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        actions, plain = self.model.actions, self.model.actions.plain_rows
-        situation = Situation(self.model.problem, actions.columns, state, period)
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        actions, plain, situation = self.model.actions, self.model.actions.plain_rows, question.situation
         action = np.zeros(len(actions), dtype=np.int64)
         value, open_columns = self.objective.value(action, situation), np.ones(len(actions), dtype=bool)
         while open_columns.any():
@@ -134,56 +280,32 @@ class Greedy:
             raise ModelError(
                 f"policy {self.name!r} ended with {', '.join(actions.violations(action))} unmet", "use policy 'myopic'."
             )
-        return unproven(self.model, action, state, period, self.name)
+        return Proposal(action, by=self.name), memory
 
 
-class ChooserPolicy:
-    """A policy that maximises an objective exactly each round, through one compiled program."""
+@dataclass(frozen=True)
+class Round:
+    """Decisions of one round, one an episode, with the memories for the next."""
 
-    def __init__(self, chooser: Chooser, name: str) -> None:
-        self.chooser, self.name = chooser, name
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        return self.chooser.decide(state, period)
-
-    def forget(self) -> None:
-        """Drop what earlier decisions left in the solver."""
-        self.chooser.forget()
+    decisions: list[Decision]
+    memories: list[Memory]
 
 
-class _RoundScores(ArmValues):
-    """Scores of the arms in this round, (N, A), as a rule has just given them."""
+def round_of(chosen: Policy, states: np.ndarray, period: int, memories: list[Memory]) -> Round:
+    """One certified decision an episode at states (E, N).
 
-    def __init__(self, n_arms: int, n_actions: int) -> None:
-        self.now = np.zeros((n_arms, n_actions))
-
-    def arm_values(self, situation: Situation) -> np.ndarray:
-        return self.now
-
-
-class RulePolicy:
-    """A rule of :mod:`rmab_opt.planning`: its scores become the objective, so that any action set holds exactly."""
-
-    def __init__(self, model: Model, name: str, make: Callable[..., Any]) -> None:
-        self.name = name
-        self.rule = make(model.problem, model.actions)
-        self.note = getattr(self.rule, "note", "")
-        self._objective = _RoundScores(model.problem.n_arms, model.problem.dynamics.n_actions)
-        self.chooser = Chooser(model.problem, model.actions, self._objective, model.solver, title=model.title)
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        self._objective.now = self.rule.scores(state, period, rng)
-        return self.chooser.decide(state, period)
-
-
-def decisions(
-    chosen: Policy, states: np.ndarray, period: int, generators: list[np.random.Generator]
-) -> Iterator[Decision]:
-    """One decision an episode, states (E, N); each is checked to be allowed unless the policy says it was relaxed."""
-    for state, rng in zip(states, generators, strict=True):
-        made = chosen.decide(state, period, rng)
-        if made.violations and made.relaxed is None:
+    Raises
+    ------
+    SolverError
+        When a relaxed action would be simulated, or as :meth:`Policy.follow`.
+    """
+    made, after = [], []
+    for state, memory in zip(states, memories, strict=True):
+        decision, kept = chosen.follow(state, period, memory)
+        if decision.violations and decision.relaxed is None:
             raise SolverError(
-                f"policy {chosen.name!r} chose a forbidden action: {made.violations}", "repair the policy."
+                f"policy {chosen.name!r} chose a forbidden action: {decision.violations}", "repair the policy."
             )
-        yield made
+        made.append(decision)
+        after.append(kept)
+    return Round(made, after)

@@ -15,7 +15,7 @@ from scipy import stats
 from rmab_opt import registry
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
-from rmab_opt.decisions.policy import Policy, decisions, known_policy, make_policy
+from rmab_opt.decisions.policy import Decider, Policy, known_policy, make_policy, round_of
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
@@ -67,7 +67,7 @@ class Evaluation:
 
 def evaluate(
     model: Model,
-    policies: Sequence[str | Policy],
+    policies: Sequence[str | Policy | Decider],
     *,
     seeds: Iterable[int] = (0,),
     episodes: int = 20,
@@ -197,7 +197,7 @@ def summary_rows(totals: dict[str, np.ndarray], limit: float | None) -> list[dic
     return rows
 
 
-def _policy(given: str | Policy, model: Model) -> Policy:
+def _policy(given: str | Policy | Decider, model: Model) -> Policy:
     """A registered policy by name, a finished run by its folder, or the object itself."""
     if isinstance(given, str) and not known_policy(given) and Path(given).is_dir():
         learned = load_policy(given, model)
@@ -211,7 +211,7 @@ class _Block:
     """Some episodes of one policy on one instance: ``count`` of ``episodes``, from ``first`` on."""
 
     model: Model
-    given: str | Policy
+    given: str | Policy | Decider
     seed: int
     first: int
     count: int
@@ -232,7 +232,7 @@ def _work(task: _Block | _BoundTask, on_event: Callable[[dict[str, Any]], None] 
         return upper_bound(task.model, coupling=task.coupling).value
     chosen = _policy(task.given, task.model)
     # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
-    getattr(chosen, "forget", lambda: None)()
+    chosen.forget()
     return (chosen.name, *_simulate(task, chosen, on_event))
 
 
@@ -244,14 +244,16 @@ def _simulate(
     moves, choices = np.random.SeedSequence(seed).spawn(2)
     block = slice(task.first, task.first + episodes)
     simulator = Simulator(model.problem, model.actions, moves.spawn(task.episodes)[block])
-    generators = [np.random.default_rng(child) for child in choices.spawn(task.episodes)[block]]
+    memories = [chosen.begin(np.random.default_rng(child)) for child in choices.spawn(task.episodes)[block]]
     total, spent, proven, done, weight = np.zeros(episodes), [], [], False, 1.0
     while not done:
-        made, clock = [], perf_counter()
-        for decision in decisions(chosen, simulator.state, simulator.period, generators):
-            made.append(decision)
-            spent.append(perf_counter() - clock)
+        made = []
+        for e, state in enumerate(simulator.state):
             clock = perf_counter()
+            found = round_of(chosen, state[None], simulator.period, [memories[e]])
+            spent.append(perf_counter() - clock)
+            made += found.decisions
+            memories[e] = found.memories[0]
         proven += [decision.status == "optimal" for decision in made]
         _, realised, mean, done = simulator.step(np.stack([decision.action for decision in made]), checked=True)
         total += weight * (mean if task.expected else realised).sum(axis=1)

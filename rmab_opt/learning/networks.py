@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns, shared_arms
 from rmab_opt.decisions import NetworkObjective, Objective, Situation
-from rmab_opt.decisions.objective import ArmValues
+from rmab_opt.decisions.objective import ArmValues, Scores
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.learning import targets
@@ -519,6 +519,9 @@ class _Anchor(ArmValues):
 
     def arm_values(self, situation: Situation) -> np.ndarray:
         return self.network.anchored(situation)
+
+    def frozen(self, situation: Situation) -> Objective:
+        return Scores(self.arm_values(situation))
 
 
 @registry.register("network", "dense")

@@ -169,7 +169,7 @@ def test_decisions_over_several_states_equal_enumeration(actions, seed, method):
                 chooser.decide(state)
             continue
         decision = chooser.decide(state)
-        best = float(goal.network(chooser._situation(state, 0))(points).max())
+        best = float(goal.network(chooser.question(state).situation)(points).max())
         assert decision.value == pytest.approx(best, rel=1e-6, abs=1e-6)
         assert decision.bound >= best - 1e-6 * max(1.0, abs(best))
         assert decision.status == "optimal"

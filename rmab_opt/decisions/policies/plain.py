@@ -5,57 +5,54 @@ from __future__ import annotations
 import numpy as np
 
 from rmab_opt.decisions.chooser import Chooser
-from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import Immediate, Scores, Situation
-from rmab_opt.decisions.policy import Greedy, policy, unproven
+from rmab_opt.decisions.objective import Immediate, Scores
+from rmab_opt.decisions.policy import Greedy, Memory, Policy, policy
+from rmab_opt.decisions.question import Proposal, Question
 
 
 @policy("none")
-class NoAction:
+class NoAction(Policy):
     """Acts on as few columns as the constraints allow: on none, where they allow that."""
 
     name = "none"
 
     def __init__(self, model: Model) -> None:
-        self.model = model
+        super().__init__(model)
         self._idle = np.zeros(len(model.actions), dtype=np.int64)
         if not model.actions.allows(self._idle):
             fewest = Scores(-np.ones(len(model.actions)))
             state = model.problem.sample_start(np.random.default_rng(0))
             self._idle = Chooser(model.problem, model.actions, fewest, model.solver).decide(state).action
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        return unproven(self.model, self._idle, state, period, self.name)
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        return Proposal(self._idle), memory
 
 
 @policy("random")
-class RandomAction:
+class RandomAction(Policy):
     """A random allowed action, grown until nothing fits."""
 
     name = "random"
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        return unproven(self.model, self.model.actions.sample(rng)[0], state, period, self.name)
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        return Proposal(question.actions.sample(memory)[0]), memory
 
 
 @policy("sampling")
-class Sampling:
+class Sampling(Policy):
     """The best of many random allowed actions by the round's expected reward."""
 
     name = "sampling"
 
     def __init__(self, model: Model, *, draws: int = 100) -> None:
-        self.model, self.draws = model, draws
+        super().__init__(model)
+        self.draws = draws
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        actions = self.model.actions.sample(rng, self.draws)
-        situation = Situation(self.model.problem, self.model.actions.columns, state, period)
-        values = Immediate().batch_value(actions, situation)
-        return unproven(self.model, actions[int(np.argmax(values))], state, period, self.name)
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        actions = question.actions.sample(memory, self.draws)
+        values = question.objective.batch_value(actions, question.situation)
+        return Proposal(actions[int(np.argmax(values))]), memory
 
 
 @policy("iterative_myopic")

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from rmab_opt.decisions import Decision, Model
-from rmab_opt.decisions.policy import Policy, decisions, make_policy
+from rmab_opt.decisions.policy import Policy, make_policy, round_of
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.plots import _axes, _save
 from rmab_opt.learning.simulator import Simulator
@@ -175,7 +175,7 @@ def _simulate(
     """Totals (E, N), actions an arm and round (N,), further measures (E,) each, and seconds a decision."""
     moves, choices = np.random.SeedSequence(seed).spawn(2)
     simulator = Simulator(model.problem, model.actions, moves.spawn(episodes))
-    generators = [np.random.default_rng(child) for child in choices.spawn(episodes)]
+    memories = [chosen.begin(np.random.default_rng(child)) for child in choices.spawn(episodes)]
     arm = np.arange(model.problem.n_arms)
     totals, counts = np.zeros((episodes, len(arm))), np.zeros(len(arm))
     extra = {name: np.zeros(episodes) for name in measures}
@@ -184,9 +184,10 @@ def _simulate(
         for name, table in measures.items():
             extra[name] += weight * np.asarray(table)[arm, simulator.state].mean(axis=1)
         clock = perf_counter()
-        made = list(decisions(chosen, simulator.state, simulator.period, generators))
+        made = round_of(chosen, simulator.state, simulator.period, memories)
+        memories = made.memories
         spent += perf_counter() - clock
-        actions = np.stack([decision.action for decision in made])
+        actions = np.stack([decision.action for decision in made.decisions])
         counts += (model.actions.columns.arm_action(actions) > 0).mean(axis=0)
         _, _, expected, done = simulator.step(actions, checked=True)
         totals += weight * expected

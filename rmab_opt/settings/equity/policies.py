@@ -22,6 +22,7 @@ them, and every other constraint holds exactly. Rules:
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,7 +35,8 @@ from rmab_opt.decisions.chooser import Chooser
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Objective, Scores, Situation
-from rmab_opt.decisions.policy import RulePolicy, policy
+from rmab_opt.decisions.policy import Memory, Policy, RulePolicy, policy
+from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
@@ -77,12 +79,14 @@ class _Units(Objective):
         Units J of a group that can be worth anything.
     """
 
-    now: _Round
-
-    def __init__(self, actions: ActionSet, groups: Groups, most: int = 0) -> None:
+    def __init__(self, actions: ActionSet, groups: Groups, most: int = 0, now: _Round | None = None) -> None:
         effect = actions.columns.effect
         self.arm = effect.indices.astype(np.int64)
         self.groups, self._most, self._effect = groups, most, effect
+        self.now = now
+        """The round's numbers, where they are given and not worked out."""
+        self.template: _Units = self
+        """The object whose program this one's numbers fit."""
         order = np.argsort(self.arm, kind="stable")
         ends = np.cumsum(np.bincount(self.arm, minlength=effect.shape[1]))
         self.columns_of = np.split(order, ends[:-1])
@@ -94,7 +98,17 @@ class _Units(Objective):
 
     def round(self, situation: Situation) -> _Round:
         """Numbers of the round to decide."""
+        assert self.now is not None
         return self.now
+
+    def form(self, situation: Situation) -> tuple[Any, ...]:
+        return (self.template,)
+
+    def at_round(self, now: _Round) -> _Units:
+        """The same units with the numbers of a round."""
+        other = copy(self)
+        other.now = now
+        return other
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         n_arms, n_groups, most = len(self.columns_of), len(self.groups), self.most
@@ -190,10 +204,18 @@ class FairObjective(_Units):
         self.welfare = Welfare.of(welfare)
         _ = named.label
         self.past = np.zeros(len(named))
-        """Totals collected by the groups so far; the policy keeps them up to date."""
+        """Totals collected by the groups so far."""
         self.noise = np.zeros(problem.n_arms)
         self._table = table
         self._known: tuple[tuple[object, ...], _Round, Shares, np.ndarray] | None = None
+
+    def standing(self, past: np.ndarray, noise: np.ndarray) -> FairObjective:
+        """The same objective where groups have collected ``past`` (K,) and arms' ties are broken by ``noise`` (N,)."""
+        # What all rounds share is worked out before it is copied.
+        _ = self.table, self.units, self.plain_budget is not None or self._reach
+        other = copy(self)
+        other.past, other.noise, other._known = past, noise, None
+        return other
 
     @property
     def table(self) -> ChargeTable:
@@ -219,10 +241,10 @@ class FairObjective(_Units):
         """Most arms that any allowed action acts on."""
         if self.plain_budget is not None:
             return self.plain_budget
-        reach = _Units(self.actions, self.groups)
-        reach.now = _Round(
+        everyone = _Round(
             np.ones(self.problem.n_arms, dtype=bool), np.ones(self.problem.n_arms), np.zeros((len(self.groups), 0))
         )
+        reach = _Units(self.actions, self.groups, now=everyone)
         anywhere = self.problem.start_distribution.argmax(axis=1)
         try:
             return round(Chooser(self.problem, self.actions, reach, "exact").decide(anywhere).value)
@@ -238,7 +260,12 @@ class FairObjective(_Units):
     def _reach(self) -> tuple[_Units, Chooser]:
         """Which numbers of helped arms groups can have together: the same units without scores."""
         units = _Units(self.actions, self.groups, self.most)
-        return units, Chooser(self.problem, self.actions, units, "exact")
+        nothing = _Round(
+            np.ones(self.problem.n_arms, dtype=bool),
+            np.zeros(self.problem.n_arms),
+            np.zeros((len(self.groups), self.most)),
+        )
+        return units, Chooser(self.problem, self.actions, units.at_round(nothing), "exact")
 
     def shares(self, situation: Situation) -> Shares:
         """Budgets of the groups at a state where only their number is limited, and the order of all units that gain."""
@@ -298,8 +325,8 @@ class FairObjective(_Units):
             """Helped arms of each group, as far as units count, of the action with most worth; worth (places,)."""
             table = np.zeros((n_groups, self.most))
             table[order, unit] = worth
-            objective.now = _Round(helps, np.zeros(len(helps)), table)
-            action = chooser.decide(situation.state, situation.period).action
+            now = objective.at_round(_Round(helps, np.zeros(len(helps)), table))
+            action = chooser.answer(chooser.question(situation.state, situation.period).about(now)).action
             return np.minimum(objective.helped(action, helps), np.bincount(order, minlength=n_groups))
 
         if not len(order):
@@ -364,7 +391,7 @@ def model_groups(model: Model, group: str | None = None) -> Groups:
     return Groups.of(model.problem.arms, column)
 
 
-class FairPolicy:
+class FairPolicy(Policy):
     """Plans anew every round from the state and from what each group has collected, then decides exactly.
 
     Parameters
@@ -386,26 +413,27 @@ class FairPolicy:
         history: bool = True,
         name: str | None = None,
     ) -> None:
-        self.problem, self.history = model.problem, history
         self.groups = model_groups(model, group)
         self.objective = FairObjective(model.problem, model.actions, self.groups, welfare=welfare)
-        self.name = name or self.objective.welfare.name
-        self.chooser = Chooser(model.problem, model.actions, self.objective, "exact", title=model.title)
-        # Episodes run side by side: each has its own generator, by which its past is known.
-        self._past: dict[int, tuple[np.random.Generator, int, np.ndarray]] = {}
+        super().__init__(model, name or self.objective.welfare.name)
+        self.history = history
+        self.__dict__["chooser"] = Chooser(model.problem, model.actions, self.objective, "exact", title=model.title)
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        """The round's action; the past of an episode is kept by its generator and forgotten at round 0."""
-        kept = self._past.get(id(rng))
-        fits = kept is not None and kept[0] is rng and kept[1] == period and period > 0
-        past = kept[2] if kept is not None and fits else np.zeros(len(self.groups))
-        self.objective.past = past if self.history else np.zeros(len(self.groups))
-        self.objective.noise = rng.random(self.problem.n_arms)
-        made = self.chooser.decide(state, period)
-        paid = self.problem.dynamics.expected_reward(state, self.chooser.actions.columns.arm_action(made.action))
-        earned = self.groups.member @ paid * self.problem.discount**period
-        self._past[id(rng)] = (rng, period + 1, past + earned)
-        return made
+    def begin(self, rng: np.random.Generator) -> Memory:
+        """What groups have collected, and the generator that breaks ties."""
+        return np.zeros(len(self.groups)), rng
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        past, rng = memory
+        noise = rng.random(self.model.problem.n_arms)
+        counted = past if self.history else np.zeros(len(self.groups))
+        return question.about(self.objective.standing(counted, noise)), memory
+
+    def remember(self, memory: Memory, decision: Decision) -> Memory:
+        past, rng = memory
+        problem = self.model.problem
+        paid = problem.dynamics.expected_reward(decision.state, self.model.actions.columns.arm_action(decision.action))
+        return past + self.groups.member @ paid * problem.discount**decision.period, rng
 
 
 @policy("leximin")
@@ -458,7 +486,7 @@ def _fair_replan(model: Model) -> RulePolicy:
     return RulePolicy(model, "fair_replan", lambda problem, actions: FairReplan(problem, actions, groups))
 
 
-class HighRisk:
+class HighRisk(Policy):
     """Arms at high risk first: in turn, the one left alone for longest first, or at random; the others fill up.
 
     Parameters
@@ -470,33 +498,32 @@ class HighRisk:
     """
 
     def __init__(self, model: Model, *, in_turn: bool, high: np.ndarray | None = None, name: str = "") -> None:
+        super().__init__(model, name or ("round_robin_high_risk" if in_turn else "random_high_risk"))
         self.in_turn = in_turn
-        self.name = name or ("round_robin_high_risk" if in_turn else "random_high_risk")
         self.high = high_risk(model) if high is None else np.asarray(high, dtype=bool)
         effect = model.actions.columns.effect
         if (np.diff(effect.indptr) != 1).any():
             raise CapabilityError("turns of single arms", model.actions, ("use policy 'random'", "one arm a column"))
         self.arm = effect.indices.astype(np.int64)
-        self._scores = Scores(np.zeros(len(self.arm)))
-        self.columns = model.actions.columns
-        self.chooser = Chooser(model.problem, model.actions, self._scores, model.solver, title=model.title)
-        self._last: dict[int, tuple[np.random.Generator, int, np.ndarray]] = {}
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+    def begin(self, rng: np.random.Generator) -> Memory:
+        """Round of each arm's last action, -1 before any, and the generator of the order."""
+        return np.full(self.model.problem.n_arms, -1), rng
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         """Ranks all arms; the constraints take them from the top."""
-        n_arms = len(state)
-        kept = self._last.get(id(rng))
-        fits = kept is not None and kept[0] is rng and kept[1] == period and period > 0
-        last = kept[2] if kept is not None and fits else np.full(n_arms, -1)
+        last, rng = memory
+        n_arms = len(question.state)
         order = rng.random(n_arms)
         if self.in_turn:
-            order = order + (period - last)
+            order = order + (question.period - last)
         rank = np.argsort(np.argsort(order, kind="stable"), kind="stable") / n_arms
-        self._scores.scores = (1.0 + rank + 2.0 * self.high[state])[self.arm]
-        made = self.chooser.decide(state, period)
-        acted = self.columns.arm_action(made.action) > 0
-        self._last[id(rng)] = (rng, period + 1, np.where(acted, period, last))
-        return made
+        return question.about(Scores((1.0 + rank + 2.0 * self.high[question.state])[self.arm])), memory
+
+    def remember(self, memory: Memory, decision: Decision) -> Memory:
+        last, rng = memory
+        acted = self.model.actions.columns.arm_action(decision.action) > 0
+        return np.where(acted, decision.period, last), rng
 
 
 def high_risk(model: Model) -> np.ndarray:

@@ -61,7 +61,14 @@ class VisitGains(LinearObjective):
         if beyond < 0:
             raise ModelError(f"beyond is {beyond}", "give a whole number of slots, at least 0.")
         self.weights, self.beyond = weights, beyond
-        self._indices: tuple[EncodedArms, EncodedIndices] | None = None
+        self._indices: list[tuple[EncodedArms, EncodedIndices]] = []
+        """Of the arms asked about last: a cache, shared with copies that reach further."""
+
+    def reaching(self, beyond: int) -> VisitGains:
+        """The same weights felt for so many slots after the period; what was computed is shared."""
+        other = VisitGains(self.weights, beyond)
+        other._indices = self._indices
+        return other
 
     def table(self, arms: EncodedArms, state: np.ndarray) -> np.ndarray:
         """Weight of every arm in every slot of the rest of the period, (N, T)."""
@@ -69,11 +76,11 @@ class VisitGains(LinearObjective):
         slot = int(slots[0])
         if self.weights == "gain":
             return exact_gains(arms.chains, age, arms.n_slots, slot=slot, beyond=self.beyond)
-        if self._indices is None or self._indices[0] is not arms:
-            self._indices = (arms, encoded_indices(arms.chains, arms.windows, INDEX_DISCOUNT, verdict=False))
+        if not self._indices or self._indices[0][0] is not arms:
+            self._indices[:] = [(arms, encoded_indices(arms.chains, arms.windows, INDEX_DISCOUNT, verdict=False))]
         weights = np.zeros((arms.n_arms, arms.n_slots))
         for t in range(slot, arms.n_slots):
-            weights[:, t] = self._indices[1].at(np.minimum(age + t - slot, arms.chains.length - 1), t, 0)
+            weights[:, t] = self._indices[0][1].at(np.minimum(age + t - slot, arms.chains.length - 1), t, 0)
         return weights
 
     def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
 from rmab_opt.actions.kinds.rows import Budget
-from rmab_opt.decisions.chooser import Chooser
-from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import LinearObjective, Situation
-from rmab_opt.decisions.policy import policy, unproven
+from rmab_opt.decisions.objective import Scores
+from rmab_opt.decisions.policy import Memory, Policy, policy
+from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError
 from rmab_opt.settings.inspection.calendar import INDEX_DISCOUNT, VisitGains, encoded_arms
 from rmab_opt.settings.inspection.indices import encoded_indices, free_indices
 from rmab_opt.settings.inspection.kinds import Rows
 from rmab_opt.settings.inspection.periods import plan_periods
 from rmab_opt.settings.inspection.plan import shortage, solve_rows
-
-
-class _SlotScores(LinearObjective):
-    """Scores of the arms in this slot, (N,), as a rule has just given them."""
-
-    def __init__(self) -> None:
-        self.now = np.zeros(0)
-
-    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
-        return situation.columns.effect @ self.now, 0.0
-
-    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        return np.asarray(actions) @ self.coefficients(situation)[0]
 
 
 def best_first(score: np.ndarray, allowed: np.ndarray, risk: np.ndarray, most: int) -> np.ndarray:
@@ -43,7 +30,7 @@ def best_first(score: np.ndarray, allowed: np.ndarray, risk: np.ndarray, most: i
     return chosen & allowed
 
 
-class SlotRule:
+class SlotRule(Policy):
     """Arms by a score, slot after slot: as many as the constraints allow.
 
     Parameters
@@ -65,33 +52,43 @@ class SlotRule:
         masked: bool = True,
         fill: bool = True,
     ) -> None:
-        self.model, self.name, self.score, self.masked, self.fill = model, name, score, masked, fill
+        super().__init__(model, name)
+        self.score, self.masked, self.fill = score, masked, fill
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
         rules = list(model.actions.constraints.values())
         self._most = None
         if len(rules) == 1 and isinstance(rules[0], Budget) and rules[0].limits[0] is None:
             self._most = int(rules[0].limits[1] or 0)
-        self._objective = _SlotScores()
-        self._chooser = None if self._most is not None else Chooser(
-            model.problem, model.actions, self._objective, model.solver, title=model.title
-        )  # fmt: skip
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        """An allowed action; see :class:`rmab_opt.decisions.policy.Policy`."""
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        """The best allowed arms; a question about the scores where more than a budget is declared."""
+        state = question.state
         allowed = self.arms.eligible(state) if self.masked else np.ones(self.arms.n_arms, dtype=bool)
-        score = self.score(state, rng)
+        score = self.score(state, memory)
         if not self.fill:
             allowed = allowed & (score > 0)
-        if self._chooser is None:
-            assert self._most is not None
+        if self._most is not None:
             chosen = best_first(score, allowed, 1 - self.arms.belief(state), self._most)
-            return unproven(self.model, chosen.astype(np.int64), state, period, self.name)
+            return Proposal(chosen.astype(np.int64)), memory
         lift = (1.0 - min(0.0, float(score.min()))) if self.fill else 0.0
-        self._objective.now = np.where(allowed, score + lift, -1.0)
-        return self._chooser.decide(state, period)
+        worth = np.where(allowed, score + lift, -1.0)
+        return question.about(Scores(question.actions.columns.effect @ worth)), memory
 
 
-class Lookahead:
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is left of a plan, bool (N, slots left), and the state that it foresees for the round ``period``."""
+
+    visits: np.ndarray
+    period: int
+    state: bytes
+
+    def holds(self, state: np.ndarray, period: int) -> bool:
+        """Whether everything came as foreseen."""
+        return self.period == period and self.state == state.tobytes()
+
+
+class Lookahead(Policy):
     """Plans the rest of the period when it begins, or when the state is not the one foreseen, and follows the plan.
 
     The constraints of one slot's action hold in every slot of the plan; visits are limited by the windows' allowances.
@@ -107,30 +104,39 @@ class Lookahead:
     def __init__(
         self, model: Model, name: str = "lookahead", *, weights: Literal["gain", "index"] = "index", once: bool = False
     ) -> None:
-        self.model, self.name, self.once = model, name, once
+        super().__init__(model, name)
+        self.once = once
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
         if model.actions.structured:
             raise CapabilityError(
                 "a slot's action without auxiliary variables", model.actions,
                 ("use the policy 'time_constrained'", "plan without rosters"),
             )  # fmt: skip
-        self.objective = VisitGains(weights)
-        self._plans: dict[tuple[int, bytes], np.ndarray] = {}
-        self.replans = 0
+        self.weights: Literal["gain", "index"] = weights
+        self._objective = VisitGains(weights)
+        # Episodes that stand alike share a plan; the cache holds one round's and changes no answer.
+        self._planned: tuple[int, dict[bytes, np.ndarray]] = (-1, {})
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        """The plan's next slot; see :class:`rmab_opt.decisions.policy.Policy`."""
+    def begin(self, rng: np.random.Generator) -> Memory:
+        return None
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        """The plan's next slot; planned anew at a period's start and when the state is not the one foreseen."""
+        state, period = question.state, question.period
         slot = int(self.arms.decode(state)[1][0])
-        plan = self._plans.get((period, state.tobytes()))
-        if plan is None or slot == 0:
-            if not any(when == period for when, _ in self._plans):
-                self._plans.clear()
-            plan = self.plan(state, period)
-            self.replans += 1
+        follows = isinstance(memory, _Plan) and slot > 0 and memory.holds(state, period)
+        plan = memory.visits if follows else self._plan_of(state, period)
         visits = plan[:, slot]
-        action = (self.model.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
-        self._plans[period + 1, self.arms.move(state, visits).tobytes()] = plan
-        return unproven(self.model, action, state, period, self.name)
+        action = (question.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
+        return Proposal(action), _Plan(plan, period + 1, self.arms.move(state, visits).tobytes())
+
+    def _plan_of(self, state: np.ndarray, period: int) -> np.ndarray:
+        if self._planned[0] != period:
+            self._planned = (period, {})
+        known = self._planned[1]
+        if state.tobytes() not in known:
+            known[state.tobytes()] = self.plan(state, period)
+        return known[state.tobytes()]
 
     def plan(self, state: np.ndarray, period: int) -> np.ndarray:
         """Visits of the rest of the period, bool (N, T)."""
@@ -138,7 +144,8 @@ class Lookahead:
         _, slots, used = arms.decode(state)
         slot, n_slots = int(slots[0]), arms.n_slots
         # Beliefs go on after the period, as far as the horizon does and an inspection is felt.
-        self.objective.beyond = int(np.clip(self.model.problem.horizon - period - (n_slots - slot), 0, n_slots))
+        beyond = int(np.clip(self.model.problem.horizon - period - (n_slots - slot), 0, n_slots))
+        objective = self._objective.reaching(beyond)
         cells = windows.open & (np.arange(n_slots) >= slot)
         arm, when = np.nonzero(cells)
         current = np.where(cells.any(axis=1), windows.label[np.arange(len(cells)), cells.argmax(axis=1)], -1)
@@ -159,7 +166,7 @@ class Lookahead:
         matrix = sparse.csr_array(sparse.vstack(parts))
         matrix.eliminate_zeros()
         rows = Rows(matrix, np.concatenate(lower), np.concatenate(upper), [])
-        gains = self.objective.table(arms, state)[arm, when]
+        gains = objective.table(arms, state)[arm, when]
         solved = solve_rows(rows, gains, self.model.solver)
         if solved is None:
             raise self._infeasible(cells, least, owner, slot)
@@ -181,11 +188,12 @@ class Lookahead:
         )
 
 
-class LookaheadPeriods:
+class LookaheadPeriods(Policy):
     """The exact plan over all periods left, each arm from inspection to inspection; needs one plain budget a slot."""
 
     def __init__(self, model: Model, name: str = "lookahead_periods", *, once: bool = False) -> None:
-        self.model, self.name, self.once = model, name, once
+        super().__init__(model, name)
+        self.once = once
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
         rules = list(model.actions.constraints.values())
         if len(rules) != 1 or not isinstance(rules[0], Budget) or rules[0].limits[0] is not None:
@@ -194,23 +202,25 @@ class LookaheadPeriods:
                 ("use the policy 'lookahead_gain'", "leave the other constraints out"),
             )  # fmt: skip
         self.capacity = int(rules[0].limits[1] or 0)
-        self._plans: dict[tuple[int, bytes], np.ndarray] = {}
-        self.bound = np.nan
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
+    def begin(self, rng: np.random.Generator) -> Memory:
+        return None
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         """The plan's next slot; planned anew when the state is not the one foreseen."""
-        plan = self._plans.get((period, state.tobytes()))
-        if plan is None:
+        state, period = question.state, question.period
+        if isinstance(memory, _Plan) and memory.holds(state, period):
+            plan = memory.visits
+        else:
             age, slots, used = self.arms.decode(state)
             found = plan_periods(
                 self.arms.chains, self.arms.windows, self.model.problem.horizon - period, self.capacity,
                 slot=int(slots[0]), age=age, used=used, every_window=self.once, profile=self.model.solver,
             )  # fmt: skip
-            plan, self.bound = found.visits, found.bound
+            plan = found.visits
         visits = plan[:, 0]
-        self._plans[period + 1, self.arms.move(state, visits).tobytes()] = plan[:, 1:]
-        action = (self.model.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
-        return unproven(self.model, action, state, period, self.name)
+        action = (question.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
+        return Proposal(action), _Plan(plan[:, 1:], period + 1, self.arms.move(state, visits).tobytes())
 
 
 @policy("random_eligible")

@@ -7,7 +7,6 @@ Both work on one form of the round's value, a coverage function of the set acted
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.objective import Objective, Situation
-from rmab_opt.errors import CapabilityError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
 from rmab_opt.search.hill_climb import Room
 from rmab_opt.settings.networked.cascade import Cascade, LiveEdges
@@ -262,7 +260,6 @@ class CascadeObjective(Objective):
         self._of: Cascade | None = None
         self._drawn: dict[int, Scenarios | LiveEdges] = {}
         self._worth: dict[int, np.ndarray] = {}
-        self._built: tuple[Any, ...] | None = None
         self._cover: tuple[Any, Coverage] | None = None
         self._known: tuple[ActionSet, Structure] | None = None
 
@@ -337,7 +334,6 @@ class CascadeObjective(Objective):
         if self.estimator != "scenarios":
             raise CapabilityError("a linear program", self, ("use method 'greedy'", "use estimator 'scenarios'"))
         cover = self.coverage(situation)
-        self._built = _key(situation)
         rows = sparse.csr_array(cover.rows_of)
         block.covered = pyo.Var(range(rows.shape[0]), bounds=(0.0, 1.0))
 
@@ -350,9 +346,9 @@ class CascadeObjective(Objective):
         spread = pyo.quicksum(float(worth) * block.covered[k] for k, worth in enumerate(cover.worth))
         return cover.constant + own + spread
 
-    def outdated(self, situation: Situation) -> bool:
+    def form(self, situation: Situation) -> tuple[Any, ...]:
         # The state decides which components can still be activated: other rows, not other numbers.
-        return self._built != _key(situation)
+        return (self, *_key(situation))
 
     def update(self, situation: Situation) -> dict[str, np.ndarray]:
         return {}
@@ -365,7 +361,7 @@ class CascadeObjective(Objective):
             "out of sample": f"{mean:.6g} ± {error:.2g} (standard error)",
         }
 
-    def greedy(self, actions: ActionSet, situation: Situation, *, title: str = "") -> Decision:
+    def greedy(self, actions: ActionSet, situation: Situation) -> tuple[np.ndarray, float, float, dict[str, Any]]:
         """Lazy greedy with the bound that diminishing gains prove.
 
         No set is worth more than f(A) plus the largest allowed sum of the gains that are left at A, for A the empty and
@@ -377,7 +373,6 @@ class CascadeObjective(Objective):
         CapabilityError
             When dropping an arm from an allowed action may be forbidden.
         """
-        clock = perf_counter()
         known, cover = self._structure(actions), self.coverage(situation)
         room = Room(actions)
         chosen, gain, left, _ = celf(cover, room, cost=known.cost)
@@ -395,37 +390,12 @@ class CascadeObjective(Objective):
         ]
         if known.share > 0:
             limits.append(gain / known.share)
-        value = self.value(action, situation)
         claimed = cover.constant + gain
-        bound = max(cover.constant + min(limits), value)
-        violations = actions.violations(action)
-        error = abs(claimed - value)
-        if violations or error > 1e-6 * (1.0 + abs(value)):
-            raise SolverError(
-                f"greedy ended with {violations or f'value {value:.8g}, claimed {claimed:.8g}'}", "report this model."
-            )
-        notes = {
+        remarks = {
             "gain": f"{gain:.6g} over doing nothing ({cover.constant:.6g})",
             "guarantee": known.sentence(),
-            **self.remarks(action, situation),
         }
-        return Decision(
-            ids=actions.columns.ids,
-            action=action,
-            state=situation.state.copy(),
-            value=value,
-            bound=bound,
-            bound_kind="submodular",
-            encoding_error=error,
-            violations={},
-            status="optimal" if bound - value <= 1e-9 * (1.0 + abs(value)) else "heuristic",
-            solver="lazy greedy",
-            seconds=perf_counter() - clock,
-            assignment=actions.assignment(action),
-            period=situation.period,
-            title=title,
-            notes=notes,
-        )
+        return action, claimed, max(cover.constant + min(limits), claimed), remarks
 
     def _structure(self, actions: ActionSet) -> Structure:
         if self._known is None or self._known[0] is not actions:

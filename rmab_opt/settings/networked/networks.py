@@ -17,8 +17,10 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.decisions import Decision, Model, NetworkObjective, Situation
+from rmab_opt.actions import Columns
+from rmab_opt.decisions import Chooser, Model, NetworkObjective, Situation
+from rmab_opt.decisions.policy import ChooserPolicy, Memory, Policy
+from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.encoder import Network
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
@@ -276,32 +278,24 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------------ policies that learn
-class ClimbingPolicy:
+class ClimbingPolicy(Policy):
     """Hill climbing on a learned Q by true sequential marginals; stops when nothing improves it. No guarantee."""
 
-    def __init__(self, inner: Any, actions: ActionSet, name: str) -> None:
-        self.inner, self.actions, self.name = inner, actions, name
+    def __init__(self, inner: ChooserPolicy, model: Model, name: str) -> None:
+        super().__init__(model, name)
+        self.inner = inner
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        objective = self.inner.chooser.objective
-        situation = Situation(self.inner.chooser.problem, self.actions.columns, np.asarray(state), period)
-        network = objective.network(situation)
-        action, value = climb_network(network, self.actions)
-        return Decision(
-            ids=self.actions.columns.ids,
-            action=action,
-            state=np.asarray(state),
-            value=value,
-            bound=np.inf,
-            bound_kind="none",
-            encoding_error=0.0,
-            violations=self.actions.violations(action),
-            status="heuristic",
-            solver="hill climbing",
-            seconds=0.0,
-            period=period,
-            notes={"guarantee": "none: a learned value is neither monotone nor submodular"},
-        )
+    @property
+    def chooser(self) -> Chooser:  # type: ignore[override]
+        """That of the learned Q, by which actions are valued."""
+        return self.inner.chooser
+
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        assert isinstance(question.objective, NetworkObjective)
+        action, _ = climb_network(question.objective.network(question.situation), question.actions)
+        return Proposal(
+            action, remarks={"guarantee": "none: a learned value is neither monotone nor submodular"}
+        ), memory
 
 
 def trained(model: Model, network: str) -> Any:

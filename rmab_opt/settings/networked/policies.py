@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from rmab_opt.decisions.chooser import Chooser
-from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Scores
-from rmab_opt.decisions.policy import Policy, policy, unproven
+from rmab_opt.decisions.policy import ChooserPolicy, Memory, Policy, policy
+from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError
 from rmab_opt.search.hill_climb import Room
 from rmab_opt.settings.networked.greedy import CascadeObjective, cascade_dynamics, most_chosen
 from rmab_opt.settings.networked.spread import backward_induction
 
 
-class CascadePolicy:
+class CascadePolicy(ChooserPolicy):
     """Maximises the round's value on samples: lazily where dropping an arm is always allowed, else by the program."""
 
     def __init__(self, model: Model, weights: str, *, samples: int = 200, seed: int = 0) -> None:
         cascade_dynamics(model.problem)
-        self.name = weights
         budget = float(most_chosen(model.actions)) if weights == "priced" else 0.0
         greedy = model.actions.monotone and not model.actions.structured
         self.objective = CascadeObjective(
             samples, weights, estimator="moves_exact" if greedy else "scenarios", seed=seed, budget=budget
         )
-        self.chooser = Chooser(
-            model.problem,
-            model.actions,
-            self.objective,
-            model.solver,
-            method="greedy" if greedy else "auto",
-            title=model.title,
-        )
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        return self.chooser.decide(state, period)
+        method = "greedy" if greedy else "auto"
+        chooser = Chooser(model.problem, model.actions, self.objective, model.solver, method=method, title=model.title)
+        super().__init__(chooser, weights, model)
 
 
 @policy("myopic_cascade")
@@ -60,56 +49,47 @@ def _lookahead_priced(model: Model) -> CascadePolicy:
 
 
 @policy("random_inactive")
-class RandomInactive:
+class RandomInactive(Policy):
     """A random allowed action on inactive arms; the baseline that published learned policies must beat."""
 
     name = "random_inactive"
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._program: Chooser | None = None
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        acted_on = self.model.actions.columns.effect @ (np.asarray(state) == 0)
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        actions, rng = question.actions, memory
+        acted_on = actions.columns.effect @ (question.state == 0)
         order = rng.permutation(np.flatnonzero(acted_on > 0))
-        if self.model.actions.monotone:
-            room = Room(self.model.actions)
+        if actions.monotone:
+            room = Room(actions)
             for column in order:
                 if room(int(column)):
                     room.take(int(column))
-            action = room.action
-        else:
-            # Sets that cannot be grown: the best random scores of inactive arms, nothing for the others.
-            scores = np.where(acted_on > 0, rng.random(len(acted_on)), -1.0)
-            if self._program is None:
-                self._program = Chooser(self.model.problem, self.model.actions, Scores(scores), self.model.solver)
-            objective: Any = self._program.objective
-            objective.scores = scores
-            action = self._program.decide(state, period).action
-        return unproven(self.model, action, state, period, self.name)
+            return Proposal(room.action), memory
+        # Sets that cannot be grown: the best random scores of inactive arms, nothing for the others.
+        scores = np.where(acted_on > 0, rng.random(len(acted_on)), -1.0)
+        return question.about(Scores(scores)), memory
 
 
 @policy("tabular")
-class Optimal:
+class Optimal(Policy):
     """The optimal policy of a small networked problem over its horizon, by exact backward induction."""
 
     name = "tabular"
 
     def __init__(self, model: Model) -> None:
+        super().__init__(model)
         problem = model.problem
         dynamics = cascade_dynamics(problem)
         columns = model.actions.enumerate()
         if columns is None:
             raise CapabilityError("an enumerable action set", model.actions, ("use fewer arms", "use 'whittle'"))
-        self.model, self.columns = model, columns.astype(np.int64)
+        self.columns = columns.astype(np.int64)
         self.value, self.best = backward_induction(
             dynamics, model.actions.columns.arm_action(self.columns), problem.horizon, problem.discount
         )
 
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        place = int((np.asarray(state) << np.arange(len(state))).sum())
-        made = unproven(self.model, self.columns[self.best[period, place]], state, period, self.name)
-        return made
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        place = int((question.state << np.arange(len(question.state))).sum())
+        return Proposal(self.columns[self.best[question.period, place]]), memory
 
 
 @policy("gnn")
@@ -117,7 +97,7 @@ def _gnn(model: Model) -> Policy:
     """A graph network trained when the policy is made, climbed by true marginals."""
     from rmab_opt.settings.networked.networks import ClimbingPolicy, trained
 
-    return ClimbingPolicy(trained(model, "graph"), model.actions, "gnn")
+    return ClimbingPolicy(trained(model, "graph"), model, "gnn")
 
 
 @policy("gnn_lookahead")
@@ -126,7 +106,7 @@ def _gnn_lookahead(model: Model) -> Policy:
     at is kept unless validation episodes speak for a change."""
     from rmab_opt.settings.networked.networks import ClimbingPolicy, trained
 
-    return ClimbingPolicy(trained(model, "graph_lookahead"), model.actions, "gnn_lookahead")
+    return ClimbingPolicy(trained(model, "graph_lookahead"), model, "gnn_lookahead")
 
 
 @policy("hill_climbing_dqn")
@@ -134,4 +114,4 @@ def _hill_climbing_dqn(model: Model) -> Policy:
     """A fully connected network trained when the policy is made, climbed by true marginals."""
     from rmab_opt.settings.networked.networks import ClimbingPolicy, trained
 
-    return ClimbingPolicy(trained(model, "dense"), model.actions, "hill_climbing_dqn")
+    return ClimbingPolicy(trained(model, "dense"), model, "hill_climbing_dqn")

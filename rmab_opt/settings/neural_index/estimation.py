@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-from rmab_opt.decisions import Decision, Model
-from rmab_opt.decisions.policy import Policy, decisions
+from rmab_opt.decisions import Model, Scores
+from rmab_opt.decisions.policy import Decider, Memory, Policy, adapted, round_of
+from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.problem import Problem, Tabular
-from rmab_opt.settings.neural_index.index import NeuralIndex, Rounding
+from rmab_opt.settings.neural_index.index import NeuralIndex
 
 __all__ = ["Estimate", "RefittedIndex", "Trajectories", "collect", "count_moves", "estimate", "with_estimate"]
 
@@ -39,7 +40,9 @@ class Trajectories:
         object.__setattr__(self, "action", action.astype(np.int64))
 
 
-def collect(model: Model, policy: Policy, episodes: int, *, seed: int = 0, rounds: int | None = None) -> Trajectories:
+def collect(
+    model: Model, policy: Policy | Decider, episodes: int, *, seed: int = 0, rounds: int | None = None
+) -> Trajectories:
     """Trajectories of a policy in simulation, all actions checked; exploration needs a policy that varies.
 
     Parameters
@@ -49,10 +52,13 @@ def collect(model: Model, policy: Policy, episodes: int, *, seed: int = 0, round
     """
     moves, choices = np.random.SeedSequence(seed).spawn(2)
     simulator = Simulator(model.problem, model.actions, moves.spawn(episodes))
-    generators = [np.random.default_rng(child) for child in choices.spawn(episodes)]
+    chosen = adapted(policy, model)
+    memories = [chosen.begin(np.random.default_rng(child)) for child in choices.spawn(episodes)]
     states, actions = [simulator.state], []
     for period in range(model.problem.horizon if rounds is None else rounds):
-        made = np.stack([d.action for d in decisions(policy, simulator.state, period, generators)])
+        found = round_of(chosen, simulator.state, period, memories)
+        memories = found.memories
+        made = np.stack([decision.action for decision in found.decisions])
         actions.append(model.actions.columns.arm_action(made))
         simulator.step(made, checked=True)
         states.append(simulator.state)
@@ -143,7 +149,7 @@ def with_estimate(problem: Problem, found: Estimate) -> Problem:
     return Problem(problem.arms, dynamics, problem.horizon, problem.discount, problem.start)
 
 
-class RefittedIndex:
+class RefittedIndex(Policy):
     """Acts by a trained network on estimates that grow with every round it sees.
 
     The network reads transitions as features, so a re-fit is one forward pass: nothing is trained or solved again.
@@ -179,10 +185,10 @@ class RefittedIndex:
         if every < 1 or not 0 < forget <= 1:
             raise ModelError(f"every {every}, forget {forget}", "give at least 1, and above 0 up to 1.")
         dynamics = model.problem.dynamics
-        self.model, self.network, self.every, self.forget, self.options = model, network, every, forget, options
+        super().__init__(model)
+        self.network, self.every, self.fading, self.options = network, every, forget, options
         shape = (model.problem.n_arms, dynamics.n_actions, dynamics.n_states, dynamics.n_states)
         self.counts = np.zeros(shape) if counts is None else np.array(counts, dtype=np.float64)
-        self.rounding = Rounding(model)
         self.refits, self._since = 0, 0
         self._refit()
 
@@ -194,18 +200,17 @@ class RefittedIndex:
     def update(self, state: np.ndarray, action: np.ndarray, following: np.ndarray) -> None:
         """Learn from one round: states (N,), actions of the arms (N,), next states (N,)."""
         arm = np.arange(len(state))
-        if self.forget < 1.0:
-            self.counts *= self.forget
+        if self.fading < 1.0:
+            self.counts *= self.fading
         np.add.at(self.counts, (arm, action, state, following), 1.0)
         self._since += 1
         if self._since >= self.every:
             self._since = 0
             self._refit()
 
-    def decide(self, state: np.ndarray, period: int = 0, rng: np.random.Generator | None = None) -> Decision:
-        """The allowed action with the largest sum of indices under the present estimate."""
-        state = self.model.problem.check_state(state)
-        return self.rounding.decide(self.table[np.arange(len(state)), state], state, period, self.name)
+    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        """About the sum of indices under the present estimate."""
+        return question.about(Scores(self.table[np.arange(len(question.state)), question.state])), memory
 
     def run(self, rounds: int, *, seed: int = 0, world: Problem | None = None) -> np.ndarray:
         """Act, learn and re-fit for some rounds in one long episode; expected reward of each round, (rounds,).

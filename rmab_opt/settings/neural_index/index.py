@@ -321,13 +321,13 @@ class Rounding:
         self.coupling = _resources(model.actions, model.problem) if declared is None else Coupling.budgets(declared)
         self.budgets = _plain_budgets(self.coupling, model.problem.n_arms)
         """Arms that may receive action 1 .. A - 1, when that is all the constraints say; else None."""
-        self._scores = Scores(np.zeros((model.problem.n_arms, 1, self.n_actions)))
 
     @cached_property
     def chooser(self) -> Chooser:
         """The program that rounds where budgets are not all; compiled once."""
         model = self.model
-        return Chooser(model.problem, model.actions, self._scores, model.solver, title=model.title)
+        nothing = Scores(np.zeros((model.problem.n_arms, self.n_actions)))
+        return Chooser(model.problem, model.actions, nothing, model.solver, title=model.title)
 
     def arm_actions(self, scores: np.ndarray) -> np.ndarray:
         """Action of every arm, (N,), for scores (N, A); always allowed."""
@@ -337,44 +337,13 @@ class Rounding:
             if (used > self.budgets).any():
                 raise SolverError(f"rounding used {used.tolist()} of {self.budgets.tolist()}", "report these scores.")
             return action
-        return self.model.actions.columns.arm_action(self._program(scores, 0, None).action)
+        # The scores belong to the current states, whichever those are.
+        made = self.decide(scores, np.zeros(len(scores), dtype=np.int64))
+        return self.model.actions.columns.arm_action(made.action)
 
-    def decide(self, scores: np.ndarray, state: np.ndarray, period: int, name: str) -> Decision:
-        """The rounded action with its certificate."""
-        if self.budgets is None:
-            return self._program(scores, period, state)
-        clock = perf_counter()
-        found = assign(scores, self.budgets)
-        action = (found.action[self._arm] == self._level).astype(np.int64)
-        value = float(scores[np.arange(len(scores)), found.action].sum() - scores[:, 0].sum())
-        return Decision(
-            ids=self.model.actions.columns.ids,
-            action=action,
-            state=np.asarray(state),
-            value=value,
-            bound=max(value, found.bound),
-            bound_kind="dual",
-            encoding_error=abs(value - found.value),
-            violations=self.model.actions.violations(action),
-            status="optimal",
-            solver=f"{name} · {found.method}",
-            seconds=perf_counter() - clock,
-            period=period,
-            title=self.model.title,
-            _again=lambda **change: self._changed(scores, state, period, **change),
-        )
-
-    def _program(self, scores: np.ndarray, period: int, state: np.ndarray | None) -> Decision:
-        # The scores belong to the current states: a table over all states would repeat them.
-        n_states = self.model.problem.dynamics.n_states
-        self._scores.scores = np.repeat(scores[:, None, :], n_states, axis=1)
-        here = np.zeros(len(scores), dtype=np.int64) if state is None else state
-        return self.chooser.decide(here, period)
-
-    def _changed(self, scores: np.ndarray, state: np.ndarray, period: int, **change: Any) -> Decision:
-        self._program(scores, period, state)
-        again: Decision = self.chooser._solve(self.chooser._situation(state, period), **change)
-        return again
+    def decide(self, scores: np.ndarray, state: np.ndarray, period: int = 0) -> Decision:
+        """The allowed action with the largest sum of scores (N, A) at a state, certified."""
+        return self.chooser.answer(self.chooser.question(state, period).about(Scores(scores)))
 
 
 def _resources(actions: ActionSet, problem: Problem) -> Coupling | None:
@@ -440,18 +409,16 @@ class NeuralIndexPolicy(ChooserPolicy):
     """
 
     def __init__(self, model: Model, network: NeuralIndex) -> None:
-        self.model, self.network = model, network
-        self.rounding = Rounding(model)
+        self.network = network
         self.table = network.indices(model.problem)
         """Indices of the cohort, (N, S, A)."""
-        # The same policy as a program, for explanations and comparisons; compiled when first asked.
         chooser = Chooser(model.problem, model.actions, Scores(self.table), model.solver, title=model.title)
-        super().__init__(chooser, "neural_index")
+        super().__init__(chooser, "neural_index", model)
 
-    def decide(self, state: np.ndarray, period: int = 0, rng: np.random.Generator | None = None) -> Decision:
-        """The allowed action with the largest sum of indices at state (N,)."""
-        state = self.model.problem.check_state(state)
-        return self.rounding.decide(self.table[np.arange(len(state)), state], state, period, self.name)
+    @cached_property
+    def rounding(self) -> Rounding:
+        """Rounds scores without a decision around them, for simulations of whole tables."""
+        return Rounding(self.model)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

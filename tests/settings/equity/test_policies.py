@@ -124,17 +124,16 @@ def test_nothing_is_spent_on_groups_that_do_not_respond_and_the_last_round_rests
 
 def test_the_past_of_an_episode_shifts_what_its_groups_get():
     model = ro.load("equity_synthetic")
-    policy, rng = FairPolicy(model), np.random.default_rng(0)
+    policy = FairPolicy(model)
     state = np.zeros(100, dtype=int)
     state[:25] = 1
-    policy.decide(state, 0, rng)
-    policy.objective.past = np.zeros(5)
-    collected = policy._past[id(rng)][2]
-    assert collected == pytest.approx([25, 0, 0, 0, 0])
+    _, memory = policy.follow(state, 0, policy.begin(np.random.default_rng(0)))
+    assert memory[0] == pytest.approx([25, 0, 0, 0, 0])
     situation = Situation(model.problem, model.actions.columns, np.zeros(100, dtype=int), 1)
     fresh = policy.objective.shares(situation).budgets[0]
-    policy.objective.past = np.array([100.0, 0, 0, 0, 0])
-    assert policy.objective.shares(situation).budgets[0] < fresh
+    later = policy.objective.standing(np.array([100.0, 0, 0, 0, 0]), np.zeros(100))
+    assert later.shares(situation).budgets[0] < fresh
+    assert policy.objective.shares(situation).budgets[0] == fresh
 
 
 def test_the_same_seed_gives_the_same_decision():
@@ -148,11 +147,13 @@ def test_the_same_seed_gives_the_same_decision():
 
 def test_round_robin_serves_every_high_risk_arm_before_any_a_second_time():
     model = ro.load("digital_diabetes", n_arms=30, at_most=5)
-    policy, rng = make_policy("round_robin_high_risk", model), np.random.default_rng(0)
+    policy = make_policy("round_robin_high_risk", model)
+    memory = policy.begin(np.random.default_rng(0))
     served = np.zeros(30, dtype=int)
     state = np.full(30, 16)
     for period in range(6):
-        served += policy.decide(state, period, rng).action
+        decision, memory = policy.follow(state, period, memory)
+        served += decision.action
     assert served.tolist() == [1] * 30
 
 

@@ -57,7 +57,7 @@ def test_rounding_under_budgets_is_the_best_of_all_actions_and_of_the_program(se
     scores[:, 0] = 0.0
     rounding = Rounding(model)
     assert rounding.budgets is not None
-    decision = rounding.decide(scores, np.zeros(n_arms, dtype=np.int64), 0, "test")
+    decision = rounding.decide(scores, np.zeros(n_arms, dtype=np.int64))
     best = max(
         sum(scores[n, a] for n, a in enumerate(joint))
         for joint in itertools.product(range(3), repeat=n_arms)
@@ -83,7 +83,7 @@ def test_rounding_under_costs_is_the_best_of_all_actions(seed):
     every = model.actions.enumerate().astype(np.int64)
     acting = model.actions.columns.arm_action(every)
     best = scores[np.arange(6), acting].sum(axis=1).max()
-    decision = rounding.decide(scores, model.problem.start, 0, "test")
+    decision = rounding.decide(scores, model.problem.start)
     assert decision.violations == {}
     assert decision.value == pytest.approx(best, abs=1e-6)
 

@@ -1,0 +1,184 @@
+"""What deciding keeps between questions: compiled programs and the set's relaxation. A cache, and nothing but that.
+
+Everything here is made from the problem, the action set and the profile; dropping it changes no answer, only the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from scipy import sparse
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.decisions.objective import NetworkObjective
+from rmab_opt.decisions.question import Question
+from rmab_opt.encoder import Network, Record, Support, bounds
+from rmab_opt.solver import Profile, Program, Session
+
+__all__ = ["Bench", "Embedded"]
+
+WHOLE = 1e-9
+"""Shares of columns nearer to one than this are taken whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A network at a situation, with linear bounds of its pre-activations and last of its output."""
+
+    network: Network
+    bounds: list[tuple[np.ndarray, np.ndarray]]
+    climbed: bool = False
+    """Whether a local search has found the action to begin from."""
+
+    @property
+    def ceiling(self) -> float:
+        """No allowed action is worth more."""
+        return float(self.bounds[-1][1][0])
+
+    @property
+    def unstable(self) -> int:
+        """Neurons that can still bend."""
+        return sum(int(((low < 0) & (high > 0)).sum()) for low, high in self.bounds[:-1])
+
+    @property
+    def largest(self) -> float:
+        """Largest coefficient that an indicator row would need."""
+        parts = [np.maximum(-low, high)[(low < 0) & (high > 0)] for low, high in self.bounds[:-1]]
+        return float(np.concatenate(parts).max(initial=0.0)) if parts else 0.0
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A session that holds a question's program, the columns' places in it, and the network's record if it has one."""
+
+    session: Session
+    act: np.ndarray
+    record: Record | None = None
+
+
+class Bench:
+    """Programs of one action set under one profile.
+
+    Parameters
+    ----------
+    actions
+        The set.
+    profile
+        Of the sessions.
+    """
+
+    def __init__(self, actions: ActionSet, profile: Profile) -> None:
+        self.actions, self.profile = actions, profile
+        self._kept: tuple[Any, Session, np.ndarray] | None = None
+        self._embedded: tuple[Question, Embedded] | None = None
+        self._samples: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Solvers' objects stay in their process; a copy compiles its own.
+        return {"actions": self.actions, "profile": self.profile, "_kept": None, "_embedded": None, "_samples": {}}
+
+    @cached_property
+    def support(self) -> Support:
+        """The set as the encoder and the search see it."""
+        model, session = self.actions.compiled
+        return Support.from_program(session.program, session.index(model.act), names=self.actions.columns.ids)
+
+    def samples(self, seed: int) -> np.ndarray:
+        """A few allowed actions that local searches begin from, (3, C)."""
+        if seed not in self._samples:
+            self._samples[seed] = self.actions.sample(np.random.default_rng([seed, 0x57A127]), 3)
+        return self._samples[seed]
+
+    def embedded(self, question: Question) -> Embedded:
+        """The question's network with its bounds; worked out once a question."""
+        if isinstance(question.ready, Embedded):
+            return question.ready
+        if self._embedded is None or self._embedded[0] is not question:
+            assert isinstance(question.objective, NetworkObjective)
+            network = question.objective.network(question.situation)
+            self._embedded = (question, Embedded(network, bounds(network, self.support, "linear")))
+        return self._embedded[1]
+
+    def load(self, question: Question, known: float | None) -> Loaded:
+        """A session that holds the question's program; ``known`` is the value of an allowed action, if any."""
+        if isinstance(question.objective, NetworkObjective):
+            return self._load_network(question, question.objective, known)
+        key = (question.objective.form(question.situation), question.relax)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, *self._compile(question))
+        _, session, act = self._kept
+        for name, values in question.objective.update(question.situation).items():
+            session.parameters[f"objective_block.{name}"] = values
+        return Loaded(session, act)
+
+    def _load_network(self, question: Question, objective: NetworkObjective, known: float | None) -> Loaded:
+        """A network's rows put anew behind the set's own."""
+        base, support, act = self._set(question.relax)
+        record = objective.embed(question.situation, support, known)
+        assert record.arrays is not None
+        program = record.arrays.join(base, act)
+        key = (("network",), question.relax)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, Session.from_arrays(program, self.profile), act)
+        else:
+            self._kept[1].load(program)
+        return Loaded(self._kept[1], act, record)
+
+    def _set(self, relax: str | None) -> tuple[Program, Support, np.ndarray]:
+        """The set's own program, with ``relax`` loosened, what bounds come from, and the columns' places."""
+        model, session = self.actions.compiled
+        act = np.asarray(session.index(model.act), dtype=np.int64)
+        if relax is None:
+            return session.program, self.support, act
+        rows, lower, upper = self._loosened(relax, model, session)
+        program = session.program
+        program.row_lower[rows], program.row_upper[rows] = lower, upper
+        return program, Support.from_program(program, act, names=self.actions.columns.ids), act
+
+    def _compile(self, question: Question) -> tuple[Session, np.ndarray]:
+        model = pyo.ConcreteModel()
+        self.actions.build(model)
+        model.objective_block = pyo.Block()
+        expression = question.objective.build(model.objective_block, model.act, question.situation)
+        model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
+        session = Session(model, self.profile)
+        if question.relax is not None:
+            session.set_rows(*self._loosened(question.relax, model, session))
+        return session, np.asarray(session.index(model.act), dtype=np.int64)
+
+    def _loosened(self, relax: str, model: Any, session: Session) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of the relaxed constraint with their least loosened limits."""
+        relaxation = self.actions.least_relaxation(relax)
+        if not relaxation.enough:
+            raise self.actions.infeasibility()
+        rows = np.asarray(session.rows(model.constraint[relax]), dtype=np.int64)
+        prefix = f"constraint[{relax}]."
+        moved = np.array([relaxation.rows.get(session.row_names[row].removeprefix(prefix), 0.0) for row in rows])
+        program = session.program
+        return rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved
+
+
+def different(
+    avoid: tuple[np.ndarray, ...], differ: float, act: np.ndarray, width: int
+) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+    """Rows: a share ``differ`` of each earlier plan's chosen columns is left out; beside an empty plan, some is in.
+
+    Returns
+    -------
+    tuple
+        (matrix over ``width`` program columns, lower, upper limits).
+    """
+    matrix = np.zeros((len(avoid), width))
+    lower, upper = np.full(len(avoid), -np.inf), np.full(len(avoid), np.inf)
+    for row, action in enumerate(avoid):
+        if action.any():
+            matrix[row, act[action == 1]] = 1.0
+            upper[row] = np.floor((1.0 - differ) * action.sum() + WHOLE)
+        else:
+            matrix[row, act] = 1.0
+            lower[row] = 1.0
+    return sparse.csr_array(matrix), lower, upper

@@ -1,0 +1,138 @@
+"""What is asked and what is offered in answer: frozen values that every way of deciding shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.decisions.objective import Objective, Situation
+from rmab_opt.problem import Problem
+from rmab_opt.solver import Profile
+
+__all__ = ["Proof", "Proposal", "Question", "Status"]
+
+Proof = Literal["none", "prices", "search", "dual", "listing", "submodular"]
+"""Kind of proof behind a claimed bound; see ``BOUND_KINDS`` in :mod:`rmab_opt.decisions.decision`."""
+
+Status = Literal["optimal", "limit", "heuristic"]
+"""``optimal``: within the profile's gap; ``limit``: best found, gap open; ``heuristic``: nothing is claimed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One decision to make, complete: whoever answers it later answers the same.
+
+    Parameters
+    ----------
+    problem, actions
+        What is decided on.
+    objective
+        What is maximised, frozen: its value of an action at this situation never changes.
+    state
+        int64 (N,).
+    period
+        Round counted from 0.
+    profile
+        Of the solver: gaps and limits.
+    method
+        See :class:`rmab_opt.decisions.chooser.Chooser`.
+    many
+        Whether many decisions follow, so that listing a small set once pays.
+    seed
+        Of local searches for a start.
+    start
+        An allowed action to begin from; it changes the way to an answer, never what is proven of it.
+    force
+        Ids that must be chosen, on top of the constraints.
+    avoid, differ
+        Earlier plans (C,), of each of which at least a share ``differ`` of the chosen columns is left out.
+    relax
+        Name of a constraint that is loosened by its least change when no action exists.
+    deadline
+        ``time.perf_counter()`` at which the answer is due; None leaves limits to the profile.
+    ready
+        What a batch has worked out for it; leaving it out changes nothing but the time.
+    """
+
+    problem: Problem
+    actions: ActionSet
+    objective: Objective
+    state: np.ndarray
+    profile: Profile
+    period: int = 0
+    method: str = "auto"
+    many: bool = False
+    seed: int = 0
+    title: str = ""
+    start: np.ndarray | None = None
+    force: tuple[str, ...] = ()
+    avoid: tuple[np.ndarray, ...] = ()
+    differ: float = 0.2
+    relax: str | None = None
+    deadline: float | None = None
+    ready: Any = field(default=None, repr=False)
+
+    @cached_property
+    def situation(self) -> Situation:
+        """Where the objective is asked."""
+        return Situation(self.problem, self.actions.columns, self.state, self.period)
+
+    @property
+    def plain(self) -> bool:
+        """Whether any action of the set may answer: nothing is forced, avoided or loosened."""
+        return not self.force and not self.avoid and self.relax is None
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds that are left: the profile's, or until the deadline when that comes first."""
+        if self.deadline is None:
+            return self.profile.seconds
+        left = max(0.0, self.deadline - perf_counter())
+        return left if self.profile.seconds is None else min(left, self.profile.seconds)
+
+    def about(self, objective: Objective, **changes: Any) -> Question:
+        """The same question about another objective, frozen here; ``changes`` of other fields."""
+        return replace(self, objective=objective.frozen(self.situation), ready=None, **changes)
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """An action that somebody offers in answer to a question, with what is claimed of it; nothing here is believed.
+
+    Parameters
+    ----------
+    action
+        0/1, (C,).
+    value
+        What the proposer says the objective is; None claims nothing.
+    bound
+        Claimed upper limit of every action that may answer; infinite when none is claimed.
+    proof
+        Kind of proof behind the bound.
+    data
+        What the proof consists of, by name, for whoever checks it again.
+    status, nodes, by
+        How the way to it ended, nodes looked at, who proposes it.
+    remarks
+        What the decision should say beside its numbers.
+    """
+
+    action: np.ndarray
+    value: float | None = None
+    bound: float = np.inf
+    proof: Proof = "none"
+    data: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = "heuristic"
+    nodes: int = 0
+    by: str = ""
+    remarks: Mapping[str, Any] = field(default_factory=dict)
+
+    def bare(self, by: str) -> Proposal:
+        """The action alone, without what was claimed: all that an outsider's proposal counts for."""
+        return Proposal(self.action, by=by, remarks=self.remarks)

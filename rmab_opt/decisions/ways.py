@@ -1,0 +1,410 @@
+"""Ways from a question to a proposal, one small class each; the chooser tries them in the order of :func:`ways`.
+
+``applies`` says why a way cannot answer a question, or nothing; ``propose`` answers it. Adding a way is adding a class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.decisions.bench import Bench, Loaded, different
+from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
+from rmab_opt.decisions.question import Proposal, Question, Status
+from rmab_opt.encoder.record import LARGE_M
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning import assign
+from rmab_opt.search import climb, maximise
+from rmab_opt.solver import Result, Session
+
+__all__ = ["METHODS", "Way", "allowed_start", "refuse", "ways"]
+
+SEARCH_FROM_NEURONS = 25
+"""Neurons that can bend, from which ``auto`` prefers the exact search to the program where rows overlap."""
+
+SEARCH_FROM_BINARIES = 12
+"""Networks with fewer indicator binaries are solved faster than a start is searched for: a pooled network of 240
+arms with a head of 4 took 0.02 s to solve and 0.15 s to search."""
+
+
+class Way(Protocol):
+    """One way of answering questions."""
+
+    name: str
+    """The method that asks for this way by name."""
+    final: bool
+    """Whether a proposal that does not survive its re-check is an error; otherwise the next way is asked."""
+
+    def applies(self, question: Question) -> str | None:
+        """Why it cannot answer the question; None when it can."""
+        ...
+
+    def propose(self, question: Question) -> Proposal | None:
+        """An answer; None when it did not come to one, and the next way should be asked."""
+        ...
+
+
+class Prices:
+    """The exact assignment of :mod:`rmab_opt.planning.assignment`, for linear objectives under plain budgets."""
+
+    name = "prices"
+    final = False
+
+    def __init__(self, bench: Bench) -> None:
+        self.actions = bench.actions
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`."""
+        if not isinstance(question.objective, LinearObjective) or not question.objective.linear(question.situation):
+            return "the objective is not linear in the columns"
+        budgets = self.actions.budgets
+        if budgets is None:
+            return "the constraints are not one budget an action"
+        limits, equal = budgets
+        if equal and ((limits != np.floor(limits)).any() or limits.sum() > question.problem.n_arms):
+            return "budgets to be used in full are no whole numbers of arms"
+        return None
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        assert isinstance(question.objective, LinearObjective)
+        assert self.actions.budgets is not None
+        limits, equal = self.actions.budgets
+        gain, base = question.objective.coefficients(question.situation)
+        effect = self.actions.columns.effect
+        level = np.rint(effect.data).astype(np.int64)
+        scores = np.zeros((question.problem.n_arms, question.problem.dynamics.n_actions))
+        scores[effect.indices, level] = gain
+        try:
+            found = assign(scores, limits, equal=equal)
+        except InfeasibleError:
+            raise self.actions.infeasibility() from None
+        if found.method != "prices":
+            return None
+        action = (found.action[effect.indices] == level).astype(np.int64)
+        return Proposal(
+            action, base + found.value, base + found.bound, "prices", status="optimal", by="price iteration"
+        )
+
+
+class Routes:
+    """The best action within a listed route, where a route and at most a count are all that is declared."""
+
+    name = "routes"
+    final = True
+
+    def __init__(self, bench: Bench) -> None:
+        self.actions = bench.actions
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`."""
+        if not question.many:
+            return "listing routes pays for many decisions only"
+        if not isinstance(question.objective, LinearObjective) or not question.objective.linear(question.situation):
+            return "the objective is not linear in the columns"
+        if self.actions.listed is not None or self.actions.routes is None:
+            return "no list of routes is needed or known"
+        return None
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        assert isinstance(question.objective, LinearObjective)
+        assert self.actions.routes is not None
+        gain, base = question.objective.coefficients(question.situation)
+        action, value = self.actions.routes.best(gain)
+        by = f"listing of {len(self.actions.routes.sets)} routes"
+        return Proposal(action, base + value, base + value, "listing", status="optimal", by=by)
+
+
+class Listing:
+    """The value of every allowed action, one matrix product, for small sets."""
+
+    name = "listing"
+    final = True
+
+    def __init__(self, bench: Bench) -> None:
+        self.actions = bench.actions
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`."""
+        if question.method != "listing" and not (question.many and question.objective.listable):
+            return "listing pays for many decisions by a value that is cheap"
+        return None if self.actions.listed is not None else "there are too many allowed actions to list"
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        actions, objective, situation = self.actions.listed, question.objective, question.situation
+        assert actions is not None
+        if not len(actions):
+            raise self.actions.infeasibility()
+        if isinstance(objective, LinearObjective) and objective.linear(situation):
+            gain, base = objective.coefficients(situation)
+            values = actions @ gain + base
+        else:
+            values = objective.batch_value(actions, situation)
+        best = int(values.argmax())
+        value = float(values[best])
+        by = f"listing of {len(actions)}"
+        return Proposal(actions[best].astype(np.int64), value, value, "listing", status="optimal", by=by)
+
+
+class Search:
+    """The exact search of :mod:`rmab_opt.search.branch_and_bound`, for networks."""
+
+    name = "search"
+    final = True
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`; under ``auto`` a rule as measured, see ``docs/decisions.md``.
+
+        Over disjoint limits and units the search was faster in 144 of 144 recorded decisions, whatever the network.
+        Rows that overlap it prices, and weights that must add up to something its maximisers miss: both close small
+        gaps slowly, so only networks that bend much go to it there. Constraints whose own variables it cannot read
+        go to the program.
+        """
+        if not isinstance(question.objective, NetworkObjective):
+            return "the objective is no network"
+        if question.method == self.name:
+            return None
+        support = self.bench.support
+        if len(self.bench.actions.structured) > len(support.assignments):
+            return "a constraint has variables that the search cannot read"
+        plain = len(support.families) == 1 and all(
+            row.counts or (row.lower <= 0 and bool((row.weight > 0).all())) for row in support.rows
+        )
+        ready = self.bench.embedded(question)
+        if plain or ready.unstable >= SEARCH_FROM_NEURONS or ready.largest > LARGE_M:
+            return None
+        return "the program is faster where rows overlap and few neurons bend"
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        ready, profile = self.bench.embedded(question), question.profile
+        try:
+            found = maximise(
+                ready.network,
+                self.bench.support,
+                question.actions.allows,
+                question.start,
+                gap=profile.relative_gap,
+                absolute_gap=profile.absolute_gap,
+                seconds=question.seconds,
+                nodes=profile.nodes,
+                root=ready.bounds,
+                climbed=ready.climbed,
+            )
+        except InfeasibleError:
+            raise question.actions.infeasibility() from None
+        status: Status = "optimal" if found.status == "optimal" else "limit"
+        return Proposal(
+            found.action, found.value, found.bound, "search", status=status, nodes=found.nodes, by="exact search"
+        )
+
+
+class Greedy:
+    """One by one by the objective's gains, for objectives that offer it, with the bound that shrinking gains prove."""
+
+    name = "greedy"
+    final = True
+
+    def __init__(self, bench: Bench) -> None:
+        self.actions = bench.actions
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`."""
+        return None if question.method == self.name else "it is asked for by name only"
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        action, value, bound, remarks = question.objective.greedy(self.actions, question.situation)
+        closed = bound - value <= 1e-9 * (1.0 + abs(value))
+        return Proposal(
+            action, value, bound, "submodular", status="optimal" if closed else "heuristic", by="lazy greedy",
+            remarks=remarks,
+        )  # fmt: skip
+
+
+class MixedInteger:
+    """The mixed-integer program, for every objective and every question.
+
+    Parameters
+    ----------
+    tight
+        The same program once more with the tightest tolerances HiGHS has, for answers that did not survive.
+    """
+
+    name = "program"
+
+    def __init__(self, bench: Bench, *, tight: bool = False) -> None:
+        self.bench, self.final = bench, tight
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`."""
+        return None
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        loaded = self.bench.load(question, self._reached(question))
+        session, act = loaded.session, loaded.act
+        forced = act[question.actions.columns.indices(list(question.force))]
+        extra = np.empty(0, dtype=np.int64)
+        if question.avoid:
+            extra = session.add_rows(*different(question.avoid, question.differ, act, session.program.matrix.shape[1]))
+        session.set_bounds(forced, np.ones(len(forced)), np.ones(len(forced)))
+        try:
+            incumbent = None if question.avoid or question.force else self._start(question, loaded)
+            if incumbent is not None:
+                session.start(act, incumbent[0])
+            if self.final:
+                result = self._tightly(session)
+            else:
+                result = session.solve(seconds=None if question.deadline is None else question.seconds)
+        finally:
+            session.set_bounds(forced, np.zeros(len(forced)), np.ones(len(forced)))
+            if len(extra):
+                session.delete_rows(extra)
+        return self._proposal(question, loaded, result, incumbent)
+
+    def _reached(self, question: Question) -> float | None:
+        """The value of an allowed action, from which networks' bounds may be cut."""
+        objective = question.objective
+        if not question.plain or not isinstance(objective, NetworkObjective) or objective.effort != "cutoff":
+            return None
+        points = question.actions.witnesses
+        if question.start is not None:
+            points = np.concatenate([points, question.start[None]])
+        return float(objective.batch_value(points, question.situation).max()) if len(points) else None
+
+    def _start(self, question: Question, loaded: Loaded) -> tuple[np.ndarray, float] | None:
+        """The best allowed action at hand: the given one or a grown one, improved where that pays."""
+        at_hand = [] if question.start is None else [question.start]
+        objective, situation = question.objective, question.situation
+        bends = loaded.record is not None and loaded.record.counts["binaries"] > SEARCH_FROM_BINARIES
+        if isinstance(objective, NetworkObjective) and bends and question.relax is None:
+            if not at_hand and question.actions.growable:
+                # Growing needs no solver; other sets leave the start to the solver itself.
+                at_hand = list(self.bench.samples(question.seed))
+            if at_hand:
+                best = max(at_hand, key=lambda action: objective.value(action, situation))
+                return climb(
+                    objective.network(situation), best, question.actions.plain_rows.allow, question.actions.allows
+                )
+        return (at_hand[0], objective.value(at_hand[0], situation)) if at_hand else None
+
+    def _tightly(self, session: Session) -> Result:
+        profile = self.bench.profile
+        options = dict(profile.options)
+        if profile.solver == "highs":
+            # Presolve and tolerances of 1e-9 together cut off optima in HiGHS 1.16; without presolve they do not.
+            options |= {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9, "presolve": "off"}
+        return Session.from_arrays(session.program, replace(profile, options=options, relative_gap=0.0)).solve()
+
+    def _proposal(
+        self, question: Question, loaded: Loaded, result: Result, incumbent: tuple[np.ndarray, float] | None
+    ) -> Proposal:
+        """What the solver's result comes to; raises when there is nothing honest to propose."""
+        profile = self.bench.profile
+        _judge_encoding(question, loaded, [] if incumbent is None else [incumbent[0]])
+        if result.status in ("infeasible", "infeasible_or_unbounded"):
+            if question.avoid:
+                raise InfeasibleError("no other action differs enough", "ask for a smaller difference.")
+            if question.force:
+                raise InfeasibleError(
+                    f"no action contains {', '.join(question.force)} under the constraints",
+                    "lock it in and read the explanation.",
+                )
+            raise question.actions.infeasibility()
+        if result.status in ("unbounded", "error", "empty"):
+            raise SolverError(f"the solver answered {result.status!r}", "report this with the model file.")
+        by, claimed, action, value = profile.solver, result.objective, None, -np.inf
+        if result.has_solution and result.x is not None:
+            action = np.rint(result.x[loaded.act]).astype(np.int64)
+            value = question.objective.value(action, question.situation)
+        if incumbent is not None and (action is None or incumbent[1] > value):
+            # The solver's best is not better than the start: within its gap, or stopped before it had any.
+            if action is None:
+                claimed, by = incumbent[1], f"local search ({profile.solver} found nothing in time)"
+            else:
+                claimed = incumbent[1] if claimed <= incumbent[1] else claimed
+            action = incumbent[0]
+        if action is None:
+            raise SolverError(
+                f"no action found before the limit ({result.status})",
+                "give the profile more seconds, or loosen the constraints.",
+            )
+        _judge_encoding(question, loaded, [action])
+        ceiling = np.inf if loaded.record is None else loaded.record.output[1]
+        return Proposal(
+            action,
+            claimed,
+            np.inf if np.isnan(result.bound) else min(float(result.bound), ceiling),
+            "dual",
+            status="optimal" if result.status == "optimal" else "limit",
+            nodes=int(result.nodes),
+            by=by,
+        )
+
+
+def _judge_encoding(question: Question, loaded: Loaded, actions: list[np.ndarray]) -> None:
+    """Raise when the program leaves an allowed action out, or gives it another value than the objective does."""
+    if loaded.record is None:
+        return
+    relaxed = question.relax is not None
+    allowed = [action for action in actions if relaxed or question.actions.allows(action)]
+    points = np.array(allowed, dtype=np.int64).reshape(-1, len(question.actions))
+    if not relaxed:
+        points = np.concatenate([question.actions.witnesses, points])
+    faults = loaded.record.faults(points) if len(points) else []
+    if faults:
+        raise CertificateError(
+            f"the program is not the network: {faults[0]}"
+            + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""),
+            "report this with the model file and the network; another `formulation` or `effort` may be right.",
+        )
+
+
+def allowed_start(actions: ActionSet, start: np.ndarray, relax: str | None) -> np.ndarray:
+    """A start as int64 (C,); ModelError when it breaks a constraint."""
+    start = actions.check_action(start)
+    broken = actions.violations(start)
+    if broken and relax is None:
+        raise ModelError(f"start breaks {', '.join(broken)}", "start from an allowed action.")
+    return start
+
+
+def ways(bench: Bench) -> tuple[Way, ...]:
+    """All ways over one action set, in the order in which ``auto`` asks them."""
+    return (
+        Prices(bench),
+        Routes(bench),
+        Listing(bench),
+        Greedy(bench),
+        Search(bench),
+        MixedInteger(bench),
+        MixedInteger(bench, tight=True),
+    )
+
+
+METHODS = ("auto", "program", "search", "prices", "listing", "greedy")
+"""What :class:`rmab_opt.decisions.chooser.Chooser` takes as ``method``."""
+
+REFUSALS = {
+    "prices": ("assignment by prices", ("use method 'program'", "declare one budget an action only")),
+    "listing": (
+        "a list of all allowed actions",
+        ("use method 'program'", "declare tighter constraints, or fewer columns"),
+    ),
+    "search": ("exact search", ("use method 'program'", "use a network objective")),
+}
+
+
+def refuse(name: str, question: Question) -> CapabilityError:
+    """The error for a way that was asked for by name and does not apply."""
+    what, ways_out = REFUSALS.get(name, (f"method {name!r}", ("use method 'auto'", "use method 'program'")))
+    return CapabilityError(what, question.actions if name != "search" else question.objective, ways_out)
