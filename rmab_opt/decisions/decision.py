@@ -61,6 +61,8 @@ class Decision:
     nodes: int = 0
     period: int = 0
     title: str = ""
+    shared: dict[str, float] = field(default_factory=dict)
+    """Shared values that were decided for, by name; empty where the arms share no state."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else is known: guarantees, estimates out of sample, as name to text or number."""
     _question: Question | None = field(default=None, repr=False, compare=False)
@@ -106,6 +108,7 @@ class Decision:
             "nodes": self.nodes,
             "seconds": self.seconds,
             "period": self.period,
+            **({"shared": self.shared} if self.shared else {}),
             **({"notes": self.notes} if self.notes else {}),
         }
 
@@ -297,7 +300,9 @@ def verify(
     action = np.zeros(len(actions), dtype=np.int64)
     action[actions.columns.indices(list(document["action"]))] = 1
     state = problem.check_state(np.asarray(document["state"]))
-    situation = Situation(problem, actions.columns, state, int(document.get("period", 0)))
+    shared = problem.shared_array(document.get("shared", {}), "the decision's shared")
+    situation = Situation(problem, actions.columns, state, int(document.get("period", 0)), shared)
+    actions = actions.at(situation.period, problem.shared_values(shared))
     value = objective.value(action, situation)
     tolerance = VALUE_TOLERANCE * (1.0 + abs(value))
     problems = []

@@ -213,7 +213,9 @@ class Learner:
             rest = rest.reshape(size, count)
             if isinstance(self.target, AnchoredQ):
                 now = map(self._long, (batch.state, batch.period, batch.action, batch.next_state))
-                rest = rest - self.target.chance(*now, torch.as_tensor(self.habit, device=self.device)).to(rest.dtype)
+                rest = rest - self.target.chance(*now, habit=torch.as_tensor(self.habit, device=self.device)).to(
+                    rest.dtype
+                )
             by_arm = None if arms is None else arms.reshape(size, count, -1)
             return (
                 None if by_arm is None else targets.what_follows(by_arm, weight, ended, self.discount),

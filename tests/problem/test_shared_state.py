@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
-from rmab_opt.decisions import Model
+from rmab_opt.decisions import Chooser, Model, decide, verify
 from rmab_opt.decisions.objective import Immediate, Situation
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.learning import evaluate
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.problem import Arms, Problem, Table, Tabular, draw_next
+from rmab_opt.programme.ledger import Ledger
 
 
 class Shared:
@@ -324,3 +327,102 @@ def test_an_observation_is_a_copy_with_the_shared_state():
     seen[:] = 1 - seen
     assert plain.render() == before
     assert plain.observation_space.contains(seen)
+
+
+@pytest.mark.parametrize("make", [stock, fatigue])
+def test_decide_is_the_best_allowed_action_at_the_shared_state_and_says_so(make):
+    model = make()
+    name = model.problem.shared_names[0]
+    for state, value in product(([0, 1, 0], [0, 0, 0]), (0.0, 1.0, 2.0)):
+        made = decide(model, np.array(state), shared={name: value}, period=1)
+        allowed = _allowed(model, value, 1)
+        best = max(model.problem.dynamics.expected_reward(np.array(state), a, np.array([value])).sum() for a in allowed)
+        assert made.value == pytest.approx(best)
+        assert made.shared == {name: value}
+        document = json.loads(made.to_json())
+        assert document["shared"] == {name: value}
+        assert verify(document, model.problem, model.actions, model.objective).ok
+        assert not verify({**document, "value": best + 1}, model.problem, model.actions, model.objective).ok
+    if name == "stock":
+        # Two calls where one is left: the re-check looks at the stock that was decided for.
+        two = {**document, "shared": {"stock": 1.0}}
+        assert "season" in verify(two, model.problem, model.actions, model.objective).problems[0]
+        with pytest.raises(ModelError, match="lacks 'stock'"):
+            verify({**document, "shared": {}}, model.problem, model.actions, model.objective)
+
+
+def test_a_decision_reads_its_state_file_and_answers_again_at_its_own_stock():
+    model = stock()
+    table = Table({"id": ["arm0", "arm1", "arm2", "shared:stock"], "state": ["0", "0", "0", "1"]})
+    made = decide(model, table)
+    assert len(made.chosen) == 1
+    other = next(name for name in made.ids if name not in made.chosen)
+    assert f"displaces {made.chosen[0]}" in made.why_not(other)
+    assert all(len(plan.chosen) <= 1 for plan in made.alternatives(2, within=1.0))
+
+
+def test_batches_decide_each_at_its_own_shared_state():
+    model = stock()
+    chooser = Chooser(model.problem, model.actions, model.objective)
+    shared = np.array([[2.0], [0.0], [1.0]])
+    made = chooser.batch_decide(np.zeros((3, 3), dtype=np.int64), 1, shared=shared)
+    assert [len(each.chosen) for each in made] == [2, 0, 1]
+    assert [each.shared for each in made] == [{"stock": value} for value in (2.0, 0.0, 1.0)]
+
+
+@pytest.mark.parametrize("make", [stock, fatigue])
+def test_policies_are_evaluated_at_the_shared_state(make):
+    """The myopic rule's simulated worth is its exact one, and every plain policy respects the stock."""
+    model = make()
+    table = evaluate(model, ["none", "random", "sampling", "myopic", "iterative_myopic"], episodes=40, bound=False)
+    begin = (1, 1, 1), float(model.problem.start_shared[0]), model.problem.horizon
+    exact = _values(model, myopic=True)[begin]
+    row = next(row for row in table.rows if row["policy"] == "myopic")
+    assert row["low"] - 0.3 <= exact <= row["high"] + 0.3
+    idle = next(row["reward"] for row in table.rows if row["policy"] == "none")
+    assert idle < exact
+
+
+def test_a_ledger_keeps_the_shared_values(tmp_path):
+    model = stock()
+    made = json.loads(decide(model, np.array([1, 1, 0]), shared={"stock": 2.0}).to_json())
+    rows = {"id": [*made["ids"], "shared:stock"], "state": ["1", "1", "0", "1"], "done": ["", "no", "", ""]}
+    with pytest.raises(ModelError, match="no row shared:stock"):
+        Ledger(tmp_path, model).record(made, Table({"id": ["arm0"], "state": ["1"]}))
+    with pytest.raises(ModelError, match="season"):
+        Ledger(tmp_path, model).record({**made, "shared": {"stock": 0.0}}, Table(rows))
+    Ledger(tmp_path, model).record(made, Table(rows))
+    standing = Ledger(tmp_path, model).standing()
+    assert standing.shared == {"stock": 1.0}
+    assert standing.state.tolist() == [1, 1, 0]
+    # Somebody not seen moves by the chances at the round's own stock.
+    second = json.loads(decide(model, standing.state, period=1, shared=standing.shared).to_json())
+    some = Table({"id": ["arm0", "arm1", "shared:stock"], "state": ["0", "1", "0"]})
+    Ledger(tmp_path, model).record(second, some)
+    acted = np.isin(model.problem.arms.ids, second["action"]).astype(int)
+    chances = model.problem.dynamics.p_next(np.array([1, 1, 0]), acted, np.array([1.0]))
+    assert Ledger(tmp_path, model).standing().belief[2] == pytest.approx(chances[2])
+
+
+@pytest.mark.parametrize("kind", ["dense", "pooled"])
+def test_networks_see_the_shared_state(kind):
+    """The encoded network is the forward pass at every action and stock, and the stock changes it."""
+    torch = pytest.importorskip("torch")
+    from rmab_opt.learning.networks import make_network
+
+    model = stock()
+    network = make_network(kind, model.problem, model.actions.columns, (6,), 3, 1.0, 0)
+    state, outputs = np.array([0, 1, 1]), []
+    for value in (0.0, 2.0):
+        shared = np.array([value])
+        encoded = network.at(Situation(model.problem, model.actions.columns, state, 1, shared))
+        arms, rest = network(
+            torch.as_tensor(np.tile(state, (8, 1))), torch.ones(8, dtype=torch.long), torch.as_tensor(ACTIONS),
+            torch.as_tensor(np.tile(shared, (8, 1))),
+        )  # fmt: skip
+        direct = (rest if arms is None else rest + arms.sum(dim=1)).detach().double().numpy()
+        outputs.append(np.asarray(encoded(ACTIONS.astype(float))).ravel())
+        assert outputs[-1] == pytest.approx(direct, rel=1e-4, abs=1e-5)
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-4
+    with pytest.raises(ModelError, match="stock is not given"):
+        network.at(Situation(model.problem, model.actions.columns, state, 1))
