@@ -212,10 +212,10 @@ class Learner:
             arms, rest = self._parts(self.target, flat[0], np.repeat(batch.period + 1, count), flat[1])
             rest = rest.reshape(size, count)
             if isinstance(self.target, AnchoredQ):
-                now = map(self._long, (batch.state, batch.period, batch.action, batch.next_state))
-                rest = rest - self.target.chance(*now, habit=torch.as_tensor(self.habit, device=self.device)).to(
-                    rest.dtype
-                )
+                past = (batch.state, batch.period, batch.action, batch.next_state)
+                state, period, action, moved = map(self._long, past)
+                habit = torch.as_tensor(self.habit, device=self.device)
+                rest = rest - self.target.chance(state, period, action, moved, habit).to(rest.dtype)
             by_arm = None if arms is None else arms.reshape(size, count, -1)
             return (
                 None if by_arm is None else targets.what_follows(by_arm, weight, ended, self.discount),

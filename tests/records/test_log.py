@@ -63,7 +63,7 @@ def test_appends_are_read_back_and_go_on(tmp_path):
 texts = st.lists(st.text(alphabet='abc"\\é\n', max_size=6), min_size=1, max_size=5)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(texts=texts, data=st.data())
 def test_any_change_of_any_byte_of_any_file_is_noticed_by_name(tmp_path_factory, texts, data):
     folder = tmp_path_factory.mktemp("log")
@@ -103,7 +103,7 @@ def _same_json(content: bytes, count: int, folder: Path) -> bool:
     return said == {"format": 1, "count": count, "digest": last, "pending": None}
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(texts=st.lists(st.text(alphabet="abc", max_size=4), min_size=2, max_size=6), data=st.data())
 def test_reordered_dropped_and_foreign_entries_are_noticed(tmp_path_factory, texts, data):
     folder = tmp_path_factory.mktemp("log")
@@ -130,7 +130,7 @@ class Killed(BaseException):
     pass
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     texts=st.lists(st.text(alphabet="abc", max_size=4), max_size=3),
     step=st.integers(0, 2),
