@@ -90,6 +90,9 @@ def _limit(value: Any) -> Any:
         raise ValueError("give a number, {from: NAME of a shared value} or {by_round: [numbers]}")
     if isinstance(value, FromShared | ByRound):
         return value
+    # Text and yes or no are no numbers, wherever they come from.
+    if isinstance(value, str | bool):
+        raise ValueError("Input should be a valid number")
     return _NUMBER.validate_python(value)
 
 

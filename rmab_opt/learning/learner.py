@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rmab_opt.decisions import Chooser, Model, NetworkObjective, Objective, Situation
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.learning import targets
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.networks import AnchoredQ, QNetwork, anchor_values, anchors, make_network
@@ -35,6 +35,12 @@ class Learner:
         self.model, self.config, self.device = model, config, torch.device(device)
         weights, explore, draw, pretrain, episodes, validation = np.random.SeedSequence(seed).spawn(6)
         problem, columns = model.problem, model.actions.columns
+        if problem.shared_names or model.actions.open_constraints:
+            raise CapabilityError(
+                "training where arms share a state or limits change from round to round",
+                problem.dynamics,
+                ("decide by the model's objective", "fit a network on your own samples: networks take `shared`"),
+            )
         scale = targets.reward_unit(problem, model.actions, np.random.default_rng(pretrain))
         arguments = (problem, columns, config.hidden, config.head, scale, int(weights.generate_state(1)[0]))
         self.online, self.target, self.average, self.best = (

@@ -96,6 +96,8 @@ def test_faults_name_constraint_field_and_value():
         ({"by_round": [float("nan")]}, r"by_round\.0: "),
         (float("inf"), "finite"),
         ("many", "valid number"),
+        ("5", "valid number"),
+        (True, "valid number"),
     ],
 )
 def test_a_limit_of_the_wrong_form_is_refused(given, words):

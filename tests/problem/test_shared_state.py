@@ -285,12 +285,19 @@ def test_what_is_half_said_is_refused_by_name():
         problem.shared_array({})
 
 
-def test_what_needs_tables_of_single_arms_refuses():
+def test_what_needs_tables_of_single_arms_refuses(tmp_path):
     from rmab_opt.decisions import bound
+    from rmab_opt.decisions.policy import make_policy
+    from rmab_opt.learning import DQNConfig, train
 
     model = fatigue()
     with pytest.raises(CapabilityError, match=r"tabular\(\)"):
         bound(model)
+    for name in ("whittle", "rollout"):
+        with pytest.raises(CapabilityError, match=r"tabular\(\)"):
+            make_policy(name, model)
+    with pytest.raises(CapabilityError, match="training where arms share a state"):
+        train(model, DQNConfig(network="dense", episodes=1), out=tmp_path / "run")
 
 
 def test_arms_without_a_shared_state_draw_as_before():
