@@ -8,16 +8,117 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainValidator,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Table
+from rmab_opt.problem.table import nearest
 from rmab_opt.registry import register
 
-__all__ = ["Constraint", "Names", "TableSource"]
+__all__ = [
+    "ByRound",
+    "Constraint",
+    "FromShared",
+    "Limit",
+    "LimitField",
+    "Names",
+    "TableSource",
+    "as_number",
+    "in_words",
+]
 
 Built = TypeVar("Built")
+
+
+class FromShared(BaseModel):
+    """A limit that is a shared value of the arms, ``{from: stock}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(alias="from", min_length=1)
+
+    def at(self, period: int, shared: Mapping[str, float]) -> float:
+        """The value at a situation; ModelError when the arms share nothing of that name."""
+        if self.name not in shared:
+            known = nearest(self.name, list(shared)) if shared else "these arms share no state; give a number."
+            raise ModelError(f"no shared value {self.name!r}", known)
+        return float(shared[self.name])
+
+    def __str__(self) -> str:
+        return f"what is left of {self.name}"
+
+
+class ByRound(BaseModel):
+    """A limit of each round, ``{by_round: [5, 5, 8]}``; the last serves all later rounds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by_round: tuple[FiniteFloat, ...] = Field(min_length=1)
+
+    def at(self, period: int, shared: Mapping[str, float]) -> float:
+        """The value in a round."""
+        return self.by_round[min(period, len(self.by_round) - 1)]
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{value:g}" for value in self.by_round[:6])
+        return f"{listed}{', ...' if len(self.by_round) > 6 else ''} by round"
+
+
+def _limit(value: Any) -> Any:
+    # Told apart by the key, so that a fault is about the form that was meant.
+    if isinstance(value, Mapping):
+        for form, key in ((FromShared, "from"), (ByRound, "by_round")):
+            if key in value:
+                try:
+                    return form.model_validate(dict(value))
+                except ValidationError as error:
+                    fault = error.errors()[0]
+                    where = ".".join(str(part) for part in fault["loc"])
+                    raise ValueError(f"{where}: {fault['msg']}") from None
+        raise ValueError("give a number, {from: NAME of a shared value} or {by_round: [numbers]}")
+    if isinstance(value, FromShared | ByRound):
+        return value
+    # Text and yes or no are no numbers, wherever they come from.
+    if isinstance(value, str | bool):
+        raise ValueError("Input should be a valid number")
+    return _NUMBER.validate_python(value)
+
+
+_NUMBER: TypeAdapter[float] = TypeAdapter(FiniteFloat)
+
+Limit = float | FromShared | ByRound
+"""A limit: a number, or what it is at a situation."""
+
+LimitField = Annotated[Limit, PlainValidator(_limit)]
+"""A limit as a field of a constraint."""
+
+
+def as_number(limit: Limit | None) -> float | None:
+    """The limit as a number; CapabilityError where it depends on the situation."""
+    if isinstance(limit, FromShared | ByRound):
+        raise CapabilityError(
+            f"a number: it is {limit}",
+            Constraint,
+            ("ask the action set for a round, `actions.at(period, shared)`", "give the limit as a number"),
+        )
+    return limit
+
+
+def in_words(limit: Limit) -> str:
+    """The limit as a sentence has it."""
+    return str(limit) if isinstance(limit, FromShared | ByRound) else f"{limit:g}"
 
 
 class Constraint(BaseModel):
@@ -72,6 +173,37 @@ class Constraint(BaseModel):
 
     def check(self, columns: Columns) -> None:
         """Raise ModelError when the fields do not fit the cohort; called once, before anything is built."""
+
+    @property
+    def open_limits(self) -> dict[str, FromShared | ByRound]:
+        """Fields that depend on the round or a shared value, by name; with any, this is a template, see :meth:`at`."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in fields.items() if isinstance(value, FromShared | ByRound)}
+
+    def at(self, period: int, shared: Mapping[str, float]) -> Constraint:
+        """The constraint with numbers at a situation; itself where nothing depends on it.
+
+        Raises
+        ------
+        ModelError
+            When a shared value is unknown, or the numbers do not go together.
+        """
+        limits = self.open_limits
+        if not limits:
+            return self
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        now = {}
+        for name, limit in limits.items():
+            try:
+                now[name] = limit.at(period, shared)
+            except ModelError as error:
+                raise ModelError(f"{name}: {error.message}", error.fix) from None
+        try:
+            return type(self).model_validate(fields | now)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            values = ", ".join(f"{name} {value:g}" for name, value in now.items())
+            raise ModelError(f"in round {period + 1} ({values}): {message}", "give limits that go together.") from None
 
     def monotone(self, columns: Columns) -> bool:
         """Whether dropping a chosen column never breaks this constraint; lets the sampler grow actions."""

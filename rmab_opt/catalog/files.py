@@ -11,7 +11,7 @@ from rmab_opt import registry
 from rmab_opt.decisions import Situation, decide
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
-from rmab_opt.report import write_atomically
+from rmab_opt.records import write_atomically
 
 __all__ = ["check_model", "copy_model", "locate", "model_folder", "model_names"]
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pyomo.core.expr import LinearExpression
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Names
+from rmab_opt.actions.constraint import Constraint, Limit, LimitField, Names, as_number, in_words
 from rmab_opt.errors import ModelError
 
 __all__ = ["ROW_TOLERANCE", "Budget", "Conflict", "Knapsack", "Linear", "LockedIn", "LockedOut", "OneAction"]
@@ -28,11 +28,11 @@ def weighted(act: Any, members: np.ndarray, weights: np.ndarray | None = None) -
 class _Limits(Constraint):
     """Shared fields of kinds that bound a sum from one or both sides."""
 
-    at_most: float | None = Field(default=None, allow_inf_nan=False)
-    """Largest value of the sum."""
-    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: LimitField | None = None
+    """Largest value of the sum: a number, ``{from: NAME}`` of a shared value, or ``{by_round: [...]}``."""
+    at_least: LimitField | None = None
     """Smallest value of the sum."""
-    equal: float | None = Field(default=None, allow_inf_nan=False)
+    equal: LimitField | None = None
     """Exact value of the sum; excludes the other two."""
 
     @model_validator(mode="after")
@@ -41,24 +41,26 @@ class _Limits(Constraint):
             raise ValueError("give either equal, or at_most and at_least")
         if self.equal is None and self.at_most is None and self.at_least is None:
             raise ValueError("give one of at_most, at_least, equal")
-        if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
+        if isinstance(self.at_most, float) and isinstance(self.at_least, float) and self.at_least > self.at_most:
             raise ValueError(f"at_least {self.at_least:g} is above at_most {self.at_most:g}")
         return self
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
         """(lower, upper); None where there is none."""
-        return (self.equal, self.equal) if self.equal is not None else (self.at_least, self.at_most)
+        if self.equal is not None:
+            return as_number(self.equal), as_number(self.equal)
+        return as_number(self.at_least), as_number(self.at_most)
 
     def words(self) -> str:
         """``at most 8``, ``at least 1``, ``exactly 3``, ``between 1 and 8``."""
         if self.equal is not None:
-            return f"exactly {self.equal:g}"
-        if self.at_least is None:
-            return f"at most {self.at_most:g}"
+            return f"exactly {in_words(self.equal)}"
         if self.at_most is None:
-            return f"at least {self.at_least:g}"
-        return f"between {self.at_least:g} and {self.at_most:g}"
+            return f"at least {in_words(self.at_least)}" if self.at_least is not None else "any number"
+        if self.at_least is None:
+            return f"at most {in_words(self.at_most)}"
+        return f"between {in_words(self.at_least)} and {in_words(self.at_most)}"
 
     def broken(self, used: float) -> bool:
         """Whether a sum of this size breaks a limit."""
@@ -111,6 +113,8 @@ class Budget(_Limits, kind="budget"):
         return f"{self.words()} in one round"
 
     def check(self, columns: Columns) -> None:
+        if self.open_limits:
+            return
         lower, upper = self.limits
         if upper is not None and upper < 0:
             raise ModelError(f"at_most is {upper:g}", "give a number of at least 0.")
@@ -192,20 +196,32 @@ class Knapsack(Constraint, kind="knapsack"):
 
     cost: str
     """Table column with the cost of each arm, not negative."""
-    at_most: float = Field(ge=0, allow_inf_nan=False)
-    """Money, hours or other units available in one round."""
+    at_most: LimitField
+    """Money, hours or other units available in one round; or ``{from: NAME}``, or ``{by_round: [...]}``."""
+
+    @field_validator("at_most")
+    @classmethod
+    def _not_negative(cls, at_most: Limit) -> Limit:
+        if isinstance(at_most, float) and at_most < 0:
+            raise ValueError(f"at_most is {at_most:g}, give a number of at least 0")
+        return at_most
+
+    @property
+    def limit(self) -> float:
+        """``at_most`` as a number."""
+        return float(as_number(self.at_most) or 0.0)
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         body = weighted(act, np.arange(len(columns)), columns.numbers(self.cost))
-        block.add_component("cost", block_constraint(["all"], {"all": (None, body, self.at_most)}))
+        block.add_component("cost", block_constraint(["all"], {"all": (None, body, self.limit)}))
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         used = sum(float(cell) for cell, chosen in zip(columns.text(self.cost), action, strict=True) if chosen)
-        if used > self.at_most + ROW_TOLERANCE * max(1.0, self.at_most):
-            yield f"{self.cost} is {used:g}, allowed is at most {self.at_most:g}"
+        if used > self.limit + ROW_TOLERANCE * max(1.0, self.limit):
+            yield f"{self.cost} is {used:g}, allowed is at most {self.limit:g}"
 
     def describe(self) -> str:
-        return f"total {self.cost} at most {self.at_most:g}"
+        return f"total {self.cost} at most {in_words(self.at_most)}"
 
     def check(self, columns: Columns) -> None:
         columns.numbers(self.cost, minimum=0.0)

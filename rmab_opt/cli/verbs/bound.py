@@ -83,7 +83,8 @@ def _limits(sweep: str) -> tuple[str, list[float]]:
 def _sweep(loaded: Model, sweep: str, out: Path | None, as_json: bool) -> None:
     """The bound over the limit of a resource."""
     from rmab_opt.planning import sweep as curve_over
-    from rmab_opt.report import table_csv, table_text, write_atomically
+    from rmab_opt.records import write_atomically
+    from rmab_opt.report import table_csv, table_text
 
     name, limits = _limits(sweep)
     curve = curve_over(loaded.problem, loaded.actions, limits, resource=name, breakpoints=20)

@@ -101,7 +101,7 @@ def decide(
         parts = told.parts
     if report is not None:
         from rmab_opt.page.report import decision_page
-        from rmab_opt.report import write_atomically
+        from rmab_opt.records import write_atomically
 
         write_atomically(report, decision_page(loaded, decision, parts))
     for written in (out, report):

@@ -114,7 +114,7 @@ def evaluate(
 
 def _write(table: Evaluation, out: Path, title: str) -> None:
     from rmab_opt.learning.plots import policy_plot, time_plot
-    from rmab_opt.report import write_atomically
+    from rmab_opt.records import write_atomically
 
     write_atomically(out / "evaluation.csv", table.to_csv())
     write_atomically(out / "evaluation.tex", table.to_latex())

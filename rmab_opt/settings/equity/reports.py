@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rmab_opt.records import write_atomically
 from rmab_opt.registry import register
-from rmab_opt.report import Report, table_text, write_atomically
+from rmab_opt.report import Report, table_text
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Decision, Model

@@ -106,7 +106,9 @@ class GraphQ(QNetwork):
             for layer in (self.out, self.skip, self.skip_near):
                 layer.weight.mul_(0.1)
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         arm_action = torch.zeros_like(state)
         arm_action.index_add_(1, self.column_arm, action.long())
         own, idle, acted = self._nodes(state, period)
@@ -229,7 +231,9 @@ class LookaheadGraphQ(GraphQ):
                 layer.weight.zero_()
             self.out.bias.zero_()
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         learned, rest = super().forward(state, period, action)
         arm_action = torch.zeros_like(state)
         arm_action.index_add_(1, self.column_arm, action.long())
