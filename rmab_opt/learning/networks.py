@@ -17,6 +17,7 @@ from rmab_opt.decisions import NetworkObjective, Objective, Situation
 from rmab_opt.decisions.objective import ArmValues, Scores
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.learning import targets
 from rmab_opt.planning import bound, open_loop_values, rollout_values
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
@@ -46,6 +47,11 @@ class QNetwork(nn.Module):
     pretrains = True
     """Whether a fit to the reward of the round is a sensible beginning."""
 
+    @property
+    def arm_unit(self) -> float:
+        """The reward of one arm and round in which the network learns."""
+        return float(self.scale)
+
     def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
         """Value of states (B, N) long, periods (B,) and actions over columns (B, C), in two parts.
 
@@ -66,26 +72,50 @@ class QNetwork(nn.Module):
         return NetworkObjective(self.at, version=version)
 
 
-def arm_numbers(problem: Problem) -> np.ndarray:
-    """What tells arms apart, shape (N, F): their tables when small, else means of them.
+MEASURED_PAIRS, MEASURED_DRAWS = 64, 32
+"""States with actions at which arms without tables are described, and moves drawn at each."""
 
-    Raises
-    ------
-    CapabilityError
-        When the dynamics offer no tables.
+
+def arm_numbers(problem: Problem) -> np.ndarray:
+    """What tells arms apart, shape (N, F): their tables when small, else means of them; measured where there are none.
+
+    Without ``tabular()``, arms are told apart by their expected rewards and by where they mostly go, in every state
+    and action (of many states, evenly some) with all arms alike; the draws behind it are the same for each network.
     """
-    tabular = getattr(problem.dynamics, "tabular", None)
-    if tabular is None:
-        raise CapabilityError(
-            "tabular()", problem.dynamics, ("add it, it describes the arms to the network", "use network='dense'")
-        )
-    transition, reward = tabular()
-    n_arms = problem.n_arms
+    dynamics, n_arms = problem.dynamics, problem.n_arms
+    if getattr(dynamics, "tabular", None) is None:
+        return _measured(problem, np.random.default_rng(0))
+    transition, reward = dynamics.tabular()
     parts = [transition.reshape(n_arms, -1), reward.reshape(n_arms, -1)]
     if parts[0].shape[1] > 64:
         # Mean next state by action and state says where an arm drifts in S * A numbers instead of S * S * A.
         parts[0] = (transition @ np.arange(transition.shape[-1])).reshape(n_arms, -1)
     return np.concatenate(parts, axis=1)
+
+
+def _measured(problem: Problem, rng: np.random.Generator) -> np.ndarray:
+    dynamics, n_arms = problem.dynamics, problem.n_arms
+    some = max(1, min(dynamics.n_states, MEASURED_PAIRS // dynamics.n_actions))
+    found = []
+    for at in np.unique(np.linspace(0, dynamics.n_states - 1, some).astype(np.int64)):
+        state = np.full(n_arms, at)
+        for level in range(dynamics.n_actions):
+            action = np.full(n_arms, level)
+            found.append(np.asarray(dynamics.expected_reward(state, action), dtype=np.float64))
+            drawn = np.stack([dynamics.step(state, action, rng)[0] for _ in range(MEASURED_DRAWS)])
+            goes, error = drawn.mean(axis=0), drawn.std(axis=0).mean() / MEASURED_DRAWS**0.5
+            # Scaled to unit spread later, the noise of equal arms would look like a difference.
+            found.append(goes if goes.std() > 2.0 * error else np.full(n_arms, goes.mean()))
+    return np.stack(found, axis=1)
+
+
+def _tables(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    if getattr(problem.dynamics, "tabular", None) is None:
+        raise CapabilityError(
+            "tabular()", problem.dynamics, ("add it, an anchored network begins at known arm values", "use 'pooled'")
+        )
+    tables: tuple[np.ndarray, np.ndarray] = problem.dynamics.tabular()
+    return tables
 
 
 class ArmLevels:
@@ -334,7 +364,7 @@ def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarr
     if anchor not in ANCHORS:
         raise ModelError(f"anchor is {anchor!r}", f"use one of {', '.join(ANCHORS)}.")
     found = bound(problem, actions, coupling="hull" if anchor == "hull" else "auto")
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = _tables(problem)
     values, _ = priced_action_values(
         transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
     )
@@ -375,7 +405,7 @@ class AnchoredQ(PooledQ):
         super().__init__(problem, columns, hidden, head, scale=scale, generator=generator, features=features)
         shape = (problem.horizon, self.n_arms, self.n_states, self.n_actions)
         self.register_buffer("base", torch.zeros(shape, dtype=torch.float64))
-        transition, _ = problem.dynamics.tabular()
+        transition, _ = _tables(problem)
         self.register_buffer("kernel", torch.tensor(transition, dtype=torch.float64), persistent=False)
         self.offset = nn.Parameter(torch.zeros(problem.horizon + 1))
         self.silence()
@@ -402,25 +432,14 @@ class AnchoredQ(PooledQ):
         return None, anchor + learned + self.n_arms * self.scale * self.offset[period.clamp(max=self.horizon)]
 
     def chance(self, state: Tensor, period: Tensor, action: Tensor, following: Tensor, habit: Tensor) -> Tensor:
-        """What chance alone gave a next state, in the anchor's values: its expectation is zero, shape (B, K).
+        """What chance alone gave next states (B, K, N), in the anchor's values: see :func:`targets.chance`.
 
-        v_n(s') is the anchor's value of arm n in the next round when it is treated as it mostly is; the sum over arms
-        of v_n(s'_n) minus its exact expectation goes off the target, and with it most of the noise of one draw.
-
-        Parameters
-        ----------
-        state, period, action
-            (B, N), (B,), (B, C).
-        following
-            Next states (B, K, N).
-        habit
-            How often each arm has been treated how, (N, A).
+        Arms count in the next round as they are mostly treated, ``habit`` (N, A); state, period and action are (B, N),
+        (B,) and (B, C).
         """
         arm = torch.arange(self.n_arms, device=state.device)
-        table = self.base[(period + 1).clamp(max=self.horizon - 1)]
-        value = torch.einsum("bnsa,na->bns", table, habit)
-        expected = (self.kernel[arm[None], self._level(action), state] * value).sum(dim=(1, 2))
-        return torch.gather(value.transpose(1, 2), 1, following).sum(dim=2) - expected[:, None]
+        reached = self.kernel[arm[None], self._level(action), state]
+        return targets.chance(self.base[targets.next_round(period, self.horizon)], reached, following, habit)
 
     def at(self, situation: Situation) -> Network:
         period = min(situation.period, self.horizon - 1)
@@ -478,8 +497,13 @@ class DenseQ(QNetwork):
     ) -> None:
         super().__init__()
         self.n_columns, self.n_states, self.horizon = len(columns), problem.dynamics.n_states, problem.horizon
+        self.n_arms = problem.n_arms
         self.register_buffer("scale", torch.tensor(float(scale) * problem.n_arms))
         self.body = _mlp([len(columns) + problem.n_arms * self.n_states + 1, *hidden, 1], generator)
+
+    @property
+    def arm_unit(self) -> float:
+        return float(self.scale) / self.n_arms
 
     def _fixed(self, state: Tensor, period: Tensor) -> Tensor:
         one_hot = nn.functional.one_hot(state, self.n_states).to(self.scale.dtype).flatten(1)
