@@ -211,8 +211,11 @@ class Learner:
             arms, rest = self._parts(self.target, flat[0], np.repeat(batch.period + 1, count), flat[1])
             rest = rest.reshape(size, count)
             if isinstance(self.target, AnchoredQ):
-                now = map(self._long, (batch.state, batch.period, batch.action, batch.next_state))
-                rest = rest - self.target.chance(*now, torch.as_tensor(self.habit, device=self.device)).to(rest.dtype)
+                state, period, action, following = (
+                    self._long(array) for array in (batch.state, batch.period, batch.action, batch.next_state)
+                )
+                habit = torch.as_tensor(self.habit, device=self.device)
+                rest = rest - self.target.chance(state, period, action, following, habit).to(rest.dtype)
             by_arm = None if arms is None else arms.reshape(size, count, -1)
             return (
                 None if by_arm is None else targets.what_follows(by_arm, weight, ended, self.discount),
