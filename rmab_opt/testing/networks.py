@@ -78,9 +78,8 @@ def parts_have_shape(case: NetworkCase) -> None:
     import torch
 
     situation, count = case.situations[0], len(case.everything)
-    arms, rest = case.fresh()(
-        torch.tensor(np.tile(situation.state, (count, 1))), torch.zeros(count, dtype=torch.long), torch.tensor(case.everything)
-    )  # fmt: skip
+    state, action = np.tile(situation.state, (count, 1)), case.everything
+    arms, rest = case.fresh()(torch.tensor(state), torch.zeros(count, dtype=torch.long), torch.tensor(action))
     require(rest.shape == (count,), f"the rest has shape {tuple(rest.shape)}")
     require(arms is None or arms.shape == (count, case.model.problem.n_arms), "the arms' part has another shape")
     require(bool(torch.isfinite(rest).all()), "a value is not finite")

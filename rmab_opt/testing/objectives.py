@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rmab_opt.actions import ActionSet
+from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.actions.kinds import LockedIn, LockedOut
 from rmab_opt.decisions import Chooser, Model, Objective, Situation, decide
 from rmab_opt.errors import ModelError
@@ -76,8 +76,11 @@ def value_is_the_expression(case: ObjectiveCase) -> None:
     rows = np.random.default_rng(1).permutation(len(case.everything))[:PINNED]
     for situation in case.situations[:2]:
         for action in case.everything[rows]:
-            pins = {"pinned": LockedIn(ids=tuple(ids[action == 1])), "closed": LockedOut(ids=tuple(ids[action == 0]))}
-            pins = {name: pin for name, pin in pins.items() if pin.ids}
+            pins: dict[str, Constraint] = {}
+            if (action == 1).any():
+                pins["pinned"] = LockedIn(ids=tuple(ids[action == 1]))
+            if (action == 0).any():
+                pins["closed"] = LockedOut(ids=tuple(ids[action == 0]))
             held = ActionSet(columns, {**case.model.actions.constraints, **pins})
             chooser = Chooser(case.model.problem, held, copied(case.model.objective), "exact", method="program")
             made = chooser.decide(situation.state, situation.period)

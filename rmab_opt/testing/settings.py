@@ -187,7 +187,8 @@ def hidden_it_is_missed_by_name(case: SettingCase) -> None:
         f"for kind, name in {asked!r}:\n"
         "    if name in registry.names(kind): print(kind, name, 'is still there')\n"
         "    try: registry.find(kind, name)\n"
-        f"    except ModelError as error: print('' if {case.name!r} in str(error) else f'{{kind}} {{name}}: {{error}}')\n"
+        "    except ModelError as error:\n"
+        f"        if {case.name!r} not in str(error): print(kind, name, error)\n"
         "    else: print(kind, name, 'is found')\n"
     )
     hidden = ",".join(filter(None, [os.environ.get(registry.HIDDEN_BY, ""), case.name]))
