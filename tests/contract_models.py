@@ -201,7 +201,7 @@ DOMAINS: dict[str, dict[str, Any]] = {
     "scheduling": {"n_arms": 6, "n_workers": 2},
     "capacity": {"n_arms": 6, "n_workers": 2},
     "path": {"n_arms": 8, "n_stops": 3},
-    "interventions": {"n_arms": 8, "n_interventions": 4, "budget": 2},
+    "interventions": {"n_arms": 12, "n_interventions": 4, "budget": 2},
     "delayed": {"n_arms": 5},
     "ladder_mix": {"n_arms": 5},
     "unstructured": {"n_arms": 5},
