@@ -35,6 +35,11 @@ __all__ = [
 ]
 
 
+def unchanging() -> int:
+    """Version of weights that stand still; a function with a name, so that objectives pickle."""
+    return 0
+
+
 class QNetwork(nn.Module):
     """Q(s, a, t) over the columns; subclasses say ``forward`` and ``at``.
 
@@ -69,7 +74,7 @@ class QNetwork(nn.Module):
         """The network over the C columns with state and period folded in."""
         raise NotImplementedError
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
+    def objective(self, version: Callable[[], int] = unchanging) -> Objective:
         """What a decision by this network maximises; ``version`` changes with the weights."""
         return NetworkObjective(self.at, version=version)
 
@@ -370,7 +375,7 @@ class PooledQ(QNetwork):
             layers = [(first, bias, "relu"), (np.sign(w2), np.zeros(1), "linear")]
         return Network.from_arrays(layers, skip=linear, constant=constant + unit * float(b2[0]))
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
+    def objective(self, version: Callable[[], int] = unchanging) -> Objective:
         if len(self.levels.threshold):
             return NetworkObjective(self.at, version=version)
         return super().objective(version)

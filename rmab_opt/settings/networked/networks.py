@@ -24,7 +24,7 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.encoder import Network
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import QNetwork
+from rmab_opt.learning.networks import QNetwork, unchanging
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
 from rmab_opt.search.hill_climb import climb_network
@@ -160,7 +160,7 @@ class GraphQ(QNetwork):
             self._heard = (key, matrix.coalesce())
         return self._heard[1]
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> NetworkObjective:
+    def objective(self, version: Callable[[], int] = unchanging) -> NetworkObjective:
         return NetworkObjective(self.at, version=version)
 
     def at(self, situation: Situation) -> Network:
