@@ -290,8 +290,10 @@ def test_a_model_file_and_a_decision(tmp_path):
     """The shipped roster with a rule: the decision's list keeps it, and a saved decision is verified with it."""
     path = copy_model("weekly_calls", tmp_path / "model")[0]
     text = path.read_text(encoding="utf-8")
-    line = "  rest: {kind: rest_after, roster: roster}\n"
-    path.write_text(text.replace("constraints:\n", "constraints:\n" + line, 1), encoding="utf-8")
+    assert "match: region}\n" in text
+    more = "match: region, slot_order: [mon-am, mon-pm, tue-am, tue-pm, wed-am, wed-pm]}\n"
+    rest = "  rest:     {kind: rest_after, roster: roster}\n"
+    path.write_text(text.replace("match: region}\n", more + rest), encoding="utf-8")
     model = load(path)
     decision = decide(model, model.state(path.parent / "monday.csv"))
     assert decision.violations == {}
