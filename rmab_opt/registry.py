@@ -40,6 +40,7 @@ __all__ = [
     "Setting",
     "entries",
     "find",
+    "known",
     "load_plugin",
     "make",
     "model_folders",
@@ -386,6 +387,11 @@ def find(kind: str, name: str) -> Entry:
         missing = _missing(owner)
         raise ModelError(f"{PARTS[kind].what} {name!r} {missing.message}", missing.fix)
     raise ModelError(f"no {PARTS[kind].what} {name!r}", _nearest(str(name), names(kind)))
+
+
+def known(kind: str, name: str) -> bool:
+    """Whether :func:`find` knows what to say of the name: it is registered, or a hidden setting would bring it."""
+    return name in names(kind) or _hidden(kind, name) is not None
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -188,8 +188,8 @@ def adapted(given: Policy | Decider, model: Model) -> Policy:
 
 
 def known_policy(given: str) -> bool:
-    """Whether :func:`make_policy` knows the name before a possible argument."""
-    return given.partition(":")[0] in registry.names("policy")
+    """Whether :func:`make_policy` knows the name before a possible argument, if only whose it is."""
+    return registry.known("policy", given.partition(":")[0])
 
 
 # ------------------------------------------------------------------------------------------------------ common policies
