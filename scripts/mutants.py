@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -302,11 +303,15 @@ def tested(tree: Path, tests: tuple[str, ...], seconds: float) -> tuple[str, flo
     )
     try:
         code = process.wait(timeout=seconds)
+        word = "passed" if code == 0 else "failed"
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        word = "hang"
+    finally:
+        # Worker processes of the tests outlive them where the tests were broken.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return "hang", perf_counter() - began
-    return ("passed" if code == 0 else "failed"), perf_counter() - began
+    return word, perf_counter() - began
 
 
 def copied(root: Path, into: Path) -> Path:
