@@ -12,7 +12,7 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint
+from rmab_opt.actions.constraint import Constraint, built_in_order, linked
 from rmab_opt.actions.kinds import OneAction, Path
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
 from rmab_opt.actions.routes import RouteList
@@ -141,6 +141,8 @@ class ActionSet:
                 raise ModelError(
                     f"constraints.{name} is a {type(constraint).__name__}", "give an instance of a constraint kind."
                 )
+        self.constraints = linked(self.constraints)
+        for name, constraint in self.constraints.items():
             try:
                 constraint.check(columns)
             except ModelError as error:
@@ -206,7 +208,12 @@ class ActionSet:
         def rule(block: Any, name: str) -> None:
             self.constraints[name].build(block, model.act, self.columns)
 
-        model.constraint = pyo.Block(list(self.constraints), rule=rule)
+        model.constraint = pyo.Block(self.order, rule=rule)
+
+    @property
+    def order(self) -> list[str]:
+        """Names in the order their blocks are built: a constraint after those on whose parts it builds."""
+        return built_in_order(self.constraints)
 
     def model(self) -> Any:
         """A fresh Pyomo model of the set with the linear objective ``score`` (a mutable Param, maximised)."""

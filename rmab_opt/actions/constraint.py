@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -37,6 +38,7 @@ __all__ = [
     "TableSource",
     "as_number",
     "in_words",
+    "linked",
 ]
 
 Built = TypeVar("Built")
@@ -121,6 +123,14 @@ def in_words(limit: Limit) -> str:
     return str(limit) if isinstance(limit, FromShared | ByRound) else f"{limit:g}"
 
 
+@dataclass(frozen=True, eq=False)
+class _Links:
+    """Other constraints of the same set: those this one names, by field, and those that name this one."""
+
+    others: Mapping[str, Constraint] = field(default_factory=dict)
+    askers: tuple[Constraint, ...] = ()
+
+
 class Constraint(BaseModel):
     """A declared restriction of the action: rows for the program, a check without it, and a sentence.
 
@@ -144,8 +154,9 @@ class Constraint(BaseModel):
                 return f"at most {self.at_most} arms per {self.attribute}"
 
     ``build`` adds rows (never variable bounds or fixings) to the block it is given and to nothing else;
-    ``violations`` never touches Pyomo. The program, the sampler, the simulator's check, the certificate,
-    the explanation of infeasibility and the report follow from the three.
+    ``violations`` never touches Pyomo. A kind that builds on another constraint of the set lists the field with its
+    name in :attr:`needs` and asks :meth:`other` and :meth:`other_block`. The program, the sampler, the simulator's
+    check, the certificate, the explanation of infeasibility and the report follow from the three.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -157,7 +168,11 @@ class Constraint(BaseModel):
     limiting: ClassVar[tuple[str, ...]] = ()
     """Components of the block whose limits a planner would relax; all rows when empty."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Fields that hold the name of another constraint of the set, on whose parts this kind builds."""
+
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
+    _links: _Links = PrivateAttr(default_factory=_Links)
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         """Add rows over ``act`` (binary, indexed 0 .. C-1) and own variables to the Pyomo ``block``."""
@@ -213,6 +228,40 @@ class Constraint(BaseModel):
         """Who does what, when: rows with ``column`` and further keys; none by default."""
         return []
 
+    def parts(self, columns: Columns) -> Any:
+        """What other kinds may build on, as plain data; None when this kind offers nothing.
+
+        The kind's documentation names the variables of its block that go with it.
+        """
+        return None
+
+    @property
+    def askers(self) -> tuple[Constraint, ...]:
+        """Constraints of the set that name this one, in the order of declaration."""
+        return self._links.askers
+
+    def other(self, field: str) -> Constraint:
+        """The constraint that a field of :attr:`needs` names.
+
+        Raises
+        ------
+        ModelError
+            When this constraint stands in no action set.
+        """
+        found = self._links.others.get(field)
+        if found is None:
+            raise ModelError(
+                f"{self.kind}: {field} {getattr(self, field, '')!r} is another constraint, and this one stands alone",
+                "put both into one ActionSet and ask its constraints.",
+            )
+        return found
+
+    def other_block(self, block: Any, field: str) -> Any:
+        """The Pyomo block of :meth:`other`, built before this one's ``block`` of the same family."""
+        index, name = block.index(), getattr(self, field)
+        # A planner keeps one family of blocks over rounds and names: the name stands last.
+        return block.parent_component()[(*index[:-1], name) if isinstance(index, tuple) else name]
+
     def _once(self, columns: Columns, make: Callable[[], Built]) -> Built:
         """Value of ``make`` kept for these columns, so that checks of many actions prepare once."""
         key = make.__qualname__
@@ -240,6 +289,61 @@ class Constraint(BaseModel):
                 )
         cls.kind = kind
         register("constraint", kind)(cls)
+
+
+def linked(constraints: Mapping[str, Constraint]) -> dict[str, Constraint]:
+    """The same constraints, in copies that see each other where one names another.
+
+    Raises
+    ------
+    ModelError
+        When a name is none of the set's, the constraint named offers nothing, or names go round in a circle.
+    """
+    named = _named(constraints)
+    for name, fields in named.items():
+        for key, target in fields.items():
+            if target not in constraints:
+                raise ModelError(
+                    f"constraints.{name}: {key}: no constraint {target!r}", nearest(target, list(constraints))
+                )
+            if type(constraints[target]).parts is Constraint.parts:
+                raise ModelError(
+                    f"constraints.{name}: {key}: kind {constraints[target].kind!r} of {target!r} offers no parts",
+                    "name a constraint of another kind, or define `parts` in that one.",
+                )
+    built_in_order(constraints)
+    involved = {part for name, fields in named.items() if fields for part in (name, *fields.values())}
+    copies = {name: c.model_copy() if name in involved else c for name, c in constraints.items()}
+    for name in involved:
+        asking = tuple(copies[asker] for asker, fields in named.items() if name in fields.values())
+        # What a copy remembers depends on who stands beside it.
+        copies[name]._cache = {}
+        copies[name]._links = _Links({key: copies[target] for key, target in named[name].items()}, asking)
+    return copies
+
+
+def _named(constraints: Mapping[str, Constraint]) -> dict[str, dict[str, str]]:
+    """Name to field to the other constraint's name."""
+    return {name: {key: getattr(c, key) for key in c.needs if getattr(c, key)} for name, c in constraints.items()}
+
+
+def built_in_order(constraints: Mapping[str, Constraint]) -> list[str]:
+    """Names so that every one comes after those it names; ModelError for a circle."""
+    named = _named(constraints)
+    order: dict[str, None] = {}
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            circle = " -> ".join((*above[above.index(name) :], name))
+            raise ModelError(f"constraints name each other in a circle: {circle}", "let one of them name none.")
+        if name not in order:
+            for target in named[name].values():
+                visit(target, (*above, name))
+            order[name] = None
+
+    for name in named:
+        visit(name, ())
+    return list(order)
 
 
 def _plain_signature(method: Callable[..., Any]) -> str:
