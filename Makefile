@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := out/demo
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all lint bench docs clean
+.PHONY: demo test test-all mutants lint bench docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not gpu" tests
+
+# Small breakages, each against the nearest tests; hours, and goes on where it was stopped.
+mutants: $(STAMP)
+	$(BIN)/python scripts/mutants.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -27,7 +27,8 @@ import numpy as np
 import rmab_opt as ro
 from rmab_opt.decisions.model import Model
 from rmab_opt.problem import Table
-from rmab_opt.report import table_csv, table_text, write_atomically
+from rmab_opt.records import write_atomically
+from rmab_opt.report import table_csv, table_text
 from rmab_opt.settings.equity.fairness import compare_groups, group_plot
 from rmab_opt.settings.equity.policies import model_groups
 from rmab_opt.settings.equity.published import mmr, mnw, mnw_eg, whittle_to_lagrange

@@ -27,7 +27,8 @@ from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import Policy, make_policy
 from rmab_opt.instances import generate
-from rmab_opt.report import table_csv, write_atomically
+from rmab_opt.records import write_atomically
+from rmab_opt.report import table_csv
 from rmab_opt.settings.networked import networks as _learned  # noqa: F401 - registers the learned policies
 from rmab_opt.settings.networked.cascade import Cascade, active_sets, set_bits
 from rmab_opt.settings.networked.greedy import CascadeObjective

@@ -24,7 +24,8 @@ from rmab_opt.decisions import Model, bound
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.instances.synthetic import delayed, ladder_mix
 from rmab_opt.problem import Arms, Problem
-from rmab_opt.report import table_csv, table_text, write_atomically
+from rmab_opt.records import write_atomically
+from rmab_opt.report import table_csv, table_text
 from rmab_opt.settings.neural_index.estimation import collect, count_moves, estimate, with_estimate
 from rmab_opt.settings.neural_index.index import NeuralIndexConfig, Rounding, simulate_table, train_neural_index
 

@@ -1,4 +1,4 @@
-"""The five exceptions of the package, each with the exit code the command line gives it.
+"""The exceptions of the package, each with the exit code the command line gives it.
 
 Every message says where (file, line, field), what (the value) and, after "To fix,", the remedy.
 """
@@ -13,6 +13,7 @@ __all__ = [
     "ModelError",
     "RmabError",
     "SolverError",
+    "StorageError",
 ]
 
 
@@ -39,9 +40,16 @@ class RmabError(Exception):
 
 
 class ModelError(RmabError):
-    """A model file, a table, weights, a state or an option is not what it must be."""
+    """A model file, a table, weights, a state or an option is not what it must be.
+
+    ``needs`` names the settings that are missing, when that is the reason.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, fix: str = "", *, needs: tuple[str, ...] = ()) -> None:
+        super().__init__(message, fix)
+        self.needs = needs
 
 
 class CapabilityError(RmabError):
@@ -68,6 +76,12 @@ class SolverError(RmabError):
 
 class CertificateError(SolverError):
     """A solution did not survive its independent re-check; nothing is returned in its place."""
+
+
+class StorageError(RmabError):
+    """The machine could not keep a file: the disk is full or fails; what was there before is as it was."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h: neither the input nor the solver is at fault.
 
 
 class Findings:

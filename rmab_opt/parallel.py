@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from rmab_opt import registry
 from rmab_opt.errors import ModelError, RmabError
 
 __all__ = ["TaskLostError", "pmap"]
@@ -24,6 +26,30 @@ class TaskLostError(RmabError):
 
 def _numbered(function: Callable[[Task], Result], number: int, task: Task) -> tuple[int, Result]:
     return number, function(task)
+
+
+class _Sealed:
+    """A value that a worker unpickles after loading this process's plugins, whose classes it may need."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As joblib pickles by itself: functions of a notebook and closures too.
+        from joblib.externals.loky.backend.reduction import dumps
+
+        return _unsealed, (registry.plugins(), bytes(dumps(self.value)))
+
+
+def _unsealed(plugins: tuple[str, ...], pickled: bytes) -> _Sealed:
+    for file in plugins:
+        registry.load_plugin(file)
+    return _Sealed(pickle.loads(pickled))
+
+
+def _call(sealed: _Sealed) -> Any:
+    function, task = sealed.value
+    return function(task)
 
 
 def pmap(
@@ -64,7 +90,12 @@ def pmap(
             return
         pool: Any = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
         try:
-            calls = [delayed(_numbered)(function, number, task) for number, task in missing.items()]
+            if registry.plugins():
+                calls = [
+                    delayed(_numbered)(_call, number, _Sealed((function, task))) for number, task in missing.items()
+                ]
+            else:
+                calls = [delayed(_numbered)(function, number, task) for number, task in missing.items()]
             for number, result in pool(calls):
                 del missing[number]
                 yield number, result

@@ -14,21 +14,22 @@ with the package stand in ``rmab_opt.settings``, others announce themselves by t
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import json
+import math
 import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from rmab_opt.errors import ModelError
 
@@ -37,17 +38,22 @@ __all__ = [
     "PARTS",
     "PLUGINS_IN",
     "Entry",
+    "Registered",
     "Setting",
     "entries",
     "find",
+    "hidden_settings",
+    "known",
     "load_plugin",
     "make",
     "model_folders",
     "names",
     "need",
     "parse",
+    "plugins",
     "register",
     "settings",
+    "split",
 ]
 
 
@@ -74,6 +80,7 @@ PARTS: dict[str, Part] = {
     "anchor": Part(("rmab_opt.learning.networks",), "networks", "anchor"),
     "run": Part((), "policies", "kind of training run"),
     "section": Part(("rmab_opt.learning.config",), "sections", "section of a model file"),
+    "learner": Part(("rmab_opt.learning.learners",), "learners", "learner"),
     "report": Part((), "reports", "report"),
     "verb": Part(("rmab_opt.cli.verbs",), "verbs", "verb"),
 }
@@ -101,22 +108,35 @@ class Entry:
     setting: str
     """Name of the setting that brings it; empty for the kernel's own and for code outside any setting."""
     said: str = ""
-    hidden: bool = False
+    group: str = ""
+    """Heading under which it is listed; verbs have one."""
 
     @property
     def line(self) -> str:
-        """What it is, in one line."""
+        """What it is, in one line: the first paragraph of the docstring, where nothing else was said."""
         text = self.said or inspect.getdoc(self.make) or ""
-        return text.strip().splitlines()[0].rstrip(".") if text.strip() else ""
+        return " ".join(text.strip().partition("\n\n")[0].split()).rstrip(".")
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its setting is treated as not installed."""
+        return self.setting != "" and self.setting in hidden_settings()
 
     @cached_property
     def arguments(self) -> dict[str, inspect.Parameter]:
-        """The maker's keyword-only parameters, by name, with evaluated annotations."""
+        """The maker's keyword-only parameters that a person can write, by name, with evaluated annotations."""
         try:
             found = inspect.signature(self.make, eval_str=True).parameters
         except (NameError, TypeError):
             found = inspect.signature(self.make).parameters
-        return {name: p for name, p in found.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        bound = self.make.keywords if isinstance(self.make, partial) else {}
+        return {
+            name: parameter
+            for name, parameter in found.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            and name not in bound
+            and (hasattr(self.make, "model_fields") or _writable(parameter.annotation))
+        }
 
     @cached_property
     def schema(self) -> Any:
@@ -147,6 +167,31 @@ class Entry:
             said.append(f"{name}=..." if required else f"{name}={parameter.default}")
         return f"{self.name}:{','.join(said)}" if said else self.name
 
+    def described(self) -> dict[str, Any]:
+        """Arguments by name with their defaults as text; None where one must be given."""
+        said: dict[str, Any] = {}
+        for name, parameter in self.arguments.items():
+            default = parameter.default
+            if default is inspect.Parameter.empty:
+                said[name] = None
+            elif repr(default) == "<factory>":
+                said[name] = "empty"
+            else:
+                said[name] = json.dumps(default, default=str, ensure_ascii=False)
+        return said
+
+
+def _writable(annotation: Any) -> bool:
+    """Whether values of a type can be written in a name or a model file; arrays and other objects cannot."""
+    if annotation is inspect.Parameter.empty or annotation in (str, int, float, bool, Path, None, type(None), Any, ...):
+        return True
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return True
+    if origin is Annotated:
+        return _writable(get_args(annotation)[0])
+    return origin is not None and all(_writable(inner) for inner in get_args(annotation))
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -154,38 +199,59 @@ class Setting:
 
     name: str
     package: str
-    hidden: bool = False
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is treated as not installed."""
+        return self.name in hidden_settings()
+
+    @property
+    def own(self) -> bool:
+        """Whether it comes with this package."""
+        return self.package.startswith(f"{GROUP}.")
 
     @property
     def line(self) -> str:
         """The first line of the package's docstring."""
-        return (importlib.import_module(self.package).__doc__ or "").strip().splitlines()[0].rstrip(".")
+        return (importlib.import_module(self.package).__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
     def part(self, module: str) -> ModuleType | None:
-        """A module of the package, or None where it has none of that name."""
+        """A module of the package, or None where it has none of that name.
+
+        Raises
+        ------
+        ModelError
+            When a setting from elsewhere cannot be imported; names it and the reason.
+        """
         name = f"{self.package}.{module}"
-        root = importlib.import_module(self.package)
-        if not hasattr(root, "__path__"):
-            # A setting of one file: everything is in it.
-            return root
-        return importlib.import_module(name) if importlib.util.find_spec(name) is not None else None
+        try:
+            root = importlib.import_module(self.package)
+            if not hasattr(root, "__path__"):
+                # A setting of one file: everything is in it.
+                return root
+            return importlib.import_module(name) if importlib.util.find_spec(name) is not None else None
+        except ModelError:
+            raise
+        except Exception as error:
+            if self.own:
+                raise
+            raise ModelError(
+                f"the setting {self.name} ({name}): {type(error).__name__}: {error}", "repair or uninstall it."
+            ) from error
 
 
 @dataclass
 class _Table:
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in PARTS})
-    filled: set[str] = field(default_factory=set)
-    asked_hidden: set[str] = field(default_factory=set)
-    owner: str = ""
-    """Setting or plugin whose modules are being imported."""
-    hiding: bool = False
+    filled: set[tuple[str, str]] = field(default_factory=set)
+    """Kinds, each with the setting (or "" for the kernel) whose modules have been imported for it."""
     plugins: dict[str, ModuleType] = field(default_factory=dict)
 
 
 _TABLE = _Table()
 
 
-def register(kind: str, name: str, *, line: str = "") -> Callable[[Maker], Maker]:
+def register(kind: str, name: str, *, line: str = "", group: str = "") -> Callable[[Maker], Maker]:
     """Register a maker under a name; as a decorator or called with it.
 
     Parameters
@@ -193,7 +259,9 @@ def register(kind: str, name: str, *, line: str = "") -> Callable[[Maker], Maker
     kind
         One of :data:`PARTS`.
     line
-        What it is, in one line; the first line of the maker's docstring by default.
+        What it is, in one line; the first paragraph of the maker's docstring by default.
+    group
+        Heading under which it is listed, for verbs.
 
     Raises
     ------
@@ -202,28 +270,52 @@ def register(kind: str, name: str, *, line: str = "") -> Callable[[Maker], Maker
     """
     if kind not in PARTS:
         raise ModelError(f"nothing is registered as {kind!r}", f"use one of {', '.join(PARTS)}.")
+    if not isinstance(name, str) or not name or set(name) & set(":,= \n\t"):
+        raise ModelError(
+            f"{name!r} is no name for a {PARTS[kind].what}", "use a word without spaces, colons, commas and '='."
+        )
 
     def keep(make: Maker) -> Maker:
         module = getattr(make, "__module__", "") or ""
-        owner = module.split(".")[2] if module.startswith(f"{GROUP}.") else _TABLE.owner
+        if module.partition(".")[0] != "rmab_opt":
+            # What the package brings has its names first, so that the newcomer is told and not the package.
+            _fill(kind)
         known = _TABLE.entries[kind].get(name)
-        if known is not None and not _same(known.make, make) and not known.hidden:
+        if known is not None and not known.hidden and not _again(known.make, make):
             raise ModelError(
                 f"{PARTS[kind].what} {name!r} is taken by {_where(known.make)}",
                 "choose another name: a name stands for one thing.",
             )
-        _TABLE.entries[kind][name] = Entry(kind, name, make, owner, line, _TABLE.hiding)
+        _TABLE.entries[kind][name] = Entry(kind, name, make, _owner(module), line, group)
         return make
 
     return keep
 
 
-def _same(first: Any, second: Any) -> bool:
-    """Whether a definition was only run again, as cells of a notebook are."""
+def _owner(module: str) -> str:
+    """Name of the setting that a module belongs to; empty for other code."""
+    if module.startswith(f"{GROUP}."):
+        return module.split(".")[2]
+    if module.partition(".")[0] == "rmab_opt":
+        return ""
+    inside = (s.name for s in settings().values() if f"{module}.".startswith(f"{s.package}."))
+    return next(inside, "")
+
+
+def _again(first: Any, second: Any) -> bool:
+    """Whether one definition was only run again: the same lines of a file, or a cell of a notebook."""
     place = (getattr(first, "__module__", None), getattr(first, "__qualname__", None))
-    return first is second or (
-        place == (getattr(second, "__module__", None), getattr(second, "__qualname__", None)) and None not in place
-    )
+    if first is second:
+        return True
+    if None in place or place != (getattr(second, "__module__", None), getattr(second, "__qualname__", None)):
+        return False
+    return place[0] == "__main__" or _lines(first) == _lines(second)
+
+
+def _lines(make: Any) -> list[tuple[str, int]]:
+    """File and first line of a function, or of the methods of a class."""
+    members = vars(make).values() if inspect.isclass(make) else [make]
+    return sorted((m.__code__.co_filename, m.__code__.co_firstlineno) for m in members if hasattr(m, "__code__"))
 
 
 def _where(make: Any) -> str:
@@ -231,27 +323,38 @@ def _where(make: Any) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ settings
+def hidden_settings() -> set[str]:
+    """Names of the settings that :data:`HIDDEN_BY` hides."""
+    return {name.strip() for name in os.environ.get(HIDDEN_BY, "").split(",") if name.strip()}
+
+
 def settings() -> dict[str, Setting]:
     """All settings by name, hidden ones included."""
-    hidden = {name.strip() for name in os.environ.get(HIDDEN_BY, "").split(",") if name.strip()}
+    return dict(_discovered())
+
+
+@cache
+def _discovered() -> dict[str, Setting]:
     root = importlib.import_module(GROUP)
     found = {
-        info.name: Setting(info.name, f"{GROUP}.{info.name}", info.name in hidden)
+        info.name: Setting(info.name, f"{GROUP}.{info.name}")
         for info in pkgutil.iter_modules(root.__path__)
         if info.ispkg
     }
     from importlib.metadata import entry_points
 
     for point in entry_points(group=GROUP):
-        found.setdefault(point.name, Setting(point.name, point.value, point.name in hidden))
-    for path in os.environ.get(PLUGINS_IN, "").split(os.pathsep):
-        if path and path not in _TABLE.plugins:
-            load_plugin(path)
+        taken = found.get(point.name)
+        if taken is not None and taken.package != point.module:
+            raise ModelError(
+                f"the setting {point.name} of {point.module} is taken by {taken.package}", "uninstall one of them."
+            )
+        found[point.name] = Setting(point.name, point.module)
     return found
 
 
-def need(name: str) -> Setting:
-    """A setting that a verb or a flag stands on.
+def need(name: str, what: str = "") -> Setting:
+    """A setting that a verb or a flag stands on; ``what`` says which, for the message.
 
     Raises
     ------
@@ -260,16 +363,17 @@ def need(name: str) -> Setting:
     """
     found = settings().get(name)
     if found is None or found.hidden:
-        raise _missing(name)
+        raise _missing(name, what)
     return found
 
 
-def _missing(name: str) -> ModelError:
-    return ModelError(f"needs the setting {name}, which is not installed", f"install it, or unset {HIDDEN_BY}.")
+def _missing(name: str, what: str = "") -> ModelError:
+    said = f"{what} needs the setting {name}, which is not installed".strip()
+    return ModelError(said, f"install it, or unset {HIDDEN_BY}.", needs=(name,))
 
 
 def load_plugin(path: str | Path) -> ModuleType:
-    """Import a Python file that registers things; the same file again changes nothing.
+    """Import a Python file, or the package of a folder, that registers things; the same again changes nothing.
 
     Raises
     ------
@@ -277,84 +381,96 @@ def load_plugin(path: str | Path) -> ModuleType:
         When there is no such file, or it fails; names the file and the reason.
     """
     file = Path(path).resolve()
+    if (file / "__init__.py").is_file():
+        file = file / "__init__.py"
     known = _TABLE.plugins.get(str(file))
     if known is not None:
         return known
     if not file.is_file() or file.suffix != ".py":
         raise ModelError(f"--plugin {path}: no such Python file", "name a file that ends in .py.")
-    name = f"rmab_opt_plugin_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
+    # Two files of one name are two modules.
+    stem = file.parent.name if file.name == "__init__.py" else file.stem
+    name = f"rmab_opt_plugin_{stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    inside = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"--plugin {path}: is no Python file", "name a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     _TABLE.plugins[str(file)] = module
+    before = {kind: dict(known) for kind, known in _TABLE.entries.items()}
     try:
-        with _owned(""):
-            spec.loader.exec_module(module)
-    except ModelError:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        # Half a plugin is none: what it had registered before it failed goes.
+        for kind, entries_before in before.items():
+            for added in [key for key in _TABLE.entries[kind] if key not in entries_before]:
+                if getattr(_TABLE.entries[kind][added].make, "__module__", "").startswith(name):
+                    del _TABLE.entries[kind][added]
         del _TABLE.plugins[str(file)], sys.modules[name]
+        if isinstance(error, ModelError):
+            raise ModelError(f"--plugin {path}: {error.message}", error.fix, needs=error.needs) from error
+        if isinstance(error, Exception):
+            raise ModelError(
+                f"--plugin {path}: {type(error).__name__}: {error}", "run the file by itself with python to see where."
+            ) from error
         raise
-    except Exception as error:
-        del _TABLE.plugins[str(file)], sys.modules[name]
-        raise ModelError(
-            f"--plugin {path}: {type(error).__name__}: {error}", "run the file by itself with python to see where."
-        ) from error
     listed = [part for part in os.environ.get(PLUGINS_IN, "").split(os.pathsep) if part]
     if str(file) not in listed:
         os.environ[PLUGINS_IN] = os.pathsep.join([*listed, str(file)])
     return module
 
 
+def plugins() -> tuple[str, ...]:
+    """Files of the plugins in use, in the order in which they were named."""
+    for path in os.environ.get(PLUGINS_IN, "").split(os.pathsep):
+        if path and path not in _TABLE.plugins:
+            load_plugin(path)
+    return tuple(_TABLE.plugins)
+
+
 def model_folders() -> list[Path]:
     """Folders ``models`` beside settings and plugins that come from elsewhere."""
-    roots = [setting for setting in settings().values() if not setting.package.startswith(f"{GROUP}.")]
-    files = [importlib.import_module(setting.package).__file__ for setting in roots if not setting.hidden]
-    files += list(_TABLE.plugins)
-    folders = [Path(str(file)).parent / "models" for file in files if file]
-    return [folder for folder in folders if folder.is_dir()]
-
-
-@contextmanager
-def _owned(owner: str, hiding: bool = False) -> Iterator[None]:
-    before = _TABLE.owner, _TABLE.hiding
-    _TABLE.owner, _TABLE.hiding = owner, hiding
-    try:
-        yield
-    finally:
-        _TABLE.owner, _TABLE.hiding = before
+    files = [importlib.import_module(s.package).__file__ for s in settings().values() if not s.own and not s.hidden]
+    folders = [Path(str(file)).parent / "models" for file in [*files, *plugins()] if file]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def _fill(kind: str) -> None:
-    """Import what may define things of a kind, once."""
-    found = settings()
-    if kind in _TABLE.filled:
-        return
-    _TABLE.filled.add(kind)
+    """Import what may define things of a kind, each once."""
+    plugins()
     part = PARTS[kind]
-    try:
+
+    def kernel() -> None:
         for home in part.homes:
             module = importlib.import_module(home)
             for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
                 importlib.import_module(f"{home}.{info.name}")
-        for setting in found.values():
-            if not setting.hidden:
-                with _owned(setting.name):
-                    setting.part(part.module)
+
+    _once(kind, "", kernel)
+    for setting in settings().values():
+        if not setting.hidden:
+            _once(kind, setting.name, partial(setting.part, part.module))
+
+
+def _once(kind: str, owner: str, fill: Callable[[], Any]) -> None:
+    if (kind, owner) in _TABLE.filled:
+        return
+    _TABLE.filled.add((kind, owner))
+    try:
+        fill()
     except BaseException:
-        _TABLE.filled.discard(kind)
+        _TABLE.filled.discard((kind, owner))
         raise
 
 
-def _hidden(kind: str, name: str) -> str | None:
-    """The hidden setting that would bring this name; asked only when a name is not found."""
+def _brings(kind: str, name: str) -> str:
+    """The hidden setting that would bring this name, or nothing; asked only when a name is not found."""
     for setting in settings().values():
-        if setting.hidden and f"{setting.name}.{kind}" not in _TABLE.asked_hidden:
-            _TABLE.asked_hidden.add(f"{setting.name}.{kind}")
-            with _owned(setting.name, hiding=True):
-                setting.part(PARTS[kind].module)
+        if setting.hidden:
+            _once(kind, setting.name, partial(setting.part, PARTS[kind].module))
     entry = _TABLE.entries[kind].get(name)
-    return entry.setting if entry is not None else None
+    return entry.setting if entry is not None else ""
 
 
 # ------------------------------------------------------------------------------------------------------------- looking
@@ -369,7 +485,30 @@ def entries(kind: str) -> list[Entry]:
     return [entry for entry in _TABLE.entries[kind].values() if not entry.hidden]
 
 
-def find(kind: str, name: str) -> Entry:
+class Registered(Mapping[str, Callable[..., Any]]):
+    """Names of a kind to their makers, as the registry knows them at the time of asking; read-only."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        _fill(self.kind)
+        entry = _TABLE.entries[self.kind][name]
+        if entry.hidden:
+            raise KeyError(name)
+        return entry.make
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(names(self.kind))
+
+    def __len__(self) -> int:
+        return len(names(self.kind))
+
+    def __repr__(self) -> str:
+        return f"Registered({self.kind!r}: {', '.join(self)})"
+
+
+def find(kind: str, name: object) -> Entry:
     """A registered thing by name.
 
     Raises
@@ -377,21 +516,55 @@ def find(kind: str, name: str) -> Entry:
     ModelError
         When there is none of that name; names the nearest, or the setting that would bring it.
     """
-    _fill(kind)
-    entry = _TABLE.entries[kind].get(name) if isinstance(name, str) else None
-    if entry is not None and not entry.hidden:
-        return entry
-    owner = _hidden(kind, name) if isinstance(name, str) else None
-    if owner is not None:
-        missing = _missing(owner)
-        raise ModelError(f"{PARTS[kind].what} {name!r} {missing.message}", missing.fix)
+    if known(kind, name):
+        return _TABLE.entries[kind][str(name)]
     raise ModelError(f"no {PARTS[kind].what} {name!r}", _nearest(str(name), names(kind)))
 
 
+def known(kind: str, name: object) -> bool:
+    """Whether there is a thing of that name.
+
+    Raises
+    ------
+    ModelError
+        When a hidden setting would bring it.
+    """
+    _fill(kind)
+    if not isinstance(name, str):
+        return False
+    entry = _TABLE.entries[kind].get(name)
+    if entry is not None and not entry.hidden:
+        return True
+    owner = _brings(kind, name)
+    if owner:
+        raise _missing(owner, f"{PARTS[kind].what} {name!r}")
+    return False
+
+
 def _nearest(name: str, known: list[str]) -> str:
+    if not known:
+        return "there is none."
     close = get_close_matches(name, known, n=1)
     listed = ", ".join(known[:40])
     return f"did you mean {close[0]!r}? (known: {listed})" if close else f"known: {listed}."
+
+
+def split(text: str) -> list[str]:
+    """Names separated by commas, where the commas between a name's own arguments do not separate.
+
+    >>> split("none,sampling:draws=5,iterative_dqn:runs/a")
+    ['none', 'sampling:draws=5', 'iterative_dqn:runs/a']
+    >>> split("own:depth=2,width=3,none")
+    ['own:depth=2,width=3', 'none']
+    """
+    found: list[str] = []
+    for piece in (part.strip() for part in text.split(",")):
+        before, equals, _ = piece.partition("=")
+        if found and equals and ":" not in before and "=" in found[-1].partition(":")[2]:
+            found[-1] = f"{found[-1]},{piece}"
+        elif piece:
+            found.append(piece)
+    return found
 
 
 def parse(kind: str, text: str) -> tuple[Entry, dict[str, Any]]:
@@ -402,29 +575,17 @@ def parse(kind: str, text: str) -> tuple[Entry, dict[str, Any]]:
     Raises
     ------
     ModelError
-        When the name is unknown, an argument is unknown, missing or of the wrong type; names it.
+        When the name is unknown, an argument is unknown, twice, missing or of the wrong type; names it.
     """
     from pydantic import ValidationError
 
+    if not isinstance(text, str):
+        raise ModelError(f"{text!r} is no name of a {PARTS[kind].what}", "write it as text.")
     name, colon, rest = text.partition(":")
     entry = find(kind, name)
-    known = entry.arguments
-    given: dict[str, Any] = {}
-    if colon:
-        if not known:
-            raise ModelError(f"{PARTS[kind].what} {text!r}: no argument is taken", f"write {name!r} alone.")
-        first = next(iter(known))
-        if rest.partition("=")[0] not in known or "=" not in rest:
-            given[first] = _value(rest, known[first])
-        else:
-            for piece in rest.split(","):
-                key, equals, value = piece.partition("=")
-                if not equals or key not in known:
-                    raise ModelError(
-                        f"{PARTS[kind].what} {text!r}: unknown argument {key!r}", _nearest(key, list(known))
-                    )
-                given[key] = _value(value, known[key])
-    lacking = [key for key, p in known.items() if p.default is inspect.Parameter.empty and not given.get(key)]
+    given = _arguments(entry, text, rest) if colon else {}
+    required = [key for key, p in entry.arguments.items() if p.default is inspect.Parameter.empty]
+    lacking = [key for key in required if given.get(key) in (None, "")]
     if lacking:
         raise ModelError(
             f"{PARTS[kind].what} {text!r}: one argument is missing: {lacking[0]}", f"write '{entry.signature()}'."
@@ -438,17 +599,39 @@ def parse(kind: str, text: str) -> tuple[Entry, dict[str, Any]]:
         raise ModelError(what, f"as in '{entry.signature()}'.") from None
 
 
+def _arguments(entry: Entry, text: str, rest: str) -> dict[str, Any]:
+    """What stands behind the colon, by argument, not yet checked."""
+    known, what = entry.arguments, PARTS[entry.kind].what
+    if not known:
+        raise ModelError(f"{what} {text!r}: no argument is taken", f"write {entry.name!r} alone.")
+    first = next(iter(known))
+    key, equals, _ = rest.partition("=")
+    if not equals or not (key in known or key.isidentifier()):
+        return {first: _value(rest, known[first])}
+    given: dict[str, Any] = {}
+    for piece in rest.split(","):
+        key, equals, value = piece.partition("=")
+        if not equals or key not in known:
+            raise ModelError(f"{what} {text!r}: unknown argument {key!r}", _nearest(key, list(known)))
+        if key in given:
+            raise ModelError(f"{what} {text!r}: argument {key!r} stands twice", "give it once.")
+        given[key] = _value(value, known[key])
+    return given
+
+
 def _value(text: str, parameter: inspect.Parameter) -> Any:
-    if parameter.annotation in (str, "str", Path, "Path"):
+    wanted = parameter.annotation
+    if set(get_args(wanted) or (wanted,)) <= {str, Path, type(None)} or get_origin(wanted) is Literal:
         return text
     lowered = text.strip().lower()
     if lowered in ("true", "false"):
         return lowered == "true"
     for read in (int, float):
         try:
-            return read(text)
+            number = read(text)
         except ValueError:
             continue
+        return number if math.isfinite(number) else text
     return text
 
 

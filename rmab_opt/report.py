@@ -1,17 +1,27 @@
-"""Plain rows and trees to text, HTML and CSV; files written so that a crash never leaves half of one."""
+"""Plain rows and trees to text, HTML and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
-__all__ = ["page_html", "table_csv", "table_html", "table_latex", "table_text", "tree", "write_atomically"]
+__all__ = ["Report", "page_html", "table_csv", "table_html", "table_latex", "table_text", "tree"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verb is told by a setting."""
+
+    document: Any
+    """For JSON."""
+    text: str
+    """For a person."""
+    parts: list[tuple[str, Any]] = field(default_factory=list)
+    """For a page: headings, each with rows or a sentence."""
 
 
 def tree(title: str, lines: Mapping[str, str]) -> str:
@@ -149,36 +159,3 @@ def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | S
         f"<title>{escape(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{escape(title)}</h1>\n{inside}\n</body>\n</html>\n"
     )
-
-
-def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = True) -> None:
-    """Write a file under its name only when it is complete and on disk; the old one stays until then.
-
-    With ``replace=False`` a file that is already there stays for good, and FileExistsError says so.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)
-            Path(temporary).unlink()
-            # The name itself has to reach the disk before anybody relies on it.
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,38 +1,50 @@
-"""The Python examples of the guide and of the docstrings run."""
+"""The Python examples of the guide and of the docstrings run; pages of a setting are tested with the setting."""
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import pkgutil
+import json
 import re
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
+from shipped import DOCS, examples, modules_with_doctests, run_doctests, run_example
 
-import rmab_opt
+from rmab_opt import registry
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-EXAMPLES = [
-    (page.stem, number, code)
-    for page in sorted(DOCS.glob("*.md"))
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S))
-]
-MODULES = [
-    module.name
-    for module in pkgutil.walk_packages(rmab_opt.__path__, "rmab_opt.")
-    if ">>>" in Path(importlib.util.find_spec(module.name).origin).read_text(encoding="utf-8")
-]
+PAGES = sorted(page.stem for page in DOCS.glob("*.md") if page.stem not in registry.settings())
 
 
-@pytest.mark.parametrize(("page", "number", "code"), EXAMPLES, ids=[f"{page}-{number}" for page, number, _ in EXAMPLES])
+@pytest.mark.parametrize(("page", "number", "code"), examples(PAGES))
 def test_an_example_of_the_guide_runs(page, number, code):
-    exec(compile(code, f"{page}.md", "exec"), {"__name__": f"example_{page}_{number}"})
-    assert code
+    run_example(page, number, code)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", modules_with_doctests(""))
 def test_the_examples_in_docstrings_print_what_they_say(name):
-    result = doctest.testmod(importlib.import_module(name))
-    assert result.attempted > 0
-    assert result.failed == 0
+    run_doctests(name)
+
+
+def test_the_tables_of_registered_things_are_up_to_date():
+    """What scripts/registry_tables.py would write, up to rows of settings that are hidden here."""
+    kinds = ["constraint", "columns", "dynamics", "domain", "objective", "policy"]
+    # In a process of its own: other tests register kinds.
+    code = (
+        "import json, sys\nfrom registry_tables import table\n"
+        "print(json.dumps({kind: table(kind) for kind in sys.argv[1:]}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *kinds], capture_output=True, text=True, check=True, cwd=DOCS.parent / "scripts"
+    )
+    tables = json.loads(done.stdout)
+    found = {
+        kind: block.splitlines()
+        for page in DOCS.glob("*.md")
+        for kind, block in re.findall(
+            r"<!-- registry: (\w+) -->\n(.*?)<!-- end -->", page.read_text("utf-8"), flags=re.S
+        )
+    }
+    assert sorted(found) == sorted(kinds)
+    for kind, rows in found.items():
+        shown = [row for row in rows if not any(f"[{name}](" in row for name in registry.hidden_settings())]
+        assert shown == tables[kind], "run scripts/registry_tables.py"

@@ -12,7 +12,7 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Rows
+from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
 from rmab_opt.actions.kinds import OneAction
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, opened
 from rmab_opt.actions.routes import RouteList
@@ -25,6 +25,9 @@ __all__ = ["ActionSet", "Conflict", "PlainRows", "Relaxation"]
 
 LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 """Largest sets that are listed in full; a check of a roster, a load or a route takes 0.02 to 0.3 ms."""
+
+SETS_KEPT = 64
+"""Sets at different limits that are kept with what was compiled for them."""
 
 WITNESSES = 8
 """Allowed actions that every network decision's bounds and rows are held against, beside its own and its start."""
@@ -136,6 +139,8 @@ class ActionSet:
                 raise ModelError(
                     f"constraints.{name} is a {type(constraint).__name__}", "give an instance of a constraint kind."
                 )
+        self.constraints = linked(self.constraints)
+        for name, constraint in self.constraints.items():
             try:
                 constraint.check(columns)
             except ModelError as error:
@@ -146,7 +151,53 @@ class ActionSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # A solver's object stays in its process; a copy compiles its own.
-        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("compiled", "_at")}
+
+    def at(self, period: int = 0, shared: Mapping[str, float] | None = None) -> ActionSet:
+        """What may be done at a situation: this set itself where no limit depends on the round or a shared value.
+
+        Equal limits give one and the same object, so that what was compiled for them is found again.
+
+        Parameters
+        ----------
+        period
+            Round counted from 0.
+        shared
+            Shared values by name, as :meth:`Problem.shared_values` gives them.
+
+        Raises
+        ------
+        ModelError
+            When a shared value is unknown, or the limits do not go together; names the constraint.
+        """
+        now: dict[str, Constraint] = {}
+        for name in self.open_constraints:
+            try:
+                now[name] = self.constraints[name].at(period, shared or {})
+            except ModelError as error:
+                raise ModelError(f"constraints.{name}: {error.message}", error.fix) from None
+        if not now:
+            return self
+        key = tuple(
+            (name, field, getattr(constraint, field))
+            for name, constraint in now.items()
+            for field in self.constraints[name].open_limits
+        )
+        found = self._at.pop(key, None) or ActionSet(self.columns, self.constraints | now)
+        # Last used last; the first is forgotten.
+        self._at[key] = found
+        if len(self._at) > SETS_KEPT:
+            del self._at[next(iter(self._at))]
+        return found
+
+    @cached_property
+    def open_constraints(self) -> tuple[str, ...]:
+        """Names of the constraints with limits that depend on the round or a shared value."""
+        return tuple(name for name, constraint in self.constraints.items() if constraint.open_limits)
+
+    @cached_property
+    def _at(self) -> dict[tuple[Any, ...], ActionSet]:
+        return {}
 
     def build(self, model: Any) -> None:
         """Add ``act`` (binary, 0 .. C-1) and one block a constraint, ``model.constraint[name]``, to a Pyomo model."""
@@ -161,7 +212,12 @@ class ActionSet:
                     raise
                 block.no_action = pyo.Constraint(expr=0 * model.act[0] >= 1)
 
-        model.constraint = pyo.Block(list(self.constraints), rule=rule)
+        model.constraint = pyo.Block(self.order, rule=rule)
+
+    @property
+    def order(self) -> list[str]:
+        """Names in the order their blocks are built: a constraint after those on whose parts it builds."""
+        return built_in_order(self.constraints)
 
     def model(self) -> Any:
         """A fresh Pyomo model of the set with the linear objective ``score`` (a mutable Param, maximised)."""

@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainValidator,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Table
+from rmab_opt.problem.table import nearest
 from rmab_opt.registry import register
 
-__all__ = ["Constraint", "Names", "Rows", "TableSource"]
+__all__ = [
+    "ByRound",
+    "Constraint",
+    "FromShared",
+    "Limit",
+    "LimitField",
+    "Names",
+    "Rows",
+    "TableSource",
+    "as_number",
+    "in_words",
+    "linked",
+]
 
 Built = TypeVar("Built")
 
@@ -34,6 +58,93 @@ class Rows:
     """Shape (m,), inf for none."""
     names: list[str]
     """What each row is about within its constraint: a group, an arm, a slot; ``all`` for its only one."""
+
+
+class FromShared(BaseModel):
+    """A limit that is a shared value of the arms, ``{from: stock}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(alias="from", min_length=1)
+
+    def at(self, period: int, shared: Mapping[str, float]) -> float:
+        """The value at a situation; ModelError when the arms share nothing of that name."""
+        if self.name not in shared:
+            known = nearest(self.name, list(shared)) if shared else "these arms share no state; give a number."
+            raise ModelError(f"no shared value {self.name!r}", known)
+        return float(shared[self.name])
+
+    def __str__(self) -> str:
+        return f"what is left of {self.name}"
+
+
+class ByRound(BaseModel):
+    """A limit of each round, ``{by_round: [5, 5, 8]}``; the last serves all later rounds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by_round: tuple[FiniteFloat, ...] = Field(min_length=1)
+
+    def at(self, period: int, shared: Mapping[str, float]) -> float:
+        """The value in a round."""
+        return self.by_round[min(period, len(self.by_round) - 1)]
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{value:g}" for value in self.by_round[:6])
+        return f"{listed}{', ...' if len(self.by_round) > 6 else ''} by round"
+
+
+def _limit(value: Any) -> Any:
+    # Told apart by the key, so that a fault is about the form that was meant.
+    if isinstance(value, Mapping):
+        for form, key in ((FromShared, "from"), (ByRound, "by_round")):
+            if key in value:
+                try:
+                    return form.model_validate(dict(value))
+                except ValidationError as error:
+                    fault = error.errors()[0]
+                    where = ".".join(str(part) for part in fault["loc"])
+                    raise ValueError(f"{where}: {fault['msg']}") from None
+        raise ValueError("give a number, {from: NAME of a shared value} or {by_round: [numbers]}")
+    if isinstance(value, FromShared | ByRound):
+        return value
+    # Text and yes or no are no numbers, wherever they come from.
+    if isinstance(value, str | bool):
+        raise ValueError("Input should be a valid number")
+    return _NUMBER.validate_python(value)
+
+
+_NUMBER: TypeAdapter[float] = TypeAdapter(FiniteFloat)
+
+Limit = float | FromShared | ByRound
+"""A limit: a number, or what it is at a situation."""
+
+LimitField = Annotated[Limit, PlainValidator(_limit)]
+"""A limit as a field of a constraint."""
+
+
+def as_number(limit: Limit | None) -> float | None:
+    """The limit as a number; CapabilityError where it depends on the situation."""
+    if isinstance(limit, FromShared | ByRound):
+        raise CapabilityError(
+            f"a number: it is {limit}",
+            Constraint,
+            ("ask the action set for a round, `actions.at(period, shared)`", "give the limit as a number"),
+        )
+    return limit
+
+
+def in_words(limit: Limit) -> str:
+    """The limit as a sentence has it."""
+    return str(limit) if isinstance(limit, FromShared | ByRound) else f"{limit:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Links:
+    """Other constraints of the same set: those this one names, by field, and those that name this one."""
+
+    others: Mapping[str, Constraint] = field(default_factory=dict)
+    askers: tuple[Constraint, ...] = ()
 
 
 class Constraint(BaseModel):
@@ -59,8 +170,9 @@ class Constraint(BaseModel):
                 return f"at most {self.at_most} arms per {self.attribute}"
 
     ``build`` adds rows (never variable bounds or fixings) to the block it is given and to nothing else;
-    ``violations`` never touches Pyomo. The program, the sampler, the simulator's check, the certificate,
-    the explanation of infeasibility and the report follow from the three.
+    ``violations`` never touches Pyomo. A kind that builds on another constraint of the set lists the field with its
+    name in :attr:`needs` and asks :meth:`other` and :meth:`other_block`. The program, the sampler, the simulator's
+    check, the certificate, the explanation of infeasibility and the report follow from the three.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -72,7 +184,11 @@ class Constraint(BaseModel):
     limiting: ClassVar[tuple[str, ...]] = ()
     """Components of the block whose limits a planner would relax; all rows when empty."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Fields that hold the name of another constraint of the set, on whose parts this kind builds."""
+
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
+    _links: _Links = PrivateAttr(default_factory=_Links)
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         """Add rows over ``act`` (binary, indexed 0 .. C-1) and own variables to the Pyomo ``block``."""
@@ -96,6 +212,37 @@ class Constraint(BaseModel):
     def check(self, columns: Columns) -> None:
         """Raise ModelError when the fields do not fit the cohort; called once, before anything is built."""
 
+    @property
+    def open_limits(self) -> dict[str, FromShared | ByRound]:
+        """Fields that depend on the round or a shared value, by name; with any, this is a template, see :meth:`at`."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in fields.items() if isinstance(value, FromShared | ByRound)}
+
+    def at(self, period: int, shared: Mapping[str, float]) -> Constraint:
+        """The constraint with numbers at a situation; itself where nothing depends on it.
+
+        Raises
+        ------
+        ModelError
+            When a shared value is unknown, or the numbers do not go together.
+        """
+        limits = self.open_limits
+        if not limits:
+            return self
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        now = {}
+        for name, limit in limits.items():
+            try:
+                now[name] = limit.at(period, shared)
+            except ModelError as error:
+                raise ModelError(f"{name}: {error.message}", error.fix) from None
+        try:
+            return type(self).model_validate(fields | now)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            values = ", ".join(f"{name} {value:g}" for name, value in now.items())
+            raise ModelError(f"in round {period + 1} ({values}): {message}", "give limits that go together.") from None
+
     def monotone(self, columns: Columns) -> bool:
         """Whether dropping a chosen column never breaks this constraint; lets the sampler grow actions."""
         return False
@@ -112,6 +259,40 @@ class Constraint(BaseModel):
             if "build" in vars(base):
                 return None
         return None
+
+    def parts(self, columns: Columns) -> Any:
+        """What other kinds may build on, as plain data; None when this kind offers nothing.
+
+        The kind's documentation names the variables of its block that go with it.
+        """
+        return None
+
+    @property
+    def askers(self) -> tuple[Constraint, ...]:
+        """Constraints of the set that name this one, in the order of declaration."""
+        return self._links.askers
+
+    def other(self, field: str) -> Constraint:
+        """The constraint that a field of :attr:`needs` names.
+
+        Raises
+        ------
+        ModelError
+            When this constraint stands in no action set.
+        """
+        found = self._links.others.get(field)
+        if found is None:
+            raise ModelError(
+                f"{self.kind}: {field} {getattr(self, field, '')!r} is another constraint, and this one stands alone",
+                "put both into one ActionSet and ask its constraints.",
+            )
+        return found
+
+    def other_block(self, block: Any, field: str) -> Any:
+        """The Pyomo block of :meth:`other`, built before this one's ``block`` of the same family."""
+        index, name = block.index(), getattr(self, field)
+        # A planner keeps one family of blocks over rounds and names: the name stands last.
+        return block.parent_component()[(*index[:-1], name) if isinstance(index, tuple) else name]
 
     def _once(self, columns: Columns, make: Callable[[], Built]) -> Built:
         """Value of ``make`` kept for these columns, so that checks of many actions prepare once."""
@@ -140,6 +321,61 @@ class Constraint(BaseModel):
                 )
         cls.kind = kind
         register("constraint", kind)(cls)
+
+
+def linked(constraints: Mapping[str, Constraint]) -> dict[str, Constraint]:
+    """The same constraints, in copies that see each other where one names another.
+
+    Raises
+    ------
+    ModelError
+        When a name is none of the set's, the constraint named offers nothing, or names go round in a circle.
+    """
+    named = _named(constraints)
+    for name, fields in named.items():
+        for key, target in fields.items():
+            if target not in constraints:
+                raise ModelError(
+                    f"constraints.{name}: {key}: no constraint {target!r}", nearest(target, list(constraints))
+                )
+            if type(constraints[target]).parts is Constraint.parts:
+                raise ModelError(
+                    f"constraints.{name}: {key}: kind {constraints[target].kind!r} of {target!r} offers no parts",
+                    "name a constraint of another kind, or define `parts` in that one.",
+                )
+    built_in_order(constraints)
+    involved = {part for name, fields in named.items() if fields for part in (name, *fields.values())}
+    copies = {name: c.model_copy() if name in involved else c for name, c in constraints.items()}
+    for name in involved:
+        asking = tuple(copies[asker] for asker, fields in named.items() if name in fields.values())
+        # What a copy remembers depends on who stands beside it.
+        copies[name]._cache = {}
+        copies[name]._links = _Links({key: copies[target] for key, target in named[name].items()}, asking)
+    return copies
+
+
+def _named(constraints: Mapping[str, Constraint]) -> dict[str, dict[str, str]]:
+    """Name to field to the other constraint's name."""
+    return {name: {key: getattr(c, key) for key in c.needs if getattr(c, key)} for name, c in constraints.items()}
+
+
+def built_in_order(constraints: Mapping[str, Constraint]) -> list[str]:
+    """Names so that every one comes after those it names; ModelError for a circle."""
+    named = _named(constraints)
+    order: dict[str, None] = {}
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            circle = " -> ".join((*above[above.index(name) :], name))
+            raise ModelError(f"constraints name each other in a circle: {circle}", "let one of them name none.")
+        if name not in order:
+            for target in named[name].values():
+                visit(target, (*above, name))
+            order[name] = None
+
+    for name in named:
+        visit(name, ())
+    return list(order)
 
 
 def _plain_signature(method: Callable[..., Any]) -> str:

@@ -91,6 +91,7 @@ def certify(
         relaxed=question.relax if violations else None,
         nodes=proposal.nodes,
         period=question.period,
+        shared=question.problem.shared_values(question.shared),
         title=question.title,
         notes={**question.objective.remarks(action, situation), **proposal.remarks},
         _question=question,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +30,9 @@ __all__ = ["METHODS", "Chooser", "decide"]
 
 CHUNK = 32
 """States that ``batch_decide`` looks at together and that travel to a worker together, however many workers."""
+
+BENCHES_KEPT = 16
+"""Sets at different limits whose programs a chooser keeps compiled."""
 
 
 class Chooser:
@@ -90,6 +93,7 @@ class Chooser:
         self.profile = load_profile(solver)
         self.relax, self.title, self.seed, self.many = relax, title, seed, many
         self._bench = Bench(actions, self.profile)
+        self._benches: dict[ActionSet, Bench] = {}
 
     # ---- asking
     def question(
@@ -100,6 +104,7 @@ class Chooser:
         start: np.ndarray | None = None,
         force: Sequence[str] = (),
         deadline: float | None = None,
+        shared: np.ndarray | None = None,
     ) -> Question:
         """The question at a state, with the objective frozen there; parameters as in :meth:`decide`."""
         if state is None:
@@ -107,9 +112,11 @@ class Chooser:
             if self.problem.start.ndim != 1:
                 raise ModelError("no state given and the start is random", "give the state to decide for.")
             state = self.problem.start
+        shared = self.problem.check_shared(self.problem.start_shared if shared is None else shared)
+        actions = self.actions.at(period, self.problem.shared_values(shared))
         asked = Question(
             self.problem,
-            self.actions,
+            actions,
             self.objective,
             self.problem.check_state(state),
             self.profile,
@@ -118,10 +125,11 @@ class Chooser:
             self.many,
             self.seed,
             self.title,
-            start=None if start is None else allowed_start(self.actions, start, self.relax),
+            start=None if start is None else allowed_start(actions, start, self.relax),
             force=tuple(force),
             relax=self.relax,
             deadline=deadline,
+            shared=shared,
         )
         return asked.about(self.objective)
 
@@ -135,7 +143,7 @@ class Chooser:
         """
         clock = perf_counter()
         method = question.method if question.plain else "program"
-        for way in ways(self._bench):
+        for way in ways(self._bench_of(question.actions)):
             if method not in ("auto", way.name):
                 continue
             if way.applies(question) is not None:
@@ -152,6 +160,16 @@ class Chooser:
                 if way.final:
                     raise
         raise refuse(method, question)
+
+    def _bench_of(self, actions: ActionSet) -> Bench:
+        """What is kept for a set: limits that depend on the situation make sets of their own, one at a time."""
+        if actions is self._bench.actions:
+            return self._bench
+        if actions not in self._benches:
+            while len(self._benches) >= BENCHES_KEPT:
+                del self._benches[next(iter(self._benches))]
+            self._benches[actions] = Bench(actions, self.profile)
+        return self._benches[actions]
 
     def settle(self, question: Question, offered: Proposal | Question, by: str) -> Decision:
         """What a policy hands over, certified: a question is answered here; of a proposal only its action counts.
@@ -173,6 +191,7 @@ class Chooser:
         *,
         start: np.ndarray | None = None,
         force: Sequence[str] = (),
+        shared: np.ndarray | None = None,
     ) -> Decision:
         """The best allowed action at a state.
 
@@ -186,6 +205,8 @@ class Chooser:
             An allowed action to begin from; otherwise a local search's where that pays.
         force
             Ids that must be chosen, on top of the constraints.
+        shared
+            Shared state (K,) where the arms have one; the problem's first by default.
 
         Raises
         ------
@@ -196,9 +217,11 @@ class Chooser:
         CertificateError
             When the answer does not survive its re-check.
         """
-        return self.answer(self.question(state, period, start=start, force=force))
+        return self.answer(self.question(state, period, start=start, force=force, shared=shared))
 
-    def batch_decide(self, states: np.ndarray, period: int = 0, *, n_jobs: int | None = None) -> list[Decision]:
+    def batch_decide(
+        self, states: np.ndarray, period: int = 0, *, n_jobs: int | None = None, shared: np.ndarray | None = None
+    ) -> list[Decision]:
         """One decision a state, in order, none of which depends on the others: what a fresh chooser would decide.
 
         Networks' local search for starts moves all states of a chunk at once; sets, bounds and programs are made
@@ -212,6 +235,8 @@ class Chooser:
             Round of all of them.
         n_jobs
             As in :func:`rmab_opt.parallel.pmap`; the decisions do not depend on it.
+        shared
+            Shared states (M, K) where the arms have one; the problem's first for all by default.
 
         Raises
         ------
@@ -223,26 +248,34 @@ class Chooser:
         given = np.asarray(states)
         if given.ndim != 2:
             raise ModelError(f"states have shape {given.shape}", "give one state a row, shape (M, N).")
-        chunks = [given[first : first + CHUNK] for first in range(0, len(given), CHUNK)]
+        pieces = [slice(first, first + CHUNK) for first in range(0, len(given), CHUNK)]
+        chunks = [(given[piece], None if shared is None else np.asarray(shared)[piece]) for piece in pieces]
         found = dict(pmap(_Worker(self, period), chunks, n_jobs=n_jobs))
         made = [decision for number in range(len(chunks)) for decision in found[number]]
         # What came from another process is given its question again, so that it can be asked about.
         return [
             decision
             if decision._answer is not None
-            else replace(decision, _question=self.question(decision.state, period), _answer=self.answer)
+            else replace(decision, _question=self._asked_of(decision), _answer=self.answer)
             for decision in made
         ]
 
-    def _decide_chunk(self, states: np.ndarray, period: int) -> list[Decision]:
-        """Decisions at states (m, N), none started from another's."""
-        return [self.answer(asked) for asked in self._started([self.question(state, period) for state in states])]
+    def _asked_of(self, decision: Decision) -> Question:
+        shared = self.problem.shared_array(decision.shared)
+        return self.question(decision.state, decision.period, shared=shared)
+
+    def _decide_chunk(self, states: np.ndarray, shared: np.ndarray | None, period: int) -> list[Decision]:
+        """Decisions at states (m, N) and shared states (m, K), none started from another's."""
+        beside = [None] * len(states) if shared is None else list(shared)
+        asked = [self.question(state, period, shared=now) for state, now in zip(states, beside, strict=True)]
+        return [self.answer(each) for each in self._started(asked)]
 
     def _started(self, asked: list[Question]) -> list[Question]:
         """The same questions with their networks and actions to begin from, found by one local search for all."""
         if (
             not isinstance(self.objective, NetworkObjective)
             or self.relax is not None
+            or any(each.actions is not self.actions for each in asked)
             or not self.actions.growable
             or self.method in ("listing", "greedy")
             or (self.method == "auto" and self.many and self.actions.listed is not None)
@@ -266,6 +299,7 @@ class Chooser:
     def forget(self) -> None:
         """Drop the compiled programs; the next decision makes its own and is the same."""
         self._bench = Bench(self.actions, self.profile)
+        self._benches = {}
 
 
 class _Worker:
@@ -274,8 +308,8 @@ class _Worker:
     def __init__(self, chooser: Chooser, period: int) -> None:
         self.chooser, self.period, self.call = chooser, period, uuid4().hex
 
-    def __call__(self, states: np.ndarray) -> list[Decision]:
-        return self.chooser._decide_chunk(states, self.period)
+    def __call__(self, chunk: tuple[np.ndarray, np.ndarray | None]) -> list[Decision]:
+        return self.chooser._decide_chunk(*chunk, self.period)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _away, (self.chooser, self.period, self.call)
@@ -302,6 +336,7 @@ def decide(
     start: np.ndarray | None = None,
     relax: str | None = None,
     method: str = "auto",
+    shared: np.ndarray | Mapping[str, float] | None = None,
 ) -> Decision:
     """Best allowed action of a model at one state, with its certificate.
 
@@ -315,6 +350,9 @@ def decide(
         In place of the model's own.
     period, start, relax, method
         See :class:`Chooser`.
+    shared
+        Shared values by name, or (K,), where the arms share a state; by default those of the state's file, else the
+        model's own first.
 
     Raises
     ------
@@ -331,4 +369,4 @@ def decide(
         title=model.title,
         many=False,
     )
-    return chooser.decide(model.state(state), period, start=start)
+    return chooser.decide(model.state(state), period, start=start, shared=model.shared(state, shared))

@@ -17,7 +17,8 @@ from rmab_opt.decisions.objective import Objective, Situation
 from rmab_opt.decisions.question import Question
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.problem import Problem
-from rmab_opt.report import tree, write_atomically
+from rmab_opt.records import write_atomically
+from rmab_opt.report import tree
 
 __all__ = ["VALUE_TOLERANCE", "Decision", "Verification", "verify"]
 
@@ -61,6 +62,8 @@ class Decision:
     nodes: int = 0
     period: int = 0
     title: str = ""
+    shared: dict[str, float] = field(default_factory=dict)
+    """Shared values that were decided for, by name; empty where the arms share no state."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else is known: guarantees, estimates out of sample, as name to text or number."""
     _question: Question | None = field(default=None, repr=False, compare=False)
@@ -106,6 +109,7 @@ class Decision:
             "nodes": self.nodes,
             "seconds": self.seconds,
             "period": self.period,
+            **({"shared": self.shared} if self.shared else {}),
             **({"notes": self.notes} if self.notes else {}),
         }
 
@@ -297,7 +301,9 @@ def verify(
     action = np.zeros(len(actions), dtype=np.int64)
     action[actions.columns.indices(list(document["action"]))] = 1
     state = problem.check_state(np.asarray(document["state"]))
-    situation = Situation(problem, actions.columns, state, int(document.get("period", 0)))
+    shared = problem.shared_array(document.get("shared", {}), "the decision's shared")
+    situation = Situation(problem, actions.columns, state, int(document.get("period", 0)), shared)
+    actions = actions.at(situation.period, problem.shared_values(shared))
     value = objective.value(action, situation)
     tolerance = VALUE_TOLERANCE * (1.0 + abs(value))
     problems = []

@@ -71,14 +71,32 @@ class Model:
         """A state as int64 (N,): an array as it is, a table or CSV file read by ids; None stays None."""
         if given is None:
             return None
-        if isinstance(given, str | Path):
-            path = Path(given)
-            if not path.exists() and self.path is not None and (self.path.parent / path).exists():
-                path = self.path.parent / path
-            return self.problem.read_state(path)
-        if isinstance(given, Table):
-            return self.problem.read_state(given)
+        if isinstance(given, str | Path | Table):
+            return self.problem.read_state(self._beside(given))
         return self.problem.check_state(np.asarray(given))
+
+    def shared(
+        self,
+        state: np.ndarray | str | Path | Table | None = None,
+        given: np.ndarray | Mapping[str, float] | None = None,
+    ) -> np.ndarray | None:
+        """The shared state (K,): as given, or from the state's file, or the first; None where the arms share none."""
+        if isinstance(given, Mapping):
+            return self.problem.shared_array(given)
+        if given is not None:
+            return self.problem.check_shared(np.asarray(given))
+        if isinstance(state, str | Path | Table):
+            return self.problem.read_shared(self._beside(state))
+        return self.problem.start_shared
+
+    def _beside(self, given: str | Path | Table) -> Path | Table:
+        """A table, or a file's path, also beside the model file."""
+        if isinstance(given, Table):
+            return given
+        path = Path(given)
+        if not path.exists() and self.path is not None and (self.path.parent / path).exists():
+            return self.path.parent / path
+        return path
 
 
 def bound(model: Model, state: np.ndarray | str | Path | Table | None = None, **options: Any) -> Bound:

@@ -40,13 +40,14 @@ __all__ = [
 class Situation:
     """Where a decision is taken.
 
-    ``state`` is int (N,), ``period`` the round counted from 0.
+    ``state`` is int (N,), ``period`` the round counted from 0, ``shared`` float (K,) where the arms share a state.
     """
 
     problem: Problem
     columns: Columns
     state: np.ndarray
     period: int = 0
+    shared: np.ndarray | None = None
 
 
 class Objective:
@@ -211,14 +212,16 @@ class Immediate(ArmValues):
                 ("use policy 'myopic_cascade'", "use an objective of kind 'cascade'"),
             )
         return np.stack(
-            [dynamics.expected_reward(state, np.full_like(state, action)) for action in range(dynamics.n_actions)],
+            [
+                situation.problem.expected_reward(state, np.full_like(state, action), situation.shared)
+                for action in range(dynamics.n_actions)
+            ],
             axis=1,
         )
 
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        return situation.problem.dynamics.expected_reward(situation.state, situation.columns.arm_action(actions)).sum(
-            axis=-1
-        )
+        arm_action = situation.columns.arm_action(actions)
+        return situation.problem.expected_reward(situation.state, arm_action, situation.shared).sum(axis=-1)
 
 
 class Interpolated(Immediate):
@@ -411,7 +414,8 @@ class NetworkObjective(Objective):
 
     def network(self, situation: Situation) -> Network:
         """The network at a situation; kept until the next situation is asked for."""
-        key = (situation.state.tobytes(), situation.period, self.version())
+        shared = b"" if situation.shared is None else situation.shared.tobytes()
+        key = (situation.state.tobytes(), shared, situation.period, self.version())
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, self.at(situation))
         return self._kept[1]

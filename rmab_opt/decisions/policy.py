@@ -8,7 +8,7 @@ round is a value that is passed along, so that episodes run side by side and an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -83,15 +83,17 @@ class Policy:
         model = self.model
         return Chooser(model.problem, model.actions, Immediate(), model.solver, title=model.title)
 
-    def follow(self, state: np.ndarray, period: int, memory: Memory) -> tuple[Decision, Memory]:
-        """The certified decision of a round and the memory for the next.
+    def follow(
+        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+    ) -> tuple[Decision, Memory]:
+        """The certified decision of a round, at a shared state (K,) where there is one, and the memory for the next.
 
         Raises
         ------
         CertificateError
             When what the policy hands over breaks a constraint or a claim does not hold; names the policy.
         """
-        question = self.chooser.question(state, period)
+        question = self.chooser.question(state, period, shared=shared)
         offered, kept = self.propose(question, memory)
         try:
             decision = self.chooser.settle(question, offered, self.name)
@@ -131,22 +133,7 @@ class _Given(Policy):
         return Proposal(np.asarray(getattr(made, "action", made)), by=self.name), memory
 
 
-class _Policies(Mapping[str, Callable[..., Any]]):
-    """Makers of policies by name, as the registry has them; nothing can be put in or replaced."""
-
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        if name not in registry.names("policy"):
-            raise KeyError(name)
-        return registry.find("policy", name).make
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(registry.names("policy"))
-
-    def __len__(self) -> int:
-        return len(registry.names("policy"))
-
-
-POLICIES: Mapping[str, Callable[..., Any]] = _Policies()
+POLICIES: Mapping[str, Callable[..., Any]] = registry.Registered("policy")
 """Registered policies; register one by :func:`policy`."""
 
 
@@ -189,7 +176,7 @@ def adapted(given: Policy | Decider, model: Model) -> Policy:
 
 def known_policy(given: str) -> bool:
     """Whether :func:`make_policy` knows the name before a possible argument."""
-    return given.partition(":")[0] in registry.names("policy")
+    return registry.known("policy", given.partition(":")[0])
 
 
 # ------------------------------------------------------------------------------------------------------ common policies
@@ -214,7 +201,10 @@ class ChooserPolicy(Policy):
         return None
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        return replace(question, start=memory), memory
+        # Where limits change from round to round, the last action may not be allowed any more.
+        fixed = question.actions is self.chooser.actions
+        known = memory is not None and (fixed or question.actions.allows(memory))
+        return replace(question, start=memory if known else None), memory
 
     def remember(self, memory: Memory, decision: Decision) -> Memory:
         return decision.action
@@ -255,11 +245,9 @@ class Greedy(Policy):
     def __init__(self, model: Model, objective: Objective, name: str) -> None:
         super().__init__(model, name)
         self.objective = objective
-        # Upper limits of rows that no column lowers must hold all along; the other rows only at the end.
-        self._lasting = model.actions.shape.lasting
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        actions, plain, situation = self.model.actions, self.model.actions.plain_rows, question.situation
+        actions, plain, situation = question.actions, question.actions.plain_rows, question.situation
         action = np.zeros(len(actions), dtype=np.int64)
         value, open_columns = self.objective.value(action, situation), np.ones(len(actions), dtype=bool)
         while open_columns.any():
@@ -267,7 +255,8 @@ class Greedy(Policy):
             trials = np.repeat(action[None], len(candidates), axis=0)
             trials[np.arange(len(candidates)), candidates] = 1
             used = trials.astype(np.float64) @ plain.matrix.T
-            fits = (~self._lasting | (used <= plain.ceiling)).all(axis=1)
+            # Upper limits of rows that no column lowers must hold all along; the other rows only at the end.
+            fits = (~actions.shape.lasting | (used <= plain.ceiling)).all(axis=1)
             values = np.where(fits, self.objective.batch_value(trials, situation), -np.inf)
             best = int(np.argmax(values))
             if not fits[best] or (values[best] <= value and plain.allow(action)):
@@ -290,8 +279,10 @@ class Round:
     memories: list[Memory]
 
 
-def round_of(chosen: Policy, states: np.ndarray, period: int, memories: list[Memory]) -> Round:
-    """One certified decision an episode at states (E, N).
+def round_of(
+    chosen: Policy, states: np.ndarray, period: int, memories: list[Memory], shared: np.ndarray | None = None
+) -> Round:
+    """One certified decision an episode at states (E, N) and shared states (E, K).
 
     Raises
     ------
@@ -299,8 +290,9 @@ def round_of(chosen: Policy, states: np.ndarray, period: int, memories: list[Mem
         When a relaxed action would be simulated, or as :meth:`Policy.follow`.
     """
     made, after = [], []
-    for state, memory in zip(states, memories, strict=True):
-        decision, kept = chosen.follow(state, period, memory)
+    beside = [None] * len(states) if shared is None else list(shared)
+    for state, memory, now in zip(states, memories, beside, strict=True):
+        decision, kept = chosen.follow(state, period, memory, now)
         if decision.violations and decision.relaxed is None:
             raise SolverError(
                 f"policy {chosen.name!r} chose a forbidden action: {decision.violations}", "repair the policy."

@@ -38,6 +38,8 @@ class Question:
         int64 (N,).
     period
         Round counted from 0.
+    shared
+        Shared state (K,) where the arms have one; ``actions`` is the set at it.
     profile
         Of the solver: gaps and limits.
     method
@@ -77,11 +79,12 @@ class Question:
     relax: str | None = None
     deadline: float | None = None
     ready: Any = field(default=None, repr=False)
+    shared: np.ndarray | None = None
 
     @cached_property
     def situation(self) -> Situation:
         """Where the objective is asked."""
-        return Situation(self.problem, self.actions.columns, self.state, self.period)
+        return Situation(self.problem, self.actions.columns, self.state, self.period, self.shared)
 
     @property
     def plain(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +22,6 @@ Matrix = Any
 
 INPUTS = -1
 """Source of a link that begins at the network's inputs."""
-
-FORMAT = "rmab_opt.network"
-"""Key of the safetensors metadata that says which activation follows which layer."""
 
 WAY_OUT = (
     "use Linear, ReLU, LeakyReLU, Hardtanh, ReLU6, MaxPool1d, BatchNorm1d, Dropout, Flatten or Identity layers and "
@@ -309,50 +305,9 @@ class Network:
         ModelError
             When the file is missing, is not safetensors, or does not say its activations.
         """
-        from safetensors import SafetensorError, safe_open
+        from rmab_opt.encoder.read.safetensors_files import read_safetensors
 
-        path = Path(path)
-        if not path.exists():
-            raise ModelError(f"{path}: no such file", "check the path.")
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: np.asarray(file.get_tensor(name), dtype=np.float64) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ModelError(f"{path}: not a safetensors file ({error})", "save the network again.") from error
-        prefixes = {name.rsplit(".", 1)[0] for name in tensors if name.endswith(".weight")}
-        try:
-            order = sorted(prefixes, key=lambda prefix: [int(part) for part in prefix.split(".") if part.isdigit()])
-            said = json.loads(metadata[FORMAT]) if FORMAT in metadata else None
-        except ValueError as error:
-            raise ModelError(f"{path}: its metadata cannot be read ({error})", "save the network again.") from error
-        if said is None and activation is None:
-            raise ModelError(
-                f"{path}: the file does not say which activations stand between its {len(order)} layers",
-                "give them, e.g. Network.from_safetensors(path, activation='relu'), or save by to_safetensors.",
-            )
-        if said is not None and len(said.get("activations", [])) != len(order):
-            raise ModelError(
-                f"{path}: {len(order)} weights, {len(said.get('activations', []))} activations", "re-save."
-            )
-        rest = set(tensors) - {f"{p}.{kind}" for p in order for kind in ("weight", "bias")} - {"skip", "constant"}
-        linked = {name for name in rest if name.startswith("link.") and said is not None}
-        links: dict[Any, Any] = {tuple(map(int, name.split(".")[1:])): tensors[name] for name in sorted(linked)}
-        rest -= linked
-        if rest:
-            raise ModelError(f"{path}: {sorted(rest)[0]!r} belongs to no dense layer", WAY_OUT + ".")
-        kinds = said["activations"] if said is not None else [activation] * (len(order) - 1) + ["linear"] * bool(order)
-        layers = []
-        for prefix, kind in zip(order, kinds, strict=True):
-            weight = tensors[f"{prefix}.weight"]
-            layers.append((weight, tensors.get(f"{prefix}.bias", np.zeros(len(weight))), kind))
-        constant = tensors.get("constant", np.zeros(1))
-        try:
-            return cls.from_arrays(
-                layers, skip=tensors.get("skip"), constant=float(constant.reshape(-1)[0]), links=links
-            )
-        except ModelError as error:
-            raise ModelError(f"{path}: {error.message}", error.fix) from None
+        return read_safetensors(path, activation=activation)
 
     @classmethod
     def from_onnx(cls, path: str | Path) -> Network:
@@ -369,16 +324,9 @@ class Network:
 
     def to_safetensors(self, path: str | Path) -> None:
         """Write weights, activations, skip and constant; :meth:`from_safetensors` gives the same network back."""
-        from safetensors.numpy import save
+        from rmab_opt.encoder.read.safetensors_files import write_safetensors
 
-        tensors: dict[str, np.ndarray] = {"skip": self.skip.copy(), "constant": np.array([self.constant])}
-        for number, layer in enumerate(self._layers):
-            tensors[f"{number}.weight"] = np.ascontiguousarray(dense(layer.weight))
-            tensors[f"{number}.bias"] = np.ascontiguousarray(layer.bias)
-            for source, link in layer.links:
-                tensors[f"link.{source}.{number}"] = np.ascontiguousarray(dense(link))
-        said = {"activations": [layer.activation.spec() for layer in self._layers]}
-        Path(path).write_bytes(save(tensors, metadata={FORMAT: json.dumps(said)}))
+        write_safetensors(self, path)
 
     # ---- reading
     @property

@@ -99,7 +99,6 @@ def unstructured(n_arms: int, n_states: int, n_actions: int, seed: int) -> Cohor
 def _register(name: str, make: Callable[[int, int, int, int], Cohort]) -> None:
     """Offer a generator to model files as ``problem: {domain: NAME, ...}``."""
 
-    @domain(name)
     def generate(
         *,
         n_arms: int = 50,
@@ -112,6 +111,9 @@ def _register(name: str, make: Callable[[int, int, int, int], Cohort]) -> None:
         cohort = make(n_arms, n_states, n_actions, seed)
         problem = Problem(Arms.from_arrays(n_arms), cohort.dynamics, horizon, discount, cohort.start)
         return Instance(problem, {})
+
+    generate.__doc__ = make.__doc__
+    domain(name)(generate)
 
 
 for _generator in (delayed, ladder_mix, unstructured):

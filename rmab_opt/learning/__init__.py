@@ -19,7 +19,7 @@ _HOME = {
     "DQNConfig": "config",
     "Run": "dqn",
     "train": "dqn",
-    "load_policy": "dqn",
+    "load_policy": "runs",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
     "RestlessBanditEnv": "environment",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_type_hints
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
@@ -48,7 +49,7 @@ class Settings:
         known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
         preset = given.pop("preset", None)
         if preset is not None:
-            if preset not in cls.presets:
+            if not isinstance(preset, str) or preset not in cls.presets:
                 raise ModelError(
                     f"{cls.section}.preset is {preset!r}",
                     nearest(str(preset), list(cls.presets)) if cls.presets else "leave it out, there is none.",
@@ -57,7 +58,19 @@ class Settings:
         for name in given:
             if name not in known:
                 raise ModelError(f"{cls.section}.{name} is not a setting", nearest(name, [*known, "preset"]))
-        return cls(**given)
+        types = get_type_hints(cls)
+        return cls(**{name: cls._typed(name, value, types[name]) for name, value in given.items()})
+
+    @classmethod
+    def _typed(cls, name: str, value: Any, wanted: Any) -> Any:
+        """The value as its field has it: 1.5 is no whole number, a word no list."""
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(wanted).validate_json(json.dumps(value, default=str), strict=True)
+        except ValidationError as error:
+            said = error.errors()[0]["msg"]
+            raise ModelError(f"{cls.section}.{name} is {value!r}", f"{said[0].lower()}{said[1:]}.") from None
 
 
 PRESETS: dict[str, dict[str, Any]] = {

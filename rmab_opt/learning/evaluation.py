@@ -250,7 +250,8 @@ def _simulate(
         made = []
         for e, state in enumerate(simulator.state):
             clock = perf_counter()
-            found = round_of(chosen, state[None], simulator.period, [memories[e]])
+            shared = None if simulator.shared is None else simulator.shared[e : e + 1]
+            found = round_of(chosen, state[None], simulator.period, [memories[e]], shared)
             spent.append(perf_counter() - clock)
             made += found.decisions
             memories[e] = found.memories[0]

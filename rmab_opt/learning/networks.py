@@ -17,6 +17,7 @@ from rmab_opt.decisions import NetworkObjective, Objective, Situation
 from rmab_opt.decisions.objective import ArmValues, Scores
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.learning import targets
 from rmab_opt.planning import bound, open_loop_values, rollout_values
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
@@ -34,6 +35,11 @@ __all__ = [
 ]
 
 
+def unchanging() -> int:
+    """Version of weights that stand still; a function with a name, so that objectives pickle."""
+    return 0
+
+
 class QNetwork(nn.Module):
     """Q(s, a, t) over the columns; subclasses say ``forward`` and ``at``.
 
@@ -46,8 +52,15 @@ class QNetwork(nn.Module):
     pretrains = True
     """Whether a fit to the reward of the round is a sensible beginning."""
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Value of states (B, N) long, periods (B,) and actions over columns (B, C), in two parts.
+    @property
+    def arm_unit(self) -> float:
+        """The reward of one arm and round in which the network learns."""
+        return float(self.scale)
+
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Value of states (B, N) long, periods (B,), actions (B, C) and shared states (B, K), in two parts.
 
         Returns
         -------
@@ -61,31 +74,87 @@ class QNetwork(nn.Module):
         """The network over the C columns with state and period folded in."""
         raise NotImplementedError
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
+    def objective(self, version: Callable[[], int] = unchanging) -> Objective:
         """What a decision by this network maximises; ``version`` changes with the weights."""
         return NetworkObjective(self.at, version=version)
 
 
-def arm_numbers(problem: Problem) -> np.ndarray:
-    """What tells arms apart, shape (N, F): their tables when small, else means of them.
+class SharedInput(nn.Module):
+    """The shared state as inputs of a network: K numbers, each in the unit of its first value; none where K is 0."""
 
-    Raises
-    ------
-    CapabilityError
-        When the dynamics offer no tables.
+    unit: Tensor
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        start = np.zeros(0) if problem.start_shared is None else problem.start_shared
+        self.names = problem.shared_names
+        unit = torch.tensor(np.maximum(1.0, np.abs(start)), dtype=torch.float32)
+        self.register_buffer("unit", unit, persistent=bool(self.names))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def forward(self, shared: Tensor | None, batch: int) -> Tensor:
+        """(B, K) as float32."""
+        if shared is None:
+            if self.names:
+                raise ModelError(
+                    f"the shared state {', '.join(self.names)} is not given", "pass `shared` along with the state."
+                )
+            return self.unit.new_zeros((batch, 0))
+        return shared.to(self.unit.dtype) / self.unit
+
+    def at(self, situation: Situation) -> Tensor | None:
+        """The shared state of a situation, (1, K), or None."""
+        return None if situation.shared is None else torch.as_tensor(situation.shared, device=self.unit.device)[None]
+
+
+MEASURED_PAIRS, MEASURED_DRAWS = 64, 32
+"""States with actions at which arms without tables are described, and moves drawn at each."""
+
+
+def arm_numbers(problem: Problem) -> np.ndarray:
+    """What tells arms apart, shape (N, F): their tables when small, else means of them; measured where there are none.
+
+    Without ``tabular()``, arms are told apart by their expected rewards and by where they mostly go, in every state
+    and action (of many states, evenly some) with all arms alike; the draws behind it are the same for each network.
     """
-    tabular = getattr(problem.dynamics, "tabular", None)
-    if tabular is None:
-        raise CapabilityError(
-            "tabular()", problem.dynamics, ("add it, it describes the arms to the network", "use network='dense'")
-        )
-    transition, reward = tabular()
-    n_arms = problem.n_arms
+    dynamics, n_arms = problem.dynamics, problem.n_arms
+    if getattr(dynamics, "tabular", None) is None:
+        return _measured(problem, np.random.default_rng(0))
+    transition, reward = dynamics.tabular()
     parts = [transition.reshape(n_arms, -1), reward.reshape(n_arms, -1)]
     if parts[0].shape[1] > 64:
         # Mean next state by action and state says where an arm drifts in S * A numbers instead of S * S * A.
         parts[0] = (transition @ np.arange(transition.shape[-1])).reshape(n_arms, -1)
     return np.concatenate(parts, axis=1)
+
+
+def _measured(problem: Problem, rng: np.random.Generator) -> np.ndarray:
+    dynamics, n_arms = problem.dynamics, problem.n_arms
+    some = max(1, min(dynamics.n_states, MEASURED_PAIRS // dynamics.n_actions))
+    found = []
+    for at in np.unique(np.linspace(0, dynamics.n_states - 1, some).astype(np.int64)):
+        state = np.full(n_arms, at)
+        for level in range(dynamics.n_actions):
+            action = np.full(n_arms, level)
+            # Where the arms share a state, at its first value.
+            shared = problem.start_shared
+            found.append(np.asarray(problem.expected_reward(state, action, shared), dtype=np.float64))
+            drawn = np.stack([problem.step(state, action, shared, rng)[0] for _ in range(MEASURED_DRAWS)])
+            goes, error = drawn.mean(axis=0), drawn.std(axis=0).mean() / MEASURED_DRAWS**0.5
+            # Scaled to unit spread later, the noise of equal arms would look like a difference.
+            found.append(goes if goes.std() > 2.0 * error else np.full(n_arms, goes.mean()))
+    return np.stack(found, axis=1)
+
+
+def _tables(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    if getattr(problem.dynamics, "tabular", None) is None:
+        raise CapabilityError(
+            "tabular()", problem.dynamics, ("add it, an anchored network begins at known arm values", "use 'pooled'")
+        )
+    tables: tuple[np.ndarray, np.ndarray] = problem.dynamics.tabular()
+    return tables
 
 
 class ArmLevels:
@@ -231,12 +300,15 @@ class PooledQ(QNetwork):
             ("column_level", self.levels.level),
         ):
             self.register_buffer(name, torch.tensor(array), persistent=False)
-        width = self.n_states + len(place) + 1
+        self.shared_input = SharedInput(problem)
+        width = self.n_states + len(place) + 1 + len(self.shared_input)
         self.arm = _mlp([width, *hidden, self.n_actions * (1 + head)], generator)
         self.head = _mlp([head, head, 1], generator) if head else None
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
-        table = self._described(state, period)
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        table = self._described(state, period, shared)
         level = self._level(action)
         picked = torch.gather(table, 2, level[:, :, None, None].expand(-1, -1, 1, table.shape[3]))[:, :, 0]
         unit = self.scale * (self.horizon - period).clamp(min=1).to(table.dtype)
@@ -251,7 +323,7 @@ class PooledQ(QNetwork):
         level = torch.zeros((len(action), self.n_arms), dtype=torch.long, device=action.device)
         return level.index_add_(1, self.column_arm, action.long()[:, self.column] * self.column_level)
 
-    def _described(self, state: Tensor, period: Tensor) -> Tensor:
+    def _described(self, state: Tensor, period: Tensor, shared: Tensor | None) -> Tensor:
         """(q, psi) of every arm and action: (B, N, A, 1 + head)."""
         one_hot = nn.functional.one_hot(state, self.n_states).to(self.features.dtype)
         left = (self.horizon - period.to(self.features.dtype)) / self.horizon
@@ -260,6 +332,7 @@ class PooledQ(QNetwork):
             one_hot,
             self.features[None].expand(batch, -1, -1),
             left[:, None, None].expand(batch, self.n_arms, 1),
+            self.shared_input(shared, batch)[:, None].expand(batch, self.n_arms, -1),
         ]
         out = self.arm(torch.cat(parts, dim=2))
         return out.reshape(batch, self.n_arms, self.n_actions, 1 + self.head_width)
@@ -268,7 +341,8 @@ class PooledQ(QNetwork):
         with torch.no_grad():
             device = self.features.device
             state = torch.as_tensor(situation.state, device=device)[None]
-            table = self._described(state, torch.tensor([situation.period], device=device))[0].double().cpu().numpy()
+            period, shared = torch.tensor([situation.period], device=device), self.shared_input.at(situation)
+            table = self._described(state, period, shared)[0].double().cpu().numpy()
         unit = float(self.scale) * max(1, self.horizon - situation.period)
         return self._over_columns(unit * table[:, :, 0], table[:, :, 1:], unit * self.n_arms)
 
@@ -301,7 +375,7 @@ class PooledQ(QNetwork):
             layers = [(first, bias, "relu"), (np.sign(w2), np.zeros(1), "linear")]
         return Network.from_arrays(layers, skip=linear, constant=constant + unit * float(b2[0]))
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> Objective:
+    def objective(self, version: Callable[[], int] = unchanging) -> Objective:
         if len(self.levels.threshold):
             return NetworkObjective(self.at, version=version)
         return super().objective(version)
@@ -334,7 +408,7 @@ def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarr
     if anchor not in ANCHORS:
         raise ModelError(f"anchor is {anchor!r}", f"use one of {', '.join(ANCHORS)}.")
     found = bound(problem, actions, coupling="hull" if anchor == "hull" else "auto")
-    transition, reward = problem.dynamics.tabular()
+    transition, reward = _tables(problem)
     values, _ = priced_action_values(
         transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
     )
@@ -375,7 +449,7 @@ class AnchoredQ(PooledQ):
         super().__init__(problem, columns, hidden, head, scale=scale, generator=generator, features=features)
         shape = (problem.horizon, self.n_arms, self.n_states, self.n_actions)
         self.register_buffer("base", torch.zeros(shape, dtype=torch.float64))
-        transition, _ = problem.dynamics.tabular()
+        transition, _ = _tables(problem)
         self.register_buffer("kernel", torch.tensor(transition, dtype=torch.float64), persistent=False)
         self.offset = nn.Parameter(torch.zeros(problem.horizon + 1))
         self.silence()
@@ -394,41 +468,33 @@ class AnchoredQ(PooledQ):
         """Whether the head says nothing at any action."""
         return not bool(self._last.weight.detach().any())
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
-        _, learned = super().forward(state, period, action)
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        _, learned = super().forward(state, period, action, shared)
         arm = torch.arange(self.n_arms, device=state.device)
         at = period.clamp(max=self.horizon - 1)
         anchor = self.base[at[:, None], arm[None], state, self._level(action)].sum(dim=1).to(learned.dtype)
         return None, anchor + learned + self.n_arms * self.scale * self.offset[period.clamp(max=self.horizon)]
 
     def chance(self, state: Tensor, period: Tensor, action: Tensor, following: Tensor, habit: Tensor) -> Tensor:
-        """What chance alone gave a next state, in the anchor's values: its expectation is zero, shape (B, K).
+        """What chance alone gave next states (B, K, N), in the anchor's values: see :func:`targets.chance`.
 
-        v_n(s') is the anchor's value of arm n in the next round when it is treated as it mostly is; the sum over arms
-        of v_n(s'_n) minus its exact expectation goes off the target, and with it most of the noise of one draw.
-
-        Parameters
-        ----------
-        state, period, action
-            (B, N), (B,), (B, C).
-        following
-            Next states (B, K, N).
-        habit
-            How often each arm has been treated how, (N, A).
+        Arms count in the next round as they are mostly treated, ``habit`` (N, A); state, period and action are (B, N),
+        (B,) and (B, C).
         """
         arm = torch.arange(self.n_arms, device=state.device)
-        table = self.base[(period + 1).clamp(max=self.horizon - 1)]
-        value = torch.einsum("bnsa,na->bns", table, habit)
-        expected = (self.kernel[arm[None], self._level(action), state] * value).sum(dim=(1, 2))
-        return torch.gather(value.transpose(1, 2), 1, following).sum(dim=2) - expected[:, None]
+        reached = self.kernel[arm[None], self._level(action), state]
+        return targets.chance(self.base[targets.next_round(period, self.horizon)], reached, following, habit)
 
     def at(self, situation: Situation) -> Network:
-        period = min(situation.period, self.horizon - 1)
-        offset = self.n_arms * float(self.scale) * float(self.offset[period].detach())
+        last = min(situation.period, self.horizon - 1)
+        offset = self.n_arms * float(self.scale) * float(self.offset[last].detach())
         with torch.no_grad():
             device = self.features.device
             state = torch.as_tensor(situation.state, device=device)[None]
-            table = self._described(state, torch.tensor([situation.period], device=device))[0].double().cpu().numpy()
+            period, shared = torch.tensor([situation.period], device=device), self.shared_input.at(situation)
+            table = self._described(state, period, shared)[0].double().cpu().numpy()
         unit = float(self.scale) * max(1, self.horizon - situation.period) * self.n_arms
         return self._over_columns(self.anchored(situation), table[:, :, 1:], unit, offset)
 
@@ -478,23 +544,34 @@ class DenseQ(QNetwork):
     ) -> None:
         super().__init__()
         self.n_columns, self.n_states, self.horizon = len(columns), problem.dynamics.n_states, problem.horizon
+        self.n_arms = problem.n_arms
         self.register_buffer("scale", torch.tensor(float(scale) * problem.n_arms))
-        self.body = _mlp([len(columns) + problem.n_arms * self.n_states + 1, *hidden, 1], generator)
+        self.shared_input = SharedInput(problem)
+        fixed = problem.n_arms * self.n_states + 1 + len(self.shared_input)
+        self.body = _mlp([len(columns) + fixed, *hidden, 1], generator)
 
-    def _fixed(self, state: Tensor, period: Tensor) -> Tensor:
+    @property
+    def arm_unit(self) -> float:
+        return float(self.scale) / self.n_arms
+
+    def _fixed(self, state: Tensor, period: Tensor, shared: Tensor | None) -> Tensor:
         one_hot = nn.functional.one_hot(state, self.n_states).to(self.scale.dtype).flatten(1)
         left = (self.horizon - period.to(self.scale.dtype)) / self.horizon
-        return torch.cat([one_hot, left[:, None]], dim=1)
+        return torch.cat([one_hot, left[:, None], self.shared_input(shared, len(state))], dim=1)
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
-        inputs = torch.cat([action.to(self.scale.dtype), self._fixed(state, period)], dim=1)
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        inputs = torch.cat([action.to(self.scale.dtype), self._fixed(state, period, shared)], dim=1)
         unit = self.scale * (self.horizon - period).clamp(min=1).to(self.scale.dtype)
         return None, self.body(inputs)[:, 0] * unit
 
     def at(self, situation: Situation) -> Network:
         device = self.scale.device
         fixed = self._fixed(
-            torch.as_tensor(situation.state, device=device)[None], torch.tensor([situation.period], device=device)
+            torch.as_tensor(situation.state, device=device)[None],
+            torch.tensor([situation.period], device=device),
+            self.shared_input.at(situation),
         )
         rest = fixed[0].double().cpu().numpy()
         layers: list[tuple[np.ndarray, np.ndarray, str]] = [(w, b, "relu") for w, b in _arrays(self.body)]

@@ -12,7 +12,7 @@ import numpy as np
 from rmab_opt.errors import CapabilityError
 from rmab_opt.learning.evaluation import Evaluation
 from rmab_opt.planning import Curve
-from rmab_opt.report import write_atomically
+from rmab_opt.records import write_atomically
 
 __all__ = ["curve_plot", "learning_plot", "policy_plot", "time_plot"]
 

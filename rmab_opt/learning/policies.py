@@ -23,7 +23,7 @@ def iterative_dqn(model: Model, *, run: str) -> Greedy:
     Xu, Wilder, Khalil, Tambe (ICLR 2025), baseline of the same name; there it ranks by reward in one setting, may not
     end in another and is missing in a third.
     """
-    from rmab_opt.learning.dqn import load_policy
+    from rmab_opt.learning.runs import load_policy
 
     return Greedy(model, load_policy(run, model).chooser.objective, "iterative_dqn")
 
@@ -31,6 +31,6 @@ def iterative_dqn(model: Model, *, run: str) -> Greedy:
 @register("objective", "learned")
 def learned(problem: Problem, actions: ActionSet, folder: Path, *, run: str) -> Objective:
     """The Q-network of a finished run."""
-    from rmab_opt.learning.dqn import load_policy
+    from rmab_opt.learning.runs import load_policy
 
     return load_policy(folder / run, Model(problem, actions)).chooser.objective

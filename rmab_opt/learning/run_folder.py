@@ -1,11 +1,12 @@
-"""A run's folder: what it was, its log, its last checkpoint; every file is whole or absent."""
+"""A run's folder: what it was, its log, its last checkpoint; every file is whole or absent, one writer at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.numpy import save
 
 from rmab_opt.decisions import Model
 from rmab_opt.errors import ModelError
-from rmab_opt.report import write_atomically
+from rmab_opt.records import held, read_regular, write_atomically
 
 __all__ = ["RunFolder", "fingerprint", "versions"]
 
@@ -37,6 +38,8 @@ def fingerprint(model: Model) -> str:
     for array in arrays():
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(np.ascontiguousarray(problem.start).tobytes())
+    if problem.start_shared is not None:
+        digest.update(repr(problem.shared_names).encode() + problem.start_shared.tobytes())
     for text in (problem.horizon, problem.discount, model.actions.columns.ids, model.actions.describe()):
         digest.update(repr(text).encode())
     return digest.hexdigest()
@@ -50,6 +53,12 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ModelError(f"{self.path}: is a file", "name a folder for the run.")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder while the block writes to it; ModelError that names who does already."""
+        with held(self.path, "trains here"):
+            yield
+
     @property
     def record(self) -> dict[str, Any] | None:
         """Content of run.json, or None."""
@@ -57,9 +66,13 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            content = json.loads(read_regular(file))
+        except ValueError as error:
             raise ModelError(f"{file}: is not a run record ({error})", "name another folder.") from None
+        if not isinstance(content, dict):
+            raise ModelError(
+                f"{file}: is not a run record, it holds a {type(content).__name__}", "name another folder."
+            )
         return content
 
     def write_record(self, record: Mapping[str, Any]) -> None:
@@ -71,14 +84,43 @@ class RunFolder:
         write_atomically(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Rows of log.jsonl."""
+        """Rows of log.jsonl; ModelError that names the line which is none."""
         file = self.path / "log.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(read_regular(file).splitlines() if file.exists() else [], start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise ModelError(
+                    f"{file}:{number}: is no row of a log", "put back the file, or train in another folder."
+                )
+            rows.append(row)
+        return rows
 
-    def write_tensors(self, name: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Write arrays and JSON metadata to NAME.safetensors."""
+    def logged(self, count: int) -> list[dict[str, Any]]:
+        """The rows that a checkpoint has seen; a log may run ahead of it, never fall behind.
+
+        Raises
+        ------
+        ModelError
+            When rows are missing.
+        """
+        rows = self.read_log()
+        if len(rows) < count:
+            raise ModelError(
+                f"{self.path / 'log.jsonl'}: the log has {len(rows)} rows, the checkpoint has seen {count}",
+                "put back the file, or train in another folder.",
+            )
+        return rows[:count]
+
+    def write_tensors(self, name: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> str:
+        """Write arrays and JSON metadata to NAME.safetensors; returns the file's SHA-256."""
         whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        write_atomically(self.path / f"{name}.safetensors", save(whole, {"meta": json.dumps(meta)}))
+        data = save(whole, {"meta": json.dumps(meta)})
+        write_atomically(self.path / f"{name}.safetensors", data)
+        return hashlib.sha256(data).hexdigest()
 
     def read_tensors(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Arrays and metadata of NAME.safetensors, or None when it is not there.
@@ -86,11 +128,16 @@ class RunFolder:
         Raises
         ------
         ModelError
-            When the file is damaged.
+            When the file is damaged, or is not the one that run.json names by its digest.
         """
         file = self.path / f"{name}.safetensors"
         if not file.exists():
             return None
+        record = self.record or {}
+        known = record.get("digests", {})
+        if isinstance(known, dict) and name in known and known[name] != hashlib.sha256(read_regular(file)).hexdigest():
+            raise ModelError(f"{file}: is not the file that run.json was written with", "put back the original file.")
+        read_regular(file)
         try:
             with safe_open(file, framework="np") as content:
                 meta = json.loads((content.metadata() or {}).get("meta", "{}"))

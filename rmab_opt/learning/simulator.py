@@ -30,13 +30,24 @@ class Simulator:
         self.generators = [np.random.default_rng(seed) for seed in seeds]
         self.period = 0
         self.state = np.empty((0, problem.n_arms), dtype=np.int64)
+        self.shared: np.ndarray | None = None
+        """Shared state of every episode, (E, K), where the arms have one."""
         self.reset()
 
     def reset(self) -> np.ndarray:
         """Start all episodes anew; states (E, N)."""
         self.period = 0
         self.state = np.stack([self.problem.sample_start(rng) for rng in self.generators])
+        start = self.problem.start_shared
+        self.shared = None if start is None else np.repeat(start[None], len(self.generators), axis=0)
         return self.state
+
+    def sets(self) -> list[ActionSet]:
+        """What may be done in each episode now; one object for all where nothing depends on round or shared state."""
+        problem, actions = self.problem, self.actions
+        if self.shared is None:
+            return [actions.at(self.period)] * len(self.generators)
+        return [actions.at(self.period, problem.shared_values(shared)) for shared in self.shared]
 
     def step(self, action: np.ndarray, *, checked: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         """One round of all episodes.
@@ -60,17 +71,20 @@ class Simulator:
             When an action breaks a constraint; names it.
         """
         if not checked:
-            for row in np.atleast_2d(action):
-                broken = self.actions.violations(row)
+            for row, allowed in zip(np.atleast_2d(action), self.sets(), strict=True):
+                broken = allowed.violations(row)
                 if broken:
                     name = next(iter(broken))
                     raise ModelError(f"forbidden action: {name}: {broken[name][0]}", "take an allowed action.")
         arm_action = self.actions.columns.arm_action(action)
-        expected = self.problem.dynamics.expected_reward(self.state, arm_action)
+        expected = self.problem.expected_reward(self.state, arm_action, self.shared)
+        shared = [None] * len(self.state) if self.shared is None else self.shared
         moved = [
-            self.problem.dynamics.step(state, act, rng)
-            for state, act, rng in zip(self.state, arm_action, self.generators, strict=True)
+            self.problem.step(state, act, now, rng)
+            for state, act, now, rng in zip(self.state, arm_action, shared, self.generators, strict=True)
         ]
-        self.state = np.stack([state for state, _ in moved])
+        self.state = np.stack([state for state, _, _ in moved])
+        if self.shared is not None:
+            self.shared = np.stack([np.asarray(after) for _, _, after in moved])
         self.period += 1
-        return self.state, np.stack([reward for _, reward in moved]), expected, self.period >= self.problem.horizon
+        return self.state, np.stack([reward for _, reward, _ in moved]), expected, self.period >= self.problem.horizon

@@ -569,7 +569,7 @@ def occupancy_model(
         def expected(m: Any, t: int, c: int) -> Any:
             return share * sum(m.x[t, int(shape.arm[c]), s, int(shape.action[c])] for s in m.S) == m.use[t, c]
 
-        @model.Block(model.T, list(actions.constraints))
+        @model.Block(model.T, actions.order)
         def allowed(b: Any, t: int, name: str) -> None:
             actions.constraints[name].build(b, {c: model.use[t, c] for c in range(len(actions))}, actions.columns)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rmab_opt.errors import Findings, ModelError
+from rmab_opt.errors import CapabilityError, Findings, ModelError
 from rmab_opt.problem.arms import Arms
 from rmab_opt.problem.dynamics import PROBABILITY_TOLERANCE, Dynamics
+from rmab_opt.problem.shared import SHARED_PREFIX
 from rmab_opt.problem.table import Table, nearest
 
 __all__ = ["Problem"]
@@ -24,13 +27,15 @@ class Problem:
     arms
         The cohort; ``len(arms) == dynamics.n_arms``.
     dynamics
-        How the arms move.
+        How the arms move; with a shared state as :class:`SharedDynamics` says.
     horizon
         Rounds in an episode, at least 1.
     discount
         Per round, in (0, 1]; 1 reports plain totals over the horizon.
     start
         First state of every arm, int array (N,); or the probability of each state, shape (N, S).
+    start_shared
+        First shared state, (K,), where the dynamics have one; theirs by default.
 
     Raises
     ------
@@ -43,6 +48,7 @@ class Problem:
     horizon: int = 20
     discount: float = 1.0
     start: np.ndarray | None = None
+    start_shared: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n_arms, n_states = self.dynamics.n_arms, self.dynamics.n_states
@@ -71,6 +77,9 @@ class Problem:
                 f"start has shape {start.shape}", f"give ({n_arms},) states or ({n_arms}, {n_states}) probabilities."
             )
         object.__setattr__(self, "start", start)
+        self._check_dynamics()
+        given = getattr(self.dynamics, "shared_start", None) if self.start_shared is None else self.start_shared
+        object.__setattr__(self, "start_shared", self.check_shared(given, "start_shared"))
 
     @property
     def n_arms(self) -> int:
@@ -112,10 +121,143 @@ class Problem:
             )
         return state.astype(np.int64)
 
+    def _check_dynamics(self) -> None:
+        """Refuse dynamics that say only half of a shared state, or tables that leave it out."""
+        names = self.shared_names
+        if not names:
+            return
+        for method in ("step_shared", "p_next"):
+            if not callable(getattr(self.dynamics, method, None)):
+                raise CapabilityError(
+                    f"{method}()", self.dynamics, (f"add it, the shared state {', '.join(names)} needs it",
+                    "leave out shared_names"),
+                )  # fmt: skip
+        if getattr(self.dynamics, "tabular", None) is not None:
+            raise ModelError(
+                f"{type(self.dynamics).__name__} has the shared state {', '.join(names)} and offers tabular()",
+                "call it frozen_tabular(): tables of single arms leave the shared state out.",
+            )
+        if len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
+            raise ModelError(f"shared_names are {names}", "give every shared value its own name.")
+
+    @property
+    def shared_names(self) -> tuple[str, ...]:
+        """Names of the shared state's entries; empty where the arms share none."""
+        return tuple(getattr(self.dynamics, "shared_names", ()))
+
+    def check_shared(self, shared: np.ndarray | None, name: str = "shared") -> np.ndarray | None:
+        """The shared state as float64 of shape (K,), None where there is none; ModelError with name and value."""
+        names = self.shared_names
+        if not names:
+            if shared is not None and np.size(shared):
+                raise ModelError(f"{name} is {shared}, these arms share no state", "leave it out.")
+            return None
+        if shared is None:
+            raise ModelError(f"{name} is missing", f"give one number for each of {', '.join(names)}.")
+        try:
+            values = np.array(shared, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ModelError(f"{name} is {shared!r}", "give numbers.") from None
+        if values.shape != (len(names),):
+            raise ModelError(f"{name} has shape {values.shape}", f"give one number for each of {', '.join(names)}.")
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise ModelError(f"{name}: {names[bad[0]]} is {values[bad[0]]}", "give a finite number.")
+        return values
+
+    def shared_values(self, shared: np.ndarray | None) -> dict[str, float]:
+        """The shared state by name, as rows that depend on it and files take it; empty where there is none."""
+        if shared is None:
+            return {}
+        return {name: float(value) for name, value in zip(self.shared_names, shared, strict=True)}
+
+    def shared_array(self, values: Mapping[str, float], name: str = "shared") -> np.ndarray | None:
+        """The shared state (K,) from its values by name; ModelError when one is missing or unknown."""
+        names = self.shared_names
+        for found in values:
+            if found not in names:
+                raise ModelError(f"{name} names {found!r}", nearest(found, names) if names else "leave it out.")
+        missing = [wanted for wanted in names if wanted not in values]
+        if missing:
+            raise ModelError(f"{name} lacks {missing[0]!r}", f"give one number for each of {', '.join(names)}.")
+        return self.check_shared(np.array([values[wanted] for wanted in names]) if names else None, name)
+
+    def expected_reward(self, state: np.ndarray, action: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """Expected reward of the round a arm, (..., N), at a shared state (..., K) where there is one."""
+        dynamics: Any = self.dynamics
+        if not self.shared_names:
+            return np.asarray(dynamics.expected_reward(state, action))
+        return np.asarray(dynamics.expected_reward(state, action, self._given(shared)))
+
+    def step(
+        self, state: np.ndarray, action: np.ndarray, shared: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Next states (..., N), realised reward a arm (..., N), next shared state (..., K) or None."""
+        dynamics: Any = self.dynamics
+        if not self.shared_names:
+            return (*dynamics.step(state, action, rng), None)
+        moved, paid, after = dynamics.step_shared(state, action, self._given(shared), rng)
+        return moved, paid, np.asarray(after, dtype=np.float64)
+
+    def _given(self, shared: np.ndarray | None) -> np.ndarray:
+        if shared is None:
+            raise ModelError(
+                f"the shared state {', '.join(self.shared_names)} is not given", "pass `shared` along with the state."
+            )
+        return np.asarray(shared, dtype=np.float64)
+
+    def split_shared(
+        self, table: Table, id_column: str = "id", state_column: str = "state"
+    ) -> tuple[Table, dict[str, float]]:
+        """The rows about arms, and the shared values by name from the rows ``shared:NAME``.
+
+        Raises
+        ------
+        ModelError
+            When a shared value is missing, unknown, no finite number or stands twice; names the rows.
+        """
+        names = self.shared_names
+        if not names:
+            return table, {}
+        findings, values, others = Findings(table.source), dict[str, float](), []
+        for row, (name, cell) in enumerate(zip(table.text(id_column), table.text(state_column), strict=True)):
+            if not name.startswith(SHARED_PREFIX):
+                others.append(row)
+                continue
+            bare, place = name.removeprefix(SHARED_PREFIX), table.place(row)
+            if bare not in names:
+                findings.add(place, f"no shared value {bare!r}", nearest(bare, names))
+            elif bare in values:
+                findings.add(place, f"{name!r} stands twice", "keep one row")
+            else:
+                try:
+                    values[bare] = float(cell)
+                except ValueError:
+                    values[bare] = np.nan
+                if not np.isfinite(values[bare]):
+                    findings.add(place, f"{name} is {cell!r}", "give a finite number")
+        for name in names:
+            if name not in values:
+                findings.add("", f"no row {SHARED_PREFIX}{name}", "give the shared value a row")
+        findings.raise_if_any()
+        return table.take(others), values
+
+    def read_shared(
+        self, source: str | Path | Table, *, id_column: str = "id", state_column: str = "state"
+    ) -> np.ndarray | None:
+        """The shared state (K,) from a state file's rows ``shared:NAME``; None where the arms share none.
+
+        Errors as in :meth:`split_shared`.
+        """
+        table = source if isinstance(source, Table) else Table.from_csv(source)
+        return self.shared_array(self.split_shared(table, id_column, state_column)[1])
+
     def read_state(
         self, source: str | Path | Table, id_column: str = "id", state_column: str = "state", *, others: str = "refuse"
     ) -> np.ndarray:
         """Read one state an arm from a table with columns ``id`` and ``state`` (a number or a state's name).
+
+        Rows ``shared:NAME`` are about the shared state; :meth:`read_shared` reads them.
 
         ``others`` says what to do with ids that are not in the cohort: ``refuse`` or ``ignore``.
 
@@ -130,6 +272,7 @@ class Problem:
             Listing every row with an unknown, doubled or missing id or an unknown state, by row number.
         """
         table = source if isinstance(source, Table) else Table.from_csv(source)
+        table, _ = self.split_shared(table, id_column, state_column)
         names = list(getattr(self.dynamics, "state_names", [str(s) for s in range(self.dynamics.n_states)]))
         known = {str(number): number for number in range(self.dynamics.n_states)}
         known.update({name: number for number, name in enumerate(names)})

@@ -110,8 +110,12 @@ class Table:
 
     def head(self, count: int) -> Table:
         """The first ``count`` rows, with their row numbers."""
-        part = Table({name: cells[:count] for name, cells in self.columns.items()}, self.source)
-        part._rows = self._rows[:count]
+        return self.take(range(min(count, len(self))))
+
+    def take(self, rows: Sequence[int]) -> Table:
+        """Some of the rows, in the order given, with their row numbers."""
+        part = Table({name: [cells[row] for row in rows] for name, cells in self.columns.items()}, self.source)
+        part._rows = [self._rows[row] for row in rows]
         return part
 
     def place(self, row: int) -> str:

@@ -1,7 +1,7 @@
-"""What was done and observed, round by round: an append-only folder that the next round starts from.
+"""What was done and observed, round by round: an append-only log that the next round starts from.
 
-One file a round, written whole under its name or not at all, never changed afterwards; each names the digest of the
-one before, so that a missing or altered round is noticed.
+One file a round, written whole under its name or not at all, never changed afterwards; see
+:mod:`rmab_opt.records.log` for how a missing or altered round is noticed.
 """
 
 from __future__ import annotations
@@ -9,20 +9,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rmab_opt.decisions import Model
-from rmab_opt.errors import Findings, ModelError
+from rmab_opt.errors import CapabilityError, Findings, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import nearest
-from rmab_opt.report import write_atomically
+from rmab_opt.records import Entry, Log
 
-__all__ = ["Ledger", "Standing"]
+__all__ = ["Ledger", "Round", "Standing"]
 
 DONE = {"yes": True, "1": True, "true": True, "done": True, "no": False, "0": False, "false": False, "failed": False}
 
@@ -36,6 +47,8 @@ class Standing:
     belief: np.ndarray
     """Probability of each state of each arm, (N, S); one state is certain where it was observed."""
     ids: tuple[str, ...]
+    shared: Mapping[str, float] = field(default_factory=dict)
+    """Shared values by name, as observed at the end of the last round."""
 
     @property
     def state(self) -> np.ndarray:
@@ -58,6 +71,72 @@ class Standing:
         return f"{text}, {len(unsure)} states estimated from earlier rounds; least sure {name} ({100 * sure:.0f} %)"
 
 
+class Round(Entry):
+    """One round as it is kept; ``info.context`` of its reading is the model."""
+
+    newest: ClassVar[int] = 2
+
+    model: str
+    period: int = Field(ge=0)
+    ids: tuple[str, ...]
+    state: tuple[int, ...]
+    """State of every arm that was decided for."""
+    decided: tuple[str, ...]
+    done: tuple[str, ...]
+    observed: dict[str, int]
+    """State at the round's end, of the arms that were seen."""
+    shared: dict[str, FiniteFloat] = Field(default_factory=dict)
+    """Shared values that were decided for, by name."""
+    shared_after: dict[str, FiniteFloat] = Field(default_factory=dict)
+    """Shared values at the round's end."""
+    decision: str = ""
+    """SHA-256 of the saved decision, so that a repeated record is told from another decision of the same content."""
+
+    @field_validator("ids")
+    @classmethod
+    def _of_this_cohort(cls, ids: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        model: Model | None = info.context
+        if model is not None and ids != model.problem.arms.ids:
+            raise ValueError("is of another cohort; name the model that the rounds were recorded for")
+        return ids
+
+    @model_validator(mode="after")
+    def _fits(self, info: ValidationInfo) -> Round:
+        model: Model | None = info.context
+        if model is None:
+            return self
+        problem, columns = model.problem, model.actions.columns
+        n_states = problem.dynamics.n_states
+        try:
+            problem.check_state(np.array(self.state))
+        except ModelError as error:
+            raise ValueError(error.message) from None
+        for part, names in (("decided", self.decided), ("done", self.done)):
+            for name in names:
+                if name not in columns:
+                    raise ValueError(f"{part} names {name!r}, which the model does not have")
+        for name, seen in self.observed.items():
+            if name not in problem.arms or not 0 <= seen < n_states:
+                raise ValueError(f"observed state of {name!r} is {seen}; states are 0 to {n_states - 1}")
+        for part, values in (("shared", self.shared), ("shared_after", self.shared_after)):
+            if set(values) != set(problem.shared_names):
+                raise ValueError(f"{part} names {sorted(values)}, the model {sorted(problem.shared_names)}")
+        return self
+
+
+class _Saved(BaseModel):
+    """What the ledger needs of a saved decision."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    ids: tuple[str, ...]
+    state: tuple[int, ...]
+    action: tuple[str, ...]
+    period: int = Field(ge=0)
+    relaxed: str | None = None
+    shared: dict[str, FiniteFloat] = Field(default_factory=dict)
+
+
 class Ledger:
     """Recorded rounds of one cohort.
 
@@ -76,33 +155,19 @@ class Ledger:
 
     def __init__(self, folder: str | Path, model: Model) -> None:
         self.folder, self.model = Path(folder), model
+        # Format 1 was written before a head file protected the newest round.
+        self._log: Log[Round] = Log(self.folder, Round, stem="round", context=model, headless=(1,))
         self.rounds: list[dict[str, Any]] = []
-        self._digest = ""
-        names = sorted(path.name for path in self.folder.glob("round-*.json"))
-        for number, name in enumerate(names, start=1):
-            self._read(name, number)
+        for number, found in enumerate(self._log.entries):
+            self._take(found, number)
 
-    def _read(self, name: str, number: int) -> None:
-        path = self.folder / name
-        data = path.read_bytes()
-        try:
-            found = json.loads(data)
-            previous, ids = found["previous"], found["ids"]
-        except (ValueError, KeyError, TypeError):
-            raise ModelError(f"{path}: is no recorded round", "move the file out of the ledger.") from None
-        if name != self._name(number) or previous != self._digest:
+    def _take(self, found: Round, number: int) -> None:
+        if found.period != number:
             raise ModelError(
-                f"{path}: does not follow the round before it; one is missing or was altered",
-                "put back the original files from a copy.",
+                f"{self._log.path(number + 1)}: period is {found.period}, not {number}",
+                "put back the original file from a copy.",
             )
-        if ids != list(self.model.problem.arms.ids):
-            raise ModelError(f"{path}: is of another cohort", "name the model that the rounds were recorded for.")
-        self.rounds.append(found)
-        self._digest = hashlib.sha256(data).hexdigest()
-
-    @staticmethod
-    def _name(number: int) -> str:
-        return f"round-{number:04d}.json"
+        self.rounds.append(found.model_dump(mode="json"))
 
     def record(self, decision: Mapping[str, Any], outcomes: Table) -> Path:
         """Add a round: what was decided, what of it was done, which states were observed at its end.
@@ -113,7 +178,8 @@ class Ledger:
             A saved decision (``decide --out week.json``).
         outcomes
             Columns ``id``; ``done`` (yes or no; empty or no column: as decided) and ``state`` (a name or a number;
-            empty or no row: not observed).
+            empty or no row: not observed). A row ``shared:NAME`` has the shared value at the round's end in ``state``;
+            a model with a shared state needs all of them.
 
         Returns
         -------
@@ -123,44 +189,76 @@ class Ledger:
         Raises
         ------
         ModelError
-            Listing every row with an unknown id or word; or when the decision is of another cohort or round.
+            Listing every row with an unknown id or word; or when the decision is of another cohort or round, or is
+            not allowed by the model.
         """
-        done, observed = self._outcomes(decision, outcomes)
-        entry: dict[str, Any] = {
-            "format": 1,
-            "model": self.model.title,
-            "period": int(decision["period"]),
-            "ids": list(self.model.problem.arms.ids),
-            "state": [int(s) for s in decision["state"]],
-            "decided": list(decision["action"]),
-            "done": done,
-            "observed": observed,
-        }
-        if self.rounds and {key: self.rounds[-1].get(key) for key in entry} == entry:
-            return self.folder / self._name(len(self.rounds))
-        if entry["period"] != len(self.rounds):
+        saved = self._saved(decision)
+        done, observed, after = self._outcomes(saved, outcomes)
+        entry = Round(
+            format=Round.newest,
+            model=self.model.title,
+            period=saved.period,
+            ids=self.model.problem.arms.ids,
+            state=saved.state,
+            decided=saved.action,
+            done=tuple(done),
+            observed=observed,
+            shared=saved.shared,
+            shared_after=after,
+            decision=hashlib.sha256(json.dumps(dict(decision), sort_keys=True).encode("utf-8")).hexdigest(),
+        )
+        if self.rounds and _same(self._log.entries[-1], entry):
+            return self._log.path(len(self.rounds))
+        if entry.period != len(self.rounds):
             raise ModelError(
-                f"the decision is for round {entry['period'] + 1}, "
+                f"period is {entry.period}: the decision is for round {entry.period + 1}, "
                 f"the ledger stands before round {len(self.rounds) + 1}",
                 "decide with `--ledger`, which takes the round from there.",
             )
-        path = self.folder / self._name(len(self.rounds) + 1)
-        text = json.dumps({**entry, "previous": self._digest}, indent=1, ensure_ascii=False) + "\n"
-        try:
-            write_atomically(path, text, replace=False)
-        except FileExistsError:
-            raise ModelError(
-                f"{path}: was written by somebody else just now", "look at it, then record again."
-            ) from None
-        self._read(path.name, len(self.rounds) + 1)
+        path = self._log.append(entry)
+        self._take(entry, len(self.rounds))
         return path
 
-    def _outcomes(self, decision: Mapping[str, Any], outcomes: Table) -> tuple[list[str], dict[str, int]]:
-        """Ids of the columns that were done, and observed states by arm."""
+    def _saved(self, decision: Mapping[str, Any]) -> _Saved:
+        """The decision, held against the model: its cohort, its state, and what the constraints allow."""
+        try:
+            saved = _Saved.model_validate_json(json.dumps(dict(decision)))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            raise ModelError(
+                f"the decision's {where}: {fault['msg']}", "record what `rmab-opt decide --out FILE.json` wrote."
+            ) from None
+        problem, actions = self.model.problem, self.model.actions
+        columns = actions.columns
+        if saved.ids != columns.ids or len(saved.state) != problem.n_arms:
+            raise ModelError(
+                "the decision is of another model: its ids or its state are not this cohort's",
+                "name the model that it was made with.",
+            )
+        problem.check_state(np.array(saved.state), "the decision's state")
+        unknown = [name for name in saved.action if name not in columns]
+        if unknown:
+            raise ModelError(
+                f"the decision's action names {unknown[0]!r}, which the model does not have",
+                nearest(unknown[0], columns.ids),
+            )
+        shared = problem.shared_array(saved.shared, "the decision's shared")
+        action = np.isin(columns.ids, saved.action).astype(np.int64)
+        broken = actions.at(saved.period, problem.shared_values(shared)).violations(action)
+        for name, sentences in broken.items():
+            if name != saved.relaxed:
+                raise ModelError(
+                    f"the decision's action breaks {name}: {sentences[0]}", "record a decision of this model."
+                )
+        return saved
+
+    def _outcomes(self, saved: _Saved, outcomes: Table) -> tuple[list[str], dict[str, int], dict[str, float]]:
+        """Ids of the columns that were done, observed states by arm, shared values at the end by name."""
         problem, columns = self.model.problem, self.model.actions.columns
-        if list(decision.get("ids", [])) != list(columns.ids) or len(decision["state"]) != problem.n_arms:
-            raise ModelError("the decision is of another model", "name the model that it was made with.")
-        done = dict.fromkeys(decision["action"], True)
+        _misspelt(outcomes)
+        outcomes, after = problem.split_shared(outcomes)
+        done = dict.fromkeys(saved.action, True)
         known = {str(number): number for number in range(problem.dynamics.n_states)}
         names = list(getattr(problem.dynamics, "state_names", known))
         known.update({name: number for number, name in enumerate(names)})
@@ -189,7 +287,7 @@ class Ledger:
             elif state:
                 observed[name] = known[state]
         findings.raise_if_any()
-        return [name for name in columns.ids if done.get(name)], observed
+        return [name for name in columns.ids if done.get(name)], observed, after
 
     def standing(self) -> Standing | None:
         """Where the next round starts; None before the first.
@@ -205,7 +303,11 @@ class Ledger:
         belief: np.ndarray | None = None
         for found in self.rounds:
             belief = self._after(belief, found)
-        return None if belief is None else Standing(len(self.rounds), belief, tuple(self.model.problem.arms.ids))
+        if belief is None:
+            return None
+        return Standing(
+            len(self.rounds), belief, tuple(self.model.problem.arms.ids), self._log.entries[-1].shared_after
+        )
 
     def _after(self, belief: np.ndarray | None, found: Mapping[str, Any]) -> np.ndarray:
         problem, columns = self.model.problem, self.model.actions.columns
@@ -221,10 +323,38 @@ class Ledger:
         if len(arms) < problem.n_arms:
             action = columns.arm_action(np.isin(columns.ids, found["done"]).astype(np.int64))
             forecast = getattr(problem.dynamics, "forecast", None)
-            if forecast is not None:
+            if problem.shared_names:
+                after = self._after_shared(before, action, found)
+            elif forecast is not None:
                 after = forecast(before, action)
             else:
                 transition, _ = require_tabular(problem.dynamics, "states of arms that were not observed")
                 after = np.einsum("ns,nst->nt", before, transition[np.arange(problem.n_arms), action])
         after[arms] = certain[list(found["observed"].values())]
         return np.asarray(after)
+
+    def _after_shared(self, before: np.ndarray, action: np.ndarray, found: Mapping[str, Any]) -> np.ndarray:
+        """Chances of the next states at the round's shared values; exact only where all states were known."""
+        dynamics: Any = self.model.problem.dynamics
+        if (before.max(axis=1) < 1.0 - 1e-12).any():
+            raise CapabilityError(
+                "chances of arms whose state was unknown",
+                dynamics,
+                ("observe every arm in each round", "decide with --state, which gives every arm's state"),
+            )
+        shared = self.model.problem.shared_array(found["shared"])
+        return np.asarray(dynamics.p_next(before.argmax(axis=1), action, shared))
+
+
+def _same(kept: Round, entry: Round) -> bool:
+    """Whether a round is recorded once more; format 1 did not keep which decision it was."""
+    bare = {"format", "previous", *(() if kept.decision else ("decision",))}
+    return kept.model_dump(exclude=bare) == entry.model_dump(exclude=bare)
+
+
+def _misspelt(outcomes: Table) -> None:
+    """Refuse a column that is nearly ``id``, ``done`` or ``state``; others are a programme's own notes."""
+    for name in outcomes.columns:
+        meant = get_close_matches(name.strip().lower(), ("id", "done", "state"), n=1, cutoff=0.7)
+        if meant and name != meant[0]:
+            raise ModelError(f"{outcomes.source}: column {name!r}", f"call it {meant[0]!r}, or rename it altogether.")

@@ -292,3 +292,17 @@ def test_the_same_model_decides_the_same_twice():
     one, two = (decide(small_model(), solver="reproducible") for _ in range(2))
     assert np.array_equal(one.action, two.action)
     assert one.value == two.value
+
+
+def test_other_plans_are_as_many_as_asked_and_the_best_of_the_rest():
+    """Against all actions sorted by value; fewer come back only when there are no more."""
+    arms = Arms.from_arrays(3)
+    problem = Problem(arms, tabular(3, 2, 2, np.random.default_rng(0)), horizon=2, start=np.zeros(3, dtype=int))
+    scores = np.array([8.0, 4.0, 2.0])
+    model = Model(problem, ActionSet(arms, {"weekly": Budget(at_most=2)}), Scores(scores), "exact")
+    decision = decide(model)
+    rest = sorted((scores @ a for a in all_actions(3) if a.sum() <= 2), reverse=True)[1:]
+    for count in (0, 1, 3, 6, 9):
+        plans = decision.alternatives(count, within=1.0, differ=0.01)
+        assert [plan.value for plan in plans] == pytest.approx(rest[:count])
+    assert [plan.value for plan in decision.alternatives(9, within=0.2, differ=0.01)] == pytest.approx([10.0])

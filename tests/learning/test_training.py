@@ -24,7 +24,7 @@ from rmab_opt.encoder import Network
 from rmab_opt.errors import ModelError
 from rmab_opt.learning import DQNConfig, load_policy, train
 from rmab_opt.learning.config import PRESETS
-from rmab_opt.learning.dqn import _Learner
+from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.networks import QNetwork, anchor_values, make_network
 from rmab_opt.learning.replay import Replay
 from rmab_opt.learning.samples import Successors, WarmStart
@@ -281,7 +281,7 @@ def test_an_anchored_network_begins_at_its_planning_rule(anchor, rule):
 def test_an_anchored_network_begins_at_the_level_its_anchor_earns():
     """Priced values leave out what the prices collect; the offset of each round makes up for it, on average."""
     config = DQNConfig(**{**vars(SMALL), "network": "anchored", "anchor": "prices", "validation_episodes": 40})
-    learner = _Learner(small_model(8), config, 0, "cpu")
+    learner = Learner(small_model(8), config, 0, "cpu")
     learner.begin()
     assert learner.kept == learner.anchor == "prices"
     _, before = learner._try(learner.online.alone(), learner.best)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hull_checks import asking_gives_what_listing_gives, hull_lies_between, mixture_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from scipy.optimize import linprog
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget
-from rmab_opt.planning import bound, constant_action, joint_optimum
+from rmab_opt.planning import bound, joint_optimum
 from rmab_opt.planning.hull import ActionOracle, hull_bound
 from rmab_opt.planning.lagrangian import priced_arms_value
 from rmab_opt.problem import Arms, Problem, Table, Tabular
@@ -21,79 +21,20 @@ SMALL = {
     "scheduling": {"n_arms": 5, "n_workers": 2, "horizon": 5, "budget.at_most": 2},
     "capacity": {"n_arms": 5, "n_workers": 2, "horizon": 5},
     "path": {"n_arms": 5, "n_stops": 2, "horizon": 5, "budget.at_most": 2, "length": 4},
-    "scheduling_stateful": {"n_arms": 4, "n_workers": 2, "horizon": 5, "budget.at_most": 2},
     "interventions": {
         "n_arms": 6, "n_interventions": 2, "problem.budget": 1, "constraints.budget.equal": 1, "horizon": 4,
-    },
-    "interventions_stateful": {
-        "n_arms": 4, "n_interventions": 4, "reach": 2, "n_touches": 2, "problem.budget": 2,
-        "constraints.budget.equal": 2, "horizon": 5,
     },
 }  # fmt: skip
 
 
-def mixture_program(problem: Problem, actions: ActionSet) -> float:
-    """The same bound from its primal side, all at once: frequencies whose actions are mixtures of listed actions."""
-    transition, reward = problem.dynamics.tabular()
-    n_arms, n_states, n_actions = reward.shape
-    ways = np.unique(actions.columns.arm_action(actions.enumerate()), axis=0)
-    rounds, block = problem.horizon, n_arms * n_states * n_actions
-    size = rounds * (block + len(ways))
-    x = np.arange(rounds * block).reshape(rounds, n_arms, n_states, n_actions)
-    w = rounds * block + np.arange(rounds * len(ways)).reshape(rounds, -1)
-    rows, right = [], []
-    for t in range(rounds):
-        for n in range(n_arms):
-            for s in range(n_states):
-                row = np.zeros(size)
-                row[x[t, n, s]] = 1.0
-                if t:
-                    row[x[t - 1, n].ravel()] -= transition[n, :, :, s].T.ravel()
-                rows.append(row)
-                right.append(problem.start_distribution[n, s] if t == 0 else 0.0)
-            for a in range(n_actions):
-                row = np.zeros(size)
-                row[x[t, n, :, a]] = 1.0
-                row[w[t]] = -(ways[:, n] == a).astype(float)
-                rows.append(row)
-                right.append(0.0)
-        row = np.zeros(size)
-        row[w[t]] = 1.0
-        rows.append(row)
-        right.append(1.0)
-    cost = np.zeros(size)
-    for t in range(rounds):
-        cost[x[t]] = problem.discount**t * reward
-    found = linprog(-cost, A_eq=np.array(rows), b_eq=np.array(right), method="highs")
-    return float(-found.fun)
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_the_hull_lies_between_the_optimum_and_the_relaxation(name):
-    model = ro.load(name, **SMALL[name])
-    problem, actions = model.problem, model.actions
-    found = bound(problem, actions, coupling="hull", tolerance=1e-7)
-    assert found.coupling == "hull"
-    assert found.converged
-    assert joint_optimum(problem, actions).value <= found.value + 1e-7
-    if not name.startswith("interventions"):
-        assert found.value <= bound(problem, actions, coupling="relaxation").value + 1e-6
-    if name in ("path", "capacity", "interventions_stateful"):
-        assert found.value == pytest.approx(mixture_program(problem, actions), rel=1e-6)
+    hull_lies_between(name, SMALL[name], by_program=name in ("path", "capacity"))
 
 
-@pytest.mark.parametrize("name", ["capacity", "path", "scheduling", "interventions_stateful"])
+@pytest.mark.parametrize("name", ["capacity", "path", "scheduling"])
 def test_asking_programs_gives_what_listing_gives(name, monkeypatch):
-    model = ro.load(name, **SMALL[name])
-    listed = bound(model.problem, model.actions, coupling="hull", tolerance=1e-7).value
-    constant = constant_action(model.problem, model.actions)
-    again = ro.load(name, **SMALL[name])
-    monkeypatch.setattr(ActionSet, "listed", None)
-    assert bound(again.problem, again.actions, coupling="hull", tolerance=1e-7).value == pytest.approx(listed, rel=1e-6)
-    assert np.array_equal(
-        again.actions.columns.arm_action(constant_action(again.problem, again.actions)),
-        model.actions.columns.arm_action(constant),
-    )
+    asking_gives_what_listing_gives(name, SMALL[name], monkeypatch)
 
 
 @settings(max_examples=30, deadline=None)

@@ -12,7 +12,7 @@ from pyomo.core.expr import LinearExpression
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Names, Rows
+from rmab_opt.actions.constraint import Constraint, Limit, LimitField, Names, Rows, as_number, in_words
 from rmab_opt.errors import ModelError
 
 __all__ = ["ROW_TOLERANCE", "Budget", "Conflict", "Knapsack", "Linear", "LockedIn", "LockedOut", "OneAction"]
@@ -68,19 +68,19 @@ class PlainKind(Constraint):
     component: ClassVar[str] = "rows"
     """What the rows are called in the block."""
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
+    def sums(self, columns: Columns) -> dict[str, Part]:
         """Name to row."""
         raise NotImplementedError
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         found = {
             name: (lower, weighted(act, members, weights), upper)
-            for name, (lower, members, weights, upper) in self.parts(columns).items()
+            for name, (lower, members, weights, upper) in self.sums(columns).items()
         }
         block.add_component(self.component, block_constraint(list(found), found))
 
     def rows(self, columns: Columns) -> Rows:
-        found = self.parts(columns)
+        found = self.sums(columns)
         members = [np.asarray(part[1], dtype=np.int64) for part in found.values()]
         weights = [np.ones(len(part[1])) if part[2] is None else part[2] for part in found.values()]
         sizes = [len(part) for part in members]
@@ -99,11 +99,11 @@ class PlainKind(Constraint):
 class _Limits(PlainKind):
     """Shared fields of kinds that bound a sum from one or both sides."""
 
-    at_most: float | None = Field(default=None, allow_inf_nan=False)
-    """Largest value of the sum."""
-    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: LimitField | None = None
+    """Largest value of the sum: a number, ``{from: NAME}`` of a shared value, or ``{by_round: [...]}``."""
+    at_least: LimitField | None = None
     """Smallest value of the sum."""
-    equal: float | None = Field(default=None, allow_inf_nan=False)
+    equal: LimitField | None = None
     """Exact value of the sum; excludes the other two."""
 
     @model_validator(mode="after")
@@ -112,24 +112,26 @@ class _Limits(PlainKind):
             raise ValueError("give either equal, or at_most and at_least")
         if self.equal is None and self.at_most is None and self.at_least is None:
             raise ValueError("give one of at_most, at_least, equal")
-        if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
+        if isinstance(self.at_most, float) and isinstance(self.at_least, float) and self.at_least > self.at_most:
             raise ValueError(f"at_least {self.at_least:g} is above at_most {self.at_most:g}")
         return self
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
         """(lower, upper); None where there is none."""
-        return (self.equal, self.equal) if self.equal is not None else (self.at_least, self.at_most)
+        if self.equal is not None:
+            return as_number(self.equal), as_number(self.equal)
+        return as_number(self.at_least), as_number(self.at_most)
 
     def words(self) -> str:
         """``at most 8``, ``at least 1``, ``exactly 3``, ``between 1 and 8``."""
         if self.equal is not None:
-            return f"exactly {self.equal:g}"
-        if self.at_least is None:
-            return f"at most {self.at_most:g}"
+            return f"exactly {in_words(self.equal)}"
         if self.at_most is None:
-            return f"at least {self.at_least:g}"
-        return f"between {self.at_least:g} and {self.at_most:g}"
+            return f"at least {in_words(self.at_least)}" if self.at_least is not None else "any number"
+        if self.at_least is None:
+            return f"at most {in_words(self.at_most)}"
+        return f"between {in_words(self.at_least)} and {in_words(self.at_most)}"
 
     def broken(self, used: float) -> bool:
         """Whether a sum of this size breaks a limit."""
@@ -147,7 +149,7 @@ class Budget(_Limits, kind="budget"):
 
     component: ClassVar[str] = "count"
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
+    def sums(self, columns: Columns) -> dict[str, Part]:
         lower, upper = self.limits
         return {"all": (lower, np.arange(len(columns)), None, upper)}
 
@@ -160,6 +162,8 @@ class Budget(_Limits, kind="budget"):
         return f"{self.words()} in one round"
 
     def check(self, columns: Columns) -> None:
+        if self.open_limits:
+            return
         lower, upper = self.limits
         if upper is not None and upper < 0:
             raise ModelError(f"at_most is {upper:g}", "give a number of at least 0.")
@@ -206,7 +210,7 @@ class Linear(_Limits, kind="linear"):
 
         return self._once(columns, groups)
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
+    def sums(self, columns: Columns) -> dict[str, Part]:
         lower, upper = self.limits
         return {name: (lower, members, weights, upper) for name, (members, weights) in self._groups(columns).items()}
 
@@ -245,19 +249,31 @@ class Knapsack(PlainKind, kind="knapsack"):
 
     cost: str
     """Table column with the cost of each arm, not negative."""
-    at_most: float = Field(ge=0, allow_inf_nan=False)
-    """Money, hours or other units available in one round."""
+    at_most: LimitField
+    """Money, hours or other units available in one round; or ``{from: NAME}``, or ``{by_round: [...]}``."""
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
-        return {"all": (None, np.arange(len(columns)), columns.numbers(self.cost), self.at_most)}
+    @field_validator("at_most")
+    @classmethod
+    def _not_negative(cls, at_most: Limit) -> Limit:
+        if isinstance(at_most, float) and at_most < 0:
+            raise ValueError(f"at_most is {at_most:g}, give a number of at least 0")
+        return at_most
+
+    @property
+    def limit(self) -> float:
+        """``at_most`` as a number."""
+        return float(as_number(self.at_most) or 0.0)
+
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        return {"all": (None, np.arange(len(columns)), columns.numbers(self.cost), self.limit)}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         used = sum(float(cell) for cell, chosen in zip(columns.text(self.cost), action, strict=True) if chosen)
-        if used > self.at_most + ROW_TOLERANCE * max(1.0, self.at_most):
-            yield f"{self.cost} is {used:g}, allowed is at most {self.at_most:g}"
+        if used > self.limit + ROW_TOLERANCE * max(1.0, self.limit):
+            yield f"{self.cost} is {used:g}, allowed is at most {self.limit:g}"
 
     def describe(self) -> str:
-        return f"total {self.cost} at most {self.at_most:g}"
+        return f"total {self.cost} at most {in_words(self.at_most)}"
 
     def check(self, columns: Columns) -> None:
         columns.numbers(self.cost, minimum=0.0)
@@ -274,7 +290,7 @@ class LockedIn(PlainKind, kind="locked_in"):
     ids: Names = Field(min_length=1)
     """Ids of the arms that are acted on in any case."""
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
+    def sums(self, columns: Columns) -> dict[str, Part]:
         return {name: (1.0, columns.indices([name]), None, 1.0) for name in dict.fromkeys(self.ids)}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
@@ -297,7 +313,7 @@ class LockedOut(PlainKind, kind="locked_out"):
     ids: Names = Field(min_length=1)
     """Ids of the arms that are left alone in any case."""
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
+    def sums(self, columns: Columns) -> dict[str, Part]:
         return {name: (0.0, columns.indices([name]), None, 0.0) for name in dict.fromkeys(self.ids)}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
@@ -333,7 +349,7 @@ class Conflict(PlainKind, kind="conflict"):
                 raise ValueError(f"list {number + 1} names fewer than two arms: {list(group)}")
         return tuple(tuple(dict.fromkeys(group)) for group in groups)
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
+    def sums(self, columns: Columns) -> dict[str, Part]:
         return {" + ".join(group): (None, columns.indices(group), None, float(self.at_most)) for group in self.groups}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
@@ -359,7 +375,7 @@ class OneAction(PlainKind, kind="one_action"):
 
     component: ClassVar[str] = "one"
 
-    def parts(self, columns: Columns) -> dict[str, Part]:
+    def sums(self, columns: Columns) -> dict[str, Part]:
         return {arm: (None, members, None, 1.0) for arm, members in columns.by("arm").items()}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:

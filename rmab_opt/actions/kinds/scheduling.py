@@ -1,15 +1,16 @@
 """Visits in slots staffed by workers: who can be served at all, by whom and when.
 
-Every rule is a flow once the chosen arms are fixed, so the program needs no binaries beyond the
-action and the check is a maximum flow.
+Every rule of the roster itself is a flow once the chosen arms are fixed, so the program needs no binaries beyond the
+action and the check is a maximum flow. Rules of other kinds on who works when (:class:`RosterRule`) close shifts of
+that flow: the check closes one shift of every clash in turn until a flow without a clash is found or none is left.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,13 +20,51 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, TableSource
-from rmab_opt.errors import Findings, ModelError
+from rmab_opt.actions.constraint import Constraint, Names, TableSource
+from rmab_opt.errors import CapabilityError, Findings, ModelError
+from rmab_opt.problem import Table
 
-__all__ = ["Scheduling"]
+__all__ = ["Roster", "RosterRule", "Scheduling", "Shift"]
 
 REMEMBERED = 100_000
 """Rosters whose answer is kept."""
+
+CLOSINGS = 20_000
+"""Sets of closed shifts after which the check of a roster with rules gives up; never silently."""
+
+Shift = tuple[str, str]
+"""(worker, slot)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Roster:
+    """What a roster offers to other kinds.
+
+    Beside it, where a rule asks for it, the roster's block holds ``serve[c, worker, slot]``, the visits of column c in
+    a shift, and ``works[worker, slot]``, 1 where the worker may have visits in that slot.
+    """
+
+    workers: tuple[str, ...]
+    slots: tuple[str, ...]
+    """In the order of time."""
+    open: dict[Shift, int]
+    """Visits that each worker on duty can make in each slot, in the order of the table's rows."""
+    table: Table
+    """The roster as given, with whatever further columns it has."""
+
+    def of_slot(self, column: str) -> dict[str, str]:
+        """What a column of the roster says of every slot; ModelError where it says two things of one slot."""
+        said: dict[str, str] = {}
+        findings = Findings(self.table.source)
+        for row, ((_, slot), cell) in enumerate(zip(self.open, self.table.text(column), strict=True)):
+            if said.setdefault(slot, cell) != cell:
+                findings.add(
+                    self.table.place(row),
+                    f"{column} of slot {slot!r} is {cell!r} and {said[slot]!r}",
+                    "give a slot one value",
+                )
+        findings.raise_if_any()
+        return said
 
 
 @dataclass(frozen=True)
@@ -67,7 +106,7 @@ class Scheduling(Constraint, kind="scheduling"):
     Xu, Wilder, Khalil, Tambe (ICLR 2025), schedule-constrained setting, with its rule made explicit.
     """
 
-    limiting: ClassVar[tuple[str, ...]] = ("staff",)
+    limiting: ClassVar[tuple[str, ...]] = ("staff", "shift")
 
     roster: TableSource
     """Table with columns ``worker`` and ``slot``, one row a worker on duty in a slot; optional ``calls``
@@ -80,6 +119,8 @@ class Scheduling(Constraint, kind="scheduling"):
     """Column of the arms' table with the slots the arm is available in, separated by ``;``."""
     match: str | None = None
     """Column that arm and worker share (district, language); an empty cell of the roster serves all."""
+    slot_order: Names = ()
+    """All slots in the order of time; by default in the order in which the roster first names them."""
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         plan = self._plan(columns)
@@ -88,8 +129,11 @@ class Scheduling(Constraint, kind="scheduling"):
         for c, unit in pairs:
             users[unit].append(c)
         ids = columns.ids
-        # Continuous: for a fixed binary action the rows are a network, so some optimum is integral.
-        block.served = pyo.Var(pairs, bounds=(0, 1 if self.rule == "distinct_workers" else plan.need))
+        # Continuous: for a fixed binary action the rows are a network, so some optimum is integral. Workers for several
+        # visits in one slot are found within each arm's slot, which must therefore be settled where rules look on.
+        settled = bool(self.askers) and self.rule == "same_slot" and self.visits > 1
+        most = 1 if self.rule == "distinct_workers" else plan.need
+        block.served = pyo.Var(pairs, bounds=(0, most), domain=pyo.Binary if settled else pyo.Reals)
 
         @block.Constraint(list(ids))
         def visits(_: Any, name: str) -> Any:
@@ -98,7 +142,11 @@ class Scheduling(Constraint, kind="scheduling"):
                 return act[c] == 0
             return sum(block.served[c, unit] for unit in plan.demand[c]) == plan.need * act[c]
 
-        @block.Constraint([plan.names[unit] for unit in users])
+        if self.askers:
+            self._build_shifts(block, plan, pairs)
+
+        # The rows of single shifts say as much.
+        @block.Constraint([] if self.askers else [plan.names[unit] for unit in users])
         def staff(_: Any, name: str) -> Any:
             unit = plan.names.index(name)
             return sum(block.served[c, unit] for c in users[unit]) <= int(plan.capacity[unit])
@@ -112,6 +160,32 @@ class Scheduling(Constraint, kind="scheduling"):
             @block.Constraint(several)
             def once(_: Any, name: str, worker: str) -> Any:
                 return sum(block.served[pair] for pair in by_worker[name, worker]) <= 1
+
+    def _build_shifts(self, block: Any, plan: _Plan, pairs: list[tuple[int, int]]) -> None:
+        """``serve`` and ``works``, the visits shift by shift, for the rules that look on."""
+        users: dict[Shift, list[int]] = defaultdict(list)
+        ways = {
+            (c, unit): [(plan.shifts[k].worker, plan.shifts[k].slot) for k in plan.pools[unit]] for c, unit in pairs
+        }
+        for (c, _), open_to in ways.items():
+            for open_shift in open_to:
+                users[open_shift].append(c)
+        together = self.visits if self.rule == "same_slot" else 1
+        triples = [(c, *open_shift) for (c, _), open_to in ways.items() for open_shift in open_to]
+        block.serve = pyo.Var(triples, bounds=(0, plan.need if self.rule == "any" else 1))
+        calls = {(one.worker, one.slot): one.calls for one in plan.shifts}
+        block.works = pyo.Var(list(calls), domain=pyo.Binary)
+
+        @block.Constraint(pairs)
+        def spread(_: Any, c: int, unit: int) -> Any:
+            return (
+                sum(block.serve[c, worker, slot] for worker, slot in ways[c, unit]) == together * block.served[c, unit]
+            )
+
+        @block.Constraint(list(users))
+        def shift(_: Any, worker: str, slot: str) -> Any:
+            served = sum(block.serve[c, worker, slot] for c in users[worker, slot])
+            return served <= calls[worker, slot] * block.works[worker, slot]
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         chosen = np.flatnonzero(action)
@@ -143,46 +217,137 @@ class Scheduling(Constraint, kind="scheduling"):
     def monotone(self, columns: Columns) -> bool:
         return True
 
+    def parts(self, columns: Columns) -> Roster:
+        """Workers, slots in the order of time and open shifts; ``serve`` and ``works`` of the block go with them."""
+
+        def offered() -> Roster:
+            shifts = self._plan(columns).shifts
+            slots = self.slot_order or tuple(dict.fromkeys(shift.slot for shift in shifts))
+            return Roster(
+                tuple(dict.fromkeys(shift.worker for shift in shifts)),
+                slots,
+                {(shift.worker, shift.slot): shift.calls for shift in shifts},
+                self.roster,
+            )
+
+        return self._once(columns, offered)
+
     def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
-        """Rows ``column, worker, slot``, in the roster's order; empty when the action breaks the roster."""
-        chosen = np.flatnonzero(action)
-        plan = self._plan(columns)
+        """Rows ``column, worker, slot``, in the roster's order; empty when the action breaks the roster.
+
+        Rules of other kinds are kept where the action allows it.
+        """
+        chosen, plan = np.flatnonzero(action), self._plan(columns)
         if any(not plan.demand[c] for c in chosen):
             return []
-        served, total = self._flow(plan, chosen)
-        if total < plan.need * len(chosen):
-            return []
+        visits = self._visits(chosen, columns, self.rules)
+        if visits is None:
+            visits = self._visits(chosen, columns, ()) or []
+        return [
+            {"column": columns.ids[c], "worker": plan.shifts[k].worker, "slot": plan.shifts[k].slot} for c, k in visits
+        ]
+
+    @property
+    def rules(self) -> tuple[RosterRule, ...]:
+        """Rules of other kinds on this roster, in the order of declaration."""
+        return tuple(asker for asker in self.askers if isinstance(asker, RosterRule))
+
+    def staffs(self, action: np.ndarray, columns: Columns, rules: Sequence[RosterRule]) -> bool:
+        """Whether the chosen columns, (C,), can be served so that all the given ones of :attr:`rules` hold at once.
+
+        Raises
+        ------
+        CapabilityError
+            When that is not settled within :data:`CLOSINGS` flows.
+        """
+        chosen, plan = np.flatnonzero(action), self._plan(columns)
+        if any(not plan.demand[c] for c in chosen) or self._short(plan, chosen, columns):
+            return False
+
+        def verdicts() -> dict[tuple[Any, ...], bool]:
+            return {}
+
+        known = self._once(columns, verdicts)
+        which = tuple(k for k, own in enumerate(self.rules) if any(own is rule for rule in rules))
+        key = (which, *sorted(self._alike(columns)[chosen].tolist()))
+        if rules and key not in known:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[key] = self._visits(chosen, columns, rules) is not None
+        return not rules or known[key]
+
+    def _visits(
+        self, chosen: np.ndarray, columns: Columns, rules: Sequence[RosterRule]
+    ) -> list[tuple[int, int]] | None:
+        """(column, shift) of every visit so that no rule sees a clash, by shift; None when there is no such way.
+
+        Depth first over sets of closed shifts: the flow over what is open is a relaxation, and of shifts that clash at
+        least one has no visit in any way that keeps the rules.
+        """
+        whole, offered = self._plan(columns), self.parts(columns)
+        place = {shift: k for k, shift in enumerate(offered.open)}
+        stack, seen = [frozenset[int]()], set[frozenset[int]]()
+        while stack:
+            closed = stack.pop()
+            if closed in seen:
+                continue
+            seen.add(closed)
+            if len(seen) > CLOSINGS:
+                raise CapabilityError(
+                    f"a check of {len(chosen)} columns on a roster with {len(rules)} rules within {CLOSINGS} flows",
+                    self,
+                    ("split the roster into teams of their own", "close shifts in the roster itself"),
+                )
+            plan = self._closed(whole, closed)
+            served, total = self._flow(plan, chosen)
+            if total < plan.need * len(chosen):
+                continue
+            visits = self._spread(plan, served)
+            worked = tuple(shift for shift, k in place.items() if k in {k for _, k in visits})
+            clash = next((found for rule in rules if (found := rule.clash(worked, offered))), None)
+            if clash is None:
+                return visits
+            if not set(clash) <= set(worked):
+                raise ModelError(f"a rule's clash names shifts without visits: {clash}", "choose from `worked` only.")
+            stack += [closed | {place[shift]} for shift in clash]
+        return None
+
+    def _closed(self, plan: _Plan, closed: frozenset[int]) -> _Plan:
+        """The plan without some of its shifts."""
+        if not closed:
+            return plan
+        pools = {unit: [k for k in members if k not in closed] for unit, members in plan.pools.items()}
+        size = self._unit_capacity
+        capacity = np.array([size([plan.shifts[k].calls for k in members]) for members in pools.values()])
+        return replace(plan, capacity=capacity, pools=pools)
+
+    def _spread(self, plan: _Plan, served: dict[tuple[int, int], int]) -> list[tuple[int, int]]:
+        """(column, shift) of every visit of a flow, by shift."""
         left = {k: shift.calls for k, shift in enumerate(plan.shifts)}
-        rows: list[tuple[int, dict[str, str]]] = []
+        visits: list[tuple[int, int]] = []
+        together = self.visits if self.rule == "same_slot" else 1
         for (c, unit), amount in sorted(served.items()):
             # Workers with most calls left go first: with different workers required this never runs short (Gale-Ryser).
-            repeat = 1 if self.rule == "any" else self.visits if self.rule == "same_slot" else 1
             for _ in range(amount):
-                ranked = sorted(plan.pools[unit], key=lambda k: -left[k])
-                for shift in ranked[:repeat]:
-                    left[shift] -= 1
-                    rows.append(
-                        (
-                            shift,
-                            {
-                                "column": columns.ids[c],
-                                "worker": plan.shifts[shift].worker,
-                                "slot": plan.shifts[shift].slot,
-                            },
-                        )
-                    )
-        return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+                for k in sorted(plan.pools[unit], key=lambda k: -left[k])[:together]:
+                    left[k] -= 1
+                    visits.append((c, k))
+        return sorted(visits, key=lambda visit: visit[1])
 
-    def _short(self, plan: _Plan, chosen: np.ndarray, columns: Columns) -> int:
-        """Visits that the roster leaves without a worker; arms with the same slots are interchangeable."""
+    def _alike(self, columns: Columns) -> np.ndarray:
+        """A number a column, the same for columns with the same slots: those are interchangeable."""
+        plan = self._plan(columns)
 
         def alike() -> np.ndarray:
             place: dict[tuple[int, ...], int] = {}
             return np.array([place.setdefault(tuple(units), len(place)) for units in plan.demand])
 
-        kinds = self._once(columns, alike)
+        return self._once(columns, alike)
+
+    def _short(self, plan: _Plan, chosen: np.ndarray, columns: Columns) -> int:
+        """Visits that the roster leaves without a worker."""
         known: dict[tuple[int, ...], int] = self._once(columns, dict)
-        key = tuple(sorted(kinds[chosen].tolist()))
+        key = tuple(sorted(self._alike(columns)[chosen].tolist()))
         if key not in known:
             # Samplers, simulators and enumerations ask for the same few rosters again and again.
             if len(known) >= REMEMBERED:
@@ -243,7 +408,7 @@ class Scheduling(Constraint, kind="scheduling"):
                 pools = dict(enumerate(grouped.values()))
                 names = [slot if not group else f"{slot} {group}" for slot, group in key]
                 capacity = np.array(
-                    [self._pool_capacity([shifts[k].calls for k in members]) for members in pools.values()]
+                    [self._unit_capacity([shifts[k].calls for k in members]) for members in pools.values()]
                 )
             by_slot: dict[str, list[int]] = defaultdict(list)
             for unit, (slot, _) in enumerate(key):
@@ -262,9 +427,9 @@ class Scheduling(Constraint, kind="scheduling"):
 
         return self._once(columns, plan)
 
-    def _pool_capacity(self, calls: list[int]) -> int:
-        """Arms (``same_slot``) or visits (``any``) that interchangeable shifts of one slot can take."""
-        if self.rule == "any":
+    def _unit_capacity(self, calls: list[int]) -> int:
+        """Arms (``same_slot``) or visits that the interchangeable shifts of one unit can take."""
+        if self.rule != "same_slot":
             return sum(calls)
         # k arms need `visits` different workers each: possible iff sum of min(calls, k) >= visits * k (Gale-Ryser);
         # the left side is concave in k, so the possible k are 0 .. K.
@@ -305,6 +470,14 @@ class Scheduling(Constraint, kind="scheduling"):
                 f"a worker without {self.match} cannot be combined with rule same_slot",
                 f"give every worker a {self.match}, or use rule distinct_workers",
             )
+        order = self.slot_order
+        for slot in dict.fromkeys(slots if order else ()):
+            if slot not in order or order.count(slot) > 1:
+                findings.add(
+                    "slot_order",
+                    f"slot {slot!r} stands {order.count(slot)} times",
+                    "name every slot of the roster once",
+                )
         findings.raise_if_any()
         return [_Shift(w, s, int(n), g) for w, s, n, g in zip(workers, slots, calls, groups, strict=True)]
 
@@ -324,3 +497,49 @@ class Scheduling(Constraint, kind="scheduling"):
                 "use the same slot names in both tables.",
             )
         return parts
+
+
+class RosterRule(Constraint):
+    """A rule on who works when, over the shifts of a roster in the same set.
+
+    A kind adds ``build``, which limits ``works[worker, slot]`` of ``self.other_block(block, "roster")``, ``describe``
+    and :meth:`clash`. As a roster is found and not given, a rule is judged by whether the chosen columns can be served
+    so that it holds: alone, and together with the roster's rules declared before it.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("roster",)
+
+    roster: str
+    """Name of the ``scheduling`` constraint whose shifts this is about."""
+
+    def clash(self, worked: Sequence[Shift], roster: Roster) -> Sequence[Shift] | None:
+        """Some of the shifts with visits that may not all have visits, whatever else is worked; None when all is well.
+
+        Fewer are better: the check closes each of them in turn.
+        """
+        raise NotImplementedError
+
+    def check(self, columns: Columns) -> None:
+        if not isinstance(self.other("roster"), Scheduling):
+            raise ModelError(
+                f"roster: {self.roster!r} is of kind {self.other('roster').kind!r}",
+                "name a constraint of kind 'scheduling'.",
+            )
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        roster = self.other("roster")
+        assert isinstance(roster, Scheduling)  # check() has refused anything else
+
+        def possible(*rules: RosterRule) -> bool:
+            return roster.staffs(action, columns, rules)
+
+        before = roster.rules[: next(k for k, rule in enumerate(roster.rules) if rule is self)]
+        if not possible():
+            return  # The roster says so itself.
+        if not possible(self):
+            yield f"{int(action.sum())} chosen cannot be served within {self.roster} so that {self.describe()}"
+        elif before and possible(*before) and not possible(*before, self):
+            yield f"{int(action.sum())} chosen can be served within {self.roster} so, but not with the rules before it"
+
+    def monotone(self, columns: Columns) -> bool:
+        return True

@@ -20,12 +20,14 @@ class NoAction(Policy):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self._idle = np.zeros(len(model.actions), dtype=np.int64)
-        if not model.actions.allows(self._idle):
+        if not model.actions.open_constraints and not model.actions.allows(self._idle):
             fewest = Scores(-np.ones(len(model.actions)))
             state = model.problem.sample_start(np.random.default_rng(0))
             self._idle = Chooser(model.problem, model.actions, fewest, model.solver).decide(state).action
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
+        if self.model.actions.open_constraints and not question.actions.allows(self._idle):
+            return question.about(Scores(-np.ones(len(question.actions)))), memory
         return Proposal(self._idle), memory
 
 

@@ -22,7 +22,8 @@ from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.dqn import train
 from rmab_opt.learning.evaluation import Evaluation, evaluate, summary_rows
 from rmab_opt.parallel import pmap
-from rmab_opt.report import table_csv, table_text, write_atomically
+from rmab_opt.records import write_atomically
+from rmab_opt.report import table_csv, table_text
 
 __all__ = ["FULL", "QUICK", "Comparison", "Plan", "Setting", "compare"]
 

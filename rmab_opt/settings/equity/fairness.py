@@ -184,7 +184,7 @@ def _simulate(
         for name, table in measures.items():
             extra[name] += weight * np.asarray(table)[arm, simulator.state].mean(axis=1)
         clock = perf_counter()
-        made = round_of(chosen, simulator.state, simulator.period, memories)
+        made = round_of(chosen, simulator.state, simulator.period, memories, simulator.shared)
         memories = made.memories
         spent += perf_counter() - clock
         actions = np.stack([decision.action for decision in made.decisions])

@@ -20,7 +20,8 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, Situation
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
-from rmab_opt.report import tree, write_atomically
+from rmab_opt.records import write_atomically
+from rmab_opt.report import tree
 from rmab_opt.settings.inspection.beliefs import EncodedArms
 from rmab_opt.settings.inspection.indices import EncodedIndices, encoded_indices, exact_gains
 from rmab_opt.settings.inspection.kinds import Frequency, Rows, VisitColumns, VisitRows, Window, closed_cells, visits_of

@@ -54,8 +54,6 @@ class SlotRule(Policy):
         super().__init__(model, name)
         self.score, self.masked, self.fill = score, masked, fill
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
-        count = model.actions.shape.count
-        self._most = None if count is None or count[0] > 0 else count[1]
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         """The best allowed arms; a question about the scores where more than a budget is declared."""
@@ -64,8 +62,9 @@ class SlotRule(Policy):
         score = self.score(state, memory)
         if not self.fill:
             allowed = allowed & (score > 0)
-        if self._most is not None:
-            chosen = best_first(score, allowed, 1 - self.arms.belief(state), self._most)
+        count = question.actions.shape.count
+        if count is not None and count[0] == 0:
+            chosen = best_first(score, allowed, 1 - self.arms.belief(state), count[1])
             return Proposal(chosen.astype(np.int64)), memory
         lift = (1.0 - min(0.0, float(score.min()))) if self.fill else 0.0
         worth = np.where(allowed, score + lift, -1.0)
@@ -222,17 +221,20 @@ class LookaheadPeriods(Policy):
 
 @policy("random_eligible")
 def _random_eligible(model: Model) -> SlotRule:
+    """Arms whose window is open, at random."""
     return SlotRule(model, "random_eligible", lambda state, rng: rng.random(state.shape))
 
 
 @policy("risk_first")
 def _risk_first(model: Model) -> SlotRule:
+    """Arms whose window is open, those most likely to be bad first."""
     arms = encoded_arms(model.problem.dynamics, "policy 'risk_first'")
     return SlotRule(model, "risk_first", lambda state, rng: 1.0 - arms.belief(state))
 
 
 @policy("whittle_unwindowed")
 def _whittle_unwindowed(model: Model) -> SlotRule:
+    """Whittle indices that know of no windows."""
     arms = encoded_arms(model.problem.dynamics, "policy 'whittle_unwindowed'")
     table = free_indices(arms.chains, INDEX_DISCOUNT)
 

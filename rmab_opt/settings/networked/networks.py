@@ -24,7 +24,7 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.encoder import Network
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import QNetwork
+from rmab_opt.learning.networks import QNetwork, unchanging
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
 from rmab_opt.search.hill_climb import climb_network
@@ -106,7 +106,9 @@ class GraphQ(QNetwork):
             for layer in (self.out, self.skip, self.skip_near):
                 layer.weight.mul_(0.1)
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         arm_action = torch.zeros_like(state)
         arm_action.index_add_(1, self.column_arm, action.long())
         own, idle, acted = self._nodes(state, period)
@@ -158,7 +160,7 @@ class GraphQ(QNetwork):
             self._heard = (key, matrix.coalesce())
         return self._heard[1]
 
-    def objective(self, version: Callable[[], int] = lambda: 0) -> NetworkObjective:
+    def objective(self, version: Callable[[], int] = unchanging) -> NetworkObjective:
         return NetworkObjective(self.at, version=version)
 
     def at(self, situation: Situation) -> Network:
@@ -229,7 +231,9 @@ class LookaheadGraphQ(GraphQ):
                 layer.weight.zero_()
             self.out.bias.zero_()
 
-    def forward(self, state: Tensor, period: Tensor, action: Tensor) -> tuple[Tensor | None, Tensor]:
+    def forward(
+        self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         learned, rest = super().forward(state, period, action)
         arm_action = torch.zeros_like(state)
         arm_action.index_add_(1, self.column_arm, action.long())

@@ -56,7 +56,7 @@ def collect(
     memories = [chosen.begin(np.random.default_rng(child)) for child in choices.spawn(episodes)]
     states, actions = [simulator.state], []
     for period in range(model.problem.horizon if rounds is None else rounds):
-        found = round_of(chosen, simulator.state, period, memories)
+        found = round_of(chosen, simulator.state, period, memories, simulator.shared)
         memories = found.memories
         made = np.stack([decision.action for decision in found.decisions])
         actions.append(model.actions.columns.arm_action(made))

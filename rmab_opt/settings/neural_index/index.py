@@ -38,7 +38,7 @@ from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
-from rmab_opt.report import write_atomically
+from rmab_opt.records import write_atomically
 from rmab_opt.settings.neural_index.allocation import Allocation
 from rmab_opt.settings.neural_index.config import LOSSES, NeuralIndexConfig
 

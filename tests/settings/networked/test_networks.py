@@ -15,7 +15,7 @@ import rmab_opt as ro
 from rmab_opt.decisions import Chooser, Situation
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.learning import DQNConfig, evaluate, load_policy, train
-from rmab_opt.learning.dqn import _Learner
+from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.networks import make_network
 from rmab_opt.search import climb_network, hill_climb
 from rmab_opt.settings.networked.spread import continuation_weights
@@ -105,11 +105,12 @@ def test_training_on_a_graph_repeats_and_is_read_back(tmp_path):
 KILLED = """
 import os, signal, sys
 import rmab_opt as ro
-from rmab_opt.learning import DQNConfig, dqn, train
+from rmab_opt.learning import DQNConfig, train
+from rmab_opt.learning.learner import Learner
 
 model = ro.load("contacts", n_arms=6, n_contacts=9, at_most=1, probability=0.2, horizon=4, samples=20)
 config = DQNConfig(episodes=4, network=sys.argv[2], hidden=(4,), argmax="hill_climb", pretrain_steps=5, batch=4)
-learn, calls = dqn._Learner.learn, []
+learn, calls = Learner.learn, []
 
 def counted(self, batch):
     calls.append(1)
@@ -117,7 +118,7 @@ def counted(self, batch):
         os.kill(os.getpid(), signal.SIGKILL)
     return learn(self, batch)
 
-dqn._Learner.learn = counted
+Learner.learn = counted
 train(model, config, seed=1, out=sys.argv[1])
 """
 
@@ -142,7 +143,7 @@ def test_exploration_for_climbing_meets_partial_sets():
     sizes = {}
     for argmax in ("hill_climb", "program"):
         config = DQNConfig(network="graph", hidden=(4,), argmax=argmax, pretrain_steps=0)
-        learner = _Learner(model, config, 0, "cpu")
+        learner = Learner(model, config, 0, "cpu")
         sizes[argmax] = {int(learner.explore().sum()) for _ in range(60)}
     assert sizes == {"hill_climb": {0, 1, 2, 3, 4}, "program": {4}}
 

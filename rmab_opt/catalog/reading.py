@@ -1,35 +1,29 @@
-"""Model files: YAML and tables in, a :class:`Model` out, every fault of a file at once with its line.
-
-A file composes registered kinds and runs no code. What the kinds cannot say is twelve lines of Python.
-"""
+"""Sections of a model file to a :class:`Model`: each is read by the kind that it names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from scipy import sparse
 
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.decisions import Model, Situation, decide
+from rmab_opt.catalog.files import locate
+from rmab_opt.catalog.yaml_text import Lines, read_yaml
+from rmab_opt.decisions import Model
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.instances import Instance
 from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
-from rmab_opt.report import write_atomically
 from rmab_opt.solver import load_profile
 
-__all__ = ["check_model", "copy_model", "load", "model_folder", "model_names"]
+__all__ = ["CheckSection", "ModelFile", "ProblemSection", "check_names", "load"]
 
 
 # ------------------------------------------------------------------------------------------------- the file's schema
@@ -75,82 +69,6 @@ class ModelFile(_Section):
     check: CheckSection | None = None
 
 
-# ------------------------------------------------------------------------------------------------------ finding files
-def model_folder() -> Path:
-    """Folder of the shipped models: inside the installed package, else beside the source tree."""
-    packaged = Path(str(files("rmab_opt"))) / "models"
-    return packaged if packaged.is_dir() else Path(str(files("rmab_opt"))).parent / "models"
-
-
-def model_names() -> list[str]:
-    """Names of the shipped models."""
-    folder = model_folder()
-    return sorted(
-        [path.stem for path in folder.glob("*.yaml")] + [path.parent.name for path in folder.glob("*/model.yaml")]
-    )
-
-
-def copy_model(name: str, folder: str | Path) -> list[Path]:
-    """Copy a shipped model with its tables into a new folder; the model file comes first.
-
-    Raises
-    ------
-    ModelError
-        When the folder holds something already.
-    """
-    source, folder = _locate(name), Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"{folder}: exists and is not empty", "name a new folder.")
-    tables = sorted(source.parent.glob("*.csv")) if source.name == "model.yaml" else []
-    written = []
-    for file in [source, *tables]:
-        target = folder / ("model.yaml" if file is source else file.name)
-        write_atomically(target, file.read_bytes())
-        written.append(target)
-    return written
-
-
-def check_model(name: str | Path) -> tuple[float, float, float]:
-    """A model's own regression test: (optimum stated in ``check``, found by enumeration, found by ``decide``).
-
-    Enumeration is judged by the independent checkers and valued without a program; arms with a random
-    start are taken in their most likely state.
-
-    Raises
-    ------
-    ModelError
-        When the model has no ``check`` section or its set is too large to enumerate.
-    """
-    section = load(name).settings.get("check")
-    if section is None:
-        raise ModelError(f"{name}: has no check section", "add `check: {optimum: ...}`.")
-    stated = CheckSection.model_validate(section)
-    model = load(name, **stated.set)
-    assert model.problem.start is not None
-    state = model.state(stated.state)
-    if state is None:
-        state = model.problem.start_distribution.argmax(axis=1)
-    candidates = model.actions.enumerate()
-    if candidates is None:
-        raise ModelError(f"{name}: its check is too large to enumerate", "make it smaller by `check.set`.")
-    situation = Situation(model.problem, model.actions.columns, state)
-    values = model.objective.batch_value(candidates.astype(np.int64), situation)
-    return stated.optimum, float(values.max()), decide(model, state, solver="exact").value
-
-
-def _locate(name: str | Path) -> Path:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
-        path = path / "model.yaml" if path.is_dir() else path
-        if not path.is_file():
-            raise ModelError(f"{path}: no such model file", "check the path, or see `rmab-opt models`.")
-        return path
-    for candidate in (model_folder() / f"{name}.yaml", model_folder() / str(name) / "model.yaml"):
-        if candidate.is_file():
-            return candidate
-    raise ModelError(f"no model {str(name)!r}", nearest(str(name), model_names()))
-
-
 # ------------------------------------------------------------------------------------------------------------- reading
 def load(name: str | Path, **overrides: Any) -> Model:
     """Read a model by name or path.
@@ -174,56 +92,34 @@ def load(name: str | Path, **overrides: Any) -> Model:
     >>> len(model.problem.arms)
     8
     """
-    path = _locate(name)
-    content, lines = _read_yaml(path)
+    path = locate(name)
+    content, lines = read_yaml(path)
     for key, value in overrides.items():
         _override(content, key, value, path)
     return _build(content, lines, path)
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
-    """Plain content and the line of every key."""
-    yaml = YAML(typ="rt", pure=True)
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
-        problem = " ".join(str(error.problem or error.context or "is not YAML").split("\n")[0].split())
-        raise ModelError(f"{path}:{line}: {problem}", "repair the YAML at this line.") from None
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: is not a YAML text ({str(error).splitlines()[0]})", "write it as UTF-8 YAML 1.2."
-        ) from None
-    if not isinstance(document, CommentedMap):
-        raise ModelError(f"{path}: holds no mapping", "start with `format: 1`.")
-    lines: dict[tuple[Any, ...], int] = {}
+def check_names(model: Model) -> None:
+    """Look up the names that a model's further sections give and that are used only in training.
 
-    def plain(node: Any, place: tuple[Any, ...]) -> Any:
-        if isinstance(node, TaggedScalar) or (
-            isinstance(node, CommentedMap | CommentedSeq)
-            and node.tag.value not in (None, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
-        ):
-            raise ModelError(
-                f"{path}:{lines.get(place, 1)}: tags such as {node.tag.value} are not read", "write plain values."
-            )
-        if isinstance(node, CommentedMap):
-            for key in node:
-                lines[(*place, key)] = node.lc.key(key)[0] + 1
-            return {str(key): plain(value, (*place, key)) for key, value in node.items()}
-        if isinstance(node, CommentedSeq):
-            for number in range(len(node)):
-                lines[(*place, number)] = node.lc.item(number)[0] + 1
-            return [plain(value, (*place, number)) for number, value in enumerate(node)]
-        for kind in (bool, int, float, str):
-            if isinstance(node, kind):
-                return kind(node)
-        if node is None:
-            return None
-        raise ModelError(
-            f"{path}:{lines.get(place, 1)}: {node!r} is no text, number, list or mapping", "put it in quotes."
-        )
+    Apart from :func:`load`, because networks cannot be listed without importing torch.
 
-    return plain(document, ()), lines
+    Raises
+    ------
+    ModelError
+        When a network or a solver profile is unknown; names the section.
+    """
+    for name in registry.names("section"):
+        section = model.settings.get(name)
+        if not isinstance(section, dict):
+            continue
+        try:
+            if "network" in section:
+                registry.find("network", section["network"])
+            if "solver" in section:
+                load_profile(section["solver"])
+        except ModelError as error:
+            raise ModelError(f"{model.path}: {name}: {error.message}", error.fix, needs=error.needs) from None
 
 
 def _override(content: dict[str, Any], key: str, value: Any, path: Path) -> None:
@@ -234,7 +130,9 @@ def _override(content: dict[str, Any], key: str, value: Any, path: Path) -> None
         # A preset stands for the whole section: the file's own values would otherwise go over it.
         content["train"] = {"preset": deepcopy(value)}
         return
-    if not places and len(parts) == 1 and "domain" in content.get("problem", {}):
+    if not places and key in ModelFile.model_fields:
+        places = [parts]
+    if not places and len(parts) == 1 and "domain" in (content.get("problem") or ()):
         places = [("problem", key)]
     if len(places) > 1 and parts in places:
         places = [parts]
@@ -269,8 +167,10 @@ def _places(content: Mapping[str, Any], at: tuple[str, ...] = ()) -> list[tuple[
 class _Reader:
     """Collects faults with their lines while the sections are read."""
 
-    def __init__(self, path: Path, lines: Mapping[tuple[Any, ...], int]) -> None:
-        self.path, self.lines, self.faults = path, lines, []  # type: ignore[var-annotated]
+    def __init__(self, path: Path, lines: Lines) -> None:
+        self.path, self.lines = path, lines
+        self.faults: list[tuple[int, str]] = []
+        self.needs: list[str] = []
 
     def line(self, place: tuple[Any, ...]) -> int:
         while place and place not in self.lines:
@@ -282,7 +182,20 @@ class _Reader:
         self.faults.append((self.line(place), f"{name}: {what}" + (f"; to fix, {fix}" if fix else "")))
 
     def add_error(self, place: tuple[Any, ...], error: ModelError) -> None:
+        self.needs += [name for name in error.needs if name not in self.needs]
         self.add(place, error.message, error.fix.rstrip("."))
+
+    def validate(self, place: tuple[Any, ...], schema: Any, given: Mapping[str, Any], context: Any = None) -> Any:
+        """A pydantic model of the values that stand at a place; None with the faults noted."""
+        keys = list(schema.model_fields)
+        before = len(self.faults)
+        for name in keys:
+            # pydantic reads true as 1; a person who writes `at_most: true` means something else.
+            if _stray_boolean(given.get(name), schema.model_fields[name].annotation):
+                self.add((*place, name), "is true or false, not a number or a text", "write the value")
+        if len(self.faults) > before:
+            return None
+        return self.attempt(place, lambda: schema.model_validate(given, context=context), keys)
 
     def attempt(self, place: tuple[Any, ...], make: Callable[[], Any], keys: list[str] | None = None) -> Any:
         """Value of ``make``; None when it raised, with the faults noted."""
@@ -316,8 +229,10 @@ class _Reader:
         try:
             return registry.find(kind, name)
         except ModelError as error:
-            unknown = error.message.startswith("no ")
-            self.add(place, f"unknown {place[-1]} {name!r}" if unknown else error.message, error.fix.rstrip("."))
+            if error.needs or not error.message.startswith("no "):
+                self.add_error(place, error)
+            else:
+                self.add(place, f"unknown {place[-1]} {name!r}", error.fix.rstrip("."))
         return None
 
     def made(
@@ -336,22 +251,33 @@ class _Reader:
             findings = Findings(str(self.path))
             for line, text in sorted(self.faults, key=lambda fault: fault[0]):
                 findings.lines.append(f"{self.path}:{line}: {text}")
-            findings.raise_if_any(50)
+            try:
+                findings.raise_if_any(50)
+            except ModelError as error:
+                raise ModelError(error.message, error.fix, needs=tuple(self.needs)) from None
+
+
+def _stray_boolean(value: Any, annotation: Any) -> bool:
+    """Whether true or false stands where a field of this type takes none."""
+    if isinstance(value, list):
+        return any(_stray_boolean(inner, annotation) for inner in value)
+    said = str(annotation)
+    return isinstance(value, bool) and not any(word in said for word in ("bool", "Any", "Table"))
 
 
 def _known(keys: list[str] | None, inner: tuple[Any, ...]) -> list[str]:
     return list(CheckSection.model_fields) if inner[:1] == ("check",) and len(inner) > 1 else list(keys or [])
 
 
-def _build(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: Path) -> Model:
+def _build(content: dict[str, Any], lines: Lines, path: Path) -> Model:
     reader = _Reader(path, lines)
     sections = {key: value for key, value in content.items() if key not in ModelFile.model_fields}
     for name in list(sections):
         try:
             entry = registry.find("section", name)
         except ModelError as error:
-            if not error.message.startswith("no "):
-                reader.add((name,), error.message, error.fix.rstrip("."))
+            if error.needs:
+                reader.add_error((name,), error)
             else:
                 known = [*ModelFile.model_fields, *registry.names("section")]
                 reader.add((name,), "unknown key", nearest(name, known))
@@ -361,7 +287,7 @@ def _build(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: 
         else:
             reader.add((name,), "is no mapping", "write keys and values below it")
     own = {key: value for key, value in content.items() if key not in sections}
-    top = reader.attempt((), lambda: ModelFile.model_validate(own), list(ModelFile.model_fields))
+    top = reader.validate((), ModelFile, own)
     problem_section = content.get("problem")
     instance: Instance | None = None
     if isinstance(problem_section, dict):
@@ -439,15 +365,11 @@ def _constraint(name: str, section: Any, folder: Path, tables: Mapping[str, Tabl
         return None
     fields = {key: value for key, value in section.items() if key != "kind"}
     context = {"folder": folder, "tables": tables}
-    return reader.attempt(
-        place, lambda: entry.schema.model_validate(fields, context=context), list(entry.schema.model_fields)
-    )
+    return reader.validate(place, entry.schema, fields, context)
 
 
 def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> Instance | None:
-    read: ProblemSection | None = reader.attempt(
-        ("problem",), lambda: ProblemSection.model_validate(section), list(ProblemSection.model_fields)
-    )
+    read: ProblemSection | None = reader.validate(("problem",), ProblemSection, section)
     if read is None:
         return None
     arms: Arms | None = reader.attempt(("problem", "arms"), lambda: _arms(read, folder))

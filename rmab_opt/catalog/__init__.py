@@ -1,0 +1,9 @@
+"""Model files: YAML and tables in, a :class:`Model` out, every fault of a file at once with its line.
+
+A file composes registered kinds and runs no code. What the kinds cannot say is twelve lines of Python.
+"""
+
+from rmab_opt.catalog.files import check_model, copy_model, model_folder, model_names
+from rmab_opt.catalog.reading import check_names, load
+
+__all__ = ["check_model", "check_names", "copy_model", "load", "model_folder", "model_names"]

@@ -1,0 +1,115 @@
+"""Where model files are, copying one to change it, and the test that a file carries."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from rmab_opt import registry
+from rmab_opt.decisions import Situation, decide
+from rmab_opt.errors import ModelError
+from rmab_opt.problem.table import nearest
+from rmab_opt.records import write_atomically
+
+__all__ = ["check_model", "copy_model", "locate", "model_folder", "model_names"]
+
+
+def model_folder() -> Path:
+    """Folder of the shipped models: inside the installed package, else beside the source tree."""
+    packaged = Path(str(files("rmab_opt"))) / "models"
+    return packaged if packaged.is_dir() else Path(str(files("rmab_opt"))).parent / "models"
+
+
+def model_names() -> list[str]:
+    """Names of the shipped models, and of those of plugins and settings from elsewhere."""
+    return sorted(_models())
+
+
+def _models() -> dict[str, Path]:
+    """Model files by name.
+
+    Raises
+    ------
+    ModelError
+        When two folders have a model of one name.
+    """
+    found: dict[str, Path] = {}
+    for folder in [model_folder(), *registry.model_folders()]:
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*/model.yaml")]):
+            name = path.parent.name if path.name == "model.yaml" and path.parent != folder else path.stem
+            if name in found:
+                raise ModelError(f"model {name!r} is in {found[name]} and in {path}", "rename one of them.")
+            found[name] = path
+    return found
+
+
+def locate(name: str | Path) -> Path:
+    """The file of a model given by name, by path or by its folder.
+
+    Raises
+    ------
+    ModelError
+        When there is none; names the nearest.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
+        path = path / "model.yaml" if path.is_dir() else path
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file", "check the path, or see `rmab-opt models`.")
+        return path
+    known = _models()
+    if str(name) not in known:
+        raise ModelError(f"no model {str(name)!r}", nearest(str(name), list(known)))
+    return known[str(name)]
+
+
+def copy_model(name: str, folder: str | Path) -> list[Path]:
+    """Copy a shipped model with its tables into a new folder; the model file comes first.
+
+    Raises
+    ------
+    ModelError
+        When the folder holds something already.
+    """
+    source, folder = locate(name), Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"{folder}: exists and is not empty", "name a new folder.")
+    tables = sorted(source.parent.glob("*.csv")) if source.name == "model.yaml" else []
+    written = []
+    for file in [source, *tables]:
+        target = folder / ("model.yaml" if file is source else file.name)
+        write_atomically(target, file.read_bytes())
+        written.append(target)
+    return written
+
+
+def check_model(name: str | Path) -> tuple[float, float, float]:
+    """A model's own regression test: (optimum stated in ``check``, found by enumeration, found by ``decide``).
+
+    Enumeration is judged by the independent checkers and valued without a program; arms with a random
+    start are taken in their most likely state.
+
+    Raises
+    ------
+    ModelError
+        When the model has no ``check`` section or its set is too large to enumerate.
+    """
+    from rmab_opt.catalog.reading import CheckSection, load
+
+    section = load(name).settings.get("check")
+    if section is None:
+        raise ModelError(f"{name}: has no check section", "add `check: {optimum: ...}`.")
+    stated = CheckSection.model_validate(section)
+    model = load(name, **stated.set)
+    assert model.problem.start is not None
+    state = model.state(stated.state)
+    if state is None:
+        state = model.problem.start_distribution.argmax(axis=1)
+    candidates = model.actions.enumerate()
+    if candidates is None:
+        raise ModelError(f"{name}: its check is too large to enumerate", "make it smaller by `check.set`.")
+    situation = Situation(model.problem, model.actions.columns, state)
+    values = model.objective.batch_value(candidates.astype(np.int64), situation)
+    return stated.optimum, float(values.max()), decide(model, state, solver="exact").value

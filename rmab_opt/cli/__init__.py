@@ -1,0 +1,122 @@
+"""The command line: speaks to a person; every verb also answers in JSON."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rmab_opt import __version__, registry
+from rmab_opt.cli.common import GROUPS, say
+from rmab_opt.errors import ModelError, RmabError
+
+__all__ = ["main"]
+
+# Everything else is imported inside the verbs: `rmab-opt --help` must not load torch, Pyomo or a setting.
+
+EXIT_CODES = (
+    "Exit codes: 0 answered, 2 a model, a table or an option is not what it must be, 3 no action satisfies all "
+    "constraints, 4 the solver failed or an answer did not survive its re-check, 70 an internal error, 130 stopped."
+)
+
+
+class _Grouped(TyperGroup):
+    """Help that lists the verbs under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        headings: dict[str, list[tuple[str, str]]] = {heading: [] for heading in GROUPS}
+        for entry in registry.entries("verb"):
+            said = (self.commands[entry.name].help or "").strip().partition("\n\n")[0]
+            headings.setdefault(entry.group or "others", []).append((entry.name, said))
+        for heading, rows in headings.items():
+            if rows:
+                with formatter.section(heading.capitalize()):
+                    formatter.write_dl(sorted(rows))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"rmab-opt {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A Python file with own kinds, policies or verbs; several times, anywhere."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Decide under constraints, with a certificate; train and evaluate policies for restless bandits."""
+
+
+def _application() -> typer.Typer:
+    app = typer.Typer(
+        cls=_Grouped,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        epilog=EXIT_CODES,
+    )
+    app.callback()(_root)
+    for entry in registry.entries("verb"):
+        app.command(entry.name, help=entry.said or None)(entry.make)
+    return app
+
+
+def _global_options(given: list[str]) -> tuple[list[str], list[str], bool]:
+    """Arguments of the verb, plugin files, and whether to debug: both options may stand before or after the verb."""
+    rest: list[str] = []
+    plugins: list[str] = []
+    debug = False
+    arguments = iter(given)
+    for argument in arguments:
+        if argument == "--":
+            return [*rest, argument, *arguments], plugins, debug
+        if argument == "--debug":
+            debug = True
+        elif argument == "--plugin" or argument.startswith("--plugin="):
+            file = argument.partition("=")[2] if "=" in argument else next(arguments, "")
+            if not file:
+                raise ModelError("--plugin without a file", "write --plugin FILE.py.")
+            plugins.append(file)
+        else:
+            rest.append(argument)
+    return rest, plugins, debug
+
+
+def main() -> None:
+    """Entry point: errors become one message and an exit code (2 input, 3 infeasible, 4 solver)."""
+    debug = "--debug" in sys.argv
+    try:
+        arguments, plugins, debug = _global_options(sys.argv[1:])
+        for file in plugins:
+            registry.load_plugin(file)
+        _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
+    except RmabError as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _fail("stopped by Ctrl-C; what was finished is kept", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        # The rim: a person gets one line, --debug the traceback.
+        if debug:
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}\n  To fix, repeat with --debug and report it.", 70)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(message + "\n")
+    sys.exit(code)

@@ -1,0 +1,121 @@
+"""What the verbs share: options, reading a model, answering, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmab_opt import registry
+from rmab_opt.errors import ModelError
+
+if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
+
+__all__ = [
+    "CALENDAR",
+    "GROUPS",
+    "PROGRAMME",
+    "RESEARCH",
+    "THIS_WEEK",
+    "GroupColumn",
+    "Jobs",
+    "Json",
+    "LedgerFolder",
+    "ModelName",
+    "Sets",
+    "SolverName",
+    "StateFile",
+    "answer",
+    "brought",
+    "load_model",
+    "progress",
+    "say",
+]
+
+THIS_WEEK, PROGRAMME, CALENDAR, RESEARCH = GROUPS = ("this week", "a programme", "a calendar", "research")
+"""Headings of the help, in order."""
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model's name or a model file.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+SolverName = Annotated[str | None, typer.Option("--solver", metavar="PROFILE", help="A profile's name or TOML file.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", help="Worker processes; -1 for all cores.")]
+GroupColumn = Annotated[
+    str | None, typer.Option("--groups", metavar="COLUMN", help="Compare groups: a column of the cohort's table.")
+]
+StateFile = Annotated[
+    Path | None, typer.Option("--state", metavar="CSV", help="States of the arms: columns id, state.")
+]
+LedgerFolder = Annotated[
+    Path | None, typer.Option("--ledger", metavar="DIR", help="Start from the rounds recorded here.")
+]
+
+
+def say(text: str = "") -> None:
+    """One line, or several, on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def answer(as_json: bool, document: Any, text: str) -> None:
+    """The verb's answer: the document in JSON, or the text."""
+    say(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) if as_json else text)
+
+
+def load_model(name: str, sets: list[str] | None) -> Model:
+    """A model by name or path with the values of ``--set``.
+
+    Raises
+    ------
+    ModelError
+        When a ``--set`` is not KEY=VALUE, or as :func:`rmab_opt.load` does.
+    """
+    from rmab_opt.catalog import load
+    from rmab_opt.catalog.yaml_text import read_value
+
+    overrides = {}
+    for entry in sets or []:
+        key, sign, value = entry.partition("=")
+        if not sign or not key.strip():
+            raise ModelError(f"--set {entry!r}", "write --set key=value, for example --set n_arms=40.")
+        overrides[key.strip()] = read_value(value, f"--set {entry!r}")
+    return load(name, **overrides)
+
+
+def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]:
+    """What a setting brings to a verb, found by name; ``what`` is the flag that stands on it.
+
+    Raises
+    ------
+    ModelError
+        When the setting is not there.
+    """
+    if name not in registry.names(kind):
+        registry.need(setting, what)
+    return registry.find(kind, name).make
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Any]:
+    """A progress bar on stderr, so that stdout stays the answer."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=False,
+    )
+    with bar:
+        yield bar

@@ -1,0 +1,99 @@
+"""``rmab-opt bound``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rmab_opt.cli.common import RESEARCH, GroupColumn, Json, ModelName, Sets, StateFile, answer, brought, load_model
+from rmab_opt.errors import ModelError
+from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
+
+Sweep = Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="The bound over a limit.")]
+Kind = Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")]
+Coupling = Annotated[str, typer.Option(help="auto, relaxation, or hull: tighter for routes and loads, takes longer.")]
+Method = Annotated[str, typer.Option(help="auto, dual, highs or pyomo.")]
+Margin = Annotated[int, typer.Option(help="List so many arms at the margin.")]
+WelfareName = Annotated[
+    str, typer.Option(help="With --groups: leximin, max_min, nash, nash_groups, utilitarian or a number.")
+]
+Target = Annotated[
+    list[float] | None, typer.Option(help="With --groups: the smallest budget that lifts every group so far.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the curve (CSV and plot).")]
+
+
+@register("verb", "bound", group=RESEARCH)
+def bound(
+    model: ModelName,
+    state: StateFile = None,
+    sweep: Sweep = None,
+    kind: Kind = "auto",
+    coupling: Coupling = "auto",
+    method: Method = "auto",
+    margin: Margin = 0,
+    groups: GroupColumn = None,
+    welfare: WelfareName = "leximin",
+    target: Target = None,
+    sets: Sets = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Say what no policy can exceed, and what one more unit of a resource is worth."""
+    if groups is not None:
+        grouped = brought("report", "bound_groups", "equity", "--groups")
+        told = grouped(load_model(model, sets), groups, state=state, welfare=welfare, targets=target or [])
+        answer(as_json, told.document, told.text)
+        return
+    if target or welfare != "leximin":
+        flag = "--target" if target else "--welfare"
+        brought("report", "bound_groups", "equity", flag)
+        raise ModelError(f"{flag} without --groups", "say whose it is: --groups COLUMN.")
+    from rmab_opt.decisions import bound as upper_bound
+    from rmab_opt.decisions import margin as arms_at_margin
+    from rmab_opt.report import table_text
+
+    loaded = load_model(model, sets)
+    if sweep is not None:
+        _sweep(loaded, sweep, out, as_json)
+        return
+    found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method)
+    near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
+    text = f"{found}\n{table_text(near)}" if near else str(found)
+    answer(as_json, {**found.summary(), "margin": near} if near else found.summary(), text)
+
+
+def _limits(sweep: str) -> tuple[str, list[float]]:
+    """``budget=5:50:5`` as a resource and its limits."""
+    name, sign, span = sweep.partition("=")
+    try:
+        low, high, step = (float(part) for part in span.split(":"))
+    except ValueError:
+        low, high, step = 0.0, -1.0, 0.0
+    if not sign or not low <= high or not step > 0 or not high < 1e12:
+        raise ModelError(f"--sweep {sweep!r}", "write --sweep NAME=FROM:TO:STEP, for example --sweep budget=5:50:5.")
+    return name, [low + step * k for k in range(int((high - low) / step + 1e-9) + 1)]
+
+
+def _sweep(loaded: Model, sweep: str, out: Path | None, as_json: bool) -> None:
+    """The bound over the limit of a resource."""
+    from rmab_opt.planning import sweep as curve_over
+    from rmab_opt.records import write_atomically
+    from rmab_opt.report import table_csv, table_text
+
+    name, limits = _limits(sweep)
+    curve = curve_over(loaded.problem, loaded.actions, limits, resource=name, breakpoints=20)
+    rows = curve.rows()
+    text = table_text(rows)
+    if out is not None:
+        from rmab_opt.learning.plots import curve_plot
+
+        write_atomically(out / "bound.csv", table_csv(rows))
+        curve_plot(curve, out / "bound.png", title=loaded.title)
+        text += f"\nwritten to {out}"
+    answer(as_json, rows, text)

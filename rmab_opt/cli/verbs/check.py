@@ -1,0 +1,60 @@
+"""``rmab-opt check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmab_opt.cli.common import THIS_WEEK, Json, ModelName, Sets, answer, load_model
+from rmab_opt.registry import register
+
+
+@register("verb", "check", group=THIS_WEEK)
+def check(
+    model: ModelName,
+    sets: Sets = None,
+    decision: Annotated[
+        Path | None, typer.Option("--decision", metavar="JSON", help="Verify a saved decision.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read a model and say what it holds; with --decision, re-check a saved decision without a solver."""
+    from rmab_opt.catalog import check_names
+    from rmab_opt.report import tree
+
+    loaded = load_model(model, sets)
+    if decision is not None:
+        from rmab_opt.decisions import verify
+
+        verdict = verify(decision, loaded.problem, loaded.actions, loaded.objective)
+        document = {"verified": verdict.ok, "problems": list(verdict.problems), "value": verdict.value}
+        answer(as_json, document, str(verdict))
+        if not verdict.ok:
+            raise typer.Exit(4)
+        return
+    check_names(loaded)
+    conflict = loaded.actions.explain()
+    if conflict is not None:
+        raise conflict.error()
+    problem = loaded.problem
+    sentences = loaded.actions.describe()
+    lines = {
+        "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
+        "horizon": f"{problem.horizon} rounds, discount {problem.discount:g}",
+        **{f"· {name}": sentence for name, sentence in sentences.items()},
+        "objective": type(loaded.objective).__name__,
+        "solver": f"profile {loaded.solver}",
+        "ready": "some action satisfies all constraints",
+    }
+    found = {
+        "title": loaded.title,
+        "arms": problem.n_arms,
+        "columns": len(loaded.actions),
+        "constraints": sentences,
+        "objective": type(loaded.objective).__name__,
+        "solver": str(loaded.solver),
+        "ready": True,
+    }
+    answer(as_json, found, tree(f"Model · {loaded.title}", lines))

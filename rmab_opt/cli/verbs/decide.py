@@ -1,0 +1,155 @@
+"""``rmab-opt decide``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmab_opt.cli.common import (
+    THIS_WEEK,
+    GroupColumn,
+    Json,
+    LedgerFolder,
+    ModelName,
+    Sets,
+    SolverName,
+    StateFile,
+    answer,
+    brought,
+    load_model,
+)
+from rmab_opt.errors import ModelError
+from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rmab_opt.decisions import Decision, Model
+    from rmab_opt.programme.ledger import Standing
+
+Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
+Relax = Annotated[str | None, typer.Option(metavar="NAME", help="Loosen this constraint by its least change.")]
+RunFolder = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Decide by the network of this run.")]
+Seed = Annotated[int, typer.Option(help="Of a random first state, when no --state is given.")]
+Out = Annotated[Path | None, typer.Option(help="Write the list: .csv, .xlsx or .json.")]
+Report = Annotated[
+    Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
+]
+WhyNot = Annotated[list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")]
+Alternatives = Annotated[int, typer.Option(help="Other plans within 1 % to print.")]
+
+
+@register("verb", "decide", group=THIS_WEEK)
+def decide(
+    model: ModelName,
+    state: StateFile = None,
+    solver: SolverName = None,
+    sets: Sets = None,
+    period: Period = 0,
+    ledger: LedgerFolder = None,
+    relax: Relax = None,
+    run: RunFolder = None,
+    seed: Seed = 0,
+    out: Out = None,
+    report: Report = None,
+    why_not: WhyNot = None,
+    alternatives: Alternatives = 0,
+    groups: GroupColumn = None,
+    as_json: Json = False,
+) -> None:
+    """Choose this round's action and prove how good it is."""
+    import numpy as np
+
+    from rmab_opt.decisions import Chooser
+
+    grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
+    loaded = load_model(model, sets)
+    objective = loaded.objective
+    if run is not None:
+        from rmab_opt.learning import load_policy
+
+        objective = load_policy(run, loaded).chooser.objective
+    _check_formats(out, report)
+    given, period, standing = _start(loaded, state, period, ledger)
+    start = loaded.problem.start
+    if given is None and start is not None and start.ndim != 1:
+        given = loaded.problem.sample_start(np.random.default_rng(seed))
+    decision = Chooser(
+        loaded.problem,
+        loaded.actions,
+        objective,
+        loaded.solver if solver is None else solver,
+        relax=relax,
+        title=f"{loaded.title}{f' · {state.stem}' if state is not None else ''}",
+        many=False,
+    ).decide(given, period)
+    if out is not None:
+        writers: dict[str, Any] = {".csv": decision.to_csv, ".xlsx": decision.to_excel, ".json": decision.to_json}
+        writers[out.suffix](out)
+    text = str(decision) + _asked(loaded, decision, why_not or [], alternatives)
+    document = decision.summary()
+    if standing is not None:
+        document["ledger"] = {"round": standing.period + 1, "estimated": standing.estimated}
+        text += f"\nfrom the ledger: {standing}"
+    parts: list[Any] = []
+    if grouped is not None:
+        told = grouped(loaded, decision, groups)
+        document["fairness"] = told.document
+        text += f"\n\n{told.text}"
+        parts = told.parts
+    if report is not None:
+        from rmab_opt.page.report import decision_page
+        from rmab_opt.records import write_atomically
+
+        write_atomically(report, decision_page(loaded, decision, parts))
+    for written in (out, report):
+        if written is not None:
+            text += f"\nwritten to {written}"
+    answer(as_json, document, text)
+
+
+def _check_formats(out: Path | None, report: Path | None) -> None:
+    if out is not None and out.suffix not in (".csv", ".xlsx", ".json"):
+        raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .csv, .xlsx or .json.")
+    if report is not None and report.suffix not in (".html", ".htm"):
+        raise ModelError(f"--report {report}: unknown format {report.suffix!r}", "end it in .html.")
+
+
+def _start(
+    loaded: Model, state: Path | None, period: int, ledger: Path | None
+) -> tuple[np.ndarray | None, int, Standing | None]:
+    """State and round to decide from, and what the ledger says when it was asked."""
+    given = loaded.state(state)
+    standing = None
+    if ledger is not None:
+        from rmab_opt.programme.ledger import Ledger
+
+        standing = Ledger(ledger, loaded).standing()
+        if standing is not None:
+            if state is not None or period:
+                raise ModelError("--ledger says state and round itself", "leave out --state and --period.")
+            given, period = standing.state, standing.period
+    if not 0 <= period < loaded.problem.horizon:
+        raise ModelError(
+            f"--period {period}" if standing is None else f"the ledger stands before round {period + 1}, past the last",
+            f"give --period from 0 to {loaded.problem.horizon - 1}, or set problem.horizon.",
+        )
+    return given, period, standing
+
+
+def _asked(loaded: Model, decision: Decision, why_not: list[str], alternatives: int) -> str:
+    """Answers to ``--why-not`` and ``--alternatives``, one a line."""
+    from rmab_opt.errors import InfeasibleError
+
+    text = ""
+    for name in why_not:
+        loaded.actions.columns.index(name)
+        try:
+            text += f"\n{decision.why_not(name)}"
+        except InfeasibleError as error:
+            text += f"\n{error.message}"
+    for number, plan in enumerate(decision.alternatives(alternatives) if alternatives else [], start=1):
+        text += f"\nplan {number + 1}: {' '.join(plan.chosen)}   value {plan.value:.6g}"
+    return text

@@ -1,0 +1,139 @@
+"""``rmab-opt evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmab_opt import registry
+from rmab_opt.cli.common import (
+    RESEARCH,
+    GroupColumn,
+    Jobs,
+    Json,
+    ModelName,
+    Sets,
+    SolverName,
+    answer,
+    brought,
+    load_model,
+    progress,
+)
+from rmab_opt.errors import ModelError
+from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.learning import Evaluation
+
+TABLE = "sequoia_table"
+"""MODEL that stands for a comparison over many models."""
+
+Policies = Annotated[str, typer.Option(help="Names or run folders, separated by commas; see `rmab-opt policies`.")]
+Seeds = Annotated[int, typer.Option(help="How many seeds (instances, for a generated model).")]
+Seed = Annotated[int, typer.Option(help="The first of them.")]
+Episodes = Annotated[int, typer.Option(help="Episodes a seed.")]
+Reward = Annotated[str, typer.Option(help="expected or sampled.")]
+WithBound = Annotated[bool, typer.Option("--bound/--no-bound", help="Compare with the upper bound.")]
+Hull = Annotated[bool, typer.Option("--hull", help="The tightest bound, through the allowed actions.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the table (CSV, JSON, LaTeX) and the plots.")]
+Quick = Annotated[bool, typer.Option("--quick", help=f"MODEL {TABLE}: one instance, the default.")]
+Full = Annotated[bool, typer.Option("--full", help=f"MODEL {TABLE}: ten instances, two sizes.")]
+
+
+@register("verb", "evaluate", group=RESEARCH)
+def evaluate(
+    model: ModelName,
+    policies: Policies = "none,random,sampling,myopic",
+    seeds: Seeds = 1,
+    seed: Seed = 0,
+    episodes: Episodes = 20,
+    reward: Reward = "expected",
+    solver: SolverName = None,
+    with_bound: WithBound = True,
+    hull: Hull = False,
+    groups: GroupColumn = None,
+    sets: Sets = None,
+    out: Out = None,
+    jobs: Jobs = None,
+    quick: Quick = False,
+    full: Full = False,
+    as_json: Json = False,
+) -> None:
+    """Compare policies on common random numbers; MODEL sequoia_table compares over all coupled settings."""
+    if model == TABLE:
+        _compare_models(out, quick, full, jobs, as_json)
+        return
+    if quick or full:
+        raise ModelError(f"--quick or --full with model {model!r}", f"they are of {TABLE!r}; give --seeds.")
+    from dataclasses import replace
+
+    from rmab_opt.learning import evaluate as compare
+
+    grouped = None if groups is None else brought("report", "policy_groups", "equity", "--groups")
+    loaded = load_model(model, sets)
+    if solver is not None:
+        from rmab_opt.solver import load_profile
+
+        load_profile(solver)
+        loaded = replace(loaded, solver=solver)
+    names = registry.split(policies)
+    if seeds < 1:
+        raise ModelError(f"--seeds {seeds}", "give at least 1.")
+    if grouped is not None:
+        if seeds > 1:
+            raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
+        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=with_bound, out=out)
+        answer(as_json, told.document, told.text)
+        return
+    with progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("evaluating", total=len(names) * seeds * loaded.problem.horizon)
+
+        def show(event: dict[str, Any]) -> None:
+            if bar is not None:
+                bar.update(task, advance=event["advance"], description=f"evaluating {event['policy']}")
+
+        table = compare(
+            loaded,
+            names,
+            seeds=range(seed, seed + seeds),
+            episodes=episodes,
+            reward=reward,
+            bound="hull" if with_bound and hull else with_bound,
+            n_jobs=jobs,
+            on_event=show,
+        )
+    text = str(table)
+    if out is not None:
+        _write(table, out, loaded.title)
+        text += f"\nwritten to {out}"
+    answer(as_json, {"header": table.header, "rows": table.rows}, text)
+
+
+def _write(table: Evaluation, out: Path, title: str) -> None:
+    from rmab_opt.learning.plots import policy_plot, time_plot
+    from rmab_opt.records import write_atomically
+
+    write_atomically(out / "evaluation.csv", table.to_csv())
+    write_atomically(out / "evaluation.tex", table.to_latex())
+    write_atomically(out / "evaluation.json", json.dumps({"header": table.header, "rows": table.rows}, indent=1) + "\n")
+    policy_plot(table, out / "evaluation.png")
+    time_plot(table.seconds, out / "seconds.png", title=title)
+
+
+def _compare_models(out: Path | None, quick: bool, full: bool, jobs: int | None, as_json: bool) -> None:
+    """The comparison over all models of a setting, or the rest of it."""
+    if quick and full:
+        raise ModelError("--quick and --full", "give one of them.")
+    compare = brought("report", TABLE, "coupled", TABLE)
+    with progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("comparing", total=None)
+
+        def show(event: dict[str, Any]) -> None:
+            if bar is not None:
+                bar.update(task, total=event["tasks"], completed=event["done"], description=f"after {event['task']}")
+
+        told = compare(Path(TABLE) if out is None else out, full=full, n_jobs=jobs, on_event=show)
+    answer(as_json, told.document, told.text)

@@ -1,0 +1,74 @@
+"""``rmab-opt train``."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmab_opt import registry
+from rmab_opt.cli.common import RESEARCH, Jobs, Json, ModelName, Sets, answer, load_model, progress
+from rmab_opt.errors import ModelError
+from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
+    from rmab_opt.learning.learners import Lesson
+
+
+@register("verb", "train", group=RESEARCH)
+def train(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run in it goes on.")],
+    seed: Annotated[int, typer.Option(help="Of everything random in the run.")] = 0,
+    seeds: Annotated[int, typer.Option(help="How many runs, each in a folder of its own under --out.")] = 1,
+    jobs: Jobs = None,
+    sets: Sets = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    policy: Annotated[str, typer.Option(help="What is trained; see `rmab-opt kinds learner`.")] = "q_network",
+    as_json: Json = False,
+) -> None:
+    """Train a Q-network whose argmax is this model's program, or what another learner trains."""
+    learner = registry.find("learner", policy)
+    loaded = load_model(model, sets)
+    if seeds < 1:
+        raise ModelError(f"--seeds {seeds}", "give at least 1.")
+    if seeds != 1:
+        _train_seeds(loaded, policy, out, range(seed, seed + seeds), device, jobs, as_json)
+        return
+    with progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("training", total=None)
+
+        def show(event: dict[str, Any]) -> None:
+            if bar is not None:
+                said = f"training · {event['said']}"
+                bar.update(task, total=event["total"], completed=event["done"], description=said)
+
+        lesson: Lesson = learner.make(loaded, out=out, seed=seed, device=device, on_event=show)
+    rivals = ",".join([str(lesson.folder), *lesson.rivals])
+    answer(as_json, lesson.summary, f"{lesson.text}\nnext: rmab-opt evaluate {model} --policies {rivals}")
+
+
+def _learn(loaded: Model, policy: str, out: Path, device: str, seed: int) -> Lesson:
+    lesson: Lesson = registry.find("learner", policy).make(loaded, out=out / f"seed-{seed}", seed=seed, device=device)
+    return lesson
+
+
+def _train_seeds(
+    loaded: Model, policy: str, out: Path, seeds: range, device: str, jobs: int | None, as_json: bool
+) -> None:
+    """Several runs side by side, each in a folder named after its seed."""
+    from rmab_opt.parallel import pmap
+    from rmab_opt.report import table_text
+
+    rows = []
+    with progress(as_json) as bar:
+        task = None if bar is None else bar.add_task("training", total=len(seeds))
+        for number, lesson in pmap(partial(_learn, loaded, policy, out, device), list(seeds), n_jobs=jobs):
+            rows.append({"seed": seeds[number], **lesson.summary})
+            if bar is not None:
+                bar.update(task, advance=1)
+    rows.sort(key=lambda row: row["seed"])
+    answer(as_json, rows, table_text([{key: row[key] for key in row if key != "weights_sha256"} for row in rows]))

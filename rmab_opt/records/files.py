@@ -1,0 +1,129 @@
+"""Files that are whole under their name or not there: a crash, a full disk or a second writer never leaves half of one.
+
+What the machine refuses becomes one sentence: a :class:`ModelError` where the path is not one that can be read or
+written (a folder, a pipe, no permission), a :class:`StorageError` where the machine has no room or the disk fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rmab_opt.errors import ModelError, RmabError, StorageError
+
+__all__ = ["in_a_sentence", "make_folder", "read_regular", "write_atomically"]
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What an operating system answers where nothing more fits."""
+
+UNUSABLE = {
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the disk is read-only",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "the link leads to itself",
+}
+
+
+def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = True) -> None:
+    """Write a file under its name only when it is complete and on disk; the old one stays until then.
+
+    Parameters
+    ----------
+    replace
+        False: a file that is already there stays for good, and FileExistsError says so.
+
+    Raises
+    ------
+    ModelError
+        When the path is a folder, a pipe or a device, or may not be written.
+    StorageError
+        When the disk is full or fails; the old file is as it was.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with in_a_sentence(path, "written"):
+        _refuse_special(path, "written")
+        make_folder(path.parent)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            if replace:
+                os.replace(temporary, path)
+            else:
+                os.link(temporary, path)
+                Path(temporary).unlink()
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        # The name itself has to reach the disk before anybody relies on it.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Content of a regular file.
+
+    Raises
+    ------
+    ModelError
+        When there is none, or it is a folder, a pipe or a device, or may not be read; a pipe is never waited for.
+    StorageError
+        When the disk fails.
+    """
+    path = Path(path)
+    with in_a_sentence(path, "read"):
+        if not path.exists():
+            raise ModelError(f"{path}: no such file", "check the name.")
+        _refuse_special(path, "read")
+        return path.read_bytes()
+
+
+def _refuse_special(path: Path, done: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(mode):
+        return
+    what = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device, not a file"
+    raise ModelError(f"{path}: is {what} and cannot be {done}", "name a file.")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; ModelError when a file stands in its place."""
+    with in_a_sentence(folder, "made"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ModelError(f"{folder}: is a file, not a folder", "name another folder.") from None
+
+
+@contextmanager
+def in_a_sentence(path: Path, done: str) -> Iterator[None]:
+    """What the operating system refuses in the block, as an error of ours about ``path``."""
+    try:
+        yield
+    except (RmabError, FileExistsError):
+        raise
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise StorageError(f"{path}: cannot be {done}, the disk is full", "make room and repeat.") from None
+        if error.errno in UNUSABLE:
+            raise ModelError(f"{path}: cannot be {done}, {UNUSABLE[error.errno]}", "name another path.") from None
+        raise StorageError(f"{path}: cannot be {done} ({error.strerror})", "look at the disk and repeat.") from None

@@ -1,0 +1,208 @@
+"""Small examples of the kernel's registered things, and how tests walk the names of a kind.
+
+Every registered name of the kernel has an entry here, every one of a setting in ``tests/settings/<name>``; a name
+without one fails the suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmab_opt import registry
+from rmab_opt.actions import ActionSet, Columns, Constraint
+from rmab_opt.actions.kinds import Budget, Linear
+from rmab_opt.decisions import Model, Objective
+from rmab_opt.problem import Arms, Ladder, Problem, Tabular
+from rmab_opt.testing import examples
+
+
+def registered(kind: str, setting: str) -> list[str]:
+    """Names of a kind that the package brings: the kernel's for "", a setting's otherwise; none of other tests."""
+    found = []
+    for entry in registry.entries(kind):
+        make: Any = entry.make
+        while isinstance(make, partial):
+            make = make.func
+        if str(getattr(make, "__module__", "")).startswith("rmab_opt.") and entry.setting == setting:
+            found.append(entry.name)
+    return found
+
+
+def cases(names: Iterable[str], promises: Iterable[Callable[[Any], None]], leave_out: Mapping[str, set[str]] = {}):
+    """One test a name and promise, so that what fails is named; ``leave_out`` holds promises that do not apply."""
+    return [
+        pytest.param(name, promise, id=f"{name}-{promise.__name__}")
+        for name in names
+        for promise in promises
+        if promise.__name__ not in leave_out.get(name, set())
+    ]
+
+
+def missing(kind: str, setting: str, known: Iterable[str]) -> tuple[set[str], set[str]]:
+    """(registered names without an example, examples without a registered name)."""
+    names, given = set(registered(kind, setting)), set(known)
+    return names - given, given - names
+
+
+# ------------------------------------------------------------------------------------------------------- constraints
+COHORT = examples.cohort()
+SEVERAL_ACTIONS = Columns.of_arm_actions(examples.cohort(4), 3)
+
+
+def constraint(kind: str, **fields: Any) -> Constraint:
+    """A constraint as a model file makes it."""
+    made: Constraint = registry.find("constraint", kind).make.model_validate(fields)
+    return made
+
+
+ROSTER = [
+    {"worker": "asha", "slot": "mon", "calls": 1, "village": "north"},
+    {"worker": "asha", "slot": "tue", "calls": 1, "village": "south"},
+    {"worker": "brij", "slot": "mon", "calls": 2, "village": "south"},
+    {"worker": "chin", "slot": "tue", "calls": 1, "village": "east"},
+]
+WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
+ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
+
+CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
+    "budget": [(constraint("budget", at_most=2), COHORT), (constraint("budget", at_least=1, at_most=4), COHORT)],
+    "linear": [
+        (constraint("linear", column="cost", at_most=6), COHORT),
+        (constraint("linear", column="load", per="village", at_most=3, at_least=1), COHORT),
+        (constraint("linear", where={"action": 2}, at_most=1), SEVERAL_ACTIONS),
+    ],
+    "knapsack": [(constraint("knapsack", cost="cost", at_most=7), COHORT)],
+    "locked_in": [(constraint("locked_in", ids=["arm1", "arm4"]), COHORT)],
+    "locked_out": [(constraint("locked_out", ids=["arm0"]), COHORT)],
+    "conflict": [(constraint("conflict", groups=[["arm0", "arm1", "arm2"], ["arm2", "arm5"]]), COHORT)],
+    "one_action": [(constraint("one_action"), SEVERAL_ACTIONS)],
+    "capacity": [
+        (constraint("capacity", workers=WORKERS), COHORT),
+        (constraint("capacity", workers=WORKERS, cost="load"), COHORT),
+    ],
+    "path": [
+        (constraint("path", edges=ROADS, depot="arm0", length=4), COHORT),
+        (constraint("path", edges=ROADS, depot="arm0", length=3, vehicles=2), COHORT),
+    ],
+    "scheduling": [
+        (constraint("scheduling", roster=ROSTER), COHORT),
+        (constraint("scheduling", roster=ROSTER, visits=2, rule="distinct_workers"), COHORT),
+        (constraint("scheduling", roster=ROSTER, match="village"), COHORT),
+    ],
+}
+
+
+# ---------------------------------------------------------------------------------------------------------- dynamics
+def _tabular_file(folder: Path) -> Any:
+    made = examples.tabular(3, 3, 2)
+    lines = ["id,state,action,a,b,c,reward"]
+    for n in range(3):
+        for s, name in enumerate("abc"):
+            for a in range(2):
+                row = made.transition[n, a, s]
+                lines.append(f"arm{n},{name},{a},{row[0]!r},{row[1]!r},{row[2]!r},{made.reward[n, s, a]!r}")
+    (folder / "rows.csv").write_text("\n".join(lines).replace("np.float64(", "").replace(")", ""))
+    return registry.find("dynamics", "tabular").make(Arms.from_arrays(3), folder, "refuse", file="rows.csv")
+
+
+def _ladder(folder: Path) -> Any:
+    arms = Arms.from_arrays(4, low=[0.1, 0.2, 0.0, 0.3], high=[0.9, 0.8, 1.0, 0.5], top=[3, 2, 1, 5])
+    return registry.find("dynamics", "ladder").make(
+        arms, folder, "refuse", up=("low", "high"), reward=(0.0, 0.5, "top")
+    )
+
+
+DYNAMICS: dict[str, list[Callable[[Path], Any]]] = {
+    "tabular": [
+        _tabular_file,
+        lambda folder: examples.tabular(4, 3, 3),
+        lambda folder: Tabular(examples.tabular(4).transition, np.arange(12.0).reshape(4, 3), paid_on="arrival"),
+    ],
+    "ladder": [
+        _ladder,
+        lambda folder: Ladder(
+            np.random.default_rng(0).uniform(0, 0.6, (3, 4, 3)), np.arange(12.0).reshape(3, 4), stay=0.3
+        ),
+    ],
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ models
+def plain_model(n_arms: int = 6, at_most: int = 2) -> Model:
+    """Arms under a budget."""
+    return examples.model(n_arms, at_most)
+
+
+def roster_model() -> Model:
+    """Arms under a roster and a budget: rows with variables of their own."""
+    arms, base = COHORT, examples.model()
+    rules = {"roster": constraint("scheduling", roster=ROSTER), "budget": Budget(at_most=3)}
+    return Model(base.problem, ActionSet(arms, rules), solver="exact", title="roster")
+
+
+def several_actions_model() -> Model:
+    """Arms with two ways of acting."""
+    arms = examples.cohort(4)
+    problem = Problem(arms, examples.tabular(4, 3, 3), horizon=4)
+    rules = {"strong": Linear(where={"action": 2}, at_most=1), "any": Budget(at_most=2)}
+    return Model(problem, ActionSet(Columns.of_arm_actions(arms, 3), rules), solver="exact", title="several")
+
+
+# -------------------------------------------------------------------------------------------------------- objectives
+def _made(kind: str, model: Model, folder: Path, **arguments: Any) -> tuple[Objective, Model]:
+    return registry.find("objective", kind).make(model.problem, model.actions, folder, **arguments), model
+
+
+def _network_file(folder: Path) -> tuple[Objective, Model]:
+    from rmab_opt.encoder import Network
+
+    rng, model = np.random.default_rng(0), roster_model()
+    layers = [(rng.normal(size=(5, 12)), rng.normal(size=5), "relu"), (rng.normal(size=(1, 5)), np.zeros(1), "linear")]
+    Network.from_arrays(layers).to_safetensors(folder / "net.safetensors")
+    return _made("network", model, folder, file="net.safetensors")
+
+
+def _learned(folder: Path) -> tuple[Objective, Model]:
+    from rmab_opt.learning import DQNConfig, train
+
+    model = plain_model()
+    config = DQNConfig(episodes=2, hidden=(4,), head=2, pretrain_steps=3, batch=4, validation_episodes=0)
+    train(model, config, out=folder / "run")
+    return _made("learned", model, folder, run="run")
+
+
+OBJECTIVES: dict[str, list[Callable[[Path], tuple[Objective, Model]]]] = {
+    "immediate": [
+        lambda folder: _made("immediate", plain_model(), folder),
+        lambda folder: _made("immediate", roster_model(), folder),
+        lambda folder: _made("immediate", several_actions_model(), folder),
+        lambda folder: _made("immediate", several_actions_model(), folder, points=2),
+    ],
+    "scores": [lambda folder: _made("scores", roster_model(), folder, column="cost")],
+    "index": [lambda folder: _made("index", plain_model(), folder, index="whittle")],
+    "network": [_network_file],
+    "learned": [_learned],
+}
+
+# ---------------------------------------------------------------------------------------------------------- policies
+MORE_ARGUMENTS = {"sampling": "sampling:20", "lp_update": "lp_update:window=2"}
+"""How a policy is written where the bare name would be slow."""
+
+NETWORKS = {"pooled": plain_model, "anchored": plain_model, "dense": plain_model}
+
+DOMAINS: dict[str, dict[str, Any]] = {
+    "budget": {"n_arms": 6, "n_valuable": 2},
+    "scheduling": {"n_arms": 6, "n_workers": 2},
+    "capacity": {"n_arms": 6, "n_workers": 2},
+    "path": {"n_arms": 8, "n_stops": 3},
+    "interventions": {"n_arms": 12, "n_interventions": 4, "budget": 2},
+    "delayed": {"n_arms": 5},
+    "ladder_mix": {"n_arms": 5},
+    "unstructured": {"n_arms": 5},
+}

@@ -1,0 +1,89 @@
+"""Everything that the setting registers keeps the promises of its kind."""
+
+from __future__ import annotations
+
+import pytest
+from contract_models import cases, missing, registered
+
+import rmab_opt as ro
+from rmab_opt import registry
+from rmab_opt.decisions import Model
+from rmab_opt.problem import Arms
+from rmab_opt.testing import (
+    DOMAIN_PROMISES,
+    DYNAMICS_PROMISES,
+    NETWORK_PROMISES,
+    OBJECTIVE_PROMISES,
+    POLICY_PROMISES,
+    SETTING_PROMISES,
+    check_domain,
+    check_dynamics,
+    check_network,
+    check_objective,
+    check_policy,
+    check_setting,
+)
+
+DOMAINS = {"contacts": {"n_arms": 6, "n_contacts": 9}}
+NETWORKS = ("graph", "graph_lookahead")
+TRAINED = {"gnn", "gnn_lookahead", "hill_climbing_dqn"}
+"""Policies that train when they are made: one episode each, and only the promises that need few of them."""
+DEAR = {"decisions_are_of_their_round", "an_episode_begins_anew", "pickles", "decisions_stand"}
+
+
+def small(horizon: int = 3, **train: int) -> Model:
+    """Six arms, two of which may be acted on."""
+    return ro.load("contacts", n_arms=6, n_contacts=9, at_most=2, probability=0.2, horizon=horizon, samples=20)
+
+
+def dynamics(folder):
+    chance = {"p00": 0.1, "p01": 0.6, "p10": 0.5, "p11": 0.9}
+    arms = Arms.from_arrays(4, worth=[1, 2, 0.5, 1], **{name: [cell] * 4 for name, cell in chance.items()})
+    (folder / "contacts.csv").write_text("u,v,p\narm0,arm1,0.3\narm1,arm2,0.5\narm2,arm3,0.2\n")
+    make = registry.find("dynamics", "cascade").make
+    return make(arms, folder, "refuse", contacts="contacts.csv", probability="p", value="worth")
+
+
+def test_every_registered_name_has_an_example():
+    for kind, known in (
+        ("dynamics", ["cascade"]),
+        ("domain", DOMAINS),
+        ("objective", ["cascade"]),
+        ("network", NETWORKS),
+    ):
+        assert missing(kind, "networked", known) == (set(), set()), kind
+
+
+@pytest.mark.parametrize("promise", SETTING_PROMISES)
+def test_the_setting_keeps_its_promises(promise):
+    check_setting("networked", promises=[promise])
+
+
+@pytest.mark.parametrize("promise", DYNAMICS_PROMISES)
+def test_dynamics_keep_their_promises(promise, tmp_path):
+    check_dynamics(dynamics(tmp_path), promises=[promise])
+
+
+@pytest.mark.parametrize(("name", "promise"), cases(DOMAINS, DOMAIN_PROMISES))
+def test_domains_keep_their_promises(name, promise):
+    check_domain(name, DOMAINS[name], promises=[promise])
+
+
+@pytest.mark.parametrize("promise", OBJECTIVE_PROMISES)
+def test_objectives_keep_their_promises(promise, tmp_path):
+    model = small()
+    made = registry.find("objective", "cascade").make(model.problem, model.actions, tmp_path, samples=20)
+    check_objective(made, model, promises=[promise])
+
+
+@pytest.mark.parametrize(("name", "promise"), cases(NETWORKS, NETWORK_PROMISES))
+def test_networks_keep_their_promises(name, promise):
+    check_network(name, small(), promises=[promise])
+
+
+@pytest.mark.parametrize(
+    ("name", "promise"),
+    cases(registered("policy", "networked"), POLICY_PROMISES, dict.fromkeys(TRAINED, DEAR)),
+)
+def test_policies_keep_their_promises(name, promise):
+    check_policy(name, small(), promises=[promise])
