@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from rmab_opt.actions.polytope import Polytope, row_reach
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError
+from rmab_opt.solver.polytope import Polytope, row_reach
 
 if TYPE_CHECKING:
     from rmab_opt.actions.action_set import ActionSet
