@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.actions.kinds.rows import Budget
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import Memory, Policy, policy
@@ -55,10 +54,6 @@ class SlotRule(Policy):
         super().__init__(model, name)
         self.score, self.masked, self.fill = score, masked, fill
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
-        rules = list(model.actions.constraints.values())
-        self._most = None
-        if len(rules) == 1 and isinstance(rules[0], Budget) and rules[0].limits[0] is None:
-            self._most = int(rules[0].limits[1] or 0)
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         """The best allowed arms; a question about the scores where more than a budget is declared."""
@@ -67,8 +62,9 @@ class SlotRule(Policy):
         score = self.score(state, memory)
         if not self.fill:
             allowed = allowed & (score > 0)
-        if self._most is not None:
-            chosen = best_first(score, allowed, 1 - self.arms.belief(state), self._most)
+        count = question.actions.shape.count
+        if count is not None and count[0] == 0:
+            chosen = best_first(score, allowed, 1 - self.arms.belief(state), count[1])
             return Proposal(chosen.astype(np.int64)), memory
         lift = (1.0 - min(0.0, float(score.min()))) if self.fill else 0.0
         worth = np.where(allowed, score + lift, -1.0)
@@ -175,13 +171,13 @@ class Lookahead(Policy):
         return plan
 
     def _infeasible(self, cells: np.ndarray, least: np.ndarray, owner: np.ndarray, slot: int) -> InfeasibleError:
-        for rule in self.model.actions.constraints.values():
-            if isinstance(rule, Budget) and rule.limits[1] is not None:
-                room = np.where(np.arange(cells.shape[1]) >= slot, float(rule.limits[1]), 0.0)
-                needed = np.bincount(owner, weights=least, minlength=len(cells)).astype(np.int64)
-                found = shortage(cells, needed, room)
-                if found is not None:
-                    return found.error()
+        most = self.model.actions.shape.at_most
+        if most is not None:
+            room = np.where(np.arange(cells.shape[1]) >= slot, float(most), 0.0)
+            needed = np.bincount(owner, weights=least, minlength=len(cells)).astype(np.int64)
+            found = shortage(cells, needed, room)
+            if found is not None:
+                return found.error()
         return InfeasibleError(
             f"no plan from slot {slot} on satisfies the slots' constraints",
             "relax them, or do not require every visit.",
@@ -195,13 +191,13 @@ class LookaheadPeriods(Policy):
         super().__init__(model, name)
         self.once = once
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
-        rules = list(model.actions.constraints.values())
-        if len(rules) != 1 or not isinstance(rules[0], Budget) or rules[0].limits[0] is not None:
+        count = model.actions.shape.count
+        if count is None or count[0] > 0:
             raise CapabilityError(
                 "one upper budget a slot as the only constraint", model.actions,
                 ("use the policy 'lookahead_gain'", "leave the other constraints out"),
             )  # fmt: skip
-        self.capacity = int(rules[0].limits[1] or 0)
+        self.capacity = count[1]
 
     def begin(self, rng: np.random.Generator) -> Memory:
         return None
