@@ -339,7 +339,7 @@ def _build(content: dict[str, Any], lines: Lines, path: Path) -> Model:
     )
 
 
-def _another(content: dict[str, Any], lines: Mapping[tuple[Any, ...], int], path: Path, seed: int) -> Model:
+def _another(content: dict[str, Any], lines: Lines, path: Path, seed: int) -> Model:
     """The file's model with another seed of its domain."""
     changed = deepcopy(content)
     changed["problem"]["seed"] = seed
