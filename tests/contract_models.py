@@ -20,6 +20,7 @@ from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.decisions import Model, Objective
 from rmab_opt.problem import Arms, Ladder, Problem, Tabular
 from rmab_opt.testing import examples
+from rmab_opt.testing.contract import Promise
 
 
 def registered(kind: str, setting: str) -> list[str]:
@@ -34,13 +35,11 @@ def registered(kind: str, setting: str) -> list[str]:
     return found
 
 
-def cases(names: Iterable[str], promises: Iterable[Callable[[Any], None]], leave_out: Mapping[str, set[str]] = {}):
-    """One test a name and promise, so that what fails is named; ``leave_out`` holds promises that do not apply."""
+def cases(names: Iterable[str], promises: Iterable[Promise], leave_out: Mapping[str, set[str]] = {}) -> list[Any]:
+    """One test a name, with its promises; ``leave_out`` holds those that do not apply. What fails names its promise."""
     return [
-        pytest.param(name, promise, id=f"{name}-{promise.__name__}")
+        pytest.param(name, [p for p in promises if p.__name__ not in leave_out.get(name, set())], id=name)
         for name in names
-        for promise in promises
-        if promise.__name__ not in leave_out.get(name, set())
     ]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -14,6 +15,7 @@ from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError
+from rmab_opt.settings.inspection.beliefs import EncodedArms
 from rmab_opt.settings.inspection.calendar import INDEX_DISCOUNT, VisitGains, encoded_arms
 from rmab_opt.settings.inspection.indices import encoded_indices, free_indices
 from rmab_opt.settings.inspection.kinds import Rows
@@ -219,40 +221,49 @@ class LookaheadPeriods(Policy):
         return Proposal(action), _Plan(plan[:, 1:], period + 1, self.arms.move(state, visits).tobytes())
 
 
+# Scores by functions with names, so that policies travel to worker processes.
+def _at_random(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.random(state.shape)
+
+
+def _risk(arms: EncodedArms, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.asarray(1.0 - arms.belief(state))
+
+
+def _unwindowed(arms: EncodedArms, table: np.ndarray, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    found: np.ndarray = table[np.arange(arms.n_arms), np.minimum(arms.decode(state)[0], table.shape[1] - 1)]
+    return found
+
+
+def _windowed(arms: EncodedArms, indices: Any, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    age, slots, used = arms.decode(state)
+    return np.asarray(indices.at(age, int(slots[0]), used))
+
+
 @policy("random_eligible")
 def _random_eligible(model: Model) -> SlotRule:
     """Arms whose window is open, at random."""
-    return SlotRule(model, "random_eligible", lambda state, rng: rng.random(state.shape))
+    return SlotRule(model, "random_eligible", _at_random)
 
 
 @policy("risk_first")
 def _risk_first(model: Model) -> SlotRule:
     """Arms whose window is open, those most likely to be bad first."""
-    arms = encoded_arms(model.problem.dynamics, "policy 'risk_first'")
-    return SlotRule(model, "risk_first", lambda state, rng: 1.0 - arms.belief(state))
+    return SlotRule(model, "risk_first", partial(_risk, encoded_arms(model.problem.dynamics, "policy 'risk_first'")))
 
 
 @policy("whittle_unwindowed")
 def _whittle_unwindowed(model: Model) -> SlotRule:
     """Whittle indices that know of no windows."""
     arms = encoded_arms(model.problem.dynamics, "policy 'whittle_unwindowed'")
-    table = free_indices(arms.chains, INDEX_DISCOUNT)
-
-    def score(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return table[np.arange(arms.n_arms), np.minimum(arms.decode(state)[0], table.shape[1] - 1)]
-
+    score = partial(_unwindowed, arms, free_indices(arms.chains, INDEX_DISCOUNT))
     return SlotRule(model, "whittle_unwindowed", score, masked=False)
 
 
 def _time_constrained(model: Model, *, fill: bool) -> SlotRule:
     arms = encoded_arms(model.problem.dynamics, "policy 'time_constrained'")
     indices = encoded_indices(arms.chains, arms.windows, INDEX_DISCOUNT, verdict=False)
-
-    def score(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        age, slots, used = arms.decode(state)
-        return indices.at(age, int(slots[0]), used)
-
-    return SlotRule(model, "time_constrained", score, fill=fill)
+    return SlotRule(model, "time_constrained", partial(_windowed, arms, indices), fill=fill)
 
 
 @policy("time_constrained")
