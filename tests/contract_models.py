@@ -69,6 +69,9 @@ ROSTER = [
 WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
 ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
 
+BESIDE: dict[str, dict[str, Constraint]] = {"rest_after": {"visits": constraint("scheduling", roster=ROSTER)}}
+"""Constraints by name on whose parts a kind builds."""
+
 CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "budget": [(constraint("budget", at_most=2), COHORT), (constraint("budget", at_least=1, at_most=4), COHORT)],
     "linear": [
@@ -94,6 +97,7 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
         (constraint("scheduling", roster=ROSTER, visits=2, rule="distinct_workers"), COHORT),
         (constraint("scheduling", roster=ROSTER, match="village"), COHORT),
     ],
+    "rest_after": [(constraint("rest_after", roster="visits"), COHORT)],
 }
 
 

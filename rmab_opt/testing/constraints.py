@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -27,15 +27,25 @@ DRAWS = 40
 
 @dataclass(frozen=True)
 class ConstraintCase:
-    """A constraint over columns."""
+    """A constraint over columns, with those beside it on whose parts it builds."""
 
     constraint: Constraint
     columns: Columns
+    beside: Mapping[str, Constraint] = field(default_factory=dict)
+
+    def set_of(self, columns: Columns, **things: Constraint) -> ActionSet:
+        """The set of some constraints and what stands beside them."""
+        return ActionSet(columns, {**self.beside, **things})
 
     @cached_property
     def actions(self) -> ActionSet:
-        """The set of this constraint alone."""
-        return ActionSet(self.columns, {"thing": self.constraint})
+        """The set of this constraint, alone but for what it builds on."""
+        return self.set_of(self.columns, thing=self.constraint)
+
+    @property
+    def thing(self) -> Constraint:
+        """The constraint as it stands in its set."""
+        return self.actions.constraints["thing"]
 
     @cached_property
     def everything(self) -> np.ndarray:
@@ -76,7 +86,7 @@ def sampled_and_solved_are_allowed(case: ConstraintCase) -> None:
             return
         require(False, "an empty set gave an action")
     for action in case.actions.sample(rng, DRAWS):
-        require(not list(case.constraint.violations(action, case.columns)), f"sampled {action.tolist()} is forbidden")
+        require(case.actions.allows(action), f"sampled {action.tolist()} is forbidden")
     model, session = case.actions.compiled
     for _ in range(DRAWS):
         score = rng.normal(size=len(case.columns))
@@ -85,7 +95,7 @@ def sampled_and_solved_are_allowed(case: ConstraintCase) -> None:
         found = np.full(len(model.act), -1.0) if result.x is None else result.x[session.index(model.act)]
         require(result.has_solution, f"no optimum: {result.status}")
         action = np.rint(found).astype(np.int64)
-        require(not list(case.constraint.violations(action, case.columns)), f"solved {action.tolist()} is forbidden")
+        require(case.actions.allows(action), f"solved {action.tolist()} is forbidden")
         best = (case.everything[case.allowed] @ score).max()
         require(abs(action @ score - best) <= 1e-6, f"solved {action @ score:.9g}, the best allowed is {best:.9g}")
 
@@ -93,11 +103,10 @@ def sampled_and_solved_are_allowed(case: ConstraintCase) -> None:
 def adds_to_its_block_only(case: ConstraintCase) -> None:
     """``build`` adds nothing outside its block and neither fixes nor bounds the action's variables."""
     model = pyo.ConcreteModel()
-    model.act = pyo.Var(range(len(case.columns)), domain=pyo.Binary)
-    model.block = pyo.Block()
-    case.constraint.build(model.block, model.act, case.columns)
-    outside = [part.name for part in model.component_objects(descend_into=False) if part.name not in ("act", "block")]
-    outside = [name for name in outside if not name.startswith("act_")]
+    case.actions.build(model)
+    # A constraint that this one builds on may add to its own block because it is asked.
+    known = ("act", "act_index", "constraint", "constraint_index")
+    outside = [part.name for part in model.component_objects(descend_into=False) if part.name not in known]
     require(not outside, f"added {', '.join(outside)} outside")
     for variable in model.act.values():
         require(not variable.fixed, f"{variable.name} is fixed")
@@ -106,13 +115,16 @@ def adds_to_its_block_only(case: ConstraintCase) -> None:
 
 def monotone_means_it(case: ConstraintCase) -> None:
     """Where ``monotone`` says so, dropping a chosen column never breaks the constraint."""
-    if not case.constraint.monotone(case.columns):
+    if not case.thing.monotone(case.columns):
         return
-    place = {tuple(action): allowed for action, allowed in zip(case.everything.tolist(), case.allowed, strict=True)}
+    # Judged by this constraint alone, but from actions of the whole set: one that builds on another says nothing of
+    # actions that the other refuses.
+    alone = [not list(case.thing.violations(action, case.columns)) for action in case.everything]
+    passes = {tuple(action): allowed for action, allowed in zip(case.everything.tolist(), alone, strict=True)}
     for action in case.everything[case.allowed].tolist():
         for column in np.flatnonzero(action):
             fewer = [*action[:column], 0, *action[column + 1 :]]
-            require(place[tuple(fewer)], f"{action} is allowed, without column {column} it is not")
+            require(passes[tuple(fewer)], f"{action} is allowed, without column {column} it is not")
 
 
 def says_sentences(case: ConstraintCase) -> None:
@@ -121,9 +133,9 @@ def says_sentences(case: ConstraintCase) -> None:
     require(isinstance(line, str) and line.strip() and "\n" not in line, f"describe says {line!r}")
     for action in case.everything[:: max(1, len(case.everything) // DRAWS)]:
         given = action.copy()
-        found = list(case.constraint.violations(given, case.columns))
+        found = list(case.thing.violations(given, case.columns))
         require(all(isinstance(text, str) and text.strip() for text in found), f"violations of {action}: {found!r}")
-        require(found == list(case.constraint.violations(given, case.columns)), f"{action} is judged otherwise again")
+        require(found == list(case.thing.violations(given, case.columns)), f"{action} is judged otherwise again")
         require(same(given, action), f"the check changed the action {action}")
 
 
@@ -131,7 +143,7 @@ def pickles(case: ConstraintCase) -> None:
     """A copy in another process judges alike."""
     back = copied(case.constraint)
     require(back.describe() == case.constraint.describe(), "the copy describes itself otherwise")
-    again = _allowed(ActionSet(copied(case.columns), {"thing": back}), case.everything)
+    again = _allowed(copied(case.actions), case.everything)
     require(same(again, case.allowed), "the copy judges otherwise")
 
 
@@ -161,14 +173,14 @@ def order_does_not_matter(case: ConstraintCase) -> None:
     turned = Columns(
         columns.arms, Table(cells, source="columns"), columns.effect[order, :], exclusive=columns.exclusive
     )
-    again = _allowed(ActionSet(turned, {"thing": case.constraint}), case.everything[:, order])
+    again = _allowed(case.set_of(turned, thing=case.constraint), case.everything[:, order])
     bad = np.flatnonzero(again != case.allowed)
     require(not bad.size, f"{case.everything[bad[:1]].tolist()} is judged otherwise in order {order.tolist()}")
 
 
 def twice_is_once(case: ConstraintCase) -> None:
     """The same constraint under a second name changes nothing."""
-    twice = ActionSet(case.columns, {"thing": case.constraint, "again": case.constraint})
+    twice = case.set_of(case.columns, thing=case.constraint, again=case.constraint)
     require(same(_allowed(twice, case.everything), case.allowed), "the check differs")
     once, both = case.actions.enumerate(), twice.enumerate()
     if once is None or both is None:
@@ -182,16 +194,19 @@ def names_what_is_missing(case: ConstraintCase) -> None:
     """Over arms without the attributes that it needs, the constraint fits or is refused by a message with its name."""
     bare = Columns.of_arms(Arms.from_arrays(3))
     try:
-        ActionSet(bare, {"thing": case.constraint})
+        case.set_of(bare, thing=case.constraint)
     except ModelError as error:
-        require("thing" in str(error), f"the message does not name the constraint: {error}")
+        require(
+            any(name in str(error) for name in ("thing", *case.beside)),
+            f"the message does not name the constraint: {error}",
+        )
 
 
 def assigns_chosen_columns(case: ConstraintCase) -> None:
     """``assignment`` speaks of chosen columns by their names."""
     for action in case.everything[case.allowed][:DRAWS]:
         chosen = {case.columns.ids[c] for c in np.flatnonzero(action)}
-        named = {row["column"] for row in case.constraint.assignment(action, case.columns)}
+        named = {row["column"] for row in case.thing.assignment(action, case.columns)}
         require(named <= chosen, f"{sorted(named - chosen)} are assigned and not chosen")
 
 
@@ -214,6 +229,7 @@ def check_constraint(
     constraint: Constraint,
     columns: Columns | Arms | None = None,
     *,
+    beside: Mapping[str, Constraint] | None = None,
     promises: Sequence[Promise] = CONSTRAINT_PROMISES,
 ) -> None:
     """Hold a constraint to what every kind promises.
@@ -225,6 +241,8 @@ def check_constraint(
     columns
         At most ten, so that every action is tried; by default those of
         :func:`rmab_opt.testing.examples.cohort`, whose attributes are village, cost, load and slots.
+    beside
+        Constraints by name on whose parts this one builds (see :attr:`Constraint.needs`).
 
     Raises
     ------
@@ -238,4 +256,4 @@ def check_constraint(
     if len(over) > MOST_COLUMNS:
         raise ModelError(f"{len(over)} columns", f"check over at most {MOST_COLUMNS}, every action is tried.")
     name = f"constraint kind {constraint.kind or type(constraint).__name__!r}"
-    keep(name, ConstraintCase(constraint, over), promises)
+    keep(name, ConstraintCase(constraint, over, dict(beside or {})), promises)
