@@ -67,6 +67,11 @@ class Calendar:
         return self._at.cohort.ids
 
     @property
+    def model(self) -> Model:
+        """The model that was planned."""
+        return self._model
+
+    @property
     def cohort(self) -> Arms:
         """The arms as they are now, with moved windows and those that opened."""
         return self._at.cohort

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.errors import ModelError
 from rmab_opt.records import Log, held, read_regular, write_atomically
 from rmab_opt.settings.inspection.calendar import Calendar, again, calendar, dates_of, slot_names
-from rmab_opt.settings.inspection.dates import DEADLINES, Dates
+from rmab_opt.settings.inspection.dates import DEADLINES, Dates, read_date
 from rmab_opt.settings.inspection.events import EVENTS, CalendarEvent
 from rmab_opt.settings.inspection.kinds import visits_of
 from rmab_opt.settings.inspection.views import write_views
 
-__all__ = ["SavedPlan", "read_event"]
+__all__ = ["SavedPlan", "read_event", "read_slot"]
 
 MANIFEST = "plan.json"
 LOG = "log"
@@ -195,19 +195,28 @@ def read_event(given: Mapping[str, Any] | str, dates: Dates | None) -> CalendarE
     )  # fmt: skip
 
 
+def read_slot(text: str, dates: Dates | None, where: str) -> int:
+    """A slot from a date or a number.
+
+    Raises
+    ------
+    ModelError
+        When it is neither, or a date where the model has none.
+    """
+    if re.fullmatch(r"\d+", text.strip()):
+        return int(text)
+    if dates is None:
+        raise ModelError(f"{where} {text!r}: the model has no dates", "give a slot's number, or add `calendar: {start: ...}`.")
+    return dates.slot(read_date(text, where))
+
+
 def _slots(words: Mapping[str, str], kind: str, dates: Dates | None) -> tuple[int, int | None]:
     """First and last slot of an event."""
-    try:
-        first = int(words["on"]) if dates is None else dates.slot(words["on"])
-        last: int | None = None
-        if "by" in words:
-            last = int(words["by"]) if dates is None else dates.slot(words["by"])
-    except ValueError:
-        raise ModelError(f"event {kind}: on or by is no slot", "without dates in the model, give slot numbers.") from None
+    first = read_slot(words["on"], dates, f"event {kind}: on")
+    last = read_slot(words["by"], dates, f"event {kind}: by") if "by" in words else None
     if kind in DEADLINES and last is None and dates is not None:
-        on = dates.first(first) if words["on"].isdigit() else date.fromisoformat(words["on"])
+        on = dates.first(first) if words["on"].isdigit() else read_date(words["on"])
         last = dates.slot(dates.deadline(kind, on))
     if first < 0 or (last is not None and last < first):
         raise ModelError(f"event {kind}: from {words['on']} to {words.get('by', '')}", "write the earlier date first.")
-    # What is due after the period's end belongs to the next plan's first slots.
     return first, last

@@ -33,7 +33,6 @@ Now = Annotated[str | None, typer.Option("--now", metavar="DATE", help="First da
 Stay = Annotated[float, typer.Option(help="Reward that moving a visit must gain.")]
 Records = Annotated[str, typer.Argument(metavar="CSV", help="Dated inspections, or pairs with the time between.")]
 Column = Annotated[str, typer.Option(help="Column of the table.")]
-Maybe = Annotated[str | None, typer.Option(help="Column of the table.")]
 Features = Annotated[list[str] | None, typer.Option("--feature", help="Column known before the visit.")]
 FitOut = Annotated[Path | None, typer.Option("--out", metavar="CSV", help="Write the arms with their decay.")]
 
@@ -89,8 +88,8 @@ def fit(
     arm: Column = "id",
     outcome: Column = "outcome",
     dated: Annotated[str | None, typer.Option("--date", help="Column with the visit's date.")] = None,
-    elapsed: Maybe = None,
-    before: Maybe = None,
+    elapsed: Column = "elapsed",
+    before: Column = "before",
     group: Annotated[str | None, typer.Option("--class", help="Column with the arm's class.")] = None,
     feature: Features = None,
     unit: Annotated[str, typer.Option(help="Slots of the plan: day, week or month.")] = "month",
@@ -101,12 +100,13 @@ def fit(
     import json
     import sys
 
+    from rmab_opt.settings.inspection.fit import RecordColumns
     from rmab_opt.settings.inspection.memory import from_records
 
-    found = from_records(
-        records, arm=arm, outcome=outcome, dated=dated, elapsed=elapsed, before=before, group=group,
-        features=tuple(feature or ()), unit=unit,
+    given = RecordColumns(
+        arm=arm, elapsed=elapsed, before=before, outcome=outcome, features=tuple(feature or ())
     )  # fmt: skip
+    found = from_records(records, given, dated=dated, group=group, unit=unit)
     text = str(found)
     if out is not None:
         from rmab_opt.records import write_atomically
