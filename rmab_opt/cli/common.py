@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.errors import ModelError
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model

@@ -114,8 +114,8 @@ def _due(asked: Asked, late: Mapping[int, tuple[int, int]]) -> _Due:
     for promise in at.promises:
         promised[promise.arm, promise.first : promise.last + 1] = True
     spare = np.zeros(done.shape, dtype=bool)
-    for arm, (_, after) in late.items():
-        spare[arm, max(asked.now, after + 1) :] = True
+    for who, (_, after) in late.items():
+        spare[who, max(asked.now, after + 1) :] = True
     cells = np.ones(done.shape, dtype=bool)
     cells[: len(asked.cells)] = asked.cells
     cells[at.moved] = True
@@ -326,9 +326,7 @@ def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray
     late = _lacking(due, lack, asked.constraints)
     again = _due(asked, late)
     # In time as far as was found possible; the late ones' own row asks for the rest of their visits.
-    given_up = {
-        (due.what[row], due.rows.names[row]): first[1][row] for row in np.flatnonzero(first[1] > TINY).tolist()
-    }
+    given_up = {(due.what[row], due.rows.names[row]): first[1][row] for row in np.flatnonzero(first[1] > TINY).tolist()}
     lower = again.rows.lower - np.array(
         [given_up.get(key, 0.0) for key in zip(again.what, again.rows.names, strict=True)]
     )

@@ -22,7 +22,7 @@ from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, replay
 from rmab_opt.settings.inspection.gains import VisitGains, encoded_arms
 from rmab_opt.settings.inspection.indices import exact_gains
-from rmab_opt.settings.inspection.kinds import VisitColumns, VisitRows, Window, visits_of
+from rmab_opt.settings.inspection.kinds import VisitRows, Window, visits_of
 from rmab_opt.settings.inspection.plan import clash_of, slot_price
 from rmab_opt.solver import Profile
 
@@ -101,7 +101,9 @@ class Calendar:
         best = np.where(open_cells, self.gains, -np.inf).argmax(axis=1)
         for t in range(len(self.slots)):
             for i in np.flatnonzero(self.visits[:, t]).tolist():
-                belief = float(self._at.arms.chains.beliefs[i, min(ages[i, t], self._at.arms.chains.beliefs.shape[1] - 1)])
+                belief = float(
+                    self._at.arms.chains.beliefs[i, min(ages[i, t], self._at.arms.chains.beliefs.shape[1] - 1)]
+                )
                 found.append(
                     {
                         "slot": self.slots[t],
@@ -154,9 +156,16 @@ class Calendar:
             "reason": self.reason,
             "past_slots": self.now,
             "moved": self.moved,
-            "late": [{"who": late.arm, "what": late.what, "by": self.slots[late.by] if late.by >= 0 else "",
-                      "planned": None if late.planned is None else self.slots[late.planned],
-                      "least_change": late.change} for late in self.overdue],
+            "late": [
+                {
+                    "who": late.arm,
+                    "what": late.what,
+                    "by": self.slots[late.by] if late.by >= 0 else "",
+                    "planned": None if late.planned is None else self.slots[late.planned],
+                    "least_change": late.change,
+                }
+                for late in self.overdue
+            ],
             "seconds": self.seconds,
         }
 
@@ -237,7 +246,9 @@ class Calendar:
     def said(self, found: Late) -> str:
         """Who is late, with what, by when, and the least change, in words."""
         due = f"was due by {self.slots[found.by]}" if found.by >= 0 else "has no open slot"
-        then = "cannot be planned in this period" if found.planned is None else f"is planned {self.slots[found.planned]}"
+        then = (
+            "cannot be planned in this period" if found.planned is None else f"is planned {self.slots[found.planned]}"
+        )
         return f"{found.arm or 'a limit'}: {found.what} {due}, {then}; in time with: {found.change}"
 
     def replan(
@@ -280,7 +291,8 @@ class Calendar:
         for name, (first, last) in (must or {}).items():
             if not slot <= first <= last < n_slots:
                 raise ModelError(
-                    f"complaint {name!r}: slots {first} to {last}", f"name an arm and slots from {slot} to {n_slots - 1}."
+                    f"complaint {name!r}: slots {first} to {last}",
+                    f"name an arm and slots from {slot} to {n_slots - 1}.",
                 )
             given.append(CalendarEvent(event="complaint", arm=name, slot=first, last=last))
         given += events
@@ -361,7 +373,8 @@ def _shown(
     gains = exact_gains(at.arms.chains, age, n_slots, slot=now, beyond=_gains(model).beyond)
     moved = 0 if at.planned is None else int((at.planned[:, now:] & ~rest.visits[:, now:]).sum())
     visits = {
-        at.cohort.ids[i]: tuple(np.flatnonzero(rest.visits[i]).tolist()) for i in np.flatnonzero(rest.visits.any(axis=1))
+        at.cohort.ids[i]: tuple(np.flatnonzero(rest.visits[i]).tolist())
+        for i in np.flatnonzero(rest.visits.any(axis=1))
     }
     made = CalendarEvent(event="planned", slot=now, visits=visits)
     price = None

@@ -34,8 +34,9 @@ def read_date(text: object, where: str = "a date") -> date:
 
 @dataclass(frozen=True)
 class Dates:
-    """Which dates a slot stands for. Days are working days, Monday to Friday: slots count those alone, so that a holiday
-    that is added later renumbers nothing. Weeks begin on Monday, months on the first.
+    """Which dates a slot stands for.
+
+    Days are working days, Monday to Friday: slots count those alone, so that a holiday that is added later renumbers nothing. Weeks begin on Monday, months on the first.
 
     Parameters
     ----------

@@ -67,8 +67,8 @@ class Happened:
     """Where a calendar stands after all its events.
 
     ``visits`` bool (N, T) took place or are foreseen; ``planned`` is the plan before; ``shut`` are cells in which
-    nobody can be visited, ``gone`` (N,) arms to which nothing is due any more, ``moved`` (N,) those with windows that the
-    model does not know; ``room`` are changes of capacity.
+    nobody can be visited, ``gone`` (N,) arms to which nothing is due any more, ``moved`` (N,) those with
+    windows that the model does not know; ``room`` are changes of capacity.
     ``news`` counts events since the plan before.
     """
 
@@ -142,9 +142,7 @@ def _after(at: Happened, event: CalendarEvent, window: str) -> Happened:
     Windows.parse([event.window], n_slots)
     moved = at.moved.copy()
     moved[arm] = True
-    return replace(
-        at, moved=moved, cohort=_with(at.cohort, {window: [*cells[:arm], event.window, *cells[arm + 1 :]]})
-    )
+    return replace(at, moved=moved, cohort=_with(at.cohort, {window: [*cells[:arm], event.window, *cells[arm + 1 :]]}))
 
 
 def _visited(at: Happened, event: CalendarEvent, arm: int) -> Happened:

@@ -128,5 +128,3 @@ def earned(arms: EncodedArms, age: np.ndarray, visits: np.ndarray) -> float:
         now = np.where(taken, 0, now + 1)
         total += float(arms.chains.at(now).sum())
     return total
-
-

@@ -383,9 +383,7 @@ class Inspectors(VisitRows, kind="inspectors"):
             members.append(inside)
             upper.append(room)
             names += [f"{name + ' ' if name else ''}slot {t}" for t in range(visits.n_slots)]
-        return _rows(
-            np.concatenate(group), np.concatenate(members), len(visits), -np.inf, np.concatenate(upper), names
-        )
+        return _rows(np.concatenate(group), np.concatenate(members), len(visits), -np.inf, np.concatenate(upper), names)
 
     def capacities(self, columns: VisitColumns) -> list[tuple[str, np.ndarray, np.ndarray]]:
         return [(f"need {name}" if name else "", arms, room) for name, arms, room in self._sets(columns)]

@@ -56,13 +56,17 @@ class Memory:
     def __str__(self) -> str:
         lines = {"pooled": str(self.pooled), "with what is known of each": str(self.told)}
         if self.kept:
-            lines["memory"] = f"yes: plan with {self.told.persistence:.3f}, and see what it earns at {self.told.low:.3f}"
+            lines["memory"] = (
+                f"yes: plan with {self.told.persistence:.3f}, and see what it earns at {self.told.low:.3f}"
+            )
         else:
             lines["memory"] = (
                 "not shown: what looks like memory is establishments that differ; plan by class risk (persistence 0), "
                 "where a visit's date makes no difference"
             )
-        lines["bad share"] = f"{min(r['bad_share'] for r in self.arms):.3f} to {max(r['bad_share'] for r in self.arms):.3f}"
+        lines["bad share"] = (
+            f"{min(r['bad_share'] for r in self.arms):.3f} to {max(r['bad_share'] for r in self.arms):.3f}"
+        )
         return tree(f"Decay of {len(self.arms)} establishments", lines)
 
 

@@ -17,7 +17,18 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.settings.inspection.kinds import Rows, VisitColumns, VisitRows, closed_cells, visits_of
 from rmab_opt.solver import Profile, Program, Session, load_profile
 
-__all__ = ["Shortage", "Structure", "VisitPlan", "all_rows", "clash_of", "plan_visits", "shortage", "slot_price", "solve_rows", "two_sided"]
+__all__ = [
+    "Shortage",
+    "Structure",
+    "VisitPlan",
+    "all_rows",
+    "clash_of",
+    "plan_visits",
+    "shortage",
+    "slot_price",
+    "solve_rows",
+    "two_sided",
+]
 
 WHOLE = 1e-6
 """How far an entry of a linear program's vertex may be from a whole number: the solver's feasibility tolerance."""
@@ -241,8 +252,10 @@ def plan_visits(actions: ActionSet, gains: np.ndarray, profile: str | Path | Pro
         name = next(iter(broken))
         raise CertificateError(f"the plan breaks {name}: {broken[name][0]}", "report this with the model file.")
     value = float(gains @ action)
-    price = None if solved.duals is None else slot_price(
-        actions.constraints, columns, actions.plain_rows.owner, actions.plain_rows.key, solved.duals
+    price = (
+        None
+        if solved.duals is None
+        else slot_price(actions.constraints, columns, actions.plain_rows.owner, actions.plain_rows.key, solved.duals)
     )
     return VisitPlan(
         columns, gains, action, value, max(solved.bound, value), solved.path, solved.reason, price,
@@ -338,6 +351,6 @@ def slot_price(
             continue
         if [members.all() for _, members, _ in constraint.capacities(columns)] == [True]:
             # A slot without cells has no row, and no price.
-            for row in np.flatnonzero(owner == name):
+            for row in np.flatnonzero(owner == name).tolist():
                 price[int(names[row].rsplit(" ", 1)[-1])] += duals[row]
     return price

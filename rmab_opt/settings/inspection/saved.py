@@ -39,7 +39,9 @@ class SavedPlan:
     log: Log[CalendarEvent] = field(repr=False)
 
     @classmethod
-    def create(cls, folder: str | Path, model: Model, source: str, sets: Sequence[str] = ()) -> tuple[SavedPlan, Calendar]:
+    def create(
+        cls, folder: str | Path, model: Model, source: str, sets: Sequence[str] = ()
+    ) -> tuple[SavedPlan, Calendar]:
         """Plan and keep; a folder that holds a plan already is refused.
 
         Raises
@@ -206,7 +208,9 @@ def read_slot(text: str, dates: Dates | None, where: str) -> int:
     if re.fullmatch(r"\d+", text.strip()):
         return int(text)
     if dates is None:
-        raise ModelError(f"{where} {text!r}: the model has no dates", "give a slot's number, or add `calendar: {start: ...}`.")
+        raise ModelError(
+            f"{where} {text!r}: the model has no dates", "give a slot's number, or add `calendar: {start: ...}`."
+        )
     return dates.slot(read_date(text, where))
 
 

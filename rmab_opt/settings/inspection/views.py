@@ -174,7 +174,9 @@ def year_page(plan: Calendar) -> str:
         share[name] = share.get(name, 0) + 1
     parts: list[Any] = [("", proof)]
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
-    parts += [("Inspectors", [{"inspector": escape(n), "visits": str(k)} for n, k in sorted(share.items())])] if who else []
+    parts += (
+        [("Inspectors", [{"inspector": escape(n), "visits": str(k)} for n, k in sorted(share.items())])] if who else []
+    )
     changes = plan.changes()
     parts += [("Load", load)] + ([("What changed", changes)] if changes else [])
     return page_html(f"Plan · {plan.model.title}", parts)
