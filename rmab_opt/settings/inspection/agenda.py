@@ -109,7 +109,7 @@ class _Due:
 def _due(asked: Asked, late: Mapping[int, tuple[int, int]]) -> _Due:
     """All that is due; ``late`` gives the arms that need cells after their time: (visits needed in all, after slot)."""
     at, done = asked.at, asked.done
-    n_arms, n_slots = done.shape
+    n_slots = done.shape[1]
     promised = np.zeros(done.shape, dtype=bool)
     for promise in at.promises:
         promised[promise.arm, promise.first : promise.last + 1] = True
@@ -260,13 +260,14 @@ def _lifted(asked: Asked, due: _Due, late: Mapping[int, tuple[int, int]], window
             [*due.rows.names, *("late" for _ in late)],
         )
         return replace(
-            due, rows=rows, most=most, owner=np.append(due.owner, list(late)), what=(*due.what, *("late" for _ in late)),
+            due, rows=rows, most=most, owner=np.append(due.owner, list(late)),
+            what=(*due.what, *("late" for _ in late)),
             by=np.append(due.by, [after for _, after in late.values()]),
         )  # fmt: skip
     return replace(due, rows=replace(due.rows, upper=upper), most=most)
 
 
-# ---------------------------------------------------------------------------------------------------------- what is late
+# -------------------------------------------------------------------------------------------------------- what is late
 def _lacking(due: _Due, lack: np.ndarray, rules: Mapping[str, Constraint]) -> dict[int, tuple[int, int]]:
     """Arms that lack visits by their rows: visits needed in all, and the slot after which the late ones may come."""
     late: dict[int, tuple[int, int]] = {}
@@ -355,7 +356,7 @@ def _named(
         row = int(rows[np.argmin(due.by[rows])])
         mine = np.flatnonzero((again.columns.arm == arm) & (second[0] > 0.5))
         tardy = mine[again.spare[mine] | (again.columns.slot[mine] > due.by[row])]
-        count = int(round(max(lack[rows].max(), 1.0)))
+        count = round(max(float(lack[rows].max()), 1.0))
         cells = tardy[np.argsort(again.columns.slot[tardy])][:count]
         fixed[cells] = True
         structural = due.room[row] < due.rows.lower[row] - TINY

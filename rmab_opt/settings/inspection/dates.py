@@ -36,7 +36,8 @@ def read_date(text: object, where: str = "a date") -> date:
 class Dates:
     """Which dates a slot stands for.
 
-    Days are working days, Monday to Friday: slots count those alone, so that a holiday that is added later renumbers nothing. Weeks begin on Monday, months on the first.
+    Days are working days, Monday to Friday: slots count those alone, so that a holiday
+    that is added later renumbers nothing. Weeks begin on Monday, months on the first.
 
     Parameters
     ----------
