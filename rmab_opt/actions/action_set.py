@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.repn import generate_standard_repn
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
 from rmab_opt.actions.kinds import OneAction
-from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, opened
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
 from rmab_opt.errors import InfeasibleError, ModelError, RmabError, SolverError
@@ -210,7 +211,7 @@ class ActionSet:
                 # Pyomo refuses a row that no action satisfies while it is written; here it makes the set empty.
                 if not any(words in str(error) for words in NO_ACTION):
                     raise
-                block.no_action = pyo.Constraint(expr=0 * model.act[0] >= 1)
+                block.no_action = pyo.Constraint(expr=impossible(model.act[0], 1.0, None))
 
         model.constraint = pyo.Block(self.order, rule=rule)
 
@@ -278,7 +279,7 @@ class ActionSet:
     def compiled(self) -> tuple[Any, Session]:
         """(:meth:`model`, its session under the profile ``fast``), made once; change no limits in it."""
         model = self.model()
-        return model, Session(model, "fast")
+        return model, _session(model)
 
     @cached_property
     def _split(self) -> tuple[PlainRows, tuple[str, ...]]:
@@ -478,7 +479,7 @@ class ActionSet:
         the sets left clash while any of them left out frees the others. Integrality is respected.
         """
         model = self.model()
-        session = Session(model, "fast")
+        session = _session(model)
         if self._feasible(session):
             return None
         rows = {name: session.rows(model.constraint[name]) for name in self.constraints}
@@ -514,7 +515,7 @@ class ActionSet:
         if name not in self.constraints:
             raise ModelError(f"relax: no constraint {name!r}", f"name one of {', '.join(self.constraints)}.")
         model = self.model()
-        session = Session(model, "fast")
+        session = _session(model)
         block = model.constraint[name]
         limits = [part for part in self.constraints[name].limiting if block.component(part) is not None]
         attempts = [np.concatenate([session.rows(block.component(part)) for part in limits])] if limits else []
@@ -533,6 +534,20 @@ class ActionSet:
         if not result.has_solution:
             raise SolverError(f"feasibility was not settled: {result.status}", "give the profile more time.")
         return True
+
+
+def _session(model: Any) -> Session:
+    """The set's model compiled; rows whose weights have all come out as zero make it empty where they cannot hold."""
+    try:
+        return Session(model, "fast")
+    except InfeasibleError:
+        for row in model.component_data_objects(pyo.Constraint, active=True, descend_into=True):
+            terms = generate_standard_repn(row.body)
+            if terms.is_constant():
+                limits = [None if side is None else pyo.value(side) - terms.constant for side in (row.lower, row.upper)]
+                stand_in = impossible(model.act[0], *limits)
+                row.deactivate() if stand_in is pyo.Constraint.Feasible else row.set_value(stand_in)
+        return Session(model, "fast")
 
 
 def _elastic(program: Program, rows: np.ndarray, name: str, row_names: list[str]) -> Relaxation:
