@@ -39,6 +39,8 @@ def check(
     if conflict is not None:
         raise conflict.error()
     problem = loaded.problem
+    agreement = loaded.actions.at(0, problem.shared_values(problem.start_shared)).agreement()
+    agreement.demand()
     sentences = loaded.actions.describe()
     lines = {
         "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
@@ -46,6 +48,7 @@ def check(
         **{f"· {name}": sentence for name, sentence in sentences.items()},
         "objective": type(loaded.objective).__name__,
         "solver": f"profile {loaded.solver}",
+        "compared": str(agreement),
         "ready": "some action satisfies all constraints",
     }
     found = {
@@ -55,6 +58,8 @@ def check(
         "constraints": sentences,
         "objective": type(loaded.objective).__name__,
         "solver": str(loaded.solver),
+        "compared": agreement.compared,
+        "not_compared": list(agreement.left_out),
         "ready": True,
     }
     answer(as_json, found, tree(f"Model · {loaded.title}", lines))
