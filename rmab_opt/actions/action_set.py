@@ -12,6 +12,7 @@ import pyomo.environ as pyo
 from pyomo.repn import generate_standard_repn
 from scipy import sparse
 
+from rmab_opt.actions.agreement import Agreement, agreement_of
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
 from rmab_opt.actions.kinds import OneAction
@@ -132,6 +133,7 @@ class ActionSet:
 
     def __init__(self, columns: Columns | Arms, constraints: Mapping[str, Constraint]) -> None:
         self.columns = columns = Columns.of_arms(columns) if isinstance(columns, Arms) else columns
+        self._agreement: Agreement | None = None
         self.constraints: dict[str, Constraint] = dict(constraints)
         if columns.exclusive and not any(isinstance(c, OneAction) for c in self.constraints.values()):
             self.constraints["one_action"] = OneAction()
@@ -261,6 +263,33 @@ class ActionSet:
     def breaks(self, name: str, action: np.ndarray) -> bool:
         """Whether the action, int64 (C,), breaks the constraint of that name."""
         return next(iter(self.constraints[name].violations(action, self.columns)), None) is not None
+
+    def agreement(self) -> Agreement:
+        """Whether the rows and the checks mean the same actions; compared once, in two seconds at most.
+
+        Only for numbers as limits: ask the set of a round, :meth:`at`, where they depend on it.
+        """
+        if self._agreement is None or not self._agreement.compared:
+            self._agreement = agreement_of(self)
+        return self._agreement
+
+    def demand_agreement(self, now: ActionSet) -> None:
+        """Before the first decision over a set with kinds of a user's own: their rows must say what their checks say.
+
+        Parameters
+        ----------
+        now
+            This set at a situation; one is compared for all.
+
+        Raises
+        ------
+        CertificateError
+            When they do not; names the constraint and an action.
+        """
+        if self._agreement is None:
+            own = any(not type(each).__module__.startswith("rmab_opt.") for each in self.constraints.values())
+            self._agreement = now.agreement() if own else Agreement(0)
+        self._agreement.demand()
 
     def describe(self) -> dict[str, str]:
         """Name to sentence."""

@@ -142,6 +142,7 @@ class Chooser:
             As :meth:`decide`.
         """
         clock = perf_counter()
+        self.actions.demand_agreement(question.actions)
         method = question.method if question.plain else "program"
         for way in ways(self._bench_of(question.actions)):
             if method not in ("auto", way.name):
