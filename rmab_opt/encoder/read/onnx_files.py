@@ -371,30 +371,13 @@ class Operator:
     inputs: tuple[int, int] = (1, 1)
 
 
-FOLDED = frozenset(
-    [
-        "Constant",
-        "ConstantOfShape",
-        "Range",
-        "Equal",
-        "Where",
-        "Not",
-        "Less",
-        "Greater",
-        "Shape",
-        "Sqrt",
-        "Reciprocal",
-        "Exp",
-        "Log",
-        "Pow",
-        "Floor",
-        "Ceil",
-        "Mod",
-        "Size",
-        "And",
-        "Or",
-        "EyeLike",
-    ]
+def _named(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+FOLDED = _named(
+    *["Constant", "ConstantOfShape", "Range", "Equal", "Where", "Not", "Less", "Greater", "Shape", "Sqrt", "Exp", "Log"],
+    *["Reciprocal", "Pow", "Floor", "Ceil", "Mod", "Size", "And", "Or", "EyeLike"],
 )
 """Further operators that are carried out over constants alone: they draw nothing."""
 
@@ -635,10 +618,6 @@ def _shrink(call: _Call) -> Value:
     tape, value = call.tape, call.first
     right = tape.relu(tape.add(value, -step))
     return tape.add(right, tape.relu(tape.add(tape.scale(value, -1.0), -step)), -1.0)
-
-
-def _named(*names: str) -> frozenset[str]:
-    return frozenset(names)
 
 
 _WINDOW = _named("auto_pad", "kernel_shape", "pads", "strides", "dilations")

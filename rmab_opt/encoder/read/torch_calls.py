@@ -20,40 +20,16 @@ __all__ = ["VIEWS", "changes", "constants", "functions", "methods", "name_of", "
 Floats = NDArray[np.float64]
 Handler = Callable[..., Any]
 
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 VIEWS = frozenset(
-    [
-        "flatten",
-        "reshape",
-        "view",
-        "squeeze",
-        "unsqueeze",
-        "transpose",
-        "swapaxes",
-        "permute",
-        "t",
-        "getitem",
-        "getattr",
-        "narrow",
-        "select",
-        "chunk",
-        "split",
-        "unbind",
-        "expand",
-        "expand_as",
-        "contiguous",
-        "detach",
-        "view_as",
-        "reshape_as",
-        "unflatten",
-        "ravel",
-        "movedim",
-        "double",
-        "float",
-        "to",
-        "identity",
-        "tensor_split",
-        "dropout",
-    ]
+    _words(
+        "flatten reshape view squeeze unsqueeze transpose swapaxes permute t getitem getattr narrow select chunk split "
+        "unbind expand expand_as contiguous detach view_as reshape_as unflatten ravel movedim double float to identity "
+        "tensor_split dropout"
+    )
 )
 """Calls whose result may look into the memory of what they are given."""
 
@@ -641,35 +617,10 @@ def _cast(tape: Tape, input: Any, dtype: Any) -> Value:
     return tensor(input)
 
 
-MOVES = [
-    "flatten",
-    "reshape",
-    "view",
-    "squeeze",
-    "unsqueeze",
-    "transpose",
-    "swapaxes",
-    "permute",
-    "t",
-    "narrow",
-    "select",
-    "chunk",
-    "split",
-    "unbind",
-    "expand",
-    "expand_as",
-    "view_as",
-    "reshape_as",
-    "unflatten",
-    "ravel",
-    "movedim",
-    "flip",
-    "index_select",
-    "tile",
-    "repeat",
-    "roll",
-    "tensor_split",
-]
+MOVES = _words(
+    "flatten reshape view squeeze unsqueeze transpose swapaxes permute t narrow select chunk split unbind expand "
+    "expand_as view_as reshape_as unflatten ravel movedim flip index_select tile repeat roll tensor_split"
+)
 SHARED: dict[str, Handler] = {
     "add": add, "sub": sub, "subtract": sub, "mul": mul, "multiply": mul, "div": div, "divide": div,
     "true_divide": div, "neg": neg, "negative": neg, "abs": absolute, "absolute": absolute, "matmul": matmul,
@@ -739,50 +690,11 @@ def constants() -> frozenset[Any]:
 
     import torch
 
-    names = [
-        "zeros",
-        "ones",
-        "full",
-        "tensor",
-        "as_tensor",
-        "arange",
-        "eye",
-        "linspace",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "sqrt",
-        "rsqrt",
-        "exp",
-        "log",
-        "pow",
-        "square",
-        "reciprocal",
-        "diag",
-        "outer",
-        "tril",
-        "triu",
-        "where",
-        "broadcast_to",
-        "std",
-        "var",
-    ]
+    names = _words(
+        "zeros ones full tensor as_tensor arange eye linspace zeros_like ones_like full_like sqrt rsqrt exp log pow "
+        "square reciprocal diag outer tril triu where broadcast_to std var"
+    )
     plain = [operator.floordiv, operator.mod, operator.pow, operator.pos, operator.eq, operator.lt, operator.gt]
     plain += [int, float, len, min, max, sum, math.prod, math.sqrt, range, tuple, list]
-    methods_too = {
-        "size",
-        "item",
-        "sqrt",
-        "exp",
-        "log",
-        "pow",
-        "square",
-        "reciprocal",
-        "numel",
-        "dim",
-        "float",
-        "double",
-        "new_zeros",
-        "new_ones",
-    }
-    return frozenset([*(getattr(torch, name) for name in names), *plain, *methods_too])
+    called = _words("size item sqrt exp log pow square reciprocal numel dim float double new_zeros new_ones")
+    return frozenset([*(getattr(torch, name) for name in names), *plain, *called])
