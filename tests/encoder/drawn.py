@@ -198,7 +198,7 @@ def onnx_graph(seed: int):
         if len(shape) == 1 and rng.random() < 0.6:
             flip = int(rng.random() < 0.5)
             weight = rng.normal(size=(out, shape[0]) if flip else (shape[0], out))
-            given = [h, constant(weight)] + ([constant(rng.normal(size=out))] if opset >= 11 or True else [])
+            given = [h, constant(weight), constant(rng.normal(size=out))]
             node("Gemm", given, (out,), transB=flip, alpha=float(rng.uniform(0.5, 2)), beta=float(rng.uniform(0.5, 2)))
         else:
             node("MatMul", [h, constant(rng.normal(size=(shape[-1], out)))], (*shape[:-1], out))

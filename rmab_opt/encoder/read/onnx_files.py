@@ -376,7 +376,20 @@ def _named(*names: str) -> frozenset[str]:
 
 
 FOLDED = _named(
-    *["Constant", "ConstantOfShape", "Range", "Equal", "Where", "Not", "Less", "Greater", "Shape", "Sqrt", "Exp", "Log"],
+    *[
+        "Constant",
+        "ConstantOfShape",
+        "Range",
+        "Equal",
+        "Where",
+        "Not",
+        "Less",
+        "Greater",
+        "Shape",
+        "Sqrt",
+        "Exp",
+        "Log",
+    ],
     *["Reciprocal", "Pow", "Floor", "Ceil", "Mod", "Size", "And", "Or", "EyeLike"],
 )
 """Further operators that are carried out over constants alone: they draw nothing."""

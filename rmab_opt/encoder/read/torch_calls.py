@@ -20,6 +20,7 @@ __all__ = ["VIEWS", "changes", "constants", "functions", "methods", "name_of", "
 Floats = NDArray[np.float64]
 Handler = Callable[..., Any]
 
+
 def _words(text: str) -> list[str]:
     return text.split()
 

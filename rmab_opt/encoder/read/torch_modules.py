@@ -51,6 +51,7 @@ def read_torch(
     except Exception as error:
         raise ModelError(f"the module cannot be copied in float64 ({error})", "give a plain module.") from error
     graph = _traced(module)
+    _listed(module, graph)
     error: ModelError | None = None
     for form in _shapes(module, shape, n_inputs):
         reader = _Reader(module, graph, Tape((1, *form), smooth))
@@ -121,6 +122,25 @@ def _traced(module: Any) -> Any:
         ) from error
 
 
+def _listed(module: Any, graph: Any) -> None:
+    """Refuse what is on no list by its name alone, before shapes are known and numbers go through it."""
+    parts, count = dict(module.named_modules()), 0
+    for number, node in enumerate(graph.nodes):
+        if node.op == "call_module":
+            part = parts.get(str(node.target), module)
+            if type(part) not in layers():
+                raise ModelError(
+                    f"layer {count} is a {type(part).__name__} ({node.target}), which has no exact linear rows",
+                    WAY_OUT + ".",
+                )
+            count += 1
+        elif node.op in ("call_function", "call_method"):
+            table = calls.methods() if node.op == "call_method" else calls.functions()
+            if node.target not in table and node.target not in calls.constants():
+                said = f"calls {calls.name_of(node)}, which has no exact linear rows or is not read"
+                raise ModelError(f"node {number} ({node.name}) {said}", WAY_OUT + ".")
+
+
 def _shapes(module: Any, shape: Sequence[int] | None, n_inputs: int | None) -> Iterable[tuple[int, ...]]:
     """Shapes of one example to try, the likeliest first."""
     import torch
@@ -161,8 +181,9 @@ def _forward(module: Any, points: Floats, form: tuple[int, ...]) -> Floats:
         off = np.abs(together.double().numpy().reshape(given.shape) - given).max(initial=0.0)
         if not off <= 1e-6 * (1.0 + np.abs(given).max(initial=0.0)):
             raise ModelError(
-                f"the module's output for one example hangs on the others of its batch, by {off:.3g}",
-                "give a module without normalisation over the batch.",
+                "the module's output for one example hangs on the others of its batch, or changes from call to call, "
+                f"by {off:.3g}",
+                "give a module without normalisation over the batch, chance and memory.",
             )
     return given
 
