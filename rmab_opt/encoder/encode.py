@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from rmab_opt.encoder.network import Hidden, Network, Reduced, dense
 from rmab_opt.encoder.record import LARGE_M, EncodingWarning, Record, binding
 from rmab_opt.encoder.rows import KINDS, Formulation, LayerRows, Rows, assemble_rows
 from rmab_opt.encoder.support import Support
+from rmab_opt.encoder.trees import TreeEnsemble, encode_trees
 from rmab_opt.errors import ModelError
 
 __all__ = ["assemble", "encode"]
@@ -48,8 +48,10 @@ def encode(
     Parameters
     ----------
     network
-        A :class:`Network`, a torch module, a list of (weight, bias, activation), or the path of an ONNX or
-        safetensors file.
+        A :class:`Network` or :class:`TreeEnsemble`, or what :func:`rmab_opt.encoder.read_model` reads: a torch
+        module, a list of (weight, bias, activation), the path of an ONNX or safetensors file, a fitted model of
+        scikit-learn, XGBoost or LightGBM. Trees are written by :func:`rmab_opt.encoder.trees.encode_trees`, whose
+        rows are exact in both directions; the options below are then not used.
     block
         Pyomo block or model that takes the variables and rows; the bounds come from the rows of the model it
         stands in, as far as they are built before this call.
@@ -117,8 +119,11 @@ def encode(
     >>> record.counts["binaries"]
     2
     """
-    network = _as_network(network)
-    network, variables, support = _inputs(network, block, inputs, support)
+    listed = list(inputs.values()) if hasattr(inputs, "is_indexed") and inputs.is_indexed() else list(inputs)
+    network = _read(network, listed)
+    if isinstance(network, TreeEnsemble):
+        return encode_trees(network, block, listed)
+    network, variables, support = _inputs(network, block, listed, support)
     if reusable:
         if formulation not in ("auto", "big-m") or at_least is not None:
             raise ModelError(
@@ -192,7 +197,8 @@ def _warn(record: Record) -> None:
 
 
 def _recorded(network: Network, support: Support, effort: Effort, found: Rising, layers: list[LayerRows]) -> Record:
-    output = (float(found.layers[-1][0][0]), float(found.layers[-1][1][0]))
+    # Where curves were read as pieces, the model's own value may lie that much further out.
+    output = (float(found.layers[-1][0][0]) - network.error, float(found.layers[-1][1][0]) + network.error)
     return Record(network=network, support=support, effort=effort, layers=layers, output=output, bounds=found)
 
 
@@ -203,17 +209,21 @@ def _senses(reduced: Reduced, sense: str) -> list[np.ndarray]:
     return _pushed(reduced, signs[sense])
 
 
-def _as_network(given: Any) -> Network:
-    if isinstance(given, Network):
+def _read(given: Any, listed: list[Any]) -> Network | TreeEnsemble:
+    """A model of any tool, compared with it over the box of these inputs."""
+    if isinstance(given, Network | TreeEnsemble):
         return given
-    if isinstance(given, str | Path):
-        return Network.from_onnx(given) if str(given).endswith(".onnx") else Network.from_safetensors(given)
-    return Network.from_arrays(given) if isinstance(given, list | tuple) else Network.from_torch(given)
+    from rmab_opt.encoder.read.models import read_model
+
+    ends = [(v, v) if isinstance(v, int | float | np.number) else (v.lb, v.ub) for v in listed if v is not None]
+    box = np.array(ends, dtype=np.float64).T if all(None not in pair for pair in ends) else None
+    return read_model(given, box=None if box is None else (box[0], box[1]), n_inputs=len(listed))
 
 
-def _inputs(network: Network, block: Any, inputs: Any, support: Support | None) -> tuple[Network, list[Any], Support]:
+def _inputs(
+    network: Network, block: Any, listed: list[Any], support: Support | None
+) -> tuple[Network, list[Any], Support]:
     """Numbers among the inputs folded in; the variables that remain, with their support."""
-    listed = list(inputs.values()) if hasattr(inputs, "is_indexed") and inputs.is_indexed() else list(inputs)
     if len(listed) != network.n_inputs:
         raise ModelError(f"{len(listed)} inputs for {network!r}", f"give {network.n_inputs}, in the network's order.")
     numbers = {i: float(v) for i, v in enumerate(listed) if isinstance(v, int | float | np.number)}
