@@ -15,6 +15,7 @@ from rmab_opt.encoder.rows import KINDS, Formulation, LayerRows, Rows, assemble_
 from rmab_opt.encoder.support import Support
 from rmab_opt.encoder.trees import TreeEnsemble, encode_trees
 from rmab_opt.errors import ModelError
+from rmab_opt.solver.encoded import ATTRIBUTE, Encoded
 
 __all__ = ["assemble", "encode"]
 
@@ -35,7 +36,7 @@ def encode(
     at_least: float | None = None,
     reusable: bool = False,
     weights_change: bool = True,
-    sense: Sense = "maximise",
+    sense: Sense = "equal",
     support: Support | None = None,
 ) -> tuple[Any, Record]:
     """Add a network to a Pyomo block and return the expression of its output.
@@ -43,7 +44,7 @@ def encode(
     A neuron whose pre-activation x has bounds l < 0 < u becomes y - q = x, 0 <= y <= u z, 0 <= q <= -l (1 - z)
     with a binary z, so that y = max(0, x) and q = max(0, -x). Neurons with one sign only vanish into the
     expressions of the next layer, multiples of one neuron are merged, and where the objective itself pushes a
-    neuron onto its bend (``sense``) the binary is left out.
+    neuron onto its bend (``sense="maximise"``) the binary is left out.
 
     Parameters
     ----------
@@ -75,9 +76,11 @@ def encode(
         Only with ``reusable``: False when other states change first-layer biases and the constant only, which is
         cheaper to build and to re-solve.
     sense
-        What the model does with the output. ``maximise`` (the default) and ``minimise`` may drop binaries and
-        then hold the output's exact value only at an optimum in that sense; ``equal`` holds it at every feasible
-        point and is needed when the output stands in constraints as well.
+        What the model does with the output. ``equal`` (the default) holds its exact value at every feasible point and
+        is right for every use. ``maximise`` and ``minimise`` may drop binaries, are faster where they do, and hold the
+        value at an optimum in that sense, or in a row that limits the output from the other side. A
+        :class:`Session` refuses a use that the rows were not made for, inputs whose bounds were widened since, and
+        points where the network says otherwise.
     support
         In place of the one read from the model, for example of a larger set when rows will be loosened later.
 
@@ -111,7 +114,7 @@ def encode(
     >>> model.taste = pyo.Block()
     >>> hidden = ([[2.0, -1.0], [-1.0, 3.0]], [0.0, -1.0], "relu")
     >>> network = Network.from_arrays([hidden, ([[1.0, 1.0]], [0.0], "linear")])
-    >>> output, record = encode(network, model.taste, model.share)
+    >>> output, record = encode(network, model.taste, model.share, sense="maximise")
     >>> model.yields = pyo.Objective(expr=output, sense=pyo.maximize)
     >>> from rmab_opt.solver import Session
     >>> round(Session(model).solve().objective, 6)
@@ -144,7 +147,31 @@ def encode(
         assert record.arrays is not None
         output, record.variables, record.rows = _write(record.arrays, block, variables)
     record.block = block
+    setattr(block, ATTRIBUTE, _promise(block, output, record, variables, sense))
     return output, record
+
+
+def _promise(block: Any, output: Any, record: Record, inputs: list[Any], sense: Sense) -> Encoded:
+    """What a session holds every solve against: direction, bounds of the inputs, and the network's own value."""
+    from pyomo.repn import generate_standard_repn
+
+    # Where every neuron keeps both rows the value is exact at every point, whatever sense was asked for.
+    one_sided = record.bounds.at_least is not None or any(layer.count("one-sided") for layer in record.layers)
+    terms = generate_standard_repn(output, compute_values=not record.reusable, quadratic=False)
+    pairs = zip(terms.linear_vars, terms.linear_coefs, strict=True)
+    ends = [variable.bounds for variable in inputs]
+    return Encoded(
+        name=block.name,
+        sense=sense if one_sided else "equal",
+        inputs=inputs,
+        lower=np.array([-np.inf if low is None else low for low, _ in ends], dtype=float),
+        upper=np.array([np.inf if high is None else high for _, high in ends], dtype=float),
+        terms=[(variable, float(number)) for variable, number in pairs if isinstance(number, int | float)],
+        constant=0.0 if record.reusable else float(terms.constant),
+        rows=record.rows,
+        signs=[variable for variable in record.variables if variable.is_binary()],
+        value=None if record.reusable else lambda x: float(record.network.reduced(x)),
+    )
 
 
 def assemble(
