@@ -129,7 +129,12 @@ def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: 
     CapabilityError
         When the dynamics offer no ``tabular()``.
     """
-    return planning.bound(model.problem, model.actions, state=model.state(state), **options)
+    given = model.state(state)
+    start = model.problem.start if given is None else given
+    own = None if start is None else model.objective.bound(model.problem, model.actions, start)
+    if own is not None:
+        return own
+    return planning.bound(model.problem, model.actions, state=given, **options)
 
 
 def margin(
