@@ -428,7 +428,11 @@ def _gemm(call: _Call) -> Value:
     found = tape.scale(tape.matmul(a, b), float(given.get("alpha", 1.0)))
     if len(call.inputs) > 2:
         more, beta = call.inputs[2], float(given.get("beta", 1.0))
-        found = tape.add(found, more, beta) if isinstance(more, Value) else tape.add(found, beta * call.array(2))
+        found = (
+            tape.add(found, more, beta)
+            if isinstance(more, Value)
+            else tape.add(found, beta * np.asarray(call.array(2)))
+        )
     return found
 
 
@@ -476,7 +480,7 @@ def _clip(call: _Call) -> Value:
     for i, name in ((1, "min"), (2, "max")):
         # Limits are inputs since opset 11 and attributes before; either may be missing.
         found = call.array(i)
-        ends.append(float(np.ravel(found)[0]) if found is not None else call.given.get(name))
+        ends.append(call.given.get(name) if found is None else float(np.ravel(found)[0]))
     return call.tape.clamp(call.first, *ends)
 
 
