@@ -253,7 +253,7 @@ class _Search:
         return np.concatenate([low, above]), np.concatenate([below, high]), np.concatenate([bounds, bounds])
 
     def bounded(self, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
-        """Upper bounds (B,) of boxes, scores of their inputs (B, n), and the corners that their lines are largest at."""
+        """Upper bounds (B,) of boxes, scores of their inputs (B, n), and the corners their lines are largest at."""
         reduced, ends = self.reduced, []
         for k, layer in enumerate(reduced.hidden):
             rows = np.concatenate([layer.weight, -layer.weight])
@@ -262,7 +262,8 @@ class _Search:
             m = len(layer.bias)
             lower, upper = -best[:, m:] - self.slack[k], best[:, :m] + self.slack[k]
             ends.append((np.minimum(lower, upper), np.maximum(lower, upper)))
-        last = np.broadcast_to(reduced.readout[None, None], (len(low), 1, len(reduced.readout)))
+        readout = reduced.readout if reduced.hidden else np.zeros(low.shape[1])
+        last = np.broadcast_to(readout, (len(low), 1, len(readout)))
         best = np.full(len(low), np.inf)
         corner = np.zeros_like(low)
         for rule in ("adaptive", "zero", "one"):
@@ -274,12 +275,11 @@ class _Search:
             best = np.where(better, found[:, 0], best)
         # How far each input moves the output through neurons whose sign is open.
         reach = np.broadcast_to(np.abs(reduced.readout), (len(low), len(reduced.readout)))
-        open_ = np.zeros_like(low)
-        for layer, (lower, upper) in zip(reversed(reduced.hidden), reversed(ends), strict=True):
+        for layer, (_, upper) in zip(reversed(reduced.hidden), reversed(ends), strict=True):
             live = np.abs(layer.slope) + np.abs(layer.gain) * (upper > 0)
             reach = (reach * live) @ np.abs(layer.weight)
-            open_ = reach
-        return best + self.slack[-1], open_ * (high - low) + 1e-12 * (high - low), corner
+        reach = reach if reduced.hidden else np.ones_like(low)
+        return best + self.slack[-1], (reach + 1e-12) * (high - low), corner
 
     def backward(
         self,

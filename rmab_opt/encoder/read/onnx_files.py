@@ -467,7 +467,8 @@ def _padded(call: _Call) -> Value:
         raise ModelError(f"its attribute mode={given['mode']!r} is not read", "pad by a constant.")
     pads = given.get("pads")
     pads = np.asarray(call.array(1) if pads is None else pads).astype(int).reshape(2, -1)
-    fill = float(given.get("value", 0.0)) if call.array(2) is None else float(np.ravel(call.array(2))[0])
+    number = call.array(2)
+    fill = float(given.get("value", 0.0)) if number is None else float(np.ravel(number)[0])
     if len(call.inputs) > 3:
         raise ModelError("pads chosen axes", "give pads for all axes.")
     if (pads < 0).any():
