@@ -71,10 +71,15 @@ def test_random_torch_modules_are_read_as_torch_has_them():
 
 
 def test_random_onnx_graphs_are_read_as_onnx_has_them(tmp_path):
-    assert check_onnx(range(300), tmp_path) == []
+    refused = check_onnx(range(300), tmp_path)
+    assert all("cannot be run" in message for _, message in refused)
+    assert len(refused) < 6
 
 
 @pytest.mark.slow
 def test_three_thousand_modules_and_graphs(tmp_path):
     assert all("in place" in message for _, message in check_torch(range(1000, 4000)))
-    assert check_onnx(range(1000, 4000), tmp_path) == []
+    # Neither onnxruntime nor onnx's own evaluator runs a few pools in float64: what cannot be compared is refused.
+    refused = check_onnx(range(1000, 4000), tmp_path)
+    assert all("cannot be run" in message for _, message in refused)
+    assert len(refused) < 60
