@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ class Session:
         if self._model is not None:
             raise ModelError("a session of a Pyomo model cannot take another program.", "make one by from_arrays.")
         self._arrays, self._start = Arrays.of(program), None
-        self._solver.load(self._arrays)
+        self._solver.load(self._outward()[0])
 
     def set_cost(self, idx: ArrayLike, values: ArrayLike) -> None:
         """Set objective coefficients of columns ``idx``. A Param writes over it only when its value changes."""
@@ -238,12 +239,12 @@ class Session:
         new = Program(zeros, added, limits[0], limits[1], zeros, zeros, zeros > 0)
         if added.shape[1] != n:
             raise ModelError(f"add_rows: the matrix has {added.shape[1]} columns.", f"give it {n}.")
-        self._solver.push(arrays)
+        self._solver.push(self._outward()[0])
         first = arrays.row_lower.size
         arrays.matrix = int32(sparse.vstack([arrays.matrix, new.matrix], format="csr"))
         arrays.row_lower = np.concatenate([arrays.row_lower, new.row_lower])
         arrays.row_upper = np.concatenate([arrays.row_upper, new.row_upper])
-        self._solver.add_rows(arrays, new)
+        self._solver.add_rows(self._outward()[0], new)
         return np.arange(first, first + k)
 
     def delete_rows(self, idx: ArrayLike) -> None:
@@ -261,11 +262,11 @@ class Session:
             raise ModelError(
                 f"{self._names.row(int(gone[0]))} belongs to the model.", "open it with set_rows(idx, -inf, inf)."
             )
-        self._solver.push(arrays)
+        self._solver.push(self._outward()[0])
         kept = np.setdiff1d(np.arange(arrays.row_lower.size), gone)
         arrays.matrix = int32(arrays.matrix[kept])
         arrays.row_lower, arrays.row_upper = arrays.row_lower[kept], arrays.row_upper[kept]
-        self._solver.delete_rows(arrays, gone)
+        self._solver.delete_rows(self._outward()[0], gone)
 
     def start(self, idx: ArrayLike, values: ArrayLike) -> None:
         """Offer a MIP start for the next solve: values of some columns, the action's binaries are enough.
@@ -334,6 +335,24 @@ class Session:
         self._dependent, self._seen = numbers, current.copy()
 
     # ---- solving
+    def _outward(self) -> tuple[Arrays, float]:
+        """The arrays as solvers see them, and the unit of their objective: no tolerance of theirs knows ours.
+
+        Costs are divided by a power of two near the largest, which is exact; the constant stays here.
+
+        Raises
+        ------
+        ModelError
+            When a cost is above 1e150.
+        """
+        arrays = self._arrays
+        largest = float(np.abs(arrays.cost).max(initial=0.0))
+        if largest > LARGEST_COST:
+            place = self._names.place("cost", int(np.abs(arrays.cost).argmax()), arrays.matrix)
+            raise ModelError(f"{place} is {largest:g} in size.", f"give numbers of at most {LARGEST_COST:g}.")
+        unit = power_of_two(largest)
+        return replace(arrays, cost=arrays.cost / unit, offset=np.zeros(1)), unit
+
     def solve(
         self,
         *,
@@ -390,7 +409,12 @@ class Session:
         if not self._arrays.cost.size:
             self.last_result = solve_empty(self._arrays, limits)
             return self.last_result
-        self.last_result, stopped = self._solver.solve(self._arrays, limits, start, interrupt)
+        arrays, unit = self._outward()
+        offset = self._arrays.offset.item()
+        if limits.cutoff is not None:
+            limits.cutoff = (limits.cutoff - offset) / unit
+        found, stopped = self._solver.solve(arrays, limits, start, interrupt)
+        self.last_result = _in_own_unit(found, self._arrays, unit, objective_cutoff)
         if stopped is not None:
             raise stopped
         result = self.last_result
@@ -405,6 +429,34 @@ class Session:
                 "raise the limit, or set at_limit = 'best_with_gap' to take the best found with its gap.",
             )
         return result
+
+
+LARGEST_COST = 1e150
+"""Larger numbers overflow in sums and squares."""
+
+
+def power_of_two(size: float) -> float:
+    """The power of two nearest to a size, by its logarithm; 1 for nothing."""
+    return float(2.0 ** round(math.log2(size))) if size > 0 else 1.0
+
+
+def _in_own_unit(found: Result, arrays: Arrays, unit: float, cutoff: float | None) -> Result:
+    """A result of the scaled program in the program's own unit."""
+    offset = arrays.offset.item()
+    sense = 1.0 if arrays.maximise else -1.0
+    objective = found.objective * unit + offset
+    bound = found.bound * unit + offset
+    if found.x is not None and found.bound == found.objective:
+        bound = objective
+    elif found.x is None and cutoff is not None and math.isfinite(found.bound):
+        bound = cutoff if abs(bound - cutoff) <= 1e-9 * (abs(cutoff) + abs(offset) + unit) else bound
+    duals = {
+        name: None if given is None else given * unit
+        for name, given in (("row_duals", found.row_duals), ("reduced_costs", found.reduced_costs))
+    }
+    if found.x is not None and math.isfinite(bound):
+        bound = sense * max(sense * bound, sense * objective)
+    return replace(found, objective=objective, bound=bound, **duals)
 
 
 def _demand_limit(name: str, value: float | None) -> None:
