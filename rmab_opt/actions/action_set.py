@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -151,7 +151,7 @@ class ActionSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # A solver's object stays in its process; a copy compiles its own.
-        return {name: value for name, value in self.__dict__.items() if name not in ("compiled", "_at")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("compiled", "_at", "program")}
 
     def at(self, period: int = 0, shared: Mapping[str, float] | None = None) -> ActionSet:
         """What may be done at a situation: this set itself where no limit depends on the round or a shared value.
@@ -278,7 +278,19 @@ class ActionSet:
     def compiled(self) -> tuple[Any, Session]:
         """(:meth:`model`, its session under the profile ``fast``), made once; change no limits in it."""
         model = self.model()
-        return model, Session(model, "fast")
+        return model, Session(model, "fast", later=True)
+
+    @cached_property
+    def program(self) -> tuple[Program, np.ndarray]:
+        """The set's rows as arrays, without a solver: (program with costs of 0, places of the columns (C,))."""
+        if not self.structured:
+            plain, n = self.plain_rows, len(self)
+            binary = np.zeros(n), np.ones(n), np.ones(n, dtype=bool)
+            return Program(np.zeros(n), plain.matrix, plain.lower, plain.upper, *binary, maximise=True), np.arange(n)
+        model, session = self.compiled
+        act = np.asarray(session.index(model.act), dtype=np.int64)
+        program = session.program
+        return replace(program, cost=np.zeros(len(program.cost)), offset=0.0), act
 
     @cached_property
     def _split(self) -> tuple[PlainRows, tuple[str, ...]]:

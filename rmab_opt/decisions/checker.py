@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EPS", "OPENING", "Rows", "best_of_routes", "knapsack", "price_bound", "sum_outward"]
+__all__ = ["EPS", "OPENING", "Rows", "best_of_routes", "knapsack", "price_bound", "sum_outward", "table_rows"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -153,7 +153,7 @@ def price_bound(rows: Rows, cost: Floats, constant: float, prices: Floats, *, ta
     Parameters
     ----------
     cost
-        Value of each action column, (C,); helper columns are worth nothing by themselves.
+        Value of each column of the rows, (n,).
     prices
         One a row, (m,).
     table
@@ -169,8 +169,7 @@ def price_bound(rows: Rows, cost: Floats, constant: float, prices: Floats, *, ta
     y = np.where(np.isposinf(most), np.minimum(y, 0.0), y)
     if table is not None:
         y[table] = 0.0
-    full = np.zeros(len(rows.lower))
-    full[rows.act] = cost
+    full = np.asarray(cost, dtype=np.float64)
     paid, mass = rows.priced(y)
     d = full - paid
     slack = 4 * EPS * (np.abs(full) + mass) + EPS * np.bincount(rows.indices, minlength=len(d)) * mass

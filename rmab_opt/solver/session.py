@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ class Session:
         ``parameters``; fixed variables become columns with equal bounds, unused ones columns without coefficients.
     profile
         Name, path or Profile; see :func:`load_profile`.
+
+    later
+        Whether the solver is made only when it is first asked: who reads arrays alone needs none.
 
     Raises
     ------
@@ -68,17 +72,20 @@ class Session:
 
     _model: Any = None
 
-    def __init__(self, model: Any, profile: str | Path | Profile = "default") -> None:
+    def __init__(self, model: Any, profile: str | Path | Profile = "default", *, later: bool = False) -> None:
         compiled = compile_model(model)
         self._set_up(compiled.program, compiled.names, profile, compiled.parameters, compiled.dependence)
         self._model = model
         self._refresh()
+        if not later:
+            _ = self._solver
 
     @classmethod
     def from_arrays(cls, program: Program, profile: str | Path | Profile = "default") -> Session:
         """Session of a program given as arrays; without Pyomo components or Params."""
         session = cls.__new__(cls)
         session._set_up(program, Names(), profile, Parameters([]), None)
+        _ = session._solver
         return session
 
     def _set_up(
@@ -102,8 +109,10 @@ class Session:
         self._dependent: Floats | None = None
         self._seen: Floats | None = None
         self._start: tuple[Ints, Floats] | None = None
-        solver = HighsSolver if self.profile.solver == "highs" else PyomoSolver
-        self._solver: Solver = solver(self.profile)
+
+    @cached_property
+    def _solver(self) -> Solver:
+        return (HighsSolver if self.profile.solver == "highs" else PyomoSolver)(self.profile)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a Session does not pickle; ship session.program and use Session.from_arrays there.")
@@ -309,7 +318,12 @@ class Session:
                 raise ModelError(f"{place} is {numbers[bad[0]]}.", FIX_NUMBER)
         for kind, numbers in accepted.items():
             values_of(self._arrays, kind)[positions] = numbers
-            self._solver.matrix_changed |= kind == "data"
+            self._matrix_changed(kind)
+
+    def _matrix_changed(self, kind: str) -> None:
+        # A solver that is not there yet takes the whole program at its first solve.
+        if kind == "data" and "_solver" in self.__dict__:
+            self._solver.matrix_changed = True
 
     def _refresh(self) -> None:
         """Carry changed parameter values into the arrays."""
@@ -331,7 +345,7 @@ class Session:
                 changed = numbers[part] != self._dependent[part]
             if changed.any():
                 values_of(self._arrays, kind)[positions[changed]] = numbers[part][changed]
-                self._solver.matrix_changed |= kind == "data"
+                self._matrix_changed(kind)
         self._dependent, self._seen = numbers, current.copy()
 
     # ---- solving
