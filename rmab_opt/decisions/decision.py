@@ -5,23 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rmab_opt.actions import ActionSet
-from rmab_opt.decisions.objective import Objective, Situation
 from rmab_opt.decisions.proof import NONE, Proof
 from rmab_opt.decisions.question import Question
+from rmab_opt.decisions.saved import FORMAT, digests_of
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
-from rmab_opt.problem import Problem
 from rmab_opt.records import write_atomically
 from rmab_opt.report import tree
 
-__all__ = ["Decision", "Verification", "verify"]
+__all__ = ["Decision"]
 
 @dataclass(frozen=True)
 class Decision:
@@ -131,11 +129,27 @@ class Decision:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Everything, with the state decided for, so that :func:`verify` can re-check it; written atomically."""
-        document = {"format": 1, **self.summary(), "ids": list(self.ids), "state": [int(s) for s in self.state]}
+        document = {
+            **self.summary(),
+            "format": FORMAT,
+            "unit": self.unit,
+            "wanted": self._wanted(),
+            "ids": list(self.ids),
+            "state": [int(s) for s in self.state],
+            "proof": self.proof.file().model_dump(exclude_none=True) | {"proven_bound": _plain(self.proof.bound)},
+            "digests": {} if self._question is None else digests_of(self._question),
+        }
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         if path is not None:
             write_atomically(path, text)
         return text
+
+    def _wanted(self) -> dict[str, float]:
+        """The gaps at which the profile calls a decision optimal."""
+        if self._question is None:
+            return {}
+        profile = self._question.profile
+        return {"relative_gap": profile.relative_gap, "absolute_gap": profile.absolute_gap}
 
     def rows(self) -> list[dict[str, str]]:
         """One row a visit (or a chosen column without one): ``id`` and who, when, as constraints say."""
@@ -306,82 +320,3 @@ def _share(gap: float, whole: float) -> float:
 
 def _plain(number: float) -> float | None:
     return float(number) if np.isfinite(number) else None
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Outcome of an independent re-check; ``ok`` only when every line of ``problems`` is absent."""
-
-    problems: tuple[str, ...]
-    value: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the decision is what it says."""
-        return not self.problems
-
-    def __str__(self) -> str:
-        if self.ok:
-            return f"verified without a solver: constraints ok, value {self.value:.6g}"
-        return "NOT verified:\n" + "\n".join(f"  {line}" for line in self.problems)
-
-
-def verify(
-    decision: Decision | Mapping[str, Any] | str | Path, problem: Problem, actions: ActionSet, objective: Objective
-) -> Verification:
-    """Re-check a decision, or a saved one, without a solver.
-
-    Raises
-    ------
-    ModelError
-        When the file is not a saved decision or names other columns than the model.
-    """
-    if isinstance(decision, Decision):
-        document: Mapping[str, Any] = json.loads(decision.to_json())
-    elif isinstance(decision, Mapping):
-        document = decision
-    else:
-        document = _read(Path(decision))
-    missing = [key for key in ("ids", "state", "action", "value", "bound", "violations") if key not in document]
-    if missing:
-        raise ModelError(f"decision lacks {', '.join(missing)}", "give a file written by `decide --out FILE.json`.")
-    if tuple(document["ids"]) != actions.columns.ids:
-        raise ModelError("the decision was made for other columns than this model has", "verify it with its own model.")
-    unknown = [name for name in document["action"] if name not in actions.columns]
-    if unknown:
-        raise ModelError(
-            f"the decision names {unknown[0]!r}, which the model does not have", "verify it with its own model."
-        )
-    action = np.zeros(len(actions), dtype=np.int64)
-    action[actions.columns.indices(list(document["action"]))] = 1
-    state = problem.check_state(np.asarray(document["state"]))
-    shared = problem.shared_array(document.get("shared", {}), "the decision's shared")
-    situation = Situation(problem, actions.columns, state, int(document.get("period", 0)), shared)
-    actions = actions.at(situation.period, problem.shared_values(shared))
-    value = objective.value(action, situation)
-    tolerance = 1e-4 * (1.0 + abs(value))
-    problems = []
-    relaxed = document.get("relaxed")
-    for name, sentences in actions.violations(action).items():
-        if name != relaxed:
-            problems += [f"{name}: {sentence}" for sentence in sentences]
-    if not abs(value - float(document["value"])) <= tolerance:
-        problems.append(f"value is {value:.6g}, the decision says {float(document['value']):.6g}")
-    bound = document["bound"]
-    if bound is not None and not value <= float(bound) + tolerance:
-        problems.append(f"value {value:.6g} is above the bound {float(bound):.6g} that the decision claims")
-    return Verification(tuple(problems), value)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file", "give the file that `decide --out` wrote.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
-        raise ModelError(
-            f"{path}: is not a saved decision ({error})", "give the file that `decide --out` wrote."
-        ) from None
-    if not isinstance(document, Mapping):
-        raise ModelError(f"{path}: is not a saved decision", "give the file that `decide --out` wrote.")
-    return document

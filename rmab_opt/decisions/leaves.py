@@ -83,6 +83,8 @@ class Closed:
     """What each node branches on, level by level: a column, the number of columns + a neuron, or -1 for a leaf."""
     whole: bool
     """Whether every leaf is at most the target."""
+    ended: bool = True
+    """Whether no limit stopped it: what stands above the target then are single actions, by rounding alone."""
     better: NDArray[np.int64] | None = None
     """An allowed action worth more than the target, when one was met."""
     leaves: int = 0
@@ -439,7 +441,7 @@ class Leaves:
         branch: dict[int, int] = {}
         children: dict[int, int] = {}
         stack = [(_Node(self.low0.copy(), self.up0.copy(), np.zeros(sum(self.sizes), dtype=np.int8), 0), 0)]
-        count, leaves, top, better = 1, 0, -np.inf, None
+        count, leaves, top, better, whole = 1, 0, -np.inf, None, True
         while stack:
             if perf_counter() - began > seconds or count > nodes:
                 top = max(top, *(node.parent for node, _ in stack))
@@ -458,8 +460,10 @@ class Leaves:
                     continue
                 own = float(self.net.value(low[i][None].astype(np.float64))[0])
                 value[i] = min(value[i], own + ROUNDING * self.output_mass)
-                if value[i] > target:
+                if own - ROUNDING * self.output_mass > target:
                     better = action
+                # Else rounding alone is wider than the gap: the leaf stays a little above the target.
+                whole &= value[i] <= target
             top = max(top, float(lost.max()), float(np.where(value <= target, value, -np.inf).max()))
             own_choice = self._choose(found, low, up, sign, target, neurons)
             for i, (node, at) in enumerate(taken):
@@ -481,9 +485,9 @@ class Leaves:
                     stack.append((_Node(*child, count + side, float(value[i])), place))
                 count += 2
             if better is not None:
-                return Closed(np.inf, _level_order(branch, children), False, better, leaves, perf_counter() - began)
-        done = not stack
-        return Closed(float(top), _level_order(branch, children), done, None, leaves, perf_counter() - began)
+                return Closed(np.inf, _level_order(branch, children), False, True, better, leaves, perf_counter() - began)
+        whole = bool(whole) and not stack
+        return Closed(float(top), _level_order(branch, children), whole, not stack, None, leaves, perf_counter() - began)
 
     def _skip(
         self, guide: NDArray[np.int16] | None, kids: NDArray[np.int64] | None, at: int, low: Mask, up: Mask

@@ -62,7 +62,7 @@ def scaled(question: Question) -> tuple[Unit, Question]:
         _demand(values, question)
         base = float(values[0])
         size = _power(float(np.abs(values[1:] - base).max(initial=0.0)))
-        if network.layers and network.layers[-1][2].name not in HOMOGENEOUS:
+        if network._layers and network._layers[-1].activation.name not in HOMOGENEOUS:
             size = 1.0
         own = FixedNetwork(_in_unit(network, size, base), effort=objective.effort, formulation=objective.formulation)
         return Unit(size, base), replace(question, objective=own)
