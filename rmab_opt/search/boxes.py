@@ -254,7 +254,8 @@ class _Search:
 
     def bounded(self, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
         """Upper bounds (B,) of boxes, scores of their inputs (B, n), and the corners their lines are largest at."""
-        reduced, ends = self.reduced, []
+        reduced = self.reduced
+        ends: list[tuple[Floats, Floats]] = []
         for k, layer in enumerate(reduced.hidden):
             rows = np.concatenate([layer.weight, -layer.weight])
             shift = np.concatenate([layer.bias, -layer.bias])

@@ -114,8 +114,8 @@ def _due(asked: Asked, late: Mapping[int, tuple[int, int]]) -> _Due:
     for promise in at.promises:
         promised[promise.arm, promise.first : promise.last + 1] = True
     spare = np.zeros(done.shape, dtype=bool)
-    for arm, (_, after) in late.items():
-        spare[arm, max(asked.now, after + 1) :] = True
+    for who, (_, after) in late.items():
+        spare[who, max(asked.now, after + 1) :] = True
     cells = np.ones(done.shape, dtype=bool)
     cells[: len(asked.cells)] = asked.cells
     cells[at.moved if at.moved.size else np.zeros(n_arms, dtype=bool)] = True
