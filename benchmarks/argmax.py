@@ -37,9 +37,9 @@ from safetensors.numpy import load_file
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Scheduling
-from rmab_opt.decisions import branch_and_bound
 from rmab_opt.encoder import Network, Support, encode
 from rmab_opt.problem import Arms, Table
+from rmab_opt.search import branch_and_bound
 from rmab_opt.search.branch_and_bound import maximise
 from rmab_opt.search.local_search import climb
 from rmab_opt.solver import Session

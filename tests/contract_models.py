@@ -20,6 +20,7 @@ from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.decisions import Model, Objective
 from rmab_opt.problem import Arms, Ladder, Problem, Tabular
 from rmab_opt.testing import examples
+from rmab_opt.testing.contract import Promise
 
 
 def registered(kind: str, setting: str) -> list[str]:
@@ -34,13 +35,11 @@ def registered(kind: str, setting: str) -> list[str]:
     return found
 
 
-def cases(names: Iterable[str], promises: Iterable[Callable[[Any], None]], leave_out: Mapping[str, set[str]] = {}):
-    """One test a name and promise, so that what fails is named; ``leave_out`` holds promises that do not apply."""
+def cases(names: Iterable[str], promises: Iterable[Promise], leave_out: Mapping[str, set[str]] = {}) -> list[Any]:
+    """One test a name, with its promises; ``leave_out`` holds those that do not apply. What fails names its promise."""
     return [
-        pytest.param(name, promise, id=f"{name}-{promise.__name__}")
+        pytest.param(name, [p for p in promises if p.__name__ not in leave_out.get(name, set())], id=name)
         for name in names
-        for promise in promises
-        if promise.__name__ not in leave_out.get(name, set())
     ]
 
 
@@ -70,6 +69,10 @@ ROSTER = [
 WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
 ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
 
+DAYS = [{**row, "day": "week" if row["slot"] in ("mon", "tue") else "end"} for row in ROSTER]
+BESIDE = {"rest_after": {"duty": constraint("scheduling", roster=DAYS)}}
+"""What stands beside the examples of a kind that names other constraints."""
+
 CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "budget": [(constraint("budget", at_most=2), COHORT), (constraint("budget", at_least=1, at_most=4), COHORT)],
     "linear": [
@@ -94,6 +97,10 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
         (constraint("scheduling", roster=ROSTER), COHORT),
         (constraint("scheduling", roster=ROSTER, visits=2, rule="distinct_workers"), COHORT),
         (constraint("scheduling", roster=ROSTER, match="village"), COHORT),
+    ],
+    "rest_after": [
+        (constraint("rest_after", roster="duty"), COHORT),
+        (constraint("rest_after", roster="duty", rest=0, a_day=1), COHORT),
     ],
 }
 

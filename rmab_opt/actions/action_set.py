@@ -12,18 +12,16 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, built_in_order, linked
-from rmab_opt.actions.kinds import OneAction, Path
-from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
+from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
+from rmab_opt.actions.kinds import OneAction
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, opened
 from rmab_opt.actions.routes import RouteList
+from rmab_opt.actions.shape import Shape
 from rmab_opt.errors import InfeasibleError, ModelError, RmabError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
 __all__ = ["ActionSet", "Conflict", "PlainRows", "Relaxation"]
-
-GROWTH_ATTEMPTS = 3
-"""Random growths tried before a program takes over."""
 
 LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 """Largest sets that are listed in full; a check of a roster, a load or a route takes 0.02 to 0.3 ms."""
@@ -34,8 +32,8 @@ SETS_KEPT = 64
 WITNESSES = 8
 """Allowed actions that every network decision's bounds and rows are held against, beside its own and its start."""
 
-REFUSALS_BEFORE_STOP = 25
-"""Columns in a row that a roster-like constraint may refuse before the sampler takes the action as grown."""
+NO_ACTION = ("is always infeasible", "trivial Boolean (False)")
+"""What Pyomo says of a row that no action satisfies."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +100,17 @@ class PlainRows:
         if not self.matrix.shape[0]:
             return np.ones(np.shape(actions)[:-1], dtype=bool)
         activity = np.asarray(actions, dtype=np.float64) @ self.matrix.T
-        slack = self.slack
-        return ((activity >= self.lower - slack) & (activity <= self.upper + slack)).all(axis=-1)
+        return ((activity >= self.floor) & (activity <= self.ceiling)).all(axis=-1)
 
     @cached_property
-    def slack(self) -> np.ndarray:
-        """Tolerance of each row."""
-        size = np.maximum(
-            np.where(np.isfinite(self.lower), np.abs(self.lower), 0),
-            np.where(np.isfinite(self.upper), np.abs(self.upper), 0),
-        )
-        return ROW_TOLERANCE * np.maximum(1.0, size)
+    def floor(self) -> np.ndarray:
+        """Lower limits, opened by the checkers' tolerance."""
+        return opened(self.lower, self.upper)[0]
+
+    @cached_property
+    def ceiling(self) -> np.ndarray:
+        """Upper limits, opened by the checkers' tolerance."""
+        return opened(self.lower, self.upper)[1]
 
 
 class ActionSet:
@@ -206,7 +204,13 @@ class ActionSet:
         model.act = pyo.Var(range(len(self.columns)), domain=pyo.Binary)
 
         def rule(block: Any, name: str) -> None:
-            self.constraints[name].build(block, model.act, self.columns)
+            try:
+                self.constraints[name].build(block, model.act, self.columns)
+            except ValueError as error:
+                # Pyomo refuses a row that no action satisfies while it is written; here it makes the set empty.
+                if not any(words in str(error) for words in NO_ACTION):
+                    raise
+                block.no_action = pyo.Constraint(expr=0 * model.act[0] >= 1)
 
         model.constraint = pyo.Block(self.order, rule=rule)
 
@@ -278,32 +282,49 @@ class ActionSet:
 
     @cached_property
     def _split(self) -> tuple[PlainRows, tuple[str, ...]]:
-        model, session = self.compiled
-        act = session.index(model.act)
-        program = session.program
-        matrix = sparse.csr_array(program.matrix)
-        own = np.zeros(matrix.shape[1], dtype=bool)
-        own[act] = True
-        foreign = np.diff(sparse.csr_array(matrix[:, ~own]).indptr) > 0
-        kept, owner, structured = [], [], []
-        names = session.row_names
-        for name in self.constraints:
-            rows = session.rows(model.constraint[name])
-            if foreign[rows].any():
+        found: list[tuple[str, Rows]] = []
+        structured = []
+        for name, constraint in self.constraints.items():
+            rows = constraint.said_rows(self.columns)
+            rows = self._compiled_rows(name) if rows is None else rows
+            if rows is None:
                 structured.append(name)
             else:
-                kept.append(rows)
-                owner += [name] * len(rows)
-        rows = np.concatenate([*kept, np.empty(0, dtype=np.int64)]).astype(np.int64)
-        keys = [names[row].rsplit("[", 1)[-1].rstrip("]").strip("'\"") for row in rows]
+                found.append((name, rows))
+        blocks = [sparse.csr_array((0, len(self))), *(rows.matrix for _, rows in found)]
+        matrix = sparse.csr_array(sparse.vstack(blocks, format="csr"))
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        lower = np.concatenate([np.empty(0), *(rows.lower for _, rows in found)])
+        upper = np.concatenate([np.empty(0), *(rows.upper for _, rows in found)])
+        # A row without members is said by none: it holds, or it stays and makes the set empty.
+        kept = (np.diff(matrix.indptr) > 0) | (lower > 0) | (upper < 0)
+        owner = [name for name, rows in found for _ in rows.names]
+        keys = [key for _, rows in found for key in rows.names]
+        at = np.flatnonzero(kept).tolist()
+        if len(at) < len(kept):
+            matrix = matrix[at]
         plain = PlainRows(
-            sparse.csr_array(matrix[rows][:, act]),
-            program.row_lower[rows],
-            program.row_upper[rows],
-            tuple(owner),
-            tuple("" if key == "all" else key for key in keys),
+            matrix,
+            lower[kept],
+            upper[kept],
+            tuple(owner[i] for i in at),
+            tuple("" if keys[i] == "all" else keys[i] for i in at),
         )
         return plain, tuple(structured)
+
+    def _compiled_rows(self, name: str) -> Rows | None:
+        """Rows of one constraint, read from the program; None where they hold other variables."""
+        model, session = self.compiled
+        act = session.index(model.act)
+        program, rows = session.program, session.rows(model.constraint[name])
+        matrix = sparse.csr_array(program.matrix)[rows]
+        own = np.zeros(matrix.shape[1], dtype=bool)
+        own[act] = True
+        if matrix[:, ~own].nnz:
+            return None
+        names = [session.row_names[row].rsplit("[", 1)[-1].rstrip("]").strip("'\"") for row in rows]
+        return Rows(sparse.csr_array(matrix[:, act]), program.row_lower[rows], program.row_upper[rows], names)
 
     @property
     def plain_rows(self) -> PlainRows:
@@ -321,7 +342,8 @@ class ActionSet:
         used = plain.matrix @ np.asarray(action, dtype=np.float64)
         found: dict[str, list[str]] = {}
         for limit in (plain.upper, plain.lower):
-            reached = np.isfinite(limit) & (np.abs(used - limit) <= plain.slack) & (limit != 0)
+            far = ROW_TOLERANCE * np.maximum(1.0, np.abs(limit))
+            reached = np.isfinite(limit) & (np.abs(used - limit) <= far) & (limit != 0)
             for row in np.flatnonzero(reached):
                 text = f"{plain.key[row]} {used[row]:g} of {limit[row]:g}".strip()
                 rows = found.setdefault(plain.owner[row], [])
@@ -330,82 +352,46 @@ class ActionSet:
         return found
 
     @cached_property
+    def shape(self) -> Shape:
+        """What the set looks like, read once: counts, groups, units, routes; its linear maximum; room; samples."""
+        return Shape(self)
+
+    @property
     def monotone(self) -> bool:
         """Whether dropping a chosen column always keeps an action allowed."""
-        return all(constraint.monotone(self.columns) for constraint in self.constraints.values())
+        return self.shape.monotone
+
+    @property
+    def growable(self) -> bool:
+        """Whether dropping a column never breaks a constraint with variables of its own."""
+        return self.shape.growable
 
     def sample(self, rng: np.random.Generator, size: int = 1) -> np.ndarray:
         """Random allowed actions, int64 (size, C), for exploration; every one is checked.
-
-        An action is grown column by column in random order, first the columns that lower limits ask for,
-        then whatever still fits. Where that leads nowhere, the optimum of a random linear score is taken.
 
         Raises
         ------
         InfeasibleError
             When the set is empty.
         """
-        drawn = np.stack([self._sample_one(rng) for _ in range(size)])
-        for action in drawn:
-            broken = self.violations(action)
-            if broken:
-                raise SolverError(
-                    f"the sampler produced a forbidden action: {broken}", "report this with the model file."
-                )
-        return drawn
+        return self.shape.sample(rng, size)
 
-    def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
-        if self.growable:
-            for _ in range(GROWTH_ATTEMPTS):
-                action = self._grow(rng)
-                if self.plain_rows.allow(action):
-                    return action
-        return self._random_vertex(rng)
+    def best_by_program(self, scores: np.ndarray) -> tuple[np.ndarray, float]:
+        """(an allowed action int64 (C,), upper bound of the sum of scores) by the compiled program.
 
-    @cached_property
-    def growable(self) -> bool:
-        """Whether the sampler may grow actions: dropping a column never breaks a constraint with own variables."""
-        return all(self.constraints[name].monotone(self.columns) for name in self.structured)
-
-    @cached_property
-    def _by_column(self) -> sparse.csc_array:
-        return sparse.csc_array(self.plain_rows.matrix)
-
-    def _grow(self, rng: np.random.Generator) -> np.ndarray:
-        plain, by_column = self.plain_rows, self._by_column
-        structured = [self.constraints[name] for name in self.structured]
-        room, lacking = plain.upper + plain.slack, plain.lower - plain.slack
-        action = np.zeros(len(self), dtype=np.int64)
-        order = rng.permutation(len(self))
-        # Columns that raise a row still below its lower limit go first; then whatever fits.
-        for only_lacking in (True, False) if (lacking > 0).any() else (False,):
-            refused = 0
-            for column in order[action[order] == 0]:
-                entries = slice(by_column.indptr[column], by_column.indptr[column + 1])
-                rows, amount = by_column.indices[entries], by_column.data[entries]
-                if (amount > room[rows]).any() or (only_lacking and not ((lacking[rows] > 0) & (amount > 0)).any()):
-                    continue
-                action[column] = 1
-                if any(next(iter(c.violations(action, self.columns)), None) is not None for c in structured):
-                    action[column] = 0
-                    refused += 1
-                    if refused == REFUSALS_BEFORE_STOP:
-                        break
-                    continue
-                room[rows] -= amount
-                lacking[rows] -= amount
-                refused = 0
-        return action
-
-    def _random_vertex(self, rng: np.random.Generator) -> np.ndarray:
+        Raises
+        ------
+        InfeasibleError
+            When the set is empty.
+        """
         model, session = self.compiled
-        session.parameters["score"][:] = rng.normal(size=len(self))
+        session.parameters["score"][:] = scores
         result = session.solve()
         if not result.has_solution or result.x is None:
             if result.status in ("infeasible", "infeasible_or_unbounded", "empty"):
                 raise self.infeasibility()
-            raise SolverError(f"no action sampled: {result.status}", "give the profile more time.")
-        return np.rint(result.x[session.index(model.act)]).astype(np.int64)
+            raise SolverError(f"no action was found: {result.status}", "give the profile more time.")
+        return np.rint(result.x[session.index(model.act)]).astype(np.int64), float(result.bound)
 
     def enumerate(self, most: int = 300_000, *, checks: int | None = None) -> np.ndarray | None:
         """All allowed actions, int8 (M, C), or None when more than ``most`` candidates would have to be looked at.
@@ -463,49 +449,10 @@ class ActionSet:
         found = self.enumerate(LISTED_ACTIONS, checks=LISTED_CHECKS)
         return None if found is None else found.astype(np.float64)
 
-    @cached_property
+    @property
     def routes(self) -> RouteList | None:
         """The largest sets that one route passes, where a route and at most a count are all that is declared."""
-        plain = self.plain_rows
-        kinds = [self.constraints[name] for name in self.structured]
-        if len(kinds) != 1 or not isinstance(kinds[0], Path) or plain.matrix.shape[0] > 1:
-            return None
-        most = len(self)
-        if plain.matrix.shape[0]:
-            if plain.matrix.nnz != most or (plain.matrix.data != 1.0).any() or plain.lower[0] > 0:
-                return None
-            most = min(most, int(np.floor(plain.upper[0] + plain.slack[0])))
-        sets = kinds[0].passable(self.columns)
-        return None if sets is None else RouteList(sets, len(self), most)
-
-    @cached_property
-    def budgets(self) -> tuple[np.ndarray, bool] | None:
-        """(limit of each action (A - 1,), used in full) when the constraints are one count an action, nothing else."""
-        columns, plain = self.columns, self.plain_rows
-        effect = columns.effect
-        level = np.rint(effect.data).astype(np.int64)
-        n_arms, n_actions = len(columns.arms), int(level.max(initial=1)) + 1
-        if self.structured or len(columns) != n_arms * (n_actions - 1) or (np.diff(effect.indptr) != 1).any():
-            return None
-        if n_actions > 2 and not columns.exclusive:
-            return None
-        limits: dict[int, tuple[float, bool]] = {}
-        for row in range(plain.matrix.shape[0]):
-            entries = slice(plain.matrix.indptr[row], plain.matrix.indptr[row + 1])
-            members, lower, upper = plain.matrix.indices[entries], plain.lower[row], plain.upper[row]
-            if plain.owner[row] == "one_action":
-                continue
-            if not len(members) or (plain.matrix.data[entries] != 1.0).any():
-                return None
-            group = int(level[members[0]])
-            whole = len(members) == n_arms and bool((level[members] == group).all())
-            equal = bool(lower == upper)
-            if not whole or group in limits or not 0 <= upper < np.inf or (not equal and lower > 0):
-                return None
-            limits[group] = (float(upper), equal)
-        if sorted(limits) != list(range(1, n_actions)) or len({equal for _, equal in limits.values()}) != 1:
-            return None
-        return np.array([limits[k][0] for k in sorted(limits)]), limits[1][1]
+        return self.shape.routes
 
     @cached_property
     def witnesses(self) -> np.ndarray:
@@ -519,8 +466,7 @@ class ActionSet:
         plain = self.plain_rows
         activity = np.asarray(partial, dtype=np.float64) @ plain.matrix.T
         possible = (
-            (activity + least[:, column + 1] <= plain.upper + plain.slack)
-            & (activity + largest[:, column + 1] >= plain.lower - plain.slack)
+            (activity + least[:, column + 1] <= plain.ceiling) & (activity + largest[:, column + 1] >= plain.floor)
         ).all(axis=1)
         kept: np.ndarray = partial[possible]
         return kept

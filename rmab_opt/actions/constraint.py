@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
+from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.errors import CapabilityError, ModelError
@@ -35,6 +36,7 @@ __all__ = [
     "Limit",
     "LimitField",
     "Names",
+    "Rows",
     "TableSource",
     "as_number",
     "in_words",
@@ -42,6 +44,20 @@ __all__ = [
 ]
 
 Built = TypeVar("Built")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """lower <= matrix @ act <= upper, with a name a row; what a program needs, without Pyomo."""
+
+    matrix: sparse.csr_array
+    """Shape (m, C)."""
+    lower: np.ndarray
+    """Shape (m,), -inf for none."""
+    upper: np.ndarray
+    """Shape (m,), inf for none."""
+    names: list[str]
+    """What each row is about within its constraint: a group, an arm, a slot; ``all`` for its only one."""
 
 
 class FromShared(BaseModel):
@@ -186,6 +202,13 @@ class Constraint(BaseModel):
         """One sentence for a planner, without the constraint's name."""
         raise NotImplementedError
 
+    def rows(self, columns: Columns) -> Rows | None:
+        """The rows that :meth:`build` writes, as arrays, for a kind that needs no variables of its own; else None.
+
+        Saves the program where only the rows are asked for; a kind that does not say them is compiled instead.
+        """
+        return None
+
     def check(self, columns: Columns) -> None:
         """Raise ModelError when the fields do not fit the cohort; called once, before anything is built."""
 
@@ -227,6 +250,15 @@ class Constraint(BaseModel):
     def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
         """Who does what, when: rows with ``column`` and further keys; none by default."""
         return []
+
+    def said_rows(self, columns: Columns) -> Rows | None:
+        """:meth:`rows`, unless a subclass writes other rows in a ``build`` of its own."""
+        for base in type(self).__mro__:
+            if "rows" in vars(base):
+                return self.rows(columns)
+            if "build" in vars(base):
+                return None
+        return None
 
     def parts(self, columns: Columns) -> Any:
         """What other kinds may build on, as plain data; None when this kind offers nothing.

@@ -1,19 +1,16 @@
-"""Where model files are, copying one to change it, and the test that a file carries."""
+"""Where model files are, and copying one to change it."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-
 from rmab_opt import registry
-from rmab_opt.decisions import Situation, decide
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
 from rmab_opt.records import write_atomically
 
-__all__ = ["check_model", "copy_model", "locate", "model_folder", "model_names"]
+__all__ = ["copy_model", "locate", "model_folder", "model_names"]
 
 
 def model_folder() -> Path:
@@ -83,33 +80,3 @@ def copy_model(name: str, folder: str | Path) -> list[Path]:
         write_atomically(target, file.read_bytes())
         written.append(target)
     return written
-
-
-def check_model(name: str | Path) -> tuple[float, float, float]:
-    """A model's own regression test: (optimum stated in ``check``, found by enumeration, found by ``decide``).
-
-    Enumeration is judged by the independent checkers and valued without a program; arms with a random
-    start are taken in their most likely state.
-
-    Raises
-    ------
-    ModelError
-        When the model has no ``check`` section or its set is too large to enumerate.
-    """
-    from rmab_opt.catalog.reading import CheckSection, load
-
-    section = load(name).settings.get("check")
-    if section is None:
-        raise ModelError(f"{name}: has no check section", "add `check: {optimum: ...}`.")
-    stated = CheckSection.model_validate(section)
-    model = load(name, **stated.set)
-    assert model.problem.start is not None
-    state = model.state(stated.state)
-    if state is None:
-        state = model.problem.start_distribution.argmax(axis=1)
-    candidates = model.actions.enumerate()
-    if candidates is None:
-        raise ModelError(f"{name}: its check is too large to enumerate", "make it smaller by `check.set`.")
-    situation = Situation(model.problem, model.actions.columns, state)
-    values = model.objective.batch_value(candidates.astype(np.int64), situation)
-    return stated.optimum, float(values.max()), decide(model, state, solver="exact").value

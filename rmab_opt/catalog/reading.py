@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -321,11 +322,8 @@ def _build(content: dict[str, Any], lines: Lines, path: Path) -> Model:
     assert objective is not None
     again = None
     if isinstance(problem_section, dict) and "domain" in problem_section:
-
-        def again(seed: int) -> Model:
-            changed = deepcopy(content)
-            changed["problem"]["seed"] = seed
-            return replace(_build(changed, lines, path), instance=None)
+        # A function with a name, so that a model travels to worker processes.
+        again = partial(_another, content, lines, path)
 
     return Model(
         problem=instance.problem,
@@ -339,6 +337,13 @@ def _build(content: dict[str, Any], lines: Lines, path: Path) -> Model:
         settings=content,
         instance=again,
     )
+
+
+def _another(content: dict[str, Any], lines: Lines, path: Path, seed: int) -> Model:
+    """The file's model with another seed of its domain."""
+    changed = deepcopy(content)
+    changed["problem"]["seed"] = seed
+    return replace(_build(changed, lines, path), instance=None)
 
 
 def _columns(content: Mapping[str, Any], instance: Instance, reader: _Reader) -> Columns | None:

@@ -248,8 +248,6 @@ class Greedy(Policy):
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         actions, plain, situation = question.actions, question.actions.plain_rows, question.situation
-        # Upper limits of rows that no column lowers must hold all along; the other rows only at the end.
-        lasting = np.asarray(plain.matrix.min(axis=1).toarray()).ravel() >= 0
         action = np.zeros(len(actions), dtype=np.int64)
         value, open_columns = self.objective.value(action, situation), np.ones(len(actions), dtype=bool)
         while open_columns.any():
@@ -257,7 +255,8 @@ class Greedy(Policy):
             trials = np.repeat(action[None], len(candidates), axis=0)
             trials[np.arange(len(candidates)), candidates] = 1
             used = trials.astype(np.float64) @ plain.matrix.T
-            fits = (~lasting | (used <= plain.upper + plain.slack)).all(axis=1)
+            # Upper limits of rows that no column lowers must hold all along; the other rows only at the end.
+            fits = (~actions.shape.lasting | (used <= plain.ceiling)).all(axis=1)
             values = np.where(fits, self.objective.batch_value(trials, situation), -np.inf)
             best = int(np.argmax(values))
             if not fits[best] or (values[best] <= value and plain.allow(action)):

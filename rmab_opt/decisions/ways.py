@@ -60,7 +60,7 @@ class Prices:
         """See :class:`Way`."""
         if not isinstance(question.objective, LinearObjective) or not question.objective.linear(question.situation):
             return "the objective is not linear in the columns"
-        budgets = self.actions.budgets
+        budgets = self.actions.shape.budgets
         if budgets is None:
             return "the constraints are not one budget an action"
         limits, equal = budgets
@@ -71,8 +71,8 @@ class Prices:
     def propose(self, question: Question) -> Proposal | None:
         """See :class:`Way`."""
         assert isinstance(question.objective, LinearObjective)
-        assert self.actions.budgets is not None
-        limits, equal = self.actions.budgets
+        assert self.actions.shape.budgets is not None
+        limits, equal = self.actions.shape.budgets
         gain, base = question.objective.coefficients(question.situation)
         effect = self.actions.columns.effect
         level = np.rint(effect.data).astype(np.int64)

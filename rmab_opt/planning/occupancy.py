@@ -23,6 +23,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.solver import Profile, Program, Session, load_profile
+from rmab_opt.solver.polytope import row_reach
 
 __all__ = ["Occupancy", "Polyhedron", "occupancy_model", "occupancy_program", "polyhedron", "solve_occupancy"]
 
@@ -96,7 +97,7 @@ class Polyhedron:
         free[self.arm[self.z_upper > 0], self.action[self.z_upper > 0]] = True
         if not free.all():
             return None
-        least, most = self._reach(n_arms)
+        least, most = row_reach(self.act, self.arm)
         slack = 1e-9 * np.maximum(1.0, np.maximum(np.abs(least), np.abs(most)))
         exact = self.lower == self.upper
         caps = exact | (self.upper < most - slack)
@@ -126,16 +127,6 @@ class Polyhedron:
         if (cost == cost[:, :1]).all():
             cost = cost[:, :1]
         return Coupling(cost, np.array(limits), np.array(equal), tuple(names))
-
-    def _reach(self, n_arms: int) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest value of each row when every arm takes one action; two arrays (m,)."""
-        entries = sparse.coo_array(self.act)
-        pair, where = np.unique(entries.row.astype(np.int64) * n_arms + self.arm[entries.col], return_inverse=True)
-        low, high = np.zeros(pair.size), np.zeros(pair.size)
-        np.minimum.at(low, where, entries.data)
-        np.maximum.at(high, where, entries.data)
-        rows = pair // n_arms
-        return tuple(np.bincount(rows, weights=side, minlength=self.act.shape[0]) for side in (low, high))  # type: ignore[return-value]
 
 
 def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:

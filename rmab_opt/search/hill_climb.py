@@ -1,4 +1,4 @@
-"""Adding columns one by one by what each gains: room that the rows leave, and climbing of any value."""
+"""Adding columns one by one by what each gains: climbing of any value, and of a network by its marginals."""
 
 from __future__ import annotations
 
@@ -11,55 +11,8 @@ from scipy import sparse
 from rmab_opt.actions import ActionSet
 from rmab_opt.encoder import Network
 from rmab_opt.encoder.network import Reduced
-from rmab_opt.errors import CapabilityError
 
-__all__ = ["Room", "climb_network", "hill_climb"]
-
-
-class Room:
-    """What the rows of a monotone set still allow."""
-
-    def __init__(self, actions: ActionSet) -> None:
-        if not actions.monotone:
-            raise CapabilityError(
-                "one-by-one choice (dropping an arm must keep an action allowed)",
-                actions,
-                ("use method 'program'", "state lower limits and routes as upper limits"),
-            )
-        plain = actions.plain_rows
-        self._actions, self._room = actions, plain.upper + plain.slack
-        self._by_column = sparse.csc_array(plain.matrix)
-        self._checks = [actions.constraints[name] for name in actions.structured]
-        self.action = np.zeros(len(actions), dtype=np.int64)
-
-    def _entries(self, column: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(self._by_column.indptr[column], self._by_column.indptr[column + 1])
-        return self._by_column.indices[part], self._by_column.data[part]
-
-    def __call__(self, column: int) -> bool:
-        rows, amount = self._entries(column)
-        if (amount > self._room[rows]).any():
-            return False
-        if not self._checks:
-            return True
-        self.action[column] = 1
-        allowed = all(next(iter(c.violations(self.action, self._actions.columns)), None) is None for c in self._checks)
-        self.action[column] = 0
-        return allowed
-
-    def fitting(self, columns: np.ndarray) -> np.ndarray:
-        """Those of the columns that can still be added."""
-        owner = np.repeat(np.arange(len(self.action)), np.diff(self._by_column.indptr))
-        too_much = self._by_column.data > self._room[self._by_column.indices]
-        kept = columns[np.bincount(owner, too_much, minlength=len(self.action))[columns] == 0]
-        if not self._checks:
-            return kept
-        return np.array([column for column in kept if self(int(column))], dtype=np.int64)
-
-    def take(self, column: int) -> None:
-        rows, amount = self._entries(column)
-        self._room[rows] -= amount
-        self.action[column] = 1
+__all__ = ["climb_network", "hill_climb"]
 
 
 def hill_climb(
@@ -80,7 +33,7 @@ def hill_climb(
     tuple
         (action (C,), its value).
     """
-    room = Room(actions)
+    room = actions.shape.room()
     for column in np.flatnonzero(np.zeros(len(actions)) if start is None else start):
         room.take(int(column))
     best = float(value(room.action[None])[0])
@@ -110,7 +63,7 @@ def climb_network(network: Network, actions: ActionSet) -> tuple[np.ndarray, flo
     if not reduced.hidden:
         return hill_climb(network, actions)
     marginals = _Marginals(reduced)
-    room, open_, value = Room(actions), np.ones(len(actions), dtype=bool), float(reduced(np.zeros(len(actions))))
+    room, open_, value = actions.shape.room(), np.ones(len(actions), dtype=bool), float(reduced(np.zeros(len(actions))))
     while True:
         candidates = room.fitting(np.flatnonzero(open_))
         if not len(candidates):

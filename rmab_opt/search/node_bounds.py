@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.bounds import line_above
+from rmab_opt.encoder.bounds import backward, line_above
 from rmab_opt.encoder.network import Hidden, Reduced
 from rmab_opt.search.oracle import Oracle
 
@@ -134,20 +134,16 @@ class NodeBounds:
         weight, bias = layer.weight[neuron], layer.bias[neuron]
         c, e = np.concatenate([weight, -weight]), np.concatenate([bias, -bias])
         twice = np.concatenate([at, at])
-        slack = np.full(len(c), float(self.mass[k].max()))
-        for j in range(k - 1, -1, -1):
-            before, part = self.net.hidden[j], self.parts[j]
-            low, up = node["lower"][:, part], node["upper"][:, part]
+
+        def lines(j: int) -> tuple[Floats, Floats, Floats]:
+            low, up = node["lower"][:, self.parts[j]], node["upper"][:, self.parts[j]]
             slope, height = line_above(low, up)
             # The line below that encloses less area: zero or x.
             below = np.where((low < 0) & (up > 0), (up > -low).astype(np.float64), slope)
-            bent = c * before.gain
-            positive = bent > 0
-            e = e + np.einsum("mh,mh->m", np.maximum(bent, 0.0), height[twice])
-            a = c * before.slope + bent * np.where(positive, slope[twice], below[twice])
-            e = e + a @ before.bias
-            slack = slack + (np.abs(a) + np.abs(bent)) @ self.mass[j]
-            c = a @ before.weight
+            return slope[twice], height[twice], below[twice]
+
+        c, e, size = backward(self.net.hidden[:k], c, e, lines, self.mass)
+        slack = float(self.mass[k].max()) + size
         tops = self.oracle.values(c, node["low"], node["up"], twice) + e + ROUNDING * slack
         upper[at, neuron] = np.minimum(upper[at, neuron], tops[: len(at)])
         lower[at, neuron] = np.maximum(lower[at, neuron], -tops[len(at) :])
@@ -165,25 +161,24 @@ class NodeBounds:
         lines = self.lines(node) if lines is None else lines
         slope, height = lines["slope"], lines["height"]
         below = np.where(lines["unstable"], node["alpha"], slope)
-        bent = np.zeros_like(slope)
-        line = np.zeros_like(slope)
-        lift = np.zeros_like(slope)
-        n_nodes = len(slope)
-        c = np.broadcast_to(self.net.readout, (n_nodes, len(self.net.readout)))
-        e = np.full(n_nodes, self.net.constant)
-        size = np.abs(e) + np.abs(self.net.skip).sum()
+        bent, line, lift = np.zeros_like(slope), np.zeros_like(slope), np.zeros_like(slope)
+        n_nodes, parts = len(slope), self.parts
         held = node["beta"] * node["sign"]
-        for k in range(len(hidden) - 1, -1, -1):
-            layer, part = hidden[k], self.parts[k]
-            b = c * layer.gain
-            bent[:, part] = b
-            above = b > 0
-            line[:, part] = np.where(above, slope[:, part], below[:, part])
-            lift[:, part] = np.where(above, height[:, part], 0.0)
-            a = c * layer.slope + b * line[:, part] + held[:, part]
-            e = e + np.einsum("bh,bh->b", b, lift[:, part]) + a @ layer.bias
-            size = size + (np.abs(a) + np.abs(b)) @ self.mass[k]
-            c = a @ layer.weight
+
+        def keep(k: int, *found: Floats) -> None:
+            for side, value in zip((bent, line, lift), found, strict=True):
+                side[:, parts[k]] = value
+
+        c, e, size = backward(
+            hidden,
+            np.broadcast_to(self.net.readout, (n_nodes, len(self.net.readout))),
+            np.full(n_nodes, self.net.constant),
+            lambda k: (slope[:, parts[k]], height[:, parts[k]], below[:, parts[k]]),
+            self.mass,
+            lambda k: held[:, parts[k]],
+            keep,
+        )
+        size = size + abs(self.net.constant) + np.abs(self.net.skip).sum()
         cost = c + self.net.skip if len(hidden) else np.broadcast_to(self.net.skip, (n_nodes, self.oracle.n))
         cost, earned, cheapest = self.oracle.priced(cost, node["price"])
         values, points, loss, possible = self.oracle.maximise(cost, node["low"], node["up"], losses)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmab_opt.encoder import Support
+from rmab_opt.solver.polytope import Row
 
 __all__ = ["Assignment", "Oracle", "Places"]
 
@@ -25,17 +26,6 @@ PRICE_SHARES = (0.75, 1.0, 1.3)
 
 IN_CACHE = 60_000
 """Entries of the arrays that weighted rows are priced in: several must fit the processor's cache together."""
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """lower <= weight . a[members] <= upper with weight > 0; disjoint from the other groups."""
-
-    members: np.ndarray
-    weight: Floats
-    lower: float
-    upper: float
-    counts: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +62,8 @@ class Oracle:
     """max A . a over the groups for many (A, fixed columns) at once, with what forcing a column would lose."""
 
     n: int
-    groups: list[Group]
+    groups: list[Row]
+    """Disjoint rows with positive weights, maximised by sorting."""
     side: Floats
     """Rows priced instead of sorted, shape (r, C)."""
     side_lower: Floats
@@ -88,28 +79,9 @@ class Oracle:
 
     @classmethod
     def of(cls, support: Support) -> Oracle:
-        """Groups from the support's first family, prices for everything else."""
-        base, side, low, high = [], [], [], []
-        family = [row for row in support.families[0] if (row.weight > 0).all()]
-        for row in support.rows:
-            if any(row is kept for kept in family):
-                base.append(Group(row.members, row.weight, row.lower, row.upper, row.counts))
-                continue
-            shift = float(np.abs(row.weight[row.weight < 0]).sum())
-            weight = np.zeros(support.n)
-            weight[row.members] = row.weight
-            # Limits are in the unit box over free columns; columns fixed by the support carry no weight there.
-            side.append(weight)
-            low.append(row.lower - shift)
-            high.append(row.upper - shift)
-        return cls(
-            support.n,
-            base,
-            np.array(side).reshape(-1, support.n),
-            np.array(low),
-            np.array(high),
-            [Assignment(*parts) for parts in support.assignments],
-        )
+        """Groups are what the support's rows sort exactly; prices for everything else."""
+        groups, side, lower, upper = support.sorted_and_priced
+        return cls(support.n, list(groups), side, lower, upper, [Assignment(*parts) for parts in support.assignments])
 
     def restrict(self, kept: Mask, one: Mask) -> Oracle:
         """The same set over the kept columns, the others fixed: chosen where ``one``, left out elsewhere."""
@@ -121,7 +93,7 @@ class Oracle:
             weight = group.weight[stays]
             lower, upper = max(group.lower - used, 0.0), group.upper - used
             if weight.size and (lower > 0 or upper < weight.sum()):
-                groups.append(Group(place[group.members[stays]], weight, lower, upper, group.counts))
+                groups.append(Row(place[group.members[stays]], weight, lower, upper, group.counts))
         gone = self.side[:, one & ~kept].sum(axis=1)
         assignments = [Assignment(a.load[kept], a.need[kept], a.capacity) for a in self.assignments]
         return Oracle(
@@ -258,7 +230,7 @@ class Oracle:
         return total
 
     @staticmethod
-    def _count(group: Group, a: Floats, one: Mask, free: Mask, losses: bool) -> tuple[Floats, Floats, Mask]:
+    def _count(group: Row, a: Floats, one: Mask, free: Mask, losses: bool) -> tuple[Floats, Floats, Mask]:
         used = one.sum(axis=1)
         open_ = free.sum(axis=1)
         most = np.minimum(group.upper - used, open_).astype(np.int64)
@@ -285,7 +257,7 @@ class Oracle:
         return share, lost, fits
 
     @staticmethod
-    def _weighted(group: Group, a: Floats, one: Mask, free: Mask, losses: bool) -> tuple[Floats, Floats, Mask]:
+    def _weighted(group: Row, a: Floats, one: Mask, free: Mask, losses: bool) -> tuple[Floats, Floats, Mask]:
         w = group.weight
         used = one @ w
         most, need = group.upper - used, np.maximum(group.lower - used, 0.0)
@@ -326,7 +298,7 @@ class Oracle:
         return at
 
     @staticmethod
-    def _group_ends(group: Group, weight: Floats) -> Callable[[Mask, Mask], Floats]:
+    def _group_ends(group: Row, weight: Floats) -> Callable[[Mask, Mask], Floats]:
         width = weight.shape[1]
         # Any price p gives a bound: sum of max(0, weight - p w) over free columns plus p times what is left.
         w = group.weight
@@ -354,7 +326,7 @@ class Oracle:
         return by_prices
 
 
-def _by_prices(group: Group, a: Floats, open_: Mask, most: Floats, need: Floats) -> Floats:
+def _by_prices(group: Row, a: Floats, open_: Mask, most: Floats, need: Floats) -> Floats:
     """Upper bounds of max a . x over a weighted row, (m,), each the best of a few prices per weight.
 
     Any price p gives one: sum of max(0, a - p w) over open columns plus p times what is left of the limit.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pyomo.environ as pyo
 from pydantic import Field, field_validator, model_validator
 from pyomo.core.expr import LinearExpression
+from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Limit, LimitField, Names, as_number, in_words
+from rmab_opt.actions.constraint import Constraint, Limit, LimitField, Names, Rows, as_number, in_words
 from rmab_opt.errors import ModelError
 
 __all__ = ["ROW_TOLERANCE", "Budget", "Conflict", "Knapsack", "Linear", "LockedIn", "LockedOut", "OneAction"]
@@ -19,13 +21,82 @@ ROW_TOLERANCE = 1e-6
 """How far a weighted sum may pass its limit, relative to the limit's size: the solver's own tolerance."""
 
 
+Part = tuple[float | None, np.ndarray, np.ndarray | None, float | None]
+"""One row: lower limit, members, their weights (1 when None), upper limit."""
+
+
+def opened(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Limits as every check takes them: each opened by the tolerance, relative to its own size; arrays or numbers."""
+    low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+    size = [np.maximum(1.0, np.abs(np.where(np.isfinite(side), side, 0.0))) for side in (low, high)]
+    return low - ROW_TOLERANCE * size[0], high + ROW_TOLERANCE * size[1]
+
+
 def weighted(act: Any, members: np.ndarray, weights: np.ndarray | None = None) -> LinearExpression:
-    """Sum of ``weights[k] * act[members[k]]``, built in one pass."""
+    """Sum of ``weights[k] * act[members[k]]``, built in one pass; without members zero times the first column."""
+    if not len(members):
+        members, weights = np.zeros(1, dtype=np.int64), np.zeros(1)
     coefficients = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
     return LinearExpression(constant=0, linear_coefs=coefficients, linear_vars=[act[int(c)] for c in members])
 
 
-class _Limits(Constraint):
+def block_constraint(index: list[str], rows: Mapping[str, tuple[float | None, Any, float | None]]) -> Any:
+    """A Pyomo constraint indexed by text with rows ``lower <= body <= upper``.
+
+    A row whose weights are all zero is left out where it holds; where it cannot hold it stays, so that the set is
+    empty rather than impossible to write.
+    """
+
+    def rule(_: Any, key: str) -> Any:
+        lower, body, upper = rows[key]
+        if not any(body.linear_coefs) and (lower is None or lower <= 0) and (upper is None or upper >= 0):
+            return pyo.Constraint.Feasible
+        if lower is not None and lower == upper:
+            return body == lower
+        return (
+            pyo.inequality(lower, body, upper)
+            if lower is not None and upper is not None
+            else (body <= upper if lower is None else body >= lower)
+        )
+
+    return pyo.Constraint(index, rule=rule)
+
+
+class PlainKind(Constraint):
+    """A kind that is rows over the columns: says them once, for Pyomo and for everyone who reads arrays."""
+
+    component: ClassVar[str] = "rows"
+    """What the rows are called in the block."""
+
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        """Name to row."""
+        raise NotImplementedError
+
+    def build(self, block: Any, act: Any, columns: Columns) -> None:
+        found = {
+            name: (lower, weighted(act, members, weights), upper)
+            for name, (lower, members, weights, upper) in self.sums(columns).items()
+        }
+        block.add_component(self.component, block_constraint(list(found), found))
+
+    def rows(self, columns: Columns) -> Rows:
+        found = self.sums(columns)
+        members = [np.asarray(part[1], dtype=np.int64) for part in found.values()]
+        weights = [np.ones(len(part[1])) if part[2] is None else part[2] for part in found.values()]
+        sizes = [len(part) for part in members]
+        matrix = sparse.csr_array(
+            (
+                np.concatenate([*weights, np.empty(0)]),
+                (np.repeat(np.arange(len(sizes)), sizes), np.concatenate([*members, np.empty(0, dtype=np.int64)])),
+            ),
+            shape=(len(sizes), len(columns)),
+        )
+        lower = np.array([-np.inf if part[0] is None else part[0] for part in found.values()], dtype=np.float64)
+        upper = np.array([np.inf if part[3] is None else part[3] for part in found.values()], dtype=np.float64)
+        return Rows(matrix, lower, upper, list(found))
+
+
+class _Limits(PlainKind):
     """Shared fields of kinds that bound a sum from one or both sides."""
 
     at_most: LimitField | None = None
@@ -69,31 +140,6 @@ class _Limits(Constraint):
             lower is not None and used < lower - ROW_TOLERANCE * max(1.0, abs(lower))
         )
 
-    def add_row(self, block: Any, name: str, index: list[str], sums: dict[str, LinearExpression]) -> None:
-        """Add constraint ``name`` over ``index`` to the block, one row a sum."""
-        lower, upper = self.limits
-        block.add_component(name, block_constraint(index, {key: (lower, sums[key], upper) for key in index}))
-
-
-def block_constraint(index: list[str], rows: Mapping[str, tuple[float | None, Any, float | None]]) -> Any:
-    """A Pyomo constraint indexed by text with rows ``lower <= body <= upper``; refuses rows without columns."""
-    import pyomo.environ as pyo
-
-    def rule(_: Any, key: str) -> Any:
-        lower, body, upper = rows[key]
-        if not body.linear_vars:
-            fits = (lower is None or lower <= 0) and (upper is None or upper >= 0)
-            return pyo.Constraint.Feasible if fits else pyo.Constraint.Infeasible
-        if lower is not None and lower == upper:
-            return body == lower
-        return (
-            pyo.inequality(lower, body, upper)
-            if lower is not None and upper is not None
-            else (body <= upper if lower is None else body >= lower)
-        )
-
-    return pyo.Constraint(index, rule=rule)
-
 
 class Budget(_Limits, kind="budget"):
     """A limit on how many columns are chosen in one round.
@@ -101,8 +147,11 @@ class Budget(_Limits, kind="budget"):
     lower <= sum of act[c] over all columns c <= upper.
     """
 
-    def build(self, block: Any, act: Any, columns: Columns) -> None:
-        self.add_row(block, "count", ["all"], {"all": weighted(act, np.arange(len(columns)))})
+    component: ClassVar[str] = "count"
+
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        lower, upper = self.limits
+        return {"all": (lower, np.arange(len(columns)), None, upper)}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         used = int(action.sum())
@@ -130,6 +179,8 @@ class Linear(_Limits, kind="linear"):
 
     For every value g of ``per``: lower <= sum of value[c] * act[c] over selected columns c of g <= upper.
     """
+
+    component: ClassVar[str] = "total"
 
     column: str | None = None
     """Table column whose numbers are summed; counts when absent."""
@@ -159,9 +210,9 @@ class Linear(_Limits, kind="linear"):
 
         return self._once(columns, groups)
 
-    def build(self, block: Any, act: Any, columns: Columns) -> None:
-        groups = self._groups(columns)
-        self.add_row(block, "total", list(groups), {value: weighted(act, *pair) for value, pair in groups.items()})
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        lower, upper = self.limits
+        return {name: (lower, members, weights, upper) for name, (members, weights) in self._groups(columns).items()}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         for value, (members, weights) in self._groups(columns).items():
@@ -191,8 +242,10 @@ class Linear(_Limits, kind="linear"):
         return nonnegative and (self.limits[0] or 0) <= 0
 
 
-class Knapsack(Constraint, kind="knapsack"):
+class Knapsack(PlainKind, kind="knapsack"):
     """A limit on the total cost of what is chosen: sum of cost[c] * act[c] <= at_most."""
+
+    component: ClassVar[str] = "cost"
 
     cost: str
     """Table column with the cost of each arm, not negative."""
@@ -211,9 +264,8 @@ class Knapsack(Constraint, kind="knapsack"):
         """``at_most`` as a number."""
         return float(as_number(self.at_most) or 0.0)
 
-    def build(self, block: Any, act: Any, columns: Columns) -> None:
-        body = weighted(act, np.arange(len(columns)), columns.numbers(self.cost))
-        block.add_component("cost", block_constraint(["all"], {"all": (None, body, self.limit)}))
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        return {"all": (None, np.arange(len(columns)), columns.numbers(self.cost), self.limit)}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         used = sum(float(cell) for cell, chosen in zip(columns.text(self.cost), action, strict=True) if chosen)
@@ -230,15 +282,16 @@ class Knapsack(Constraint, kind="knapsack"):
         return True
 
 
-class LockedIn(Constraint, kind="locked_in"):
+class LockedIn(PlainKind, kind="locked_in"):
     """Named columns that must be chosen."""
+
+    component: ClassVar[str] = "chosen"
 
     ids: Names = Field(min_length=1)
     """Ids of the arms that are acted on in any case."""
 
-    def build(self, block: Any, act: Any, columns: Columns) -> None:
-        rows = {name: (1.0, weighted(act, columns.indices([name])), 1.0) for name in dict.fromkeys(self.ids)}
-        block.add_component("chosen", block_constraint(list(rows), rows))
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        return {name: (1.0, columns.indices([name]), None, 1.0) for name in dict.fromkeys(self.ids)}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         left = [name for name in self.ids if not action[columns.index(name)]]
@@ -252,15 +305,16 @@ class LockedIn(Constraint, kind="locked_in"):
         columns.indices(self.ids)
 
 
-class LockedOut(Constraint, kind="locked_out"):
+class LockedOut(PlainKind, kind="locked_out"):
     """Named columns that must not be chosen."""
+
+    component: ClassVar[str] = "left_out"
 
     ids: Names = Field(min_length=1)
     """Ids of the arms that are left alone in any case."""
 
-    def build(self, block: Any, act: Any, columns: Columns) -> None:
-        rows = {name: (0.0, weighted(act, columns.indices([name])), 0.0) for name in dict.fromkeys(self.ids)}
-        block.add_component("left_out", block_constraint(list(rows), rows))
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        return {name: (0.0, columns.indices([name]), None, 0.0) for name in dict.fromkeys(self.ids)}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         taken = [name for name in self.ids if action[columns.index(name)]]
@@ -277,8 +331,10 @@ class LockedOut(Constraint, kind="locked_out"):
         return True
 
 
-class Conflict(Constraint, kind="conflict"):
+class Conflict(PlainKind, kind="conflict"):
     """Sets of columns of which only some may be chosen together."""
+
+    component: ClassVar[str] = "together"
 
     groups: tuple[Names, ...] = Field(min_length=1)
     """Lists of ids, each with at least two."""
@@ -293,12 +349,8 @@ class Conflict(Constraint, kind="conflict"):
                 raise ValueError(f"list {number + 1} names fewer than two arms: {list(group)}")
         return tuple(tuple(dict.fromkeys(group)) for group in groups)
 
-    def build(self, block: Any, act: Any, columns: Columns) -> None:
-        rows = {
-            " + ".join(group): (None, weighted(act, columns.indices(group)), float(self.at_most))
-            for group in self.groups
-        }
-        block.add_component("together", block_constraint(list(rows), rows))
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        return {" + ".join(group): (None, columns.indices(group), None, float(self.at_most)) for group in self.groups}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         for group in self.groups:
@@ -318,12 +370,13 @@ class Conflict(Constraint, kind="conflict"):
         return True
 
 
-class OneAction(Constraint, kind="one_action"):
+class OneAction(PlainKind, kind="one_action"):
     """At most one action an arm, where columns are arms with their actions; added by itself there."""
 
-    def build(self, block: Any, act: Any, columns: Columns) -> None:
-        rows = {arm: (None, weighted(act, members), 1.0) for arm, members in columns.by("arm").items()}
-        block.add_component("one", block_constraint(list(rows), rows))
+    component: ClassVar[str] = "one"
+
+    def sums(self, columns: Columns) -> dict[str, Part]:
+        return {arm: (None, members, None, 1.0) for arm, members in columns.by("arm").items()}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         # Counted over all arms at once: cohorts of 100,000 are checked every round.

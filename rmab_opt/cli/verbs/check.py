@@ -35,10 +35,11 @@ def check(
             raise typer.Exit(4)
         return
     check_names(loaded)
-    conflict = loaded.actions.explain()
+    problem = loaded.problem
+    first = loaded.actions.at(0, problem.shared_values(problem.start_shared))
+    conflict = first.explain()
     if conflict is not None:
         raise conflict.error()
-    problem = loaded.problem
     sentences = loaded.actions.describe()
     lines = {
         "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",

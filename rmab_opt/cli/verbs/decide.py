@@ -76,6 +76,7 @@ def decide(
     start = loaded.problem.start
     if given is None and start is not None and start.ndim != 1:
         given = loaded.problem.sample_start(np.random.default_rng(seed))
+    shared = loaded.shared(state, None if standing is None else standing.shared or None)
     decision = Chooser(
         loaded.problem,
         loaded.actions,
@@ -84,7 +85,7 @@ def decide(
         relax=relax,
         title=f"{loaded.title}{f' · {state.stem}' if state is not None else ''}",
         many=False,
-    ).decide(given, period)
+    ).decide(given, period, shared=shared)
     if out is not None:
         writers: dict[str, Any] = {".csv": decision.to_csv, ".xlsx": decision.to_excel, ".json": decision.to_json}
         writers[out.suffix](out)

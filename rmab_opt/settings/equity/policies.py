@@ -228,13 +228,10 @@ class FairObjective(_Units):
     @cached_property
     def plain_budget(self) -> int | None:
         """The limit, when the action set is nothing but a number of arms; else None."""
-        rows = self.actions.plain_rows
-        matrix = rows.matrix
-        one = matrix.shape[0] == 1 and matrix.nnz == matrix.shape[1] and (matrix.data == 1.0).all()
-        single = all(len(columns) == 1 for columns in self.columns_of)
-        if self.actions.structured or not one or not single or rows.lower[0] > 0:
+        count = self.actions.shape.count
+        if count is None or count[0] > 0 or any(len(columns) != 1 for columns in self.columns_of):
             return None
-        return int(min(np.floor(rows.upper[0] + rows.slack[0]), matrix.shape[1]))
+        return count[1]
 
     @cached_property
     def units(self) -> int:

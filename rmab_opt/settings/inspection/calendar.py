@@ -24,7 +24,7 @@ from rmab_opt.records import write_atomically
 from rmab_opt.report import tree
 from rmab_opt.settings.inspection.beliefs import EncodedArms
 from rmab_opt.settings.inspection.indices import EncodedIndices, encoded_indices, exact_gains
-from rmab_opt.settings.inspection.kinds import Frequency, Rows, VisitColumns, VisitRows, Window, visits_of
+from rmab_opt.settings.inspection.kinds import Frequency, Rows, VisitColumns, VisitRows, Window, closed_cells, visits_of
 from rmab_opt.settings.inspection.plan import all_rows, plan_visits, solve_rows
 from rmab_opt.solver import Profile
 
@@ -166,7 +166,7 @@ class Calendar:
         found = []
         ages = self._ages()
         columns = visits_of(self._actions.columns)
-        open_cells = columns.table(~_closed(self._actions, columns)) > 0
+        open_cells = columns.table(~closed_cells(self._actions, columns)) > 0
         best = np.where(open_cells, self.gains, -np.inf).argmax(axis=1)
         for t in range(len(self.slots)):
             for i in np.flatnonzero(self.visits[:, t]).tolist():
@@ -351,7 +351,7 @@ class Calendar:
         columns = VisitColumns(old.arms, n_slots, cells | complaints | done)
         actions = ActionSet(columns, self._actions.constraints)
         # A complaint is followed up wherever its deadline falls, in or outside the window.
-        future = (columns.slot >= slot) & (~_closed(actions, columns) | complaints[columns.arm, columns.slot])
+        future = (columns.slot >= slot) & (~closed_cells(actions, columns) | complaints[columns.arm, columns.slot])
         rows, late = _rest(actions, columns, done, complaints, future, must or {})
         age = self._age.copy()
         for t in range(slot):
@@ -381,12 +381,6 @@ class Calendar:
             reason=solved.reason, seconds=solved.seconds, gains=np.where(np.arange(n_slots) >= slot, gains, self.gains),
             now=slot, moved=moved, late=late, _actions=actions,
         )  # fmt: skip
-
-
-def _closed(actions: ActionSet, columns: VisitColumns) -> np.ndarray:
-    """Columns that some constraint forbids, bool (C,)."""
-    kinds = [c for c in actions.constraints.values() if isinstance(c, VisitRows)]
-    return np.any([np.zeros(len(columns), dtype=bool), *(c.closed(columns) for c in kinds)], axis=0)
 
 
 def _complaints(columns: VisitColumns, must: Mapping[str, tuple[int, int]], slot: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -11,9 +10,10 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy import sparse
 
+from rmab_opt.actions import ActionSet
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Names
-from rmab_opt.actions.kinds.rows import block_constraint, weighted
+from rmab_opt.actions.constraint import Constraint, Names, Rows
+from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
@@ -65,16 +65,6 @@ class VisitColumns(Columns):
         return table
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """lower <= matrix @ act <= upper, with a name a row; what a program needs, without Pyomo."""
-
-    matrix: sparse.csr_array
-    lower: np.ndarray
-    upper: np.ndarray
-    names: list[str]
-
-
 def _rows(group: np.ndarray, members: np.ndarray, n_columns: int, lower: Any, upper: Any, names: list[str]) -> Rows:
     """Rows that count: column ``members[j]`` stands in row ``group[j]``."""
     n = len(names)
@@ -117,6 +107,12 @@ class VisitRows(Constraint):
     def closed(self, columns: VisitColumns) -> np.ndarray:
         """Columns that this constraint forbids, bool (C,)."""
         return np.zeros(len(columns), dtype=bool)
+
+
+def closed_cells(actions: ActionSet, columns: VisitColumns) -> np.ndarray:
+    """Columns that some constraint forbids by its own words, bool (C,); a slot without capacity is not closed."""
+    kinds = [c for c in actions.constraints.values() if isinstance(c, VisitRows)]
+    return np.any([np.zeros(len(columns), dtype=bool), *(c.closed(columns) for c in kinds)], axis=0)
 
 
 class Window(VisitRows, kind="window"):
@@ -236,7 +232,8 @@ class Frequency(VisitRows, kind="frequency"):
         counted = np.ones(used.shape, dtype=bool) if self.per == "period" else np.zeros(used.shape, dtype=bool)
         counted[arm, window] = True
         lower, upper = self._limits(visits)
-        for i, j in np.argwhere(counted & ((used < lower[:, None]) | (used > upper[:, None]))):
+        least, most = opened(lower, upper)
+        for i, j in np.argwhere(counted & ((used < least[:, None]) | (used > most[:, None]))):
             where = "" if self.per == "period" else f" in window {j + 1}"
             allowed = f"between {lower[i]:g} and {upper[i]:g}" if lower[i] < upper[i] else f"exactly {lower[i]:g}"
             yield f"{visits.arms.ids[i]} is visited {used[i, j]:g} times{where}, allowed is {allowed}"

@@ -12,7 +12,7 @@ from scipy.sparse import csgraph
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
-from rmab_opt.settings.inspection.kinds import Rows, VisitColumns, VisitRows, visits_of
+from rmab_opt.settings.inspection.kinds import Rows, VisitColumns, VisitRows, closed_cells, visits_of
 from rmab_opt.solver import Profile, Program, Session, load_profile
 
 __all__ = ["Shortage", "Structure", "VisitPlan", "all_rows", "plan_visits", "shortage", "solve_rows", "two_sided"]
@@ -157,29 +157,23 @@ class VisitPlan:
 
 
 def all_rows(actions: ActionSet) -> Rows:
-    """Rows of all constraints; those that are no visit kinds come through their Pyomo blocks."""
-    found: list[Rows] = []
-    for name, constraint in actions.constraints.items():
-        if isinstance(constraint, VisitRows):
-            rows = constraint.rows(actions.columns)
-            found.append(Rows(rows.matrix, rows.lower, rows.upper, [f"{name}[{row}]" for row in rows.names]))
-            continue
-        alone = ActionSet(actions.columns, {name: constraint})
-        if alone.structured:
-            raise CapabilityError(
-                f"plain rows (constraint {name!r})", constraint, ("decide with rmab_opt.decide", "leave it out")
-            )
-        plain = alone.plain_rows
-        found.append(Rows(plain.matrix, plain.lower, plain.upper, [f"{name}[{i}]" for i in range(len(plain.lower))]))
-    if not found:
-        empty = np.empty(0)
-        return Rows(sparse.csr_array((0, len(actions))), empty, empty, [])
-    return Rows(
-        sparse.csr_array(sparse.vstack([rows.matrix for rows in found])),
-        np.concatenate([rows.lower for rows in found]),
-        np.concatenate([rows.upper for rows in found]),
-        [name for rows in found for name in rows.names],
-    )
+    """Rows of all constraints, named ``constraint[row]``.
+
+    Raises
+    ------
+    CapabilityError
+        When a constraint has variables of its own.
+    """
+    if actions.structured:
+        name = actions.structured[0]
+        raise CapabilityError(
+            f"plain rows (constraint {name!r})",
+            actions.constraints[name],
+            ("decide with rmab_opt.decide", "leave it out"),
+        )
+    plain = actions.plain_rows
+    names = [f"{name}[{key}]" for name, key in zip(plain.owner, plain.key, strict=True)]
+    return Rows(plain.matrix, plain.lower, plain.upper, names)
 
 
 def _explain(actions: ActionSet) -> InfeasibleError | None:
@@ -187,8 +181,7 @@ def _explain(actions: ActionSet) -> InfeasibleError | None:
     columns = visits_of(actions.columns)
     kinds = [c for c in actions.constraints.values() if isinstance(c, VisitRows)]
     needed = np.max([np.zeros(len(columns.arms), dtype=np.int64), *(c.least_visits(columns) for c in kinds)], axis=0)
-    closed = np.any([np.zeros(len(columns), dtype=bool), *(c.closed(columns) for c in kinds)], axis=0)
-    open_cells = columns.table(~closed) > 0
+    open_cells = columns.table(~closed_cells(actions, columns)) > 0
     lacking = np.flatnonzero(open_cells.sum(axis=1) < needed)
     if lacking.size:
         i = lacking[0]
@@ -320,13 +313,13 @@ def _dual_bound(program: Program, duals: np.ndarray) -> float:
 
 def _slot_price(actions: ActionSet, columns: VisitColumns, duals: np.ndarray) -> np.ndarray:
     """Prices of the rows that limit whole slots, summed over constraints."""
-    price, at = np.zeros(columns.n_slots), 0
-    for constraint in actions.constraints.values():
+    price, owner = np.zeros(columns.n_slots), np.array(actions.plain_rows.owner)
+    keys = np.array(actions.plain_rows.key)
+    for name, constraint in actions.constraints.items():
         if not isinstance(constraint, VisitRows):
-            return price
-        count = len(constraint.rows(columns).names)
-        whole = [members.all() for _, members, _ in constraint.capacities(columns)]
-        if whole == [True]:
-            price += duals[at : at + count]
-        at += count
+            continue
+        if [members.all() for _, members, _ in constraint.capacities(columns)] == [True]:
+            # A slot without cells has no row, and no price.
+            for row in np.flatnonzero(owner == name):
+                price[int(keys[row].rsplit(" ", 1)[-1])] += duals[row]
     return price

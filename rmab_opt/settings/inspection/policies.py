@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.actions.kinds.rows import Budget
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError
+from rmab_opt.settings.inspection.beliefs import EncodedArms
 from rmab_opt.settings.inspection.calendar import INDEX_DISCOUNT, VisitGains, encoded_arms
 from rmab_opt.settings.inspection.indices import encoded_indices, free_indices
 from rmab_opt.settings.inspection.kinds import Rows
@@ -55,10 +56,6 @@ class SlotRule(Policy):
         super().__init__(model, name)
         self.score, self.masked, self.fill = score, masked, fill
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
-        rules = list(model.actions.constraints.values())
-        self._most = None
-        if len(rules) == 1 and isinstance(rules[0], Budget) and rules[0].limits[0] is None:
-            self._most = int(rules[0].limits[1] or 0)
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         """The best allowed arms; a question about the scores where more than a budget is declared."""
@@ -67,8 +64,9 @@ class SlotRule(Policy):
         score = self.score(state, memory)
         if not self.fill:
             allowed = allowed & (score > 0)
-        if self._most is not None:
-            chosen = best_first(score, allowed, 1 - self.arms.belief(state), self._most)
+        count = question.actions.shape.count
+        if count is not None and count[0] == 0:
+            chosen = best_first(score, allowed, 1 - self.arms.belief(state), count[1])
             return Proposal(chosen.astype(np.int64)), memory
         lift = (1.0 - min(0.0, float(score.min()))) if self.fill else 0.0
         worth = np.where(allowed, score + lift, -1.0)
@@ -175,13 +173,13 @@ class Lookahead(Policy):
         return plan
 
     def _infeasible(self, cells: np.ndarray, least: np.ndarray, owner: np.ndarray, slot: int) -> InfeasibleError:
-        for rule in self.model.actions.constraints.values():
-            if isinstance(rule, Budget) and rule.limits[1] is not None:
-                room = np.where(np.arange(cells.shape[1]) >= slot, float(rule.limits[1]), 0.0)
-                needed = np.bincount(owner, weights=least, minlength=len(cells)).astype(np.int64)
-                found = shortage(cells, needed, room)
-                if found is not None:
-                    return found.error()
+        most = self.model.actions.shape.at_most
+        if most is not None:
+            room = np.where(np.arange(cells.shape[1]) >= slot, float(most), 0.0)
+            needed = np.bincount(owner, weights=least, minlength=len(cells)).astype(np.int64)
+            found = shortage(cells, needed, room)
+            if found is not None:
+                return found.error()
         return InfeasibleError(
             f"no plan from slot {slot} on satisfies the slots' constraints",
             "relax them, or do not require every visit.",
@@ -195,13 +193,13 @@ class LookaheadPeriods(Policy):
         super().__init__(model, name)
         self.once = once
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
-        rules = list(model.actions.constraints.values())
-        if len(rules) != 1 or not isinstance(rules[0], Budget) or rules[0].limits[0] is not None:
+        count = model.actions.shape.count
+        if count is None or count[0] > 0:
             raise CapabilityError(
                 "one upper budget a slot as the only constraint", model.actions,
                 ("use the policy 'lookahead_gain'", "leave the other constraints out"),
             )  # fmt: skip
-        self.capacity = int(rules[0].limits[1] or 0)
+        self.capacity = count[1]
 
     def begin(self, rng: np.random.Generator) -> Memory:
         return None
@@ -223,40 +221,49 @@ class LookaheadPeriods(Policy):
         return Proposal(action), _Plan(plan[:, 1:], period + 1, self.arms.move(state, visits).tobytes())
 
 
+# Scores by functions with names, so that policies travel to worker processes.
+def _at_random(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.random(state.shape)
+
+
+def _risk(arms: EncodedArms, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.asarray(1.0 - arms.belief(state))
+
+
+def _unwindowed(arms: EncodedArms, table: np.ndarray, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    found: np.ndarray = table[np.arange(arms.n_arms), np.minimum(arms.decode(state)[0], table.shape[1] - 1)]
+    return found
+
+
+def _windowed(arms: EncodedArms, indices: Any, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    age, slots, used = arms.decode(state)
+    return np.asarray(indices.at(age, int(slots[0]), used))
+
+
 @policy("random_eligible")
 def _random_eligible(model: Model) -> SlotRule:
     """Arms whose window is open, at random."""
-    return SlotRule(model, "random_eligible", lambda state, rng: rng.random(state.shape))
+    return SlotRule(model, "random_eligible", _at_random)
 
 
 @policy("risk_first")
 def _risk_first(model: Model) -> SlotRule:
     """Arms whose window is open, those most likely to be bad first."""
-    arms = encoded_arms(model.problem.dynamics, "policy 'risk_first'")
-    return SlotRule(model, "risk_first", lambda state, rng: 1.0 - arms.belief(state))
+    return SlotRule(model, "risk_first", partial(_risk, encoded_arms(model.problem.dynamics, "policy 'risk_first'")))
 
 
 @policy("whittle_unwindowed")
 def _whittle_unwindowed(model: Model) -> SlotRule:
     """Whittle indices that know of no windows."""
     arms = encoded_arms(model.problem.dynamics, "policy 'whittle_unwindowed'")
-    table = free_indices(arms.chains, INDEX_DISCOUNT)
-
-    def score(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return table[np.arange(arms.n_arms), np.minimum(arms.decode(state)[0], table.shape[1] - 1)]
-
+    score = partial(_unwindowed, arms, free_indices(arms.chains, INDEX_DISCOUNT))
     return SlotRule(model, "whittle_unwindowed", score, masked=False)
 
 
 def _time_constrained(model: Model, *, fill: bool) -> SlotRule:
     arms = encoded_arms(model.problem.dynamics, "policy 'time_constrained'")
     indices = encoded_indices(arms.chains, arms.windows, INDEX_DISCOUNT, verdict=False)
-
-    def score(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        age, slots, used = arms.decode(state)
-        return indices.at(age, int(slots[0]), used)
-
-    return SlotRule(model, "time_constrained", score, fill=fill)
+    return SlotRule(model, "time_constrained", partial(_windowed, arms, indices), fill=fill)
 
 
 @policy("time_constrained")

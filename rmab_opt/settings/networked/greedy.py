@@ -14,17 +14,16 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet, Columns
+from rmab_opt.actions.shape import Room
 from rmab_opt.decisions.objective import Objective, Situation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
-from rmab_opt.search.hill_climb import Room
 from rmab_opt.settings.networked.cascade import Cascade, LiveEdges
 from rmab_opt.settings.networked.spread import (
     OneRound,
     Scenarios,
     continuation_weights,
 )
-from rmab_opt.solver import Session
 
 __all__ = [
     "ESTIMATORS",
@@ -32,7 +31,6 @@ __all__ = [
     "Coverage",
     "Structure",
     "celf",
-    "most_chosen",
     "structure",
 ]
 
@@ -52,10 +50,8 @@ class Structure:
     kind: str
     """``count``, ``knapsack``, ``quotas`` (nested groups with limits), ``monotone`` or ``other``."""
     share: float
-    most: int = 0
     cost: np.ndarray | None = None
     """Of each column, for ``knapsack``."""
-    limit: float = 0.0
 
     def sentence(self) -> str:
         """The guarantee in words."""
@@ -68,68 +64,18 @@ class Structure:
 
 
 def structure(actions: ActionSet) -> Structure:
-    """What greedy can promise under the declared constraints, read from their rows."""
-    if not actions.monotone:
+    """What greedy can promise under the declared constraints, by the set's shape."""
+    shape = actions.shape
+    if not shape.monotone:
         return Structure("other", 0.0)
-    if actions.structured:
-        return Structure("monotone", 0.0)
-    plain = actions.plain_rows
-    if (plain.lower > 0).any() or (plain.matrix.data < 0).any():
-        return Structure("monotone", 0.0)
-    rows = [plain.matrix[[k]] for k in range(plain.matrix.shape[0])]
-    rows = [row.indices[row.data > 0] for row in rows]
-    weight = [plain.matrix[[k]].data[plain.matrix[[k]].data > 0] for k in range(len(rows))]
-    binding = [k for k in range(len(rows)) if len(rows[k]) and weight[k].sum() > plain.upper[k] + plain.slack[k]]
-    sets = [frozenset(rows[k].tolist()) for k in binding]
-    if all(np.ptp(weight[k]) == 0 for k in binding):
-        nested = all(a <= b or b <= a or not a & b for i, a in enumerate(sets) for b in sets[:i])
-        if len(binding) == 1 and len(sets[0]) == len(actions):
-            k = binding[0]
-            return Structure("count", WHOLE, most=int((plain.upper[k] + plain.slack[k]) // weight[k][0]))
-        if not binding:
-            return Structure("count", WHOLE, most=len(actions))
-        return Structure("quotas", 0.5) if nested else Structure("monotone", 0.0)
-    if len(binding) == 1:
-        cost = np.zeros(len(actions))
-        cost[rows[binding[0]]] = weight[binding[0]]
-        return Structure("knapsack", 0.5 * WHOLE, cost=cost, limit=float((plain.upper + plain.slack)[binding[0]]))
+    if shape.count is not None:
+        return Structure("count", WHOLE)
+    if shape.kind in ("groups", "nested"):
+        return Structure("quotas", 0.5)
+    if shape.kind == "knapsack":
+        cost = np.asarray(actions.plain_rows.matrix[shape.binding_rows].sum(axis=0)).ravel()
+        return Structure("knapsack", 0.5 * WHOLE, cost=cost)
     return Structure("monotone", 0.0)
-
-
-def largest_sum(actions: ActionSet, gains: np.ndarray, known: Structure) -> float:
-    """An upper limit of the sum of gains (C,), at least 0 each, over allowed actions."""
-    gains = np.maximum(gains, 0.0)
-    if known.kind == "count":
-        top = np.partition(gains, len(gains) - known.most)[len(gains) - known.most :] if known.most else gains[:0]
-        return float(top.sum())
-    if known.kind == "knapsack" and known.cost is not None:
-        free = known.cost <= 0
-        order = np.argsort(-np.where(free, 0.0, gains / np.where(free, 1.0, known.cost)))
-        order = order[(~free & (known.cost <= known.limit))[order]]
-        used = np.cumsum(known.cost[order])
-        share = np.clip((known.limit - (used - known.cost[order])) / known.cost[order], 0.0, 1.0)
-        return float(gains[free].sum() + (share * gains[order]).sum())
-    if known.kind == "quotas":
-        # Nested groups with limits form a matroid: the greedy sum is the largest.
-        room, total = Room(actions), 0.0
-        for column in np.argsort(-gains):
-            if gains[column] > 0 and room(int(column)):
-                room.take(int(column))
-                total += float(gains[column])
-        return total
-    session = Session(actions.model(), "fast")
-    session.parameters["score"] = gains
-    result = session.solve()
-    return float(result.bound) if result.status in ("optimal", "feasible_limit") else np.inf
-
-
-def most_chosen(actions: ActionSet) -> int:
-    """How many columns an allowed action can hold at most."""
-    known = structure(actions)
-    if known.kind == "count":
-        return known.most
-    total = largest_sum(actions, np.ones(len(actions)), known)
-    return len(actions) if not np.isfinite(total) else int(total + 1e-6)
 
 
 def arm_of_column(columns: Columns) -> np.ndarray:
@@ -374,10 +320,10 @@ class CascadeObjective(Objective):
             When dropping an arm from an allowed action may be forbidden.
         """
         known, cover = self._structure(actions), self.coverage(situation)
-        room = Room(actions)
+        room = actions.shape.room()
         chosen, gain, left, _ = celf(cover, room, cost=known.cost)
         if known.kind == "knapsack":
-            other = Room(actions)
+            other = actions.shape.room()
             second = celf(cover, other)
             if second[1] > gain:
                 room, (chosen, gain, left, _) = other, second
@@ -385,8 +331,8 @@ class CascadeObjective(Objective):
         remaining = cover.gains(left)
         remaining[chosen] = 0.0
         limits = [
-            gain + largest_sum(actions, remaining, known),
-            largest_sum(actions, cover.gains(cover.worth), known),
+            gain + actions.shape.largest(np.maximum(remaining, 0.0)),
+            actions.shape.largest(np.maximum(cover.gains(cover.worth), 0.0)),
         ]
         if known.share > 0:
             limits.append(gain / known.share)

@@ -10,7 +10,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
 from rmab_opt.settings.networked.cascade import Cascade
-from rmab_opt.settings.networked.greedy import CascadeObjective, most_chosen
+from rmab_opt.settings.networked.greedy import CascadeObjective
 
 
 @register("objective", "cascade")
@@ -23,5 +23,5 @@ def _cascade_value(
             f"objective cascade needs arms on a contact graph, these are {type(problem.dynamics).__name__}",
             "use dynamics {kind: cascade}, or another objective.",
         )
-    budget = float(most_chosen(actions)) if weights == "priced" else 0.0
+    budget = float(actions.shape.most_chosen) if weights == "priced" else 0.0
     return CascadeObjective(samples, weights, seed=seed, budget=budget)

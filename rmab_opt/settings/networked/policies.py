@@ -10,8 +10,7 @@ from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import ChooserPolicy, Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError
-from rmab_opt.search.hill_climb import Room
-from rmab_opt.settings.networked.greedy import CascadeObjective, cascade_dynamics, most_chosen
+from rmab_opt.settings.networked.greedy import CascadeObjective, cascade_dynamics
 from rmab_opt.settings.networked.spread import backward_induction
 
 
@@ -20,7 +19,7 @@ class CascadePolicy(ChooserPolicy):
 
     def __init__(self, model: Model, weights: str, *, samples: int = 200, seed: int = 0) -> None:
         cascade_dynamics(model.problem)
-        budget = float(most_chosen(model.actions)) if weights == "priced" else 0.0
+        budget = float(model.actions.shape.most_chosen) if weights == "priced" else 0.0
         greedy = model.actions.monotone and not model.actions.structured
         self.objective = CascadeObjective(
             samples, weights, estimator="moves_exact" if greedy else "scenarios", seed=seed, budget=budget
@@ -59,7 +58,7 @@ class RandomInactive(Policy):
         acted_on = actions.columns.effect @ (question.state == 0)
         order = rng.permutation(np.flatnonzero(acted_on > 0))
         if actions.monotone:
-            room = Room(actions)
+            room = actions.shape.room()
             for column in order:
                 if room(int(column)):
                     room.take(int(column))

@@ -29,7 +29,6 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget, Linear, OneAction
 from rmab_opt.decisions import Chooser, Decision, Model, Scores
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import CapabilityError, ModelError, SolverError
@@ -317,10 +316,11 @@ class Rounding:
         effect = model.actions.columns.effect
         self._arm, self._level = effect.indices.astype(np.int64), np.rint(effect.data).astype(np.int64)
         self.n_actions = model.problem.dynamics.n_actions
-        declared = _declared_budgets(model.actions, model.problem)
-        self.coupling = _resources(model.actions, model.problem) if declared is None else Coupling.budgets(declared)
-        self.budgets = _plain_budgets(self.coupling, model.problem.n_arms)
+        caps = model.actions.shape.caps
+        self.budgets = caps if caps is not None and len(caps) == self.n_actions - 1 else None
         """Arms that may receive action 1 .. A - 1, when that is all the constraints say; else None."""
+        plain = self.budgets
+        self.coupling = _resources(model.actions, model.problem) if plain is None else Coupling.budgets(plain)
 
     @cached_property
     def chooser(self) -> Chooser:
@@ -349,52 +349,6 @@ class Rounding:
 def _resources(actions: ActionSet, problem: Problem) -> Coupling | None:
     """The action set as resources with one price each, or None (rosters, routes, forbidden actions)."""
     return polyhedron(actions, problem.dynamics.n_actions).coupling(problem.n_arms, problem.dynamics.n_actions)
-
-
-def _declared_budgets(actions: ActionSet, problem: Problem) -> np.ndarray | None:
-    """Budgets (A - 1,) read off the declarations, None unless all are counts of one action each.
-
-    The rows of the program say the same, but a cohort of 100,000 arms takes minutes to write them.
-    """
-    n_actions = problem.dynamics.n_actions
-    budgets = np.full(n_actions - 1, float(problem.n_arms))
-    if (np.diff(actions.columns.effect.indptr) != 1).any() or len(actions) != problem.n_arms * (n_actions - 1):
-        return None
-    for constraint in actions.constraints.values():
-        if isinstance(constraint, OneAction):
-            continue
-        if isinstance(constraint, Budget) and n_actions == 2:
-            action = 1
-        elif isinstance(constraint, Linear) and constraint.column is None and constraint.per is None:
-            named = constraint.where.get("action", ())
-            if len(constraint.where) != 1 or len(named) != 1 or not named[0].isdigit():
-                return None
-            action = int(named[0])
-        else:
-            return None
-        lower, upper = constraint.limits
-        if (lower or 0) > 0 or upper is None or upper < 0:
-            return None
-        budgets[action - 1] = min(budgets[action - 1], np.floor(upper + 1e-9))
-    return budgets
-
-
-def _plain_budgets(coupling: Coupling | None, n_arms: int) -> np.ndarray | None:
-    """Budgets (A - 1,) when every row is an upper limit on the count of one action."""
-    if coupling is None or not coupling.by_action_only or coupling.limit.ndim != 1:
-        return None
-    assert coupling.equal is not None
-    cost = coupling.cost[:, 0, 0, :]
-    budgets = np.full(cost.shape[1] - 1, float(n_arms))
-    for row, limit, exact in zip(cost, coupling.limit, coupling.equal, strict=True):
-        if not row.any() and limit >= 0:
-            continue
-        used = np.flatnonzero(row)
-        if exact or len(used) != 1 or row[used[0]] <= 0 or used[0] == 0 or limit < 0:
-            return None
-        a = used[0] - 1
-        budgets[a] = min(budgets[a], np.floor(limit / row[used[0]] + 1e-9))
-    return budgets
 
 
 class NeuralIndexPolicy(ChooserPolicy):

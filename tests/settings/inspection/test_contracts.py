@@ -16,10 +16,7 @@ from rmab_opt.settings.inspection.kinds import VisitColumns
 from rmab_opt.testing import (
     CONSTRAINT_PROMISES,
     DOMAIN_PROMISES,
-    DYNAMICS_PROMISES,
-    OBJECTIVE_PROMISES,
     POLICY_PROMISES,
-    SETTING_PROMISES,
     check_constraint,
     check_domain,
     check_dynamics,
@@ -75,39 +72,36 @@ def test_every_registered_name_has_an_example():
         assert missing(kind, "inspection", known) == (set(), set()), kind
 
 
-@pytest.mark.parametrize("promise", SETTING_PROMISES)
-def test_the_setting_keeps_its_promises(promise):
-    check_setting("inspection", promises=[promise])
+def test_the_setting_keeps_its_promises():
+    check_setting("inspection")
 
 
-@pytest.mark.parametrize(("name", "promise"), cases(CONSTRAINTS, CONSTRAINT_PROMISES))
-def test_constraints_keep_their_promises(name, promise):
+@pytest.mark.parametrize(("name", "promises"), cases(CONSTRAINTS, CONSTRAINT_PROMISES))
+def test_constraints_keep_their_promises(name, promises):
     for one in CONSTRAINTS[name]:
-        check_constraint(one, VISITS, promises=[promise])
+        check_constraint(one, VISITS, promises=promises)
 
 
-@pytest.mark.parametrize("promise", DYNAMICS_PROMISES)
-def test_dynamics_keep_their_promises(promise, tmp_path):
-    check_dynamics(dynamics(tmp_path), promises=[promise])
+def test_dynamics_keep_their_promises(tmp_path):
+    check_dynamics(dynamics(tmp_path))
 
 
-@pytest.mark.parametrize(("name", "promise"), cases(DOMAINS, DOMAIN_PROMISES))
-def test_domains_keep_their_promises(name, promise):
-    check_domain(name, DOMAINS[name], promises=[promise])
+@pytest.mark.parametrize(("name", "promises"), cases(DOMAINS, DOMAIN_PROMISES))
+def test_domains_keep_their_promises(name, promises):
+    check_domain(name, DOMAINS[name], promises=promises)
 
 
 @pytest.mark.parametrize("weights", ["gain", "index"])
-@pytest.mark.parametrize("promise", OBJECTIVE_PROMISES)
-def test_objectives_keep_their_promises(promise, weights, tmp_path):
+def test_objectives_keep_their_promises(weights, tmp_path):
     model = plan_model()
     made = registry.find("objective", "visit_gains").make(model.problem, model.actions, tmp_path, weights=weights)
     # All arms stand in one slot of the season: only the start is a state that occurs.
-    check_objective(made, model, anywhere=False, promises=[promise])
+    check_objective(made, model, anywhere=False)
 
 
-@pytest.mark.parametrize(("name", "promise"), cases(registered("policy", "inspection"), POLICY_PROMISES))
-def test_policies_keep_their_promises(name, promise):
-    check_policy(name, slots_model(), promises=[promise])
+@pytest.mark.parametrize(("name", "promises"), cases(registered("policy", "inspection"), POLICY_PROMISES))
+def test_policies_keep_their_promises(name, promises):
+    check_policy(name, slots_model(), promises=promises)
 
 
 def test_the_season_begins_in_one_slot():

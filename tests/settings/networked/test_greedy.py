@@ -16,13 +16,12 @@ from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import CapabilityError
 from rmab_opt.learning import evaluate
 from rmab_opt.problem import Arms, Problem, Table
-from rmab_opt.search import Room, hill_climb
+from rmab_opt.search import hill_climb
 from rmab_opt.settings.networked.cascade import Cascade, Graph, active_sets, set_bits
 from rmab_opt.settings.networked.greedy import (
     CascadeObjective,
     Coverage,
     celf,
-    most_chosen,
     structure,
 )
 from rmab_opt.settings.networked.spread import backward_induction, policy_value
@@ -160,7 +159,7 @@ def test_lazy_greedy_equals_plain_greedy(seed, estimator):
     model = model_of(dynamics, {"budget": Budget(at_most=5)}, CascadeObjective(60, estimator=estimator))
     situation = Situation(model.problem, model.actions.columns, np.zeros(14, dtype=np.int64))
     cover = model.objective.coverage(situation)
-    chosen, gain, left, counted = celf(cover, Room(model.actions))
+    chosen, gain, left, counted = celf(cover, model.actions.shape.room())
     assert chosen == plain_greedy(cover, 5)
     assert counted < 14 * 6
     assert gain == pytest.approx(model.objective.value(np.isin(np.arange(14), chosen), situation) - cover.constant)
@@ -198,7 +197,7 @@ def test_structures_are_read_from_rows_and_nothing_is_claimed_without_one():
     crossing = {"a": Linear(where={"v": "x"}, at_most=1), "b": Linear(where={"w": "x"}, at_most=1)}
     model = model_of(dynamics, crossing, v=list("xxxyyy"), w=list("yxxxyy"))
     assert structure(model.actions).kind == "monotone"
-    assert most_chosen(model.actions) == 4
+    assert model.actions.shape.most_chosen == 4
 
 
 @pytest.mark.parametrize("seed", range(3))
