@@ -138,5 +138,7 @@ def test_arrivals_in_the_bound():
     found = living_bound(classes(500))
     assert found.value == pytest.approx(6159.9525, abs=1e-4)
     assert found.saved == pytest.approx(0.9898, abs=6e-5)
-    np.testing.assert_allclose(found.prices[:8, 0], [1.1887, 0.9308, 0.6442, 0.01, 0.0096, 0.0086, 0.0061, 0], atol=6e-5)
+    np.testing.assert_allclose(
+        found.prices[:8, 0], [1.1887, 0.9308, 0.6442, 0.01, 0.0096, 0.0086, 0.0061, 0], atol=6e-5
+    )
     assert living_bound(classes(720, weekly=1e6)).value == pytest.approx(6444.960, abs=1e-3)

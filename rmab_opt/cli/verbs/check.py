@@ -27,8 +27,10 @@ def check(
     loaded = load_model(model, sets)
     if decision is not None:
         from rmab_opt.decisions import verify
+        from rmab_opt.programme.front_door import saved_objective
 
-        verdict = verify(decision, loaded.problem, loaded.actions, loaded.objective)
+        objective = saved_objective(loaded, decision)
+        verdict = verify(decision, loaded.problem, loaded.actions, objective)
         document = {"verified": verdict.ok, "problems": list(verdict.problems), "value": verdict.value}
         answer(as_json, document, str(verdict))
         if not verdict.ok:
