@@ -146,7 +146,7 @@ class _Priced:
         self.n_prices = course.horizon * self.n_rows + 1
         self.factor = course.discount ** np.arange(course.horizon)
         cost = course.rows.cost
-        n, n_actions, n_states, _ = course.transition.shape
+        n_actions = course.transition.shape[1]
         self.cost = np.broadcast_to(cost, (self.n_rows, cost.shape[1], cost.shape[2], n_actions))
         self.acts = (np.arange(n_actions) > 0).astype(np.float64)
 
@@ -237,7 +237,7 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     return LivingBound(search.best, search.lower, best[:-1].reshape(horizon, n_rows), float(best[-1]), gain, use)
 
 
-# ------------------------------------------------------------------------------------------------------ exact, when small
+# -------------------------------------------------------------------------------------------------- exact, when small
 def fits_exactly(course: Course) -> bool:
     """Whether :func:`living_optimum` takes the course on: few arms, one limit a round, no arrivals."""
     n, n_actions, n_states, _ = course.transition.shape

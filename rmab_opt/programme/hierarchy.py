@@ -86,7 +86,7 @@ def fit_cell(counts: np.ndarray, prior: np.ndarray | None = None, prior_weight: 
 
 def fit_hierarchy(counts: np.ndarray, group: np.ndarray) -> HierarchyFit:
     """Every arm's tables from counts (N, A, S, S) and group numbers (N,)."""
-    n_arms, n_actions, n_states, _ = counts.shape
+    _, n_actions, n_states, _ = counts.shape
     n_groups = int(group.max()) + 1
     kappa = np.empty((n_groups, n_actions, n_states))
     centre = np.empty((n_groups, n_actions, n_states, n_states))

@@ -6,9 +6,9 @@ something about that level (a correlated random effect, after Mundlak 1978)::
     logit p[n, cell] = theta[g, cell] + sigma[g] z[n] + delta[g] c[n],        z[n] ~ N(0, 1)
     c[n] = (calls[n] - E[n]) / sqrt(V[n]),  E[n] = sum_w r(g, s_w),  V[n] = sum_w r (1 - r)
 
-with r(g, s) the share called among the reachable arms of the group in that state, c = 0 for arms out of reach. A cell is
-an action, a state and a step up: with S states, the chance to reach at least state j + 1 among those who reach at least
-j. Fitted by marginal likelihood over z; ``delta`` with its interval is the test for targeting.
+with r(g, s) the share called among the reachable arms of the group in that state, c = 0 for arms out of reach. A cell
+is an action, a state and a step up: with S states, the chance to reach at least state j + 1 among those who reach at
+least j. Fitted by marginal likelihood over z; ``delta`` with its interval is the test for targeting.
 """
 
 from __future__ import annotations
