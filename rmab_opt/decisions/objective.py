@@ -362,6 +362,11 @@ class Scores(ArmValues):
         return scores[np.arange(scores.shape[0]), situation.state]
 
 
+def _always_the_same() -> int:
+    """Version of a network that nothing changes; a function with a name, so that objectives travel."""
+    return 0
+
+
 class NetworkObjective(Objective):
     """A trained network over the columns, embedded with bounds from the action set.
 
@@ -382,7 +387,7 @@ class NetworkObjective(Objective):
         *,
         effort: Effort = "auto",
         formulation: Formulation = "auto",
-        version: Callable[[], int] = lambda: 0,
+        version: Callable[[], int] = _always_the_same,
     ) -> None:
         self.at, self.version = at, version
         self.effort, self.formulation = effort, formulation

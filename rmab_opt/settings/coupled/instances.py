@@ -130,7 +130,9 @@ def _touches(instance: Instance, n_touches: int) -> Instance:
     cohort = instance.problem.arms
     ids = tuple(f"{name}/{touch + 1}" for name in cohort.ids for touch in range(n_touches))
     attributes = {
-        name: [cell for cell in cohort.text(name) for _ in range(n_touches)] for name in cohort.columns if name != "id"
+        name: [cell for cell in cohort.table.cells(name) for _ in range(n_touches)]
+        for name in cohort.columns
+        if name != "id"
     }
     return replace(instance, columns=(ids, np.repeat(np.eye(len(cohort)), n_touches, axis=0)), attributes=attributes)
 
