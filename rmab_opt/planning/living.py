@@ -119,7 +119,9 @@ class LivingBound:
     gain
         Worth of acting over resting, the round's own price not subtracted but ``saved`` is, (T, C, S, A).
     use
-        Expected acts in each round, (T,), and in the season as the last entry.
+        Expected use in each round, (T * K,), and in the season as the last entry.
+    values
+        Of the classes' states under all prices, (T + 1, C, S).
     """
 
     value: float
@@ -128,6 +130,7 @@ class LivingBound:
     saved: float
     gain: np.ndarray
     use: np.ndarray
+    values: np.ndarray
 
     def __float__(self) -> float:
         return self.value
@@ -229,12 +232,14 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     search.run()
     best = search.best_price
     assert best is not None
-    q, _ = priced.values(best)
+    q, values = priced.values(best)
     gain = q - q[..., :1] - (best[-1] / priced.factor)[:, None, None, None] * priced.acts
     if course.open is not None:
         gain[~course.open, :, 1:] = -np.inf
     _, use, _ = priced(best)
-    return LivingBound(search.best, search.lower, best[:-1].reshape(horizon, n_rows), float(best[-1]), gain, use)
+    return LivingBound(
+        search.best, search.lower, best[:-1].reshape(horizon, n_rows), float(best[-1]), gain, use, values
+    )
 
 
 # -------------------------------------------------------------------------------------------------- exact, when small

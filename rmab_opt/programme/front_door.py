@@ -12,19 +12,38 @@ import numpy as np
 from scipy import stats
 
 from rmab_opt import registry
-from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective
+from rmab_opt.actions.kinds import Closed
+from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective, Scores
 from rmab_opt.decisions import bound as upper_bound
+from rmab_opt.decisions.policies.living import Living
 from rmab_opt.decisions.policy import Policy, make_policy
-from rmab_opt.decisions.question import Question
+from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.scores import priced_action_values
+from rmab_opt.problem import Season
 from rmab_opt.problem.dynamics import require_tabular
 
-__all__ = ["IMMEDIATE", "PLANNED_BY", "Outlook", "Plan", "choose_rule", "outlook", "plan_decision", "saved_objective"]
+__all__ = [
+    "IMMEDIATE",
+    "PLANNED_BY",
+    "Outlook",
+    "Plan",
+    "choose_rule",
+    "outlook",
+    "saved_document",
+    "plan_decision",
+    "saved_objective",
+]
 
 PLANNED_BY = "lagrangian"
 """The rule that plans by default. At 1,200 arms it earned 99.2 % of what acting can add where the best choice of each
 round alone earned 67 %; ``lp_update`` earned nothing beyond it at a multiple of the time."""
+
+LIVING = "living"
+"""The rule for members that are closed for some rounds, and for a season's total."""
+
+CERTAIN = 1e-12
+"""How far a probability may be from one and still be certain."""
 
 IMMEDIATE = "immediate"
 """What `--policy` calls the round's own reward; the policy is ``myopic``."""
@@ -116,20 +135,28 @@ def choose_rule(model: Model, period: int, asked: str | None = None) -> Plan:
     left = model.problem.horizon - period
     if left <= 1:
         return Plan("myopic", "this is the last round")
-    if getattr(model.problem.dynamics, "tabular", None) is None:
+    tables = [getattr(model.problem.dynamics, name, None) for name in ("tabular", "frozen_tabular")]
+    if isinstance(model.problem.dynamics, Season) or (tables[0] is not None and _changing(model)):
+        return Plan(LIVING, f"{left} rounds to go, with limits or members that change")
+    if tables[0] is None:
         return Plan("myopic", "these arms have no tables to plan by, only this round's reward is counted")
     return Plan(PLANNED_BY, f"{left} rounds to go")
 
 
-def _from_here(model: Model, state: np.ndarray, period: int) -> Model:
-    """The model as seen from this round: its start is the state, its horizon the rounds left."""
+def _changing(model: Model) -> bool:
+    """Whether members are closed for some rounds, which the living plan knows about."""
+    return any(isinstance(constraint, Closed) for constraint in model.actions.constraints.values())
+
+
+def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
+    """The model as seen from this round: its start is the state (N,) or belief (N, S), its horizon the rounds left."""
     left = model.problem.horizon - period
-    return replace(model, problem=replace(model.problem, start=state, horizon=left), objective=Immediate())
+    return replace(model, problem=replace(model.problem, start=start, horizon=left), objective=Immediate())
 
 
-def _policy(model: Model, plan: Plan, state: np.ndarray, period: int) -> Policy:
+def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
     # The default rule has one table for all rounds, made for the rounds that are left; other policies know the round.
-    here = _from_here(model, state, period) if plan.policy == PLANNED_BY else model
+    here = _from_here(model, start, period) if plan.policy == PLANNED_BY else model
     try:
         return make_policy(plan.policy, here)
     except CapabilityError:
@@ -138,27 +165,76 @@ def _policy(model: Model, plan: Plan, state: np.ndarray, period: int) -> Policy:
         return make_policy("myopic", model)
 
 
+def _offered(
+    model: Model, plan: Plan, question: Question, belief: np.ndarray | None
+) -> tuple[Policy, Proposal | Question]:
+    """What the policy hands over; where a state is not known, by the mean of the gains over the states it may be."""
+    policy = _policy(model, plan, question.state if belief is None else belief, question.period)
+    if belief is not None and isinstance(policy, Living):
+        return policy, question.about(Scores(policy.scores(belief, question.period, question.shared)))
+    table = getattr(getattr(policy, "rule", None), "values", None)
+    if belief is not None and table is not None:
+        worth = np.einsum("ns,nsa->na", belief, table[min(question.period, len(table) - 1)])
+        return policy, question.about(Scores(worth))
+    if belief is not None and plan.policy == "myopic":
+        reward = require_tabular(model.problem.dynamics, "expected gains")[1]
+        return policy, question.about(Scores(np.einsum("ns,nsa->na", belief, reward)))
+    return policy, policy.propose(question, policy.begin(np.random.default_rng(0)))[0]
+
+
 def plan_decision(
     model: Model,
     plan: Plan,
     state: np.ndarray | None,
     period: int = 0,
     *,
-    shared: np.ndarray | None = None,
-    solver: Any = None,
-    relax: str | None = None,
-    title: str = "",
+    belief: np.ndarray | None = None,
+    **options: Any,
 ) -> Decision:
-    """The certified decision of a round by a plan; errors as :meth:`rmab_opt.decisions.Chooser.decide`."""
+    """The certified decision of a round by a plan.
+
+    Parameters
+    ----------
+    state
+        int (N,); the most probable one where ``belief`` says more.
+    belief
+        Probability of each state of each arm, (N, S), where some are not known: then the plan takes the mean of the
+        gains, never the gain of the most probable state.
+    options
+        ``shared``, ``solver``, ``relax`` and ``title`` of the decision.
+
+    Raises
+    ------
+    ModelError, InfeasibleError, SolverError, CertificateError
+        As :meth:`rmab_opt.decisions.Chooser.decide`.
+    """
     objective: Objective = Immediate() if plan.policy else model.objective
-    profile = model.solver if solver is None else solver
-    chooser = Chooser(model.problem, model.actions, objective, profile, relax=relax, title=title, many=False)
-    question = chooser.question(state, period, shared=shared)
+    solver = options.get("solver")
+    chooser = Chooser(
+        model.problem,
+        model.actions,
+        objective,
+        model.solver if solver is None else solver,
+        relax=options.get("relax"),
+        title=options.get("title", ""),
+        many=False,
+    )
+    question = chooser.question(state, period, shared=options.get("shared"))
     if not plan.policy:
         return chooser.answer(question)
-    policy = _policy(model, plan, question.state, period)
-    offered, _ = policy.propose(question, policy.begin(np.random.default_rng(0)))
+    policy, offered = _offered(model, plan, question, belief)
     return chooser.settle(question, offered, policy.name)
+
+
+def saved_document(decision: Decision, plan: Plan, belief: np.ndarray | None) -> dict[str, Any]:
+    """The decision to save: with the policy and the beliefs, so that whoever checks it works out the objective anew."""
+    document: dict[str, Any] = json.loads(decision.to_json())
+    if plan.policy:
+        document["policy"] = plan.policy
+    if belief is not None:
+        unsure = np.flatnonzero(belief.max(axis=1) < 1.0 - CERTAIN)
+        document["belief"] = {str(arm): [float(chance) for chance in belief[arm]] for arm in unsure}
+    return document
 
 
 def saved_objective(model: Model, saved: Path) -> Objective:
@@ -179,67 +255,118 @@ def saved_objective(model: Model, saved: Path) -> Objective:
         return model.objective
     plan = Plan(str(name), "saved")
     state = model.problem.check_state(np.asarray(document["state"]))
-    period = int(document.get("period", 0))
     chooser = Chooser(model.problem, model.actions, Immediate(), model.solver, many=False)
     shared = model.problem.shared_array(document.get("shared", {}), "the decision's shared")
-    question = chooser.question(state, period, shared=shared)
-    policy = _policy(model, plan, question.state, period)
-    offered, _ = policy.propose(question, policy.begin(np.random.default_rng(0)))
+    question = chooser.question(state, int(document.get("period", 0)), shared=shared)
+    belief = None
+    if document.get("belief"):
+        belief = np.eye(model.problem.dynamics.n_states)[state]
+        for arm, chances in document["belief"].items():
+            belief[int(arm)] = chances
+    _, offered = _offered(model, plan, question, belief)
     return offered.objective if isinstance(offered, Question) else question.objective
 
 
 def outlook(
-    model: Model, plan: Plan, state: np.ndarray, period: int = 0, *, episodes: int = EPISODES, seed: int = 0
+    model: Model,
+    plan: Plan,
+    start: np.ndarray,
+    period: int = 0,
+    *,
+    shared: np.ndarray | None = None,
+    episodes: int = EPISODES,
+    seed: int = 0,
 ) -> Outlook | None:
-    """What the plan earns from a state to the horizon; None where no bound can be had or only this round is left.
+    """What the plan earns to the horizon; None where no bound can be had or only this round is left.
 
     Expected rewards are added along simulated runs of the plan. What the decomposition's values say about chance is
     subtracted (a control variate with mean zero), so that a few runs suffice.
+
+    Parameters
+    ----------
+    start
+        States (N,), or beliefs (N, S).
     """
-    left = model.problem.horizon - period
-    open_rows = getattr(model.actions, "open_constraints", ())
-    if left <= 1 or episodes < 1 or model.problem.shared_names or (open_rows and period):
+    if model.problem.horizon - period <= 1 or episodes < 1:
         return None
-    here = _from_here(model, state, period)
     try:
-        transition, reward = require_tabular(here.problem.dynamics, "an outlook")
-        limit = upper_bound(here)
-        policy = (
-            make_policy(plan.policy, here)
-            if plan.policy
-            else make_policy("model", replace(here, objective=model.objective))
+        seen = (
+            _Seen.living(model, plan, start, period, shared)
+            if plan.policy == LIVING
+            else _Seen.plain(model, plan, start, period)
         )
     except (CapabilityError, InfeasibleError, SolverError, ModelError):
         return None
-    discount = here.problem.discount
-    _, values = priced_action_values(transition, reward, limit.arm_prices, discount=discount, horizon=left)
-    arms = np.arange(here.problem.n_arms)
-    totals = []
-    for child in np.random.SeedSequence(seed).spawn(episodes):
-        rng = np.random.default_rng(child)
-        memory, now, total = policy.begin(rng), state, 0.0
-        for t in range(left):
-            made, memory = policy.follow(now, t, memory)
-            taken = here.actions.columns.arm_action(made.action)
-            ahead = np.einsum("ns,ns->", transition[arms, taken, now], values[t + 1])
-            weight = discount**t
-            total += weight * float(here.problem.expected_reward(now, taken).sum())
-            now = here.problem.step(now, taken, None, rng)[0]
-            total += weight * discount * float(ahead - values[t + 1][arms, now].sum())
-        totals.append(total)
-    mean = float(np.mean(totals))
-    half = 0.0
+    totals = [seen.run(np.random.default_rng(child)) for child in np.random.SeedSequence(seed).spawn(episodes)]
+    mean, half = float(np.mean(totals)), 0.0
     if episodes > 1:
         half = float(stats.t.ppf(0.975, episodes - 1) * np.std(totals, ddof=1) / np.sqrt(episodes))
-    return Outlook(
-        left, mean, mean - half, mean + half, episodes, _idle(transition, reward, state, left, discount), limit.value
-    )
+    return Outlook(seen.rounds, mean, mean - half, mean + half, episodes, seen.idle(), seen.bound)
 
 
-def _idle(transition: np.ndarray, reward: np.ndarray, state: np.ndarray, rounds: int, discount: float) -> float:
-    """Exact expected total of never acting."""
-    chance, total = np.eye(reward.shape[1])[state], 0.0
-    for t in range(rounds):
-        total += discount**t * float((chance * reward[..., 0]).sum())
-        chance = np.einsum("ns,nst->nt", chance, transition[:, 0])
-    return total
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What lies ahead of a round: a policy to run, tables, and the values V (T + 1, N, S) of the decomposition."""
+
+    model: Model
+    policy: Policy
+    first: int
+    start: np.ndarray
+    shared: np.ndarray | None
+    transition: np.ndarray
+    reward: np.ndarray
+    values: np.ndarray
+    bound: float
+
+    @classmethod
+    def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int) -> _Seen:
+        if model.problem.shared_names or model.actions.open_constraints:
+            raise CapabilityError("an outlook over limits that change", model.actions, ("use policy 'living'",))
+        here = _from_here(model, start, period)
+        transition, reward = require_tabular(here.problem.dynamics, "an outlook")
+        limit = upper_bound(here)
+        name = plan.policy or "model"
+        policy = make_policy(name, here if plan.policy else replace(here, objective=model.objective))
+        _, values = priced_action_values(
+            transition, reward, limit.arm_prices, discount=here.problem.discount, horizon=here.problem.horizon
+        )
+        return cls(here, policy, 0, here.problem.start_distribution, None, transition, reward, values, limit.value)
+
+    @classmethod
+    def living(cls, model: Model, plan: Plan, start: np.ndarray, period: int, shared: np.ndarray | None) -> _Seen:
+        policy = make_policy(f"{LIVING}:again=false", model)
+        assert isinstance(policy, Living)
+        belief = np.eye(policy.reward.shape[1])[start] if start.ndim == 1 else start
+        shared = model.problem.check_shared(model.problem.start_shared if shared is None else shared)
+        found = policy.bound(belief, period, shared)
+        return cls(model, policy, period, belief, shared, policy.transition, policy.reward, found.values, found.value)
+
+    @property
+    def rounds(self) -> int:
+        return self.model.problem.horizon - self.first
+
+    def run(self, rng: np.random.Generator) -> float:
+        """Total of one run, less what the values say was chance."""
+        problem, arms = self.model.problem, np.arange(self.model.problem.n_arms)
+        cumulative = np.cumsum(self.start, axis=1)
+        cumulative[:, -1] = 1.0
+        now = (rng.random(len(arms))[:, None] >= cumulative).sum(axis=1)
+        memory, shared = self.policy.begin(rng), self.shared
+        total = float((self.start * self.values[0]).sum() - self.values[0][arms, now].sum())
+        for t in range(self.rounds):
+            made, memory = self.policy.follow(now, self.first + t, memory, shared)
+            taken = self.model.actions.columns.arm_action(made.action)
+            ahead = np.einsum("ns,ns->", self.transition[arms, taken, now], self.values[t + 1])
+            weight = problem.discount**t
+            total += weight * float(self.reward[arms, now, taken].sum())
+            now, _, shared = problem.step(now, taken, shared, rng)
+            total += weight * problem.discount * float(ahead - self.values[t + 1][arms, now].sum())
+        return total
+
+    def idle(self) -> float:
+        """Exact expected total of never acting."""
+        chance, total = self.start, 0.0
+        for t in range(self.rounds):
+            total += self.model.problem.discount**t * float((chance * self.reward[..., 0]).sum())
+            chance = np.einsum("ns,nst->nt", chance, self.transition[:, 0])
+        return total

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget, Closed
+from rmab_opt.decisions import Model
+from rmab_opt.decisions.policy import make_policy
+from rmab_opt.errors import ModelError
 from rmab_opt.planning.living import Course, living_bound, living_optimum, living_value
+from rmab_opt.problem import Arms, Problem, Season, Table, Tabular
 
 ARMS = np.array([[0.15, 0.75, 0.40, 0.90], [0.10, 0.50, 0.70, 0.80], [0.05, 0.95, 0.50, 0.98]])
 """Chance to be engaged: passive away, passive engaged, called away, called engaged."""
@@ -142,3 +148,33 @@ def test_arrivals_in_the_bound():
         found.prices[:8, 0], [1.1887, 0.9308, 0.6442, 0.01, 0.0096, 0.0086, 0.0061, 0], atol=6e-5
     )
     assert living_bound(classes(720, weekly=1e6)).value == pytest.approx(6444.960, abs=1e-3)
+
+
+@pytest.mark.parametrize("season", [1, 3, 8])
+def test_the_policy_keeps_the_season_in_its_shared_state_and_is_exact_where_few_arms_are_left(season):
+    transition, reward = tables(ARMS)
+    arms = Arms.from_arrays(3)
+    problem = Problem(arms, Season(Tabular(transition, reward), season), horizon=4, start=np.array([0, 1, 0]))
+    limits = {"weekly": Budget(at_most=2), "season": Budget(at_most={"from": "left"})}
+    chosen = make_policy("living", Model(problem, ActionSet(arms, limits)))
+
+    def choose(state: np.ndarray, period: int, left: int) -> tuple[int, ...]:
+        made, _ = chosen.follow(state, period, None, np.array([float(left)]))
+        return tuple(np.flatnonzero(made.action).tolist())
+
+    assert living_value(tiny(season), choose) == pytest.approx(living_optimum(tiny(season)).value, abs=1e-9)
+    # What is left goes down by what was done, in the simulator too.
+    _, _, after = problem.step(np.array([0, 1, 0]), np.array([1, 0, 1]), np.array([3.0]), np.random.default_rng(0))
+    assert after.tolist() == [1.0]
+
+
+def test_closed_arms_open_again_in_their_round():
+    arms = Arms.from_arrays(3)
+    table = Table({"id": ["arm0", "arm2"], "open_from": ["", "2"]})
+    actions = ActionSet(arms, {"away": Closed(table=table), "weekly": Budget(at_most=3)})
+    for period, allowed in [(0, [1]), (1, [1]), (2, [1, 2]), (9, [1, 2])]:
+        now = actions.at(period)
+        assert [n for n in range(3) if now.allows(np.eye(3, dtype=np.int64)[n])] == allowed
+    assert actions.at(2) is actions.at(7)
+    with pytest.raises(ModelError, match="open_from"):
+        Closed(table=Table({"id": ["arm0"], "open_from": ["soon"]}))

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rmab_opt.decisions import Decision, Model
-    from rmab_opt.programme.front_door import Plan
     from rmab_opt.programme.ledger import Standing
 
 Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
@@ -73,7 +72,7 @@ def decide(
     """Choose this round's action and prove how good it is."""
     import numpy as np
 
-    from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision
+    from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision, saved_document
 
     grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
     loaded = load_model(model, sets)
@@ -119,14 +118,12 @@ def decide(
     answer(as_json, document, text)
 
 
-def _write(decision: Decision, plan: Plan, out: Path) -> None:
-    """The list; a saved decision names the policy, so that whoever checks it works out the objective anew."""
+def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:
     if out.suffix == ".csv":
         decision.to_csv(out)
     elif out.suffix == ".xlsx":
         decision.to_excel(out)
     else:
-        document = json.loads(decision.to_json()) | ({"policy": plan.policy} if plan.policy else {})
         write_atomically(out, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
