@@ -1,4 +1,4 @@
-"""Arms of their own that share what is left of a season: so many acts in all, spread over the rounds as the plan likes."""
+"""Arms of their own that share what is left of a season: so many acts in all, spread as the plan likes."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ __all__ = [
     "Plan",
     "choose_rule",
     "outlook",
-    "saved_document",
     "plan_decision",
+    "saved_document",
     "saved_objective",
 ]
 

@@ -90,10 +90,14 @@ def decide(
     shared = loaded.shared(state, None if standing is None else standing.shared or None)
     plan = choose_rule(loaded, period, policy)
     title = f"{loaded.title}{f' · {state.stem}' if state is not None else ''}"
-    decision = plan_decision(loaded, plan, given, period, shared=shared, solver=solver, relax=relax, title=title)
-    ahead = outlook(loaded, plan, decision.state, period, episodes=episodes)
+    belief = None if standing is None or not standing.estimated else standing.belief
+    decision = plan_decision(
+        loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax, title=title
+    )
+    seen = decision.state if belief is None else belief
+    ahead = outlook(loaded, plan, seen, period, shared=shared, episodes=episodes)
     if out is not None:
-        _write(decision, plan, out)
+        _write(decision, saved_document(decision, plan, belief), out)
     lines = {"rule": str(plan), **({} if ahead is None else ahead.lines())}
     text = f"{decision}\n{tree('To the horizon', lines)}" + _asked(loaded, decision, why_not or [], alternatives)
     document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}}
