@@ -226,14 +226,15 @@ def plan_decision(
     return chooser.settle(question, offered, policy.name)
 
 
-def saved_document(decision: Decision, plan: Plan, belief: np.ndarray | None) -> dict[str, Any]:
+def saved_document(model: Model, decision: Decision, plan: Plan, belief: np.ndarray | None) -> dict[str, Any]:
     """The decision to save: with the policy and the beliefs, so that whoever checks it works out the objective anew."""
     document: dict[str, Any] = json.loads(decision.to_json())
     if plan.policy:
         document["policy"] = plan.policy
     if belief is not None:
         unsure = np.flatnonzero(belief.max(axis=1) < 1.0 - CERTAIN)
-        document["belief"] = {str(arm): [float(chance) for chance in belief[arm]] for arm in unsure}
+        ids = model.problem.arms.ids
+        document["belief"] = {ids[arm]: [float(chance) for chance in belief[arm]] for arm in unsure}
     return document
 
 
@@ -261,8 +262,8 @@ def saved_objective(model: Model, saved: Path) -> Objective:
     belief = None
     if document.get("belief"):
         belief = np.eye(model.problem.dynamics.n_states)[state]
-        for arm, chances in document["belief"].items():
-            belief[int(arm)] = chances
+        for name, chances in document["belief"].items():
+            belief[model.problem.arms.index(name)] = chances
     _, offered = _offered(model, plan, question, belief)
     return offered.objective if isinstance(offered, Question) else question.objective
 

@@ -85,19 +85,22 @@ def decide(
     _check_formats(out, report)
     given, period, standing = _start(loaded, state, period, ledger)
     start = loaded.problem.start
+    belief = None if standing is None or not standing.estimated else standing.belief
     if given is None and start is not None and start.ndim != 1:
-        given = loaded.problem.sample_start(np.random.default_rng(seed))
+        if loaded.instance is None:
+            given, belief = start.argmax(axis=1), start
+        else:
+            given = loaded.problem.sample_start(np.random.default_rng(seed))
     shared = loaded.shared(state, None if standing is None else standing.shared or None)
     plan = choose_rule(loaded, period, policy)
     title = f"{loaded.title}{f' · {state.stem}' if state is not None else ''}"
-    belief = None if standing is None or not standing.estimated else standing.belief
     decision = plan_decision(
         loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax, title=title
     )
     seen = decision.state if belief is None else belief
     ahead = outlook(loaded, plan, seen, period, shared=shared, episodes=episodes)
     if out is not None:
-        _write(decision, saved_document(decision, plan, belief), out)
+        _write(decision, saved_document(loaded, decision, plan, belief), out)
     lines = {"rule": str(plan), **({} if ahead is None else ahead.lines())}
     text = f"{decision}\n{tree('To the horizon', lines)}" + _asked(loaded, decision, why_not or [], alternatives)
     document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}}
