@@ -69,7 +69,12 @@ def changes_of_events(table: Table, columns: RegisterColumns, week: int) -> Chan
     blank = [""] * len(table)
     begins = table.text("from week") if "from week" in table else blank
     ends = table.text("to week") if "to week" in table else blank
-    cells = {own: table.text(name) for own, name in _own_columns(columns).items() if name in table}
+    cells = {}
+    for own, name in _own_columns(columns).items():
+        # A sheet of events may call a column as the register does, or by the model's own name.
+        column = next((column for column in (name, own) if column in table), None)
+        if column is not None:
+            cells[own] = table.categories(column)
     findings = Findings(table.source)
     found: dict[str, dict[str, dict[str, str]]] = {"join": {}, "change": {}}
     pause: dict[str, int | None] = {}
@@ -98,20 +103,15 @@ def changes_of_events(table: Table, columns: RegisterColumns, week: int) -> Chan
 def _own_columns(columns: RegisterColumns) -> dict[str, str]:
     """The model's names of cells to the sheet's columns."""
     own = {"group": columns.group, "state": columns.state, "slots": columns.slots, "reach": columns.reach}
-    # A sheet of events may call the state by its own name; a register has the declared one.
     found = {name: column for name, column in own.items() if column is not None}
     return found | {column: column for column in (*columns.keep, *columns.show)}
 
 
 def changes_of_register(
-    members: Mapping[str, Mapping[str, str]],
-    new: Mapping[str, Mapping[str, str]],
-    columns: RegisterColumns,
-    left: set[str],
+    members: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]], columns: RegisterColumns
 ) -> Changes:
     """Differences between the cohort and a whole new register, both as cells by id."""
     gone = sorted(set(members) - set(new))
-    twins: dict[tuple[tuple[str, str], ...], str] = {}
     change = {}
     for name in sorted(set(new) & set(members)):
         differs = {
@@ -119,7 +119,6 @@ def changes_of_register(
         }
         if differs:
             change[name] = differs
-            twins[tuple(sorted(new[name].items()))] = name
     join = {name: dict(new[name]) for name in sorted(set(new) - set(members))}
     if gone and columns.missing == "left":
         return Changes(join, tuple(gone), {}, (), change)

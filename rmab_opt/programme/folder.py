@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,16 @@ from rmab_opt.decisions import Decision, Model
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
-from rmab_opt.programme.columns import Columns, PlanSection, RegisterColumns, check, infer, read_columns, write_columns
+from rmab_opt.programme.columns import (
+    Columns,
+    LogColumns,
+    PlanSection,
+    RegisterColumns,
+    check,
+    infer,
+    read_columns,
+    write_columns,
+)
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, Member, estimate, read_log
 from rmab_opt.programme.front_door import Outlook, Plan, choose_rule, outlook, plan_decision, saved_document
 from rmab_opt.programme.ledger import Ledger
@@ -80,6 +91,25 @@ class Week:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class _Now:
+    """A programme at a week: who belongs, what is known, what is closed."""
+
+    columns: Columns
+    members: Cells
+    log: CallLog
+    week: int
+    period: int = 0
+    paused: dict[str, int | None] = field(default_factory=dict)
+    """Last week of each pause; None without an end."""
+    met: frozenset[str] = frozenset()
+    """Members of an earlier round: the ledger knows their states."""
+
+    @property
+    def own(self) -> RegisterColumns:
+        return self.columns.register_
+
+
 # ------------------------------------------------------------------------------------------------------------- reading
 def read_register(path: Path, columns: RegisterColumns) -> tuple[Cells, Table]:
     """The register as cells by id; rows of totals and repeated rows are left out and noted."""
@@ -134,22 +164,22 @@ def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
     return text.getvalue()
 
 
-def _write_list(folder: Path, week: int, decision: Decision, members: Cells, columns: RegisterColumns) -> Path:
+def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
     """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it."""
     rows = []
     for row in decision.rows():
-        shown = {name: members[row["id"]].get(name, "") for name in columns.show}
+        shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
         rest = {key: cell for key, cell in row.items() if key != "id"}
-        rows.append({"id": row["id"], **shown, **rest, "done": "", "state": ""})
-    names = list(rows[0]) if rows else ["id", "done", "state"]
-    path = folder / "weeks" / f"week-{week:02d}.csv"
-    write_atomically(path, "\ufeff" + _csv(rows, names))
+        rows.append({"id": row["id"], **shown, **rest, "week": now.week, "done": "", "state": ""})
+    names = list(rows[0]) if rows else ["id", "week", "done", "state"]
+    path = f"weeks/week-{now.week:02d}.csv"
+    write_atomically(stage / path, "\ufeff" + _csv(rows, names))
     return path
 
 
-def _write_model(folder: Path, columns: Columns, members: Cells, made: Estimate, first: _First, period: int) -> None:
+def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _First) -> None:
     """``model.yaml`` and its tables."""
-    own = columns.register_
+    own, columns, members = now.own, now.columns, now.members
     kept = list(own.keep)
     names = ["id", "group", *kept, *(["slots"] if own.slots else [])]
     rows = [{"id": name, "group": cells.get("group", "all"), **cells} for name, cells in sorted(members.items())]
@@ -175,12 +205,12 @@ def _write_model(folder: Path, columns: Columns, members: Cells, made: Estimate,
     }  # fmt: skip
     document = {
         "format": 1,
-        "title": f"{folder.name}",
+        "title": title,
         "about": "Written by `rmab-opt start` and `next` from the programme's own sheets; change what is wrong.",
         "problem": {
             "arms": "cohort.csv",
             "dynamics": dynamics,
-            "horizon": period + columns.plan.weeks,
+            "horizon": now.period + columns.plan.weeks,
             "start": "start.csv",
         },
         "constraints": constraints,
@@ -198,28 +228,47 @@ class _First:
     said: list[str]
 
 
-def _first(
-    members: Cells,
-    columns: Columns,
-    made: Estimate,
-    log: CallLog,
-    paused: Mapping[str, int | None],
-    week: int,
-    period: int,
-) -> _First:
-    engaged = columns.register_.engaged.casefold()
-    row = {name: n for n, name in enumerate(log.ids)}
+STAGE, WHOLE = ".next", "whole"
+"""Folder in which a week is made, and the file that says it is whole: a crash leaves the old week or the new one."""
+
+
+def _stage(folder: Path) -> Path:
+    """An empty folder to make a week in."""
+    _finish(folder)
+    stage = folder / STAGE
+    if stage.exists():
+        shutil.rmtree(stage)
+    (stage / "weeks").mkdir(parents=True)
+    return stage
+
+
+def _finish(folder: Path) -> None:
+    """Bring a whole new week into place; what is only half made stays where it is."""
+    stage = folder / STAGE
+    if not (stage / WHOLE).exists():
+        return
+    for path in sorted(stage.rglob("*")):
+        if path.is_file() and path.name != WHOLE:
+            target = folder / path.relative_to(stage)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    shutil.rmtree(stage)
+
+
+def _first(now: _Now, made: Estimate) -> _First:
+    engaged = now.own.engaged.casefold()
+    row = {name: n for n, name in enumerate(now.log.ids)}
     at = {name: n for n, name in enumerate(made.ids)}
     up, from_log, from_group = {}, 0, 0
-    for name, cells in members.items():
+    for name, cells in now.members.items():
         state = cells.get("state", "")
         if state:
             up[name] = float(state.casefold() == engaged)
             continue
         n = at[name]
-        last = _last(log, row.get(name), made.transition[n])
-        from_log += last is not None
-        from_group += last is None
+        last = _last(now.log, row.get(name), made.transition[n])
+        from_log += last is not None and name not in now.met
+        from_group += last is None and name not in now.met
         up[name] = float(made.first_share[made.group[n]]) if last is None else last
     said = []
     if from_log:
@@ -229,14 +278,14 @@ def _first(
         said.append(f"{from_group} states were never seen; assumed engaged with the share of first weeks ({shares})")
     closed: list[dict[str, Any]] = [
         {"id": name, "open_from": "", "reason": "out of reach"}
-        for name, cells in sorted(members.items())
+        for name, cells in sorted(now.members.items())
         if cells.get("reach", "yes") == "no"
     ]
     open_ended = 0
-    for name, until in sorted(paused.items()):
+    for name, until in sorted(now.paused.items()):
         open_ended += until is None
-        last_week = week + OPEN_PAUSE - 1 if until is None else until
-        closed.append({"id": name, "open_from": period + last_week - week + 1, "reason": "paused"})
+        last_week = now.week + OPEN_PAUSE - 1 if until is None else until
+        closed.append({"id": name, "open_from": now.period + last_week - now.week + 1, "reason": "paused"})
     if open_ended:
         said.append(f"{open_ended} pauses have no end and are taken to last {OPEN_PAUSE} weeks")
     return _First(up, closed, said)
@@ -290,94 +339,97 @@ def start(
     if given.log is None:
         raise ModelError("columns.yaml: no section log", "say which columns of the log are id, week, called, listened.")
     check(given, {"register": table, "log": log_table, "roster": roster_table})
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "weeks").mkdir(exist_ok=True)
     members, table = read_register(register, given.register_)
-    read = read_log(log_table, given.log)
-    read, matched = _same_ids(list(members), read)
-    write_atomically(out / "columns.yaml", write_columns(given))
-    if roster_table is not None and given.roster is not None:
-        roster_table = roster_table.without_totals(given.roster.worker)
-        _write_roster(out, roster_table, given)
-    write_atomically(out / "log.csv", _log_csv(read))
-    _write_readings(
-        out,
-        {register: table, log: log_table, **({} if roster is None or roster_table is None else {roster: roster_table})},
-    )
-    Cohort(out / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
-    write_atomically(out / "names.csv", _members_csv(members, given.register_))
-    return _list(out, given, members, read, {}, read.weeks[-1] + 1, 0, [*said, *matched, *read.said])
+    read, matched = _same_ids(list(members), read_log(log_table, given.log))
+    stage = _stage(out)
+    write_atomically(stage / "columns.yaml", write_columns(given))
+    tables = {register: table, log: log_table}
+    if roster is not None and roster_table is not None and given.roster is not None:
+        tables[roster] = roster_table.without_totals(given.roster.worker)
+        _write_roster(stage, tables[roster], given)
+    _write_readings(stage, tables)
+    Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
+    now = _Now(given, members, read, read.weeks[-1] + 1)
+    return _list(out, now, [*said, *matched, *read.said, *_dropped(tables)])
 
 
 def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
-    """Record a week, take in what has changed, estimate anew and make the next list; as :func:`start` otherwise."""
+    """Record a week, take in what has changed, estimate anew and make the next list; as :func:`start` otherwise.
+
+    The command can be repeated after a crash: what was recorded stays, and is recorded once.
+    """
+    _finish(folder)
     columns = read_columns(folder / "columns.yaml")
     standing = _standing(folder)
     week, period = standing["week"], standing["period"]
     model = load(folder)
     document = json.loads((folder / "weeks" / f"week-{week:02d}.json").read_text(encoding="utf-8"))
     ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
-    filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model)
-    ledger.record(document, filled)
+    filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
     members = _read_members(folder, columns)
-    log = _extended(folder, columns, members, ledger, week)
-    cohort = Cohort(folder / "cohort")
-    pauses = {name: cells for name, cells in standing["paused"].items() if cells is None or cells > week}
+    stage = _stage(folder)
+    pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
     ended = sorted(set(standing["paused"]) - set(pauses))
-    changes = Changes()
-    if register is not None:
-        table = Table.read(register)
-        if is_events(table):
-            changes = changes_of_events(table, columns.register_, week + 1)
-        else:
-            new, _ = read_register(register, columns.register_)
-            changes = changes_of_register(members, new, columns.register_, set())
-        require_members(changes, members)
-    members, pauses = _apply(changes, members, pauses, columns.register_)
-    _keep(cohort, changes, ended, period + 1, columns.register_)
-    write_atomically(folder / "names.csv", _members_csv(members, columns.register_))
+    changes = Changes() if register is None else _changes(register, columns, members, week + 1)
+    members_after, pauses = _apply(changes, members, pauses)
+    said += _completed(members_after, columns, changes, folder)
+    # From here on the week is recorded; everything before could be refused without a trace.
+    ledger.record(document, filled)
+    _keep(Cohort(folder / "cohort"), changes, ended, period + 1, columns.register_)
+    if (folder / "roster.csv").exists():
+        shutil.copy(folder / "roster.csv", stage / "roster.csv")
     if ended:
         said.append(f"{len(ended)} back from a pause that ended")
-    return _list(folder, columns, members, log, pauses, week + 1, period + 1, [*changes.lines(), *said])
+    met = frozenset(name for found in ledger.rounds for name in found["ids"])
+    now = _Now(columns, members_after, _extended(folder, ledger, week), week + 1, period + 1, pauses, met)
+    return _list(folder, now, [*changes.lines(), *said])
 
 
-def _list(
-    folder: Path,
-    columns: Columns,
-    members: Cells,
-    log: CallLog,
-    paused: Mapping[str, int | None],
-    week: int,
-    period: int,
-    said: list[str],
-) -> Week:
-    """Estimate, write the model, decide, write the list."""
-    assert columns.log is not None
+def _changes(register: Path, columns: Columns, members: Cells, week: int) -> Changes:
+    table = Table.read(register)
+    if is_events(table):
+        changes = changes_of_events(table, columns.register_, week)
+    else:
+        changes = changes_of_register(members, read_register(register, columns.register_)[0], columns.register_)
+    require_members(changes, members)
+    return changes
+
+
+def _list(folder: Path, now: _Now, said: list[str]) -> Week:
+    """Estimate, write the model, decide, write the list; all in a stage that is brought into place as a whole."""
+    stage = folder / STAGE
+    assert now.columns.log is not None
     who = {
-        name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes") for name, cells in members.items()
+        name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes")
+        for name, cells in now.members.items()
     }
-    made = estimate(log, who, call_acts=columns.log.call_acts)
-    write_atomically(folder / "estimate.txt", f"{made}\n")
-    write_atomically(folder / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
-    first = _first(members, columns, made, log, paused, week, period)
-    _write_model(folder, columns, members, made, first, period)
-    model = load(folder)
+    made = estimate(now.log, who, call_acts=now.columns.log.call_acts)
+    first = _first(now, made)
+    write_atomically(stage / "estimate.txt", f"{made}\n")
+    write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "log.csv", _log_csv(now.log))
+    write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
+    _write_model(stage, folder.name, now, made, first)
+    model = load(stage)
     standing = Ledger(folder / "ledger", model).standing()
     belief = model.problem.start_distribution if standing is None else standing.belief
-    plan = choose_rule(model, period)
-    decision = plan_decision(
-        model, plan, belief.argmax(axis=1), period, belief=belief, title=f"{folder.name} · week {week}"
-    )
-    ahead = outlook(model, plan, belief, period, episodes=2)
+    if standing is not None:
+        said = [*said, f"{len(standing.estimated)} of {len(belief)} states are estimated from earlier weeks"]
+    plan = choose_rule(model, now.period)
+    title = f"{folder.name} · week {now.week}"
+    decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title)
+    ahead = outlook(model, plan, belief, now.period, episodes=2)
     document = saved_document(model, decision, plan, belief)
-    write_atomically(
-        folder / "weeks" / f"week-{week:02d}.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    )
-    path = _write_list(folder, week, decision, members, columns.register_)
-    state = {"week": week, "period": period, "paused": dict(sorted(paused.items()))}
-    write_atomically(folder / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
+    path = _write_list(stage, now, decision)
+    state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
+    write_atomically(stage / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / WHOLE, "")
+    _finish(folder)
     shut = {row["id"] for row in first.closed}
-    return Week(week, decision, plan, ahead, made, path, [*said, *first.said], len(set(members) - shut))
+    possible = len(set(now.members) - shut)
+    return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible)
 
 
 # ------------------------------------------------------------------------------------------------------ parts of a week
@@ -389,11 +441,16 @@ def _standing(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _outcomes(table: Table, columns: Columns, model: Model) -> tuple[Table, list[str]]:
+def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[Table, list[str]]:
     """The ticked list, or any sheet with ids, as the ledger takes it: id, done, state."""
     engaged = columns.register_.engaged.casefold()
     words = {"engaged": STATES[1], engaged: STATES[1], "away": STATES[0]}
     ids = table.text("id")
+    if "week" in table and (others := sorted({cell for cell in table.text("week") if cell} - {str(week)})):
+        raise ModelError(
+            f"{table.source}: is about week {', '.join(others)}, the list to record is week {week}'s",
+            "give that week's outcomes; a week is recorded once.",
+        )
     blank: list[str] = [""] * len(ids)
     done_column = next((name for name in ("done", "called") if name in table), None)
     state_column = next((name for name in ("state", "status", "listened") if name in table), None)
@@ -419,18 +476,53 @@ def _outcomes(table: Table, columns: Columns, model: Model) -> tuple[Table, list
     return Table({"id": ids, "done": done, "state": states}, source=table.source), said
 
 
-def _apply(
-    changes: Changes, members: Cells, paused: dict[str, int | None], columns: RegisterColumns
-) -> tuple[Cells, dict[str, int | None]]:
+def _apply(changes: Changes, members: Cells, paused: dict[str, int | None]) -> tuple[Cells, dict[str, int | None]]:
     """Members and pauses after the changes; nobody's history goes."""
     after = {name: dict(cells) for name, cells in members.items() if name not in changes.leave}
     for name, cells in changes.change.items():
-        after[name].update(cells)
+        after[name].update({key: cell for key, cell in cells.items() if key != "state"})
     for name, cells in changes.join.items():
-        # Newcomers of a sheet of events bring few cells; what is not said is open: any slot, within reach.
         after[name] = {"reach": "yes", **cells}
     pauses = {name: until for name, until in paused.items() if name in after and name not in changes.resume}
     return after, pauses | changes.pause
+
+
+def _completed(members: Cells, columns: Columns, changes: Changes, folder: Path) -> list[str]:
+    """Fill in what a short sheet of events leaves open about newcomers and those who moved; said, never silent."""
+    own, said = columns.register_, []
+    match = None if columns.roster is None else columns.roster.match
+    if own.slots:
+        bare = [name for name in changes.join if not members[name].get("slots")]
+        if bare and (folder / "roster.csv").exists():
+            every = ";".join(dict.fromkeys(Table.read(folder / "roster.csv").text("slot")))
+            for name in bare:
+                members[name]["slots"] = every
+            said.append(f"{len(bare)} newcomers name no slots: taken as free in all")
+    if match:
+        for by in (column for column in own.keep if column != match):
+            place: dict[str, set[str]] = {}
+            for name, cells in members.items():
+                if cells.get(match) and name not in changes.join and name not in changes.change:
+                    place.setdefault(cells.get(by, ""), set()).add(cells[match])
+            filled = 0
+            for name in (*changes.join, *changes.change):
+                found = place.get(members[name].get(by, ""), set())
+                told = changes.join.get(name, changes.change.get(name, {}))
+                if len(found) == 1 and match not in told and members[name].get(match) != (only := next(iter(found))):
+                    members[name][match] = only
+                    filled += 1
+            if filled:
+                said.append(f"{match} of {filled} follows from {by}, as it does for all others there")
+    return said
+
+
+def _dropped(tables: Mapping[Path, Table]) -> list[str]:
+    """How many things the readings changed, by sheet."""
+    return [
+        f"{path.name}: {len(table.log.remarks)} remarks on reading, see readings.csv"
+        for path, table in tables.items()
+        if table.log.remarks
+    ]
 
 
 def _keep(cohort: Cohort, changes: Changes, ended: list[str], period: int, columns: RegisterColumns) -> None:
@@ -485,10 +577,8 @@ def _log_csv(log: CallLog) -> str:
     return _csv(rows, ["id", "week", "called", "listened"])
 
 
-def _extended(folder: Path, columns: Columns, members: Cells, ledger: Ledger, week: int) -> CallLog:
+def _extended(folder: Path, ledger: Ledger, week: int) -> CallLog:
     """The log with the week that was just recorded, and the states seen at its end as a week without calls yet."""
-    from rmab_opt.programme.columns import LogColumns
-
     own = LogColumns(id="id", week="week", called="called", listened="listened")
     log = read_log(Table.read(folder / "log.csv"), own)
     found = ledger.rounds[-1]
@@ -506,9 +596,7 @@ def _extended(folder: Path, columns: Columns, members: Cells, ledger: Ledger, we
             seen[at[name], width - 2] = state
     for name, state in found["observed"].items():
         seen[at[name], width - 1] = state
-    after = CallLog(ids, tuple(range(log.weeks[0], week + 2)), seen, called)
-    write_atomically(folder / "log.csv", _log_csv(after))
-    return after
+    return CallLog(ids, tuple(range(log.weeks[0], week + 2)), seen, called)
 
 
 def _write_readings(folder: Path, tables: Mapping[Path, Table]) -> None:
