@@ -39,11 +39,12 @@ from rmab_opt.programme.estimate import STATES, CallLog, Estimate, Member, estim
 from rmab_opt.programme.front_door import Outlook, Plan, choose_rule, outlook, plan_decision, saved_document
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
+from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
 from rmab_opt.records import write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree
 
-__all__ = ["Week", "next_week", "read_register", "start"]
+__all__ = ["Week", "estimate_sheets", "next_week", "read_register", "start"]
 
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
@@ -66,6 +67,19 @@ class Week:
     """What was assumed and what has changed."""
     possible: int = 0
     """Members who could have been on the list."""
+    model: Model | None = None
+    places: tuple[str, dict[str, str]] = ("", {})
+    """A kept column, e.g. the village, and its cell by id."""
+
+    def parts(self) -> list[Part]:
+        """What stands on the week's page beside the list and the proof."""
+        lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
+        lines |= {"list": f"{len(self.decision.chosen)} of {self.possible} possible", "assumed": "; ".join(self.said)}
+        column, cells = self.places
+        where: list[Part] = []
+        if column:
+            where = [(f"The list by {column}", list_pictures([cells.get(name, "") for name in self.decision.chosen]))]
+        return [("To the horizon", lines), *where, *estimate_parts(self.estimate)[:2]]
 
     def __str__(self) -> str:
         lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
@@ -325,6 +339,26 @@ def start(
     """
     if (out / "model.yaml").exists():
         raise ModelError(f"{out}: holds a programme already", "use `rmab-opt next`, or another folder.")
+    given, said, log_table, roster_table = _sheets(register, log, roster, columns, plan)
+    assert given.log is not None
+    members, table = read_register(register, given.register_)
+    read, matched = _same_ids(list(members), read_log(log_table, given.log))
+    stage = _stage(out)
+    write_atomically(stage / "columns.yaml", write_columns(given))
+    tables = {register: table, log: log_table}
+    if roster is not None and roster_table is not None and given.roster is not None:
+        tables[roster] = roster_table.without_totals(given.roster.worker)
+        _write_roster(stage, tables[roster], given)
+    _write_readings(stage, tables)
+    Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
+    now = _Now(given, members, read, read.weeks[-1] + 1)
+    return _list(out, now, [*said, *matched, *read.said, *_dropped(tables)])
+
+
+def _sheets(
+    register: Path, log: Path, roster: Path | None, columns: Path | None, plan: PlanSection | None
+) -> tuple[Columns, list[str], Table, Table | None]:
+    """Columns as told or inferred, what was inferred, and the tables of log and roster."""
     given = None if columns is None else read_columns(columns)
     needed = [given.register_.id] if given is not None else []
     table = Table.read(register, needed=needed)
@@ -339,18 +373,22 @@ def start(
     if given.log is None:
         raise ModelError("columns.yaml: no section log", "say which columns of the log are id, week, called, listened.")
     check(given, {"register": table, "log": log_table, "roster": roster_table})
-    members, table = read_register(register, given.register_)
+    return given, said, log_table, roster_table
+
+
+def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> tuple[Estimate, list[str]]:
+    """The estimate from a log and a register, with what was assumed; errors as :func:`start`."""
+    given, said, log_table, _ = _sheets(register, log, None, columns, None)
+    members, _ = read_register(register, given.register_)
+    assert given.log is not None
     read, matched = _same_ids(list(members), read_log(log_table, given.log))
-    stage = _stage(out)
-    write_atomically(stage / "columns.yaml", write_columns(given))
-    tables = {register: table, log: log_table}
-    if roster is not None and roster_table is not None and given.roster is not None:
-        tables[roster] = roster_table.without_totals(given.roster.worker)
-        _write_roster(stage, tables[roster], given)
-    _write_readings(stage, tables)
-    Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
-    now = _Now(given, members, read, read.weeks[-1] + 1)
-    return _list(out, now, [*said, *matched, *read.said, *_dropped(tables)])
+    return estimate(read, _who(members), call_acts=given.log.call_acts), [*said, *matched, *read.said]
+
+
+def _who(members: Cells) -> dict[str, Member]:
+    return {
+        name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes") for name, cells in members.items()
+    }
 
 
 def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
@@ -399,14 +437,11 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     """Estimate, write the model, decide, write the list; all in a stage that is brought into place as a whole."""
     stage = folder / STAGE
     assert now.columns.log is not None
-    who = {
-        name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes")
-        for name, cells in now.members.items()
-    }
-    made = estimate(now.log, who, call_acts=now.columns.log.call_acts)
+    made = estimate(now.log, _who(now.members), call_acts=now.columns.log.call_acts)
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
     write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "estimate.html", estimate_page(made))
     write_atomically(stage / "log.csv", _log_csv(now.log))
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
     _write_model(stage, folder.name, now, made, first)
@@ -429,7 +464,9 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     _finish(folder)
     shut = {row["id"] for row in first.closed}
     possible = len(set(now.members) - shut)
-    return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible)
+    column = next(iter(now.own.keep), "")
+    places = (column, {name: cells.get(column, "") for name, cells in now.members.items()})
+    return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places)
 
 
 # ------------------------------------------------------------------------------------------------------ parts of a week

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rmab_opt.cli.common import PROGRAMME, Json, answer
+from rmab_opt.cli.verbs.start import write_page
 from rmab_opt.registry import register
 
 
@@ -25,4 +26,4 @@ def next_(
     from rmab_opt.programme.folder import next_week
 
     week = next_week(folder, outcomes, sheet)
-    answer(as_json, week.document(), str(week))
+    answer(as_json, week.document(), f"{week}\nto read and print: {write_page(week)}")

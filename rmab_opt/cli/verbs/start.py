@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmab_opt.cli.common import PROGRAMME, Json, answer, say
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.programme.folder import Week
 
 
 @register("verb", "start", group=PROGRAMME)
@@ -44,4 +47,15 @@ def start(
     if roster is None and calls is None and columns is None:
         raise ModelError("neither a roster nor a number of calls", "give --roster FILE or --calls NUMBER.")
     week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan if columns is None else None)
-    answer(as_json, week.document(), str(week))
+    answer(as_json, week.document(), f"{week}\nto read and print: {write_page(week)}")
+
+
+def write_page(week: Week) -> Path:
+    """The week on one page, beside its list."""
+    from rmab_opt.page.report import decision_page
+    from rmab_opt.records import write_atomically
+
+    path = week.list_path.with_suffix(".html")
+    assert week.model is not None
+    write_atomically(path, decision_page(week.model, week.decision, week.parts()))
+    return path
