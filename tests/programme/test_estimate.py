@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def test_a_hidden_memory_is_found_and_unequal_arms_are_none():
 
 @pytest.fixture(scope="module")
 def shared() -> Estimate:
-    truth = list(csv.DictReader(open(FOLDER / "truth.csv", encoding="utf-8")))
+    with (FOLDER / "truth.csv").open(encoding="utf-8") as file:
+        truth = list(csv.DictReader(file))
     members = {row["id"]: Member(row["type"], row["reachable"] == "1") for row in truth}
     return estimate(read_log(Table.read(FOLDER / "call_log.csv"), LOG), members)
 
@@ -96,7 +98,11 @@ def test_the_shared_log_has_its_right_values(shared):
     }
     kappa = fit_hierarchy(shared.moves.counts, shared.group).kappa
     concentrations = {"steady": [22, 14, 33, 3.3], "quick": [30, 9, 12, 19], "lasting": [90, 21, 5, 15]}
-    accepted = {"steady": (0.18, 0.27, 0.10, 0.22), "quick": (0.53, 0.62, 0.12, 0.36), "lasting": (0.41, 0.54, -0.02, 0.06)}
+    accepted = {
+        "steady": (0.18, 0.27, 0.10, 0.22),
+        "quick": (0.53, 0.62, 0.12, 0.36),
+        "lasting": (0.41, 0.54, -0.02, 0.06),
+    }
     uplift = {(row["group"], row["state"]): row["uplift"] for row in shared.uplifts()}
     for g, name in enumerate(shared.groups):
         here = shared.group == g
@@ -226,7 +232,8 @@ def test_targets_of_the_specification_over_twenty_seeds(capsys):
     found = [study(module.simulate(seed)) for seed in range(20)]
     mean = {key: np.mean([one[key] for one in found], axis=0) for key in found[0]}
     with capsys.disabled():
-        print({key: np.round(value, 4).tolist() for key, value in mean.items()}, min(one["gain"] for one in found))
+        shown = {key: np.round(value, 4).tolist() for key, value in mean.items()}
+        sys.stdout.write(f"\n{shown}, least gain {min(one['gain'] for one in found):.4f}\n")
     assert mean["error"] <= 0.030
     assert np.abs(mean["bias"]).max() <= 0.02
     assert mean["covered"] >= 0.88
