@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -23,6 +23,9 @@ from rmab_opt.encoder.bounds import Effort
 from rmab_opt.encoder.rows import Formulation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
+
+if TYPE_CHECKING:
+    from rmab_opt.planning import Bound
 
 __all__ = [
     "ArmValues",
@@ -83,6 +86,10 @@ class Objective:
     def value(self, action: np.ndarray, situation: Situation) -> float:
         """The number of one action."""
         return float(self.batch_value(np.asarray(action)[None, :], situation)[0])
+
+    def bound(self, problem: Problem, actions: ActionSet, state: np.ndarray) -> Bound | None:
+        """Upper limit on what can be earned from a state, where an action is more than one round's; else None."""
+        return None
 
     def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""

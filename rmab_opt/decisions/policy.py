@@ -54,6 +54,8 @@ class Policy:
     """
 
     name = "policy"
+    blind = False
+    """Whether its actions depend on nothing but the round, so that its value follows from the arms' chains exactly."""
 
     def __init__(self, model: Model, name: str | None = None) -> None:
         self.model = model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from rmab_opt.errors import CapabilityError, Findings, ModelError
 from rmab_opt.problem.arms import Arms
 from rmab_opt.problem.dynamics import PROBABILITY_TOLERANCE, Dynamics
 from rmab_opt.problem.shared import SHARED_PREFIX
-from rmab_opt.problem.table import Table, nearest
+from rmab_opt.problem.table import Table, TableLike, nearest
 
 __all__ = ["Problem"]
 
@@ -206,6 +205,19 @@ class Problem:
             )
         return np.asarray(shared, dtype=np.float64)
 
+    @property
+    def state_names(self) -> list[str]:
+        """Names of the states; their numbers where they have none."""
+        return list(getattr(self.dynamics, "state_names", map(str, range(self.dynamics.n_states))))
+
+    @property
+    def states_by_name(self) -> dict[str, int]:
+        """Number of a state by what a table may call it: its name, or its number where no name is a number."""
+        known = {name: number for number, name in enumerate(self.state_names)}
+        if not any(name.strip().isdecimal() for name in known):
+            known |= {str(number): number for number in range(self.dynamics.n_states)}
+        return known
+
     def split_shared(
         self, table: Table, id_column: str = "id", state_column: str = "state"
     ) -> tuple[Table, dict[str, float]]:
@@ -243,13 +255,13 @@ class Problem:
         return table.take(others), values
 
     def read_shared(
-        self, source: str | Path | Table, *, id_column: str = "id", state_column: str = "state"
+        self, source: TableLike, *, id_column: str = "id", state_column: str = "state"
     ) -> np.ndarray | None:
         """The shared state (K,) from a state file's rows ``shared:NAME``; None where the arms share none.
 
         Errors as in :meth:`split_shared`.
         """
-        table = source if isinstance(source, Table) else Table.from_csv(source)
+        table = Table.read(source, needed=(id_column, state_column)).without_totals(id_column)
         return self.shared_array(self.split_shared(table, id_column, state_column)[1])
 
     def read_start(self, source: str | Path | Table, *, others: str = "refuse") -> np.ndarray:
@@ -284,7 +296,7 @@ class Problem:
         return chance
 
     def read_state(
-        self, source: str | Path | Table, id_column: str = "id", state_column: str = "state", *, others: str = "refuse"
+        self, source: TableLike, id_column: str = "id", state_column: str = "state", *, others: str = "refuse"
     ) -> np.ndarray:
         """Read one state an arm from a table with columns ``id`` and ``state`` (a number or a state's name).
 
@@ -302,11 +314,9 @@ class Problem:
         ModelError
             Listing every row with an unknown, doubled or missing id or an unknown state, by row number.
         """
-        table = source if isinstance(source, Table) else Table.from_csv(source)
+        table = Table.read(source, needed=(id_column, state_column)).without_totals(id_column)
         table, _ = self.split_shared(table, id_column, state_column)
-        names = list(getattr(self.dynamics, "state_names", [str(s) for s in range(self.dynamics.n_states)]))
-        known = {str(number): number for number in range(self.dynamics.n_states)}
-        known.update({name: number for number, name in enumerate(names)})
+        known, names = self.states_by_name, self.state_names
         findings = Findings(table.source)
         state = np.full(self.n_arms, -1, dtype=np.int64)
         for row, (name, cell) in enumerate(zip(table.text(id_column), table.text(state_column), strict=True)):

@@ -283,9 +283,7 @@ class Ledger:
         _misspelt(outcomes)
         outcomes, after = problem.split_shared(outcomes)
         done = dict.fromkeys(saved.action, True)
-        known = {str(number): number for number in range(problem.dynamics.n_states)}
-        names = list(getattr(problem.dynamics, "state_names", known))
-        known.update({name: number for number, name in enumerate(names)})
+        known, names = problem.states_by_name, problem.state_names
         observed: dict[str, int] = {}
         findings, rows = Findings(outcomes.source), outcomes.text("id")
         blank = [""] * len(rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.errors import CertificateError, ModelError, SolverError
 from rmab_opt.solver.compiling import Dependence, Parameters, compile_model
+from rmab_opt.solver.encoded import Watch, watches
 from rmab_opt.solver.highs import HighsSolver
 from rmab_opt.solver.profile import Profile, load_profile
 from rmab_opt.solver.program import FIX_NUMBER, Arrays, Floats, Ints, Names, Program, int32, refused, values_of
@@ -66,12 +68,16 @@ class Session:
     """
 
     _model: Any = None
+    _watches: Sequence[Watch] = ()
 
     def __init__(self, model: Any, profile: str | Path | Profile = "default") -> None:
         compiled = compile_model(model)
         self._set_up(compiled.program, compiled.names, profile, compiled.parameters, compiled.dependence)
         self._model = model
+        self._watches = watches(model, self.index, self._rows, self._columns)
         self._refresh()
+        for watch in self._watches:
+            watch.demand(self._arrays, self._names)
 
     @classmethod
     def from_arrays(cls, program: Program, profile: str | Path | Profile = "default") -> Session:
@@ -364,7 +370,10 @@ class Session:
         Raises
         ------
         ModelError
-            When a Param's value makes a number NaN or infinite; names the Param and the place.
+            When a Param's value makes a number NaN or infinite; names the Param and the place. When an encoded
+            network's inputs may leave the bounds it was encoded for, or its output is used against its ``sense``.
+        CertificateError
+            When an encoded network says another value at the point found, also after a tighter solve.
         SolverError
             When the profile says ``at_limit = "raise"`` and a limit was reached (``last_result`` has what was found),
             or the solver refuses an option or the arrays.
@@ -390,7 +399,11 @@ class Session:
         if not self._arrays.cost.size:
             self.last_result = solve_empty(self._arrays, limits)
             return self.last_result
+        for watch in self._watches:
+            watch.demand(self._arrays, self._names)
         self.last_result, stopped = self._solver.solve(self._arrays, limits, start, interrupt)
+        if stopped is None and self._fault() is not None:
+            self.last_result = self._tighter(limits)
         if stopped is not None:
             raise stopped
         result = self.last_result
@@ -405,6 +418,34 @@ class Session:
                 "raise the limit, or set at_limit = 'best_with_gap' to take the best found with its gap.",
             )
         return result
+
+    def _fault(self) -> str | None:
+        """How the last result differs from an encoded network's own value."""
+        x = None if self.last_result is None else self.last_result.x
+        if x is None:
+            return None
+        found = (watch.fault(self._arrays, x) for watch in self._watches)
+        return next((fault for fault in found if fault is not None), None)
+
+    def _tighter(self, limits: Limits) -> Result:
+        """Once more with the tightest tolerances HiGHS has; CertificateError when the networks still say otherwise."""
+        profile = self.profile
+        if profile.solver == "highs":
+            options: dict[str, Any] = {
+                "mip_feasibility_tolerance": 1e-9,
+                "primal_feasibility_tolerance": 1e-9,
+                "presolve": "off",
+            }
+            profile = replace(profile, options={**profile.options, **options})
+        again = Session.from_arrays(self._arrays.program(), profile)
+        self.last_result, stopped = again._solver.solve(again._arrays, limits, None, None)
+        fault = self._fault()
+        if fault is not None or stopped is not None:
+            raise CertificateError(
+                f"the solver's point is not the network's: {fault}",
+                "scale the network's weights or tighten its inputs' bounds; report this with the model.",
+            )
+        return self.last_result
 
 
 def _demand_limit(name: str, value: float | None) -> None:

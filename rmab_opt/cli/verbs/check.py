@@ -42,6 +42,8 @@ def check(
     conflict = first.explain()
     if conflict is not None:
         raise conflict.error()
+    agreement = first.agreement()
+    agreement.demand()
     sentences = loaded.actions.describe()
     lines = {
         "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
@@ -49,6 +51,7 @@ def check(
         **{f"· {name}": sentence for name, sentence in sentences.items()},
         "objective": type(loaded.objective).__name__,
         "solver": f"profile {loaded.solver}",
+        "compared": str(agreement),
         "ready": "some action satisfies all constraints",
     }
     found = {
@@ -58,6 +61,8 @@ def check(
         "constraints": sentences,
         "objective": type(loaded.objective).__name__,
         "solver": str(loaded.solver),
+        "compared": agreement.compared,
+        "not_compared": list(agreement.left_out),
         "ready": True,
     }
     answer(as_json, found, tree(f"Model · {loaded.title}", lines))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table.log import Log
+from rmab_opt.report import unmarked
 
 __all__ = ["Record", "records"]
 
@@ -180,7 +181,7 @@ def records(data: bytes, where: str, log: Log) -> list[Record]:
         if any(cell.strip() for cell in cells):
             feed.header_read = True
             # A line break in a cell is one sign, whichever a system writes.
-            found.append(Record(feed.begun, [re.sub(r"\r\n?", "\n", cell) for cell in cells]))
+            found.append(Record(feed.begun, [unmarked(re.sub(r"\r\n?", "\n", cell)) for cell in cells]))
         elif feed.begun > skipped:
             blank += 1
             log.blank.append(feed.begun)
