@@ -228,6 +228,63 @@ dt { color: #555; } dd { margin: 0; }
 """
 
 
+class Picture(str):
+    """SVG that this package drew: goes into a page as it is."""
+
+    __slots__ = ()
+
+
+def intervals_svg(rows: Sequence[tuple[str, float, float, float]], unit: str = "") -> Picture:
+    """Rows (label, middle, low, high) as dots with whiskers on one scale that includes zero."""
+    if not rows:
+        return Picture("")
+    low, high = min(0.0, *(row[2] for row in rows)), max(0.0, *(row[3] for row in rows))
+    spread = (high - low) or 1.0
+    left, width, step = 220, 460, 24
+
+    def x(value: float) -> float:
+        return left + width * (value - low) / spread
+
+    bottom = step * len(rows) + 8
+    parts = [f'<line x1="{x(0):.1f}" y1="0" x2="{x(0):.1f}" y2="{bottom}" stroke="#888" stroke-dasharray="3 3"/>']
+    for k, (label, middle, first, last) in enumerate(rows):
+        y = step * k + 16
+        parts += [
+            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{escape(label)}</text>',
+            f'<line x1="{x(first):.1f}" y1="{y}" x2="{x(last):.1f}" y2="{y}" stroke="#2b6a9b" stroke-width="3"/>',
+            f'<circle cx="{x(middle):.1f}" cy="{y}" r="5" fill="#2b6a9b"/>',
+            f'<text x="{left + width + 8}" y="{y + 4}">{middle:.2f}</text>',
+        ]
+    for value in (low, 0.0, high):
+        parts.append(
+            f'<text x="{x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:.2f}{escape(unit)}</text>'
+        )
+    return Picture(
+        f'<svg viewBox="0 0 {left + width + 70} {bottom + 24}" role="img" font-size="12" width="100%">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def bars_svg(rows: Sequence[tuple[str, float]], unit: str = "") -> Picture:
+    """Rows (label, amount from 0) as bars."""
+    if not rows:
+        return Picture("")
+    high = max(max(amount for _, amount in rows), 1e-12)
+    left, width, step = 220, 440, 22
+    parts = []
+    for k, (label, amount) in enumerate(rows):
+        y, length = step * k + 4, width * amount / high
+        parts += [
+            f'<text x="{left - 10}" y="{y + 13}" text-anchor="end">{escape(label)}</text>',
+            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="16" fill="#2b6a9b"/>',
+            f'<text x="{left + length + 6:.1f}" y="{y + 13}">{amount:.4g}{escape(unit)}</text>',
+        ]
+    return Picture(
+        f'<svg viewBox="0 0 {left + width + 80} {step * len(rows) + 6}" role="img" font-size="12" width="100%">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
 def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]]) -> str:
     """One self-contained page that prints well: no script, no font, no picture from elsewhere.
 
@@ -236,12 +293,14 @@ def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | S
     title
         Heading of the page.
     parts
-        (heading, content): text, a mapping as a list of terms, or rows as a table. An empty heading gives none; text
-        that begins with ``!`` is marked as a warning.
+        (heading, content): text, a :class:`Picture`, a mapping as a list of terms, or rows as a table. An empty
+        heading gives none; text that begins with ``!`` is marked as a warning.
     """
     body = []
     for heading, content in parts:
-        if isinstance(content, str):
+        if isinstance(content, Picture):
+            inner = str(content)
+        elif isinstance(content, str):
             mark, text = (' class="warning"', content[1:].strip()) if content.startswith("!") else ("", content)
             inner = f"<p{mark}>{_escaped(text)}</p>"
         elif isinstance(content, Mapping):

@@ -43,7 +43,8 @@ class ProblemSection(_Section):
     horizon: int = Field(default=12, ge=1)
     discount: float = Field(default=1.0, gt=0, le=1)
     start: str | int | tuple[int, ...] = 0
-    """First states: a CSV file with ``id`` and ``state``, one state for all, or a list."""
+    """First states: a CSV file with ``id`` and ``state``, or with ``id`` and the chance of each state in a column of
+    its name; one state for all; or a list."""
 
 
 class CheckSection(_Section):
@@ -409,7 +410,7 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
 
     def started() -> Problem:
         if isinstance(read.start, str):
-            start = problem.read_state(folder / read.start, others=others)
+            start = problem.read_start(folder / read.start, others=others)
         else:
             start = np.full(len(arms), read.start) if isinstance(read.start, int) else np.array(read.start)
         return replace(problem, start=start)

@@ -14,10 +14,11 @@ from pydantic import Field
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem.arms import Arms
 from rmab_opt.problem.dynamics import Ladder, Tabular
+from rmab_opt.problem.season import season
 from rmab_opt.problem.table import Table, nearest
 from rmab_opt.registry import register
 
-__all__ = ["ladder", "tabular"]
+__all__ = ["ladder", "season", "tabular"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -264,6 +264,37 @@ class Problem:
         table = Table.read(source, needed=(id_column, state_column)).without_totals(id_column)
         return self.shared_array(self.split_shared(table, id_column, state_column)[1])
 
+    def read_start(self, source: str | Path | Table, *, others: str = "refuse") -> np.ndarray:
+        """First states (N,) as :meth:`read_state` reads them, or the chance of each, (N, S).
+
+        A table with a column for every state holds chances: members whose state is not known have a belief.
+        """
+        table = source if isinstance(source, Table) else Table.from_csv(source)
+        names = list(getattr(self.dynamics, "state_names", ()))
+        if not names or not all(name in table for name in names) or "state" in table:
+            return self.read_state(table, others=others)
+        chance, seen = np.zeros((self.n_arms, len(names))), np.zeros(self.n_arms, dtype=bool)
+        cells = np.stack([table.numbers(name, minimum=0, maximum=1) for name in names], axis=1)
+        findings = Findings(table.source)
+        for row, name in enumerate(table.text("id")):
+            if name not in self.arms:
+                if others != "ignore":
+                    findings.add(table.place(row), f"no arm {name!r} in the cohort", nearest(name, self.arms.ids))
+                continue
+            arm = self.arms.index(name)
+            if seen[arm]:
+                findings.add(table.place(row), f"arm {name!r} stands twice", "keep one row an arm")
+            if abs(cells[row].sum() - 1.0) > 1e-6:
+                findings.add(table.place(row), f"chances of {name!r} sum to {cells[row].sum():.9g}", "make it one")
+            chance[arm], seen[arm] = cells[row] / max(float(cells[row].sum()), 1e-300), True
+        if not seen.all():
+            name = self.arms.ids[int(np.flatnonzero(~seen)[0])]
+            findings.add("", f"no chances for {name!r}", "give every arm a row")
+        findings.raise_if_any()
+        if ((chance == 0) | (chance == 1)).all():
+            return np.asarray(chance.argmax(axis=1), dtype=np.int64)
+        return chance
+
     def read_state(
         self, source: TableLike, id_column: str = "id", state_column: str = "state", *, others: str = "refuse"
     ) -> np.ndarray:

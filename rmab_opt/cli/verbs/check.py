@@ -30,8 +30,10 @@ def check(
     loaded = load_model(model, sets)
     if decision is not None:
         from rmab_opt.decisions import verify
+        from rmab_opt.programme.front_door import saved_objective
 
-        verdict = verify(decision, loaded.problem, loaded.actions, loaded.objective, relax=relax)
+        objective = saved_objective(loaded, decision)
+        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
         document = {
             "verified": verdict.ok and verdict.proven,
             "value_and_constraints": verdict.ok,
