@@ -19,7 +19,7 @@ from rmab_opt.actions.kinds import OneAction
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
-from rmab_opt.errors import InfeasibleError, ModelError, RmabError, SolverError
+from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, RmabError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
@@ -523,6 +523,7 @@ class ActionSet:
         session = _session(model)
         if self._feasible(session):
             return None
+        self._demand_nothing_known()
         rows = {name: session.rows(model.constraint[name]) for name in self.constraints}
         original = {
             name: (session.program.row_lower[r].copy(), session.program.row_upper[r].copy()) for name, r in rows.items()
@@ -535,8 +536,24 @@ class ActionSet:
                 session.set_rows(rows[name], *original[name])
             else:
                 needed.remove(name)
+        if not needed:
+            raise SolverError("the solver finds no action even without constraints", "try another solver profile.")
         sentences = {name: self.constraints[name].describe() for name in needed}
         return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
+
+    def _demand_nothing_known(self) -> None:
+        """Raise CertificateError when a solver says that nothing is allowed and an allowed action is at hand."""
+        at_hand = [np.zeros(len(self), dtype=np.int64)]
+        if self.growable:
+            rng = np.random.default_rng(0)
+            at_hand += [self._grow(rng) for _ in range(GROWTH_ATTEMPTS)]
+        for action in at_hand:
+            if not self.violations(action):
+                ids = " ".join(name for name, taken in zip(self.columns.ids, action, strict=True) if taken) or "nobody"
+                raise CertificateError(
+                    f"the solver says that no action is allowed, and every constraint allows {ids}",
+                    "try another solver profile; report this with the model file.",
+                )
 
     def infeasibility(self) -> RmabError:
         """The exception for an empty set: the conflict in words."""

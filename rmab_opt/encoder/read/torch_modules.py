@@ -395,7 +395,7 @@ def _known_fields(kind: Any) -> frozenset[str]:
 def _plain(part: Any) -> None:
     """Refuse attributes, parameters, buffers and children that its class does not bring."""
     own = [*vars(part), *part._parameters, *part._buffers, *part._modules]
-    more = [name for name in own if name not in _known_fields(type(part))]
+    more = [name for name in own if name not in _known_fields(type(part))]  # type: ignore[arg-type]
     if more:
         raise ModelError(f"holds {more[0]!r}, which torch's own does not", "remove it, or give the weights by arrays.")
 
