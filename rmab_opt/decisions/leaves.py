@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.decisions.checker import EPS, Rows
+from rmab_opt.actions.checker import EPS, Rows
 
 __all__ = ["Closed", "Layers", "Leaves"]
 

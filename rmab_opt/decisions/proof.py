@@ -1,7 +1,7 @@
 """What a decision proves and how: made once beside the answer, stored in its file, checked again without a solver.
 
 A proof holds prices, a tree or the count of a list; the bound is always computed here, from these and the model's
-rows, by :mod:`rmab_opt.decisions.checker` and :mod:`rmab_opt.decisions.leaves`. Nobody's claimed bound is read.
+rows, by :mod:`rmab_opt.actions.checker` and :mod:`rmab_opt.decisions.leaves`. Nobody's claimed bound is read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyomo.environ as pyo
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.decisions.checker import Rows, best_of_routes, price_bound, table_rows
+from rmab_opt.actions.checker import Rows, best_of_routes, price_bound, table_rows
 from rmab_opt.decisions.leaves import Closed, Layers, Leaves
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question
