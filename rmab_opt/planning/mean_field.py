@@ -35,8 +35,8 @@ __all__ = ["MeanField", "MeanPlan", "mean_field"]
 STEP = 1e-30
 """Imaginary step of a derivative: its error is of the order of the square."""
 
-SEASON_STEPS = 25
-"""Halvings of the season's price."""
+SEASON_STEPS, SEASON_PASSES = 14, 4
+"""Halvings of the season's price, and passes of each."""
 
 PERIODS = 4096
 
@@ -283,7 +283,7 @@ class MeanField:
         # One price for the whole season: what is spent falls as it rises.
         for _ in range(SEASON_STEPS):
             middle = (low + high) / 2.0
-            made, used = self._passes(np.asarray(state, float), period, start, middle)
+            _, used = self._passes(np.asarray(state, float), period, start, middle, SEASON_PASSES)
             low, high = (middle, high) if used > left else (low, middle)
         return self._passes(np.asarray(state, float), period, start, high)[0]
 
@@ -297,7 +297,7 @@ class MeanField:
         return self._fills[now]
 
     def _passes(
-        self, state: np.ndarray, period: int, shared: np.ndarray, season: float
+        self, state: np.ndarray, period: int, shared: np.ndarray, season: float, iterations: int | None = None
     ) -> tuple[MeanPlan, float]:
         """The plan at a season's price, and how many actions it takes in all; indices are net of that price."""
         problem, around, n = self.problem, self._around, self.problem.n_arms
@@ -307,7 +307,7 @@ class MeanField:
         mean, index = np.zeros((rounds + 1, n)), np.zeros((rounds, n, 2))
         values, beside = np.zeros((rounds + 1, n, 2)), np.zeros((rounds + 1, len(shared)))
         act = np.full((rounds, n, 2), 0.0)
-        for iteration in range(self.iterations):
+        for iteration in range(self.iterations if iterations is None else iterations):
             mean[0], beside[0] = state, shared
             seen = []
             for h in range(rounds):

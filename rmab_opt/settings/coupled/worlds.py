@@ -472,12 +472,12 @@ class Assortment(CoupledArms):
         self, state: np.ndarray, action: np.ndarray, shared: np.ndarray, following: np.ndarray
     ) -> np.ndarray:
         n = self.n_arms
-        shared, following = np.asarray(shared, dtype=np.float64), np.asarray(following)
+        shared, following = np.asarray(shared), np.asarray(following)
         before = shared[..., 2 * n :]
         times = (before[..., None] == np.arange(1, n + 1)).sum(axis=-2)
         hype = shared[..., :n] * (1.0 + self.lift * following - self.fade * times)
         satisfaction = shared[..., n : 2 * n] * np.where(following == 1, self.fill, 1.0)
-        latest = (following * np.arange(1, n + 1)).sum(axis=-1, keepdims=True).astype(np.float64)
+        latest = (following * np.arange(1.0, n + 1)).sum(axis=-1, keepdims=True)
         shape = np.broadcast_shapes(hype.shape[:-1], satisfaction.shape[:-1], latest.shape[:-1])
         older = before[..., : self.memory - 1]
         parts = (hype, satisfaction, latest, older)
