@@ -221,7 +221,8 @@ class RulePolicy(Policy):
         self.note = getattr(self.rule, "note", "")
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        scores = self.rule.scores(question.state, question.period, memory)
+        beside = {} if question.shared is None else {"shared": question.shared}
+        scores = self.rule.scores(question.state, question.period, memory, **beside)
         return question.about(Scores(scores)), memory
 
 
