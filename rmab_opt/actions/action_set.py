@@ -546,7 +546,7 @@ class ActionSet:
         at_hand = [np.zeros(len(self), dtype=np.int64)]
         if self.growable:
             rng = np.random.default_rng(0)
-            at_hand += [self._grow(rng) for _ in range(GROWTH_ATTEMPTS)]
+            at_hand += [self.shape.grow(rng) for _ in range(3)]
         for action in at_hand:
             if not self.violations(action):
                 ids = " ".join(name for name, taken in zip(self.columns.ids, action, strict=True) if taken) or "nobody"

@@ -281,7 +281,7 @@ class CoupledTable:
         allowed = self.actions.at(0, problem.shared_values(given))
         listed = allowed.enumerate(40 * MOST_ACTIONS)
         if listed is None or not len(listed):
-            raise CapabilityError("a list of the allowed actions", allowed, ("use fewer arms",))
+            raise CapabilityError("a list of the allowed actions", allowed, ("use fewer arms", "declare tighter constraints"))
         listed = listed.astype(np.int64)
         # Smaller actions first, then by the arms chosen, so that ties fall the same way everywhere.
         order = np.lexsort((*(-listed).T[::-1], listed.sum(axis=1)))
