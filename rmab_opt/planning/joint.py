@@ -244,8 +244,9 @@ class CoupledTable:
         if problem.start.ndim != 1:
             raise ModelError("the start is random", "give one state an arm.")
         self.problem, self.actions = problem, actions
-        self._dynamics: Any = problem.dynamics
-        self._following = self._dynamics.possible()
+        dynamics: Any = problem.dynamics
+        self._dynamics = dynamics
+        self._following = dynamics.possible()
         shared = np.zeros(0) if problem.start_shared is None else problem.start_shared
         self._names: dict[bytes, int] = {}
         self.states: list[np.ndarray] = []
