@@ -412,12 +412,12 @@ class Shape:
     def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
-                action = self._grow(rng)
+                action = self.grow(rng)
                 if self.actions.plain_rows.allow(action):
                     return action
         return self.actions.best_by_program(rng.normal(size=len(self.actions)))[0]
 
-    def _grow(self, rng: np.random.Generator) -> np.ndarray:
+    def grow(self, rng: np.random.Generator) -> np.ndarray:
         room = Room(self)
         order = rng.permutation(len(self.actions))
         # Columns that raise a row still below its lower limit go first; then whatever fits.

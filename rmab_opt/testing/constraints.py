@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rmab_opt.actions import ActionSet, Columns, Constraint
 from rmab_opt.errors import InfeasibleError, ModelError
-from rmab_opt.problem import Arms, Table
+from rmab_opt.problem import Arms
 from rmab_opt.testing.contract import Promise, copied, keep, require, same
 from rmab_opt.testing.examples import cohort
 
@@ -176,10 +176,7 @@ def order_does_not_matter(case: ConstraintCase) -> None:
     if type(case.columns) is not Columns:
         return
     columns = case.columns
-    cells = {name: [columns.text(name)[c] for c in order] for name in columns.names}
-    turned = Columns(
-        columns.arms, Table(cells, source="columns"), columns.effect[order, :], exclusive=columns.exclusive
-    )
+    turned = Columns(columns.arms, columns.sheet.take(order), columns.effect[order, :], exclusive=columns.exclusive)
     again = _allowed(case.set(turned), case.everything[:, order])
     bad = np.flatnonzero(again != case.allowed)
     require(not bad.size, f"{case.everything[bad[:1]].tolist()} is judged otherwise in order {order.tolist()}")

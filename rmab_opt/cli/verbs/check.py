@@ -18,6 +18,9 @@ def check(
     decision: Annotated[
         Path | None, typer.Option("--decision", metavar="JSON", help="Verify a saved decision.")
     ] = None,
+    relax: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --decision: accept that this constraint was loosened.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read a model and say what it holds; with --decision, re-check a saved decision without a solver."""
@@ -27,12 +30,20 @@ def check(
     loaded = load_model(model, sets)
     if decision is not None:
         from rmab_opt.decisions import verify
+        from rmab_opt.programme.front_door import saved_objective
 
-        verdict = verify(decision, loaded.problem, loaded.actions, loaded.objective)
-        document = {"verified": verdict.ok, "problems": list(verdict.problems), "value": verdict.value}
+        objective = saved_objective(loaded, decision)
+        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
+        document = {
+            "verified": verdict.ok and verdict.proven,
+            "value_and_constraints": verdict.ok,
+            "problems": list(verdict.problems),
+            "value": verdict.value,
+            "says": verdict.said,
+        }
         answer(as_json, document, str(verdict))
-        if not verdict.ok:
-            raise typer.Exit(4)
+        if verdict.exit_code:
+            raise typer.Exit(verdict.exit_code)
         return
     check_names(loaded)
     problem = loaded.problem
@@ -40,6 +51,8 @@ def check(
     conflict = first.explain()
     if conflict is not None:
         raise conflict.error()
+    agreement = first.agreement()
+    agreement.demand()
     sentences = loaded.actions.describe()
     lines = {
         "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
@@ -47,6 +60,7 @@ def check(
         **{f"· {name}": sentence for name, sentence in sentences.items()},
         "objective": type(loaded.objective).__name__,
         "solver": f"profile {loaded.solver}",
+        "compared": str(agreement),
         "ready": "some action satisfies all constraints",
     }
     found = {
@@ -56,6 +70,8 @@ def check(
         "constraints": sentences,
         "objective": type(loaded.objective).__name__,
         "solver": str(loaded.solver),
+        "compared": agreement.compared,
+        "not_compared": list(agreement.left_out),
         "ready": True,
     }
     answer(as_json, found, tree(f"Model · {loaded.title}", lines))

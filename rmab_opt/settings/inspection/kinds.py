@@ -16,7 +16,7 @@ from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows, TableSource
 from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
 from rmab_opt.errors import CapabilityError, ModelError
-from rmab_opt.problem import Arms, Problem, Table
+from rmab_opt.problem import Arms, Problem
 from rmab_opt.problem.table import nearest
 from rmab_opt.registry import register
 from rmab_opt.settings.inspection.beliefs import Windows
@@ -51,15 +51,13 @@ class VisitColumns(Columns):
         if not self.arm.size:
             raise ModelError("no arm has an open slot", "open a window.")
         owner, when = self.arm.tolist(), self.slot.tolist()
-        cells: dict[str, list[str]] = {
-            name: [arms.text(name)[i] for i in owner] for name in arms.columns if name not in ("id", "arm", "slot")
-        }
-        cells["arm"] = [arms.ids[i] for i in owner]
-        cells["slot"] = [str(t) for t in when]
-        cells["id"] = [f"{name}@{t}" for name, t in zip(cells["arm"], when, strict=True)]
+        names = [arms.ids[i] for i in owner]
+        visits = arms.table.take(owner).with_columns(
+            {"arm": names, "slot": when, "id": [f"{name}@{t}" for name, t in zip(names, when, strict=True)]}
+        )
         n = len(owner)
         effect = sparse.csr_array((np.ones(n), self.arm, np.arange(n + 1)), shape=(n, len(arms)))
-        super().__init__(arms, Table(cells, source="visits"), effect)
+        super().__init__(arms, visits, effect)
 
     def arm_action(self, action: np.ndarray) -> np.ndarray:
         # A period's visits are no round's action: simulating or training on them would do them all in every round.
