@@ -75,7 +75,9 @@ PARTS: dict[str, Part] = {
         ("rmab_opt.decisions.objectives", "rmab_opt.learning.policies"), "objectives", "kind of objective"
     ),
     "policy": Part(("rmab_opt.decisions.policies", "rmab_opt.learning.policies"), "policies", "policy"),
-    "rule": Part(("rmab_opt.planning.scores", "rmab_opt.planning.rollout"), "rules", "rule"),
+    "rule": Part(
+        ("rmab_opt.planning.scores", "rmab_opt.planning.rollout", "rmab_opt.planning.mean_field"), "rules", "rule"
+    ),
     "network": Part(("rmab_opt.learning.networks",), "networks", "network"),
     "anchor": Part(("rmab_opt.learning.networks",), "networks", "anchor"),
     "run": Part((), "policies", "kind of training run"),

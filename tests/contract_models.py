@@ -69,6 +69,10 @@ ROSTER = [
 WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
 ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
 
+DAYS = [{**row, "day": "week" if row["slot"] in ("mon", "tue") else "end"} for row in ROSTER]
+BESIDE = {"rest_after": {"duty": constraint("scheduling", roster=DAYS)}}
+"""What stands beside the examples of a kind that names other constraints."""
+
 CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "budget": [(constraint("budget", at_most=2), COHORT), (constraint("budget", at_least=1, at_most=4), COHORT)],
     "linear": [
@@ -93,6 +97,10 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
         (constraint("scheduling", roster=ROSTER), COHORT),
         (constraint("scheduling", roster=ROSTER, visits=2, rule="distinct_workers"), COHORT),
         (constraint("scheduling", roster=ROSTER, match="village"), COHORT),
+    ],
+    "rest_after": [
+        (constraint("rest_after", roster="duty"), COHORT),
+        (constraint("rest_after", roster="duty", rest=0, a_day=1), COHORT),
     ],
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from contract_models import (
+    BESIDE,
     CONSTRAINTS,
     DOMAINS,
     DYNAMICS,
@@ -73,7 +74,7 @@ def test_every_registered_name_has_an_example(kind, known):
 @pytest.mark.parametrize(("name", "promises"), cases(CONSTRAINTS, CONSTRAINT_PROMISES))
 def test_constraints_keep_their_promises(name, promises):
     for constraint, columns in CONSTRAINTS[name]:
-        check_constraint(constraint, columns, promises=promises)
+        check_constraint(constraint, columns, beside=BESIDE.get(name), promises=promises)
 
 
 @pytest.mark.parametrize(("name", "promises"), cases(DYNAMICS, DYNAMICS_PROMISES))

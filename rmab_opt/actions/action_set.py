@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.repn import generate_standard_repn
 from scipy import sparse
 
+from rmab_opt.actions.agreement import Agreement, agreement_of
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
 from rmab_opt.actions.kinds import OneAction
-from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, opened
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
-from rmab_opt.errors import InfeasibleError, ModelError, RmabError, SolverError
+from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, RmabError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
@@ -131,6 +133,7 @@ class ActionSet:
 
     def __init__(self, columns: Columns | Arms, constraints: Mapping[str, Constraint]) -> None:
         self.columns = columns = Columns.of_arms(columns) if isinstance(columns, Arms) else columns
+        self._agreement: Agreement | None = None
         self.constraints: dict[str, Constraint] = dict(constraints)
         if columns.exclusive and not any(isinstance(c, OneAction) for c in self.constraints.values()):
             self.constraints["one_action"] = OneAction()
@@ -210,7 +213,7 @@ class ActionSet:
                 # Pyomo refuses a row that no action satisfies while it is written; here it makes the set empty.
                 if not any(words in str(error) for words in NO_ACTION):
                     raise
-                block.no_action = pyo.Constraint(expr=0 * model.act[0] >= 1)
+                block.no_action = pyo.Constraint(expr=impossible(model.act[0], 1.0, None))
 
         model.constraint = pyo.Block(self.order, rule=rule)
 
@@ -261,6 +264,33 @@ class ActionSet:
         """Whether the action, int64 (C,), breaks the constraint of that name."""
         return next(iter(self.constraints[name].violations(action, self.columns)), None) is not None
 
+    def agreement(self) -> Agreement:
+        """Whether the rows and the checks mean the same actions; compared once, in two seconds at most.
+
+        Only for numbers as limits: ask the set of a round, :meth:`at`, where they depend on it.
+        """
+        if self._agreement is None or not self._agreement.compared:
+            self._agreement = agreement_of(self)
+        return self._agreement
+
+    def demand_agreement(self, now: ActionSet) -> None:
+        """Before the first decision over a set with kinds of a user's own: their rows must say what their checks say.
+
+        Parameters
+        ----------
+        now
+            This set at a situation; one is compared for all.
+
+        Raises
+        ------
+        CertificateError
+            When they do not; names the constraint and an action.
+        """
+        if self._agreement is None:
+            own = any(not type(each).__module__.startswith("rmab_opt.") for each in self.constraints.values())
+            self._agreement = now.agreement() if own else Agreement(0)
+        self._agreement.demand()
+
     def describe(self) -> dict[str, str]:
         """Name to sentence."""
         return {name: constraint.describe() for name, constraint in self.constraints.items()}
@@ -278,7 +308,7 @@ class ActionSet:
     def compiled(self) -> tuple[Any, Session]:
         """(:meth:`model`, its session under the profile ``fast``), made once; change no limits in it."""
         model = self.model()
-        return model, Session(model, "fast", later=True)
+        return model, _session(model)
 
     @cached_property
     def program(self) -> tuple[Program, np.ndarray]:
@@ -490,9 +520,10 @@ class ActionSet:
         the sets left clash while any of them left out frees the others. Integrality is respected.
         """
         model = self.model()
-        session = Session(model, "fast")
+        session = _session(model)
         if self._feasible(session):
             return None
+        self._demand_nothing_known()
         rows = {name: session.rows(model.constraint[name]) for name in self.constraints}
         original = {
             name: (session.program.row_lower[r].copy(), session.program.row_upper[r].copy()) for name, r in rows.items()
@@ -505,8 +536,24 @@ class ActionSet:
                 session.set_rows(rows[name], *original[name])
             else:
                 needed.remove(name)
+        if not needed:
+            raise SolverError("the solver finds no action even without constraints", "try another solver profile.")
         sentences = {name: self.constraints[name].describe() for name in needed}
         return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
+
+    def _demand_nothing_known(self) -> None:
+        """Raise CertificateError when a solver says that nothing is allowed and an allowed action is at hand."""
+        at_hand = [np.zeros(len(self), dtype=np.int64)]
+        if self.growable:
+            rng = np.random.default_rng(0)
+            at_hand += [self.shape.grow(rng) for _ in range(3)]
+        for action in at_hand:
+            if not self.violations(action):
+                ids = " ".join(name for name, taken in zip(self.columns.ids, action, strict=True) if taken) or "nobody"
+                raise CertificateError(
+                    f"the solver says that no action is allowed, and every constraint allows {ids}",
+                    "try another solver profile; report this with the model file.",
+                )
 
     def infeasibility(self) -> RmabError:
         """The exception for an empty set: the conflict in words."""
@@ -526,7 +573,7 @@ class ActionSet:
         if name not in self.constraints:
             raise ModelError(f"relax: no constraint {name!r}", f"name one of {', '.join(self.constraints)}.")
         model = self.model()
-        session = Session(model, "fast")
+        session = _session(model)
         block = model.constraint[name]
         limits = [part for part in self.constraints[name].limiting if block.component(part) is not None]
         attempts = [np.concatenate([session.rows(block.component(part)) for part in limits])] if limits else []
@@ -545,6 +592,20 @@ class ActionSet:
         if not result.has_solution:
             raise SolverError(f"feasibility was not settled: {result.status}", "give the profile more time.")
         return True
+
+
+def _session(model: Any) -> Session:
+    """The set's model compiled; rows whose weights have all come out as zero make it empty where they cannot hold."""
+    try:
+        return Session(model, "fast", later=True)
+    except InfeasibleError:
+        for row in model.component_data_objects(pyo.Constraint, active=True, descend_into=True):
+            terms = generate_standard_repn(row.body)
+            if terms.is_constant():
+                limits = [None if side is None else pyo.value(side) - terms.constant for side in (row.lower, row.upper)]
+                stand_in = impossible(model.act[0], *limits)
+                row.deactivate() if stand_in is pyo.Constraint.Feasible else row.set_value(stand_in)
+        return Session(model, "fast", later=True)
 
 
 def _elastic(program: Program, rows: np.ndarray, name: str, row_names: list[str]) -> Relaxation:

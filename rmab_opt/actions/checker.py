@@ -65,7 +65,9 @@ class Rows:
         """(A'y, sum of |a_ij y_i|), a column each."""
         terms = self.data * prices[self.row]
         n = len(self.lower)
-        return np.bincount(self.indices, terms, n), np.bincount(self.indices, np.abs(terms), n)
+        sums: Floats = np.bincount(self.indices, terms, n).astype(np.float64)
+        sizes: Floats = np.bincount(self.indices, np.abs(terms), n).astype(np.float64)
+        return sums, sizes
 
     @cached_property
     def grid(self) -> Floats:

@@ -64,24 +64,28 @@ class Columns:
         if n_actions < 2:
             raise ModelError(f"{n_actions} actions", "give at least two, action 0 is passive.")
         pairs = [(arm, action) for arm in range(len(arms)) for action in range(1, n_actions)]
-        cells: dict[str, list[str]] = {
-            name: [arms.text(name)[arm] for arm, _ in pairs]
-            for name in arms.columns
-            if name not in ("id", "arm", "action")
-        }
-        cells["id"] = [f"{arms.ids[arm]}:{action}" for arm, action in pairs]
-        cells["arm"] = [arms.ids[arm] for arm, _ in pairs]
-        cells["action"] = [str(action) for _, action in pairs]
         position = np.array([arm for arm, _ in pairs])
+        table = arms.table.take(position).with_columns(
+            {
+                "id": [f"{arms.ids[arm]}:{action}" for arm, action in pairs],
+                "arm": [arms.ids[arm] for arm, _ in pairs],
+                "action": [action for _, action in pairs],
+            }
+        )
         level = np.array([float(action) for _, action in pairs])
         effect = sparse.csr_array((level, (np.arange(len(pairs)), position)), shape=(len(pairs), len(arms)))
-        return cls(arms, Table(cells, source=arms.table.source), effect, exclusive=n_actions > 2)
+        return cls(arms, table, effect, exclusive=n_actions > 2)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __contains__(self, name: object) -> bool:
         return name in self._cohort
+
+    @property
+    def sheet(self) -> Table:
+        """The columns' attributes, one row a column."""
+        return self._cohort.table
 
     @property
     def names(self) -> list[str]:

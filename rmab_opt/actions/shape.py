@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from rmab_opt.actions.polytope import Polytope, row_reach
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError
+from rmab_opt.solver.polytope import Polytope, row_reach
 
 if TYPE_CHECKING:
     from rmab_opt.actions.action_set import ActionSet
@@ -412,12 +412,12 @@ class Shape:
     def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
-                action = self._grow(rng)
+                action = self.grow(rng)
                 if self.actions.plain_rows.allow(action):
                     return action
         return self.actions.best_by_program(rng.normal(size=len(self.actions)))[0]
 
-    def _grow(self, rng: np.random.Generator) -> np.ndarray:
+    def grow(self, rng: np.random.Generator) -> np.ndarray:
         room = Room(self)
         order = rng.permutation(len(self.actions))
         # Columns that raise a row still below its lower limit go first; then whatever fits.

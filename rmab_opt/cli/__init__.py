@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from rmab_opt import __version__, registry
-from rmab_opt.cli.common import GROUPS, say
+from rmab_opt.cli.common import GROUPS, printed, say
 from rmab_opt.errors import ModelError, RmabError
 
 __all__ = ["main"]
@@ -118,5 +118,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(printed(message + "\n", sys.stderr.encoding))
     sys.exit(code)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import ModelError, SolverError
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
@@ -34,6 +34,7 @@ __all__ = [
     "answer",
     "brought",
     "load_model",
+    "printed",
     "progress",
     "say",
 ]
@@ -57,14 +58,44 @@ LedgerFolder = Annotated[
 ]
 
 
+PLAIN = str.maketrans(
+    {"├": "|", "└": "`", "│": "|", "─": "-", "·": "-", "…": "...", "–": "-", "—": "-", "≤": "<=", "≥": ">=", "→": "->",
+     "×": "x", "±": "+-", "∞": "inf", "✓": "yes", "✗": "no", "’": "'", "“": '"', "”": '"', "Σ": "sum", "∑": "sum"}
+)  # fmt: skip
+"""What stands for our own signs where an output cannot take them."""
+
+
+def printed(text: str, encoding: str | None) -> str:
+    """A text as an output of this encoding takes it: control signs and what it lacks are written out."""
+    from rmab_opt.report import visible
+
+    text, name = visible(text, keep="\n\t"), encoding or "ascii"
+    try:
+        text.encode(name)
+    except UnicodeEncodeError:
+        return text.translate(PLAIN).encode(name, "backslashreplace").decode(name)
+    return text
+
+
 def say(text: str = "") -> None:
-    """One line, or several, on standard output."""
-    sys.stdout.write(text + "\n")
+    """One line, or several, on standard output; whatever its encoding."""
+    sys.stdout.write(printed(text + "\n", sys.stdout.encoding))
 
 
 def answer(as_json: bool, document: Any, text: str) -> None:
     """The verb's answer: the document in JSON, or the text."""
-    say(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) if as_json else text)
+    if not as_json:
+        say(text)
+        return
+    try:
+        document = json.dumps(document, ensure_ascii=not _takes_all(sys.stdout.encoding), indent=1, allow_nan=False)
+    except ValueError:
+        raise SolverError("the answer holds a number that is not finite", "look at the model's numbers.") from None
+    sys.stdout.write(document + "\n")
+
+
+def _takes_all(encoding: str | None) -> bool:
+    return (encoding or "").lower().replace("-", "") in ("utf8", "utf16", "utf32")
 
 
 def load_model(name: str, sets: list[str] | None) -> Model:

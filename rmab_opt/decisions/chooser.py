@@ -23,7 +23,8 @@ from rmab_opt.decisions.ways import METHODS, allowed_start, refuse, ways
 from rmab_opt.encoder import bounds
 from rmab_opt.errors import CapabilityError, CertificateError, ModelError
 from rmab_opt.parallel import pmap
-from rmab_opt.problem import Problem, Table
+from rmab_opt.problem import Problem
+from rmab_opt.problem.table import TableLike
 from rmab_opt.search import climb_all, slopes
 from rmab_opt.solver import Profile, load_profile
 
@@ -143,6 +144,7 @@ class Chooser:
             As :meth:`decide`.
         """
         clock = perf_counter()
+        self.actions.demand_agreement(question.actions)
         unit, asked = scaled(question)
         method = question.method if question.plain else "program"
         for way in ways(self._bench_of(question.actions)):
@@ -345,7 +347,7 @@ def _away(chooser: Chooser, period: int, call: str) -> _Worker:
 
 def decide(
     model: Model,
-    state: np.ndarray | str | Path | Table | None = None,
+    state: np.ndarray | TableLike | None = None,
     *,
     objective: Objective | None = None,
     solver: str | Path | Profile | None = None,
@@ -362,7 +364,7 @@ def decide(
     model
         From :func:`rmab_opt.load`, or ``Model(problem, actions, objective)``.
     state
-        int (N,), a CSV file with columns ``id`` and ``state``, or the model's own start by default.
+        int (N,), a file or a data frame with columns ``id`` and ``state``, or the model's own start by default.
     objective, solver
         In place of the model's own.
     period, start, relax, method

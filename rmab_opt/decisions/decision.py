@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,7 +15,7 @@ from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.saved import FORMAT, digests_of
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.records import write_atomically
-from rmab_opt.report import tree
+from rmab_opt.report import table_csv, tree, visible, workbook
 
 __all__ = ["Decision"]
 
@@ -165,41 +163,39 @@ class Decision:
             for row in (rows or [{}])
         ]
 
+    def sheet_rows(self) -> list[dict[str, Any]]:
+        """As :meth:`rows`, with what the cohort's table says of each column behind: a list to work from."""
+        rows: list[dict[str, Any]] = [dict(row) for row in self.rows()]
+        if self._question is None:
+            return rows
+        columns = self._question.actions.columns
+        for row in rows:
+            at = columns.index(row["id"])
+            for name in columns.names:
+                if name not in row:
+                    row[name] = columns.sheet.cells(name)[at]
+        return rows
+
     def to_csv(self, path: str | Path | None = None) -> str:
-        """The action list as CSV text; written atomically when a path is given."""
-        rows = self.rows()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["id"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        """The action list with the attributes of each column as CSV text; written atomically when a path is given."""
+        text = table_csv(self.sheet_rows())
         if path is not None:
-            write_atomically(path, text.getvalue())
-        return text.getvalue()
+            # With a mark at its front a spreadsheet reads it as UTF-8, whatever the machine's own encoding.
+            write_atomically(path, "\ufeff" + text)
+        return text
 
     def to_excel(self, path: str | Path) -> None:
-        """The action list and the certificate as two sheets of an XLSX file (extra ``report``)."""
-        try:
-            from openpyxl import Workbook
-        except ImportError:
-            raise CapabilityError(
-                "to_excel", self, ("install rmab-opt[report]", "use to_csv, which every spreadsheet opens")
-            ) from None
-        book = Workbook()
-        sheet = book.active
-        sheet.title = "actions"
-        rows = self.rows()
-        sheet.append(list(rows[0]) if rows else ["id"])
-        for row in rows:
-            sheet.append(list(row.values()))
-        proof = book.create_sheet("certificate")
-        for key, value in self.summary().items():
-            if key not in ("action", "assignment"):
-                proof.append(
-                    [key, value if isinstance(value, int | float | str) else json.dumps(value, ensure_ascii=False)]
-                )
-        buffer = io.BytesIO()
-        book.save(buffer)
-        write_atomically(path, buffer.getvalue())
+        """The action list and the certificate as two sheets of an XLSX file; text in it is never a formula."""
+        rows = self.sheet_rows()
+        proof = [
+            [key, value if isinstance(value, int | float | str) else json.dumps(value, ensure_ascii=False)]
+            for key, value in self.summary().items()
+            if key not in ("action", "assignment")
+        ]
+        names = list(rows[0]) if rows else ["id"]
+        shown = [[key, visible(value) if isinstance(value, str) else value] for key, value in proof]
+        listed = [names, *([row[name] for name in names] for row in rows)]
+        write_atomically(path, workbook({"actions": listed, "certificate": shown}))
 
     def why_not(self, name: str) -> str:
         """What choosing ``name`` as well would cost, and whom it would displace.

@@ -525,7 +525,7 @@ def _family_rows(rows: Rows) -> list[tuple[Ints, Floats, float, float, int]]:
         columns, weight = place[rows.indices[part]], rows.data[part]
         if not len(columns) or (columns < 0).any() or (weight <= 0).any() or not np.isfinite(most[i]):
             continue
-        if not free[columns].all() or weight.sum() <= min(most[i], np.inf) and least[i] <= 0:
+        if not free[columns].all() or (weight.sum() <= min(most[i], np.inf) and least[i] <= 0):
             continue
         free[columns] = False
         found.append((columns, weight, float(most[i]), max(0.0, float(least[i])), i))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -23,6 +23,9 @@ from rmab_opt.encoder.bounds import Effort
 from rmab_opt.encoder.rows import Formulation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
+
+if TYPE_CHECKING:
+    from rmab_opt.planning import Bound
 
 __all__ = [
     "ArmValues",
@@ -84,6 +87,10 @@ class Objective:
     def value(self, action: np.ndarray, situation: Situation) -> float:
         """The number of one action."""
         return float(self.batch_value(np.asarray(action)[None, :], situation)[0])
+
+    def bound(self, problem: Problem, actions: ActionSet, state: np.ndarray) -> Bound | None:
+        """Upper limit on what can be earned from a state, where an action is more than one round's; else None."""
+        return None
 
     def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
@@ -363,6 +370,11 @@ class Scores(ArmValues):
         return scores[np.arange(scores.shape[0]), situation.state]
 
 
+def _always_the_same() -> int:
+    """Version of a network that nothing changes; a function with a name, so that objectives travel."""
+    return 0
+
+
 class NetworkObjective(Objective):
     """A trained network over the columns, embedded with bounds from the action set.
 
@@ -383,7 +395,7 @@ class NetworkObjective(Objective):
         *,
         effort: Effort = "auto",
         formulation: Formulation = "auto",
-        version: Callable[[], int] = lambda: 0,
+        version: Callable[[], int] = _always_the_same,
     ) -> None:
         self.at, self.version = at, version
         self.effort, self.formulation = effort, formulation

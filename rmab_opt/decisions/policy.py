@@ -54,6 +54,8 @@ class Policy:
     """
 
     name = "policy"
+    blind = False
+    """Whether its actions depend on nothing but the round, so that its value follows from the arms' chains exactly."""
 
     def __init__(self, model: Model, name: str | None = None) -> None:
         self.model = model
@@ -219,7 +221,8 @@ class RulePolicy(Policy):
         self.note = getattr(self.rule, "note", "")
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        scores = self.rule.scores(question.state, question.period, memory)
+        beside = {} if question.shared is None else {"shared": question.shared}
+        scores = self.rule.scores(question.state, question.period, memory, **beside)
         return question.about(Scores(scores)), memory
 
 

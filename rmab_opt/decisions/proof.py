@@ -167,7 +167,7 @@ class ProofFile(BaseModel):
             places = _unpacked(self.places or "", "<i4", "proof.places").astype(np.int64)
             numbers = _unpacked(self.prices, f"<{self.number}", "proof.prices").astype(np.float64)
             rows = self.rows or 0
-            if len(places) != len(numbers) or (len(places) and not (0 <= places.min() and places.max() < rows)):
+            if len(places) != len(numbers) or (len(places) and not (places.min() >= 0 and places.max() < rows)):
                 raise ModelError("proof.places do not fit proof.prices", "give the file that `decide --out` wrote.")
             if not np.isfinite(numbers).all():
                 raise ModelError("proof.prices hold NaN or infinity", "give the file that `decide --out` wrote.")
@@ -394,11 +394,11 @@ def _listing(question: Question, count: int | None = None) -> Proof:
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         gain, base = objective.coefficients(situation)
         slack = 4 * (len(gain) + 2) * np.finfo(float).eps * float(np.abs(gain).sum() + abs(base))
-        values = listed @ gain + base
+        values = np.asarray(listed @ gain + base)
     else:
         values, slack = objective.batch_value(listed, situation), 0.0
         if isinstance(objective, NetworkObjective):
-            slack = 1e-12 * layers_of(objective.network(situation)).mass()[1]
+            slack = 1e-12 * float(layers_of(objective.network(situation)).mass()[1])
     return Proof("listing", float(values.max()) + slack, count=len(listed))
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from rmab_opt.actions.polytope import Polytope
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.solver import Program, Session
+from rmab_opt.solver.polytope import Polytope
 
 __all__ = ["Maxima", "Support"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Instance:
     problem: Problem
     tables: dict[str, Table]
     columns: tuple[tuple[str, ...], np.ndarray] | None = None
-    attributes: dict[str, list[str]] = field(default_factory=dict)
+    attributes: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
 
 def domain(name: str) -> Callable[[Callable[..., Instance]], Callable[..., Instance]]:

@@ -39,7 +39,8 @@ def policy_plot(table: Evaluation, path: str | Path) -> None:
     rows = sorted(table.rows, key=lambda row: row["reward"])
     figure, axes = _axes(7.0, 1.2 + 0.45 * len(rows))
     middle = np.array([row["reward"] for row in rows])
-    spread = np.array([[row["reward"] - row["low"], row["high"] - row["reward"]] for row in rows]).T
+    ends = [(row["reward"], row["low"], row["high"]) for row in rows]
+    spread = np.array([[0.0, 0.0] if low is None else [mid - low, high - mid] for mid, low, high in ends]).T
     axes.barh(range(len(rows)), middle, xerr=spread, color="#4878a8", ecolor="#222222", capsize=3, height=0.6)
     axes.set_yticks(range(len(rows)), [row["policy"] for row in rows])
     bound = table.header.get("bound")

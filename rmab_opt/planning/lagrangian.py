@@ -13,6 +13,7 @@ Few prices are found by Kelley's cuts alone, many (one a round) by a level bundl
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,6 +33,7 @@ __all__ = [
     "dual_finite",
     "evaluate_prices",
     "priced_arms_value",
+    "priced_values",
     "stationary_values",
 ]
 
@@ -934,9 +936,42 @@ def priced_arms_value(
         value = stationary_values(kernel, paid, free, np.zeros(1), discount=discount)
         return float((start * value).sum())
     value = np.zeros((n_arms, n_states)) if terminal is None else terminal
+    for _, before in _backward(transition, reward, arm_prices, horizon, discount, ban, value):
+        value = before
+    return float((start * value).sum())
+
+
+def priced_values(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    arm_prices: np.ndarray,
+    horizon: int,
+    discount: float,
+    allowed: np.ndarray,
+) -> np.ndarray:
+    """Worth of every arm's state before each round when every arm-action has its price, (T + 1, N, S); last is zero."""
+    n_arms, _, n_states, _ = transition.shape
+    values = np.zeros((horizon + 1, n_arms, n_states))
+    ban = np.where(allowed, 0.0, np.inf)
+    for t, value in _backward(transition, reward, arm_prices, horizon, discount, ban, values[horizon]):
+        values[t] = value
+    return values
+
+
+def _backward(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    arm_prices: np.ndarray,
+    horizon: int,
+    discount: float,
+    ban: np.ndarray,
+    value: np.ndarray,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(round, values of the states before it, (N, S)), from the last round to the first."""
+    n_arms, n_actions, n_states, _ = transition.shape
     stacked = transition.reshape(n_arms, n_actions * n_states, n_states)
     for t in range(horizon - 1, -1, -1):
         ahead = np.matmul(stacked, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
         q = reward.transpose(0, 2, 1) + ahead - (arm_prices[t] + ban)[:, :, None]
         value = q.max(axis=1)
-    return float((start * value).sum())
+        yield t, value

@@ -20,10 +20,10 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.polytope import row_reach
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.solver import Profile, Program, Session, load_profile
+from rmab_opt.solver.polytope import row_reach
 
 __all__ = ["Occupancy", "Polyhedron", "occupancy_model", "occupancy_program", "polyhedron", "solve_occupancy"]
 

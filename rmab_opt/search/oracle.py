@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.actions.polytope import Row
 from rmab_opt.encoder import Support
+from rmab_opt.solver.polytope import Row
 
 __all__ = ["Assignment", "Oracle", "Places"]
 

@@ -142,16 +142,7 @@ def compile_model(model: Any) -> Compiled:
             variable.fixed = False
         for component in walked:
             component.deactivate()
-        try:
-            info = LinearStandardFormCompiler().write(model, mixed_form=True, set_sense=None)
-        except InfeasibleConstraintException:
-            # Rows that no values can satisfy stay, without coefficients: an empty set is an answer, and the rows that
-            # make it empty can be named and relaxed like any others.
-            impossible = _constant_rows(model)
-            walked += impossible
-            for component in impossible:
-                component.deactivate()
-            info = LinearStandardFormCompiler().write(model, mixed_form=True, set_sense=None)
+        info = LinearStandardFormCompiler().write(model, mixed_form=True, set_sense=None)
         builder.add_compiled(info)
         for component in walked:
             builder.add_walked(component, is_objective=component is objective)
@@ -167,15 +158,6 @@ def compile_model(model: Any) -> Compiled:
     for column, variable in enumerate(builder.variables):
         builder.add_bounds(column, variable)
     return builder.finish(objective.sense == pyo.maximize, parameters)
-
-
-def _constant_rows(model: Any) -> list[Any]:
-    """Active constraints whose coefficients are all zero."""
-    import pyomo.environ as pyo
-    from pyomo.repn import generate_standard_repn
-
-    rows = model.component_data_objects(pyo.Constraint, active=True, descend_into=True)
-    return [row for row in rows if row.body is not None and generate_standard_repn(row.body).is_constant()]
 
 
 def _refuse_unsupported(model: Any) -> None:

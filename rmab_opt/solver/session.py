@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.errors import CertificateError, ModelError, SolverError
 from rmab_opt.solver.compiling import Dependence, Parameters, compile_model
+from rmab_opt.solver.encoded import Watch, watches
 from rmab_opt.solver.highs import HighsSolver
 from rmab_opt.solver.profile import Profile, load_profile
 from rmab_opt.solver.program import FIX_NUMBER, Arrays, Floats, Ints, Names, Program, int32, refused, values_of
@@ -71,12 +72,16 @@ class Session:
     """
 
     _model: Any = None
+    _watches: Sequence[Watch] = ()
 
     def __init__(self, model: Any, profile: str | Path | Profile = "default", *, later: bool = False) -> None:
         compiled = compile_model(model)
         self._set_up(compiled.program, compiled.names, profile, compiled.parameters, compiled.dependence)
         self._model = model
+        self._watches = watches(model, self.index, self._rows, self._columns)
         self._refresh()
+        for watch in self._watches:
+            watch.demand(self._arrays, self._names)
         if not later:
             _ = self._solver
 
@@ -397,7 +402,10 @@ class Session:
         Raises
         ------
         ModelError
-            When a Param's value makes a number NaN or infinite; names the Param and the place.
+            When a Param's value makes a number NaN or infinite; names the Param and the place. When an encoded
+            network's inputs may leave the bounds it was encoded for, or its output is used against its ``sense``.
+        CertificateError
+            When an encoded network says another value at the point found, also after a tighter solve.
         SolverError
             When the profile says ``at_limit = "raise"`` and a limit was reached (``last_result`` has what was found),
             or the solver refuses an option or the arrays.
@@ -423,12 +431,16 @@ class Session:
         if not self._arrays.cost.size:
             self.last_result = solve_empty(self._arrays, limits)
             return self.last_result
+        for watch in self._watches:
+            watch.demand(self._arrays, self._names)
         arrays, unit = self._outward()
         offset = self._arrays.offset.item()
         if limits.cutoff is not None:
             limits.cutoff = (limits.cutoff - offset) / unit
         found, stopped = self._solver.solve(arrays, limits, start, interrupt)
         self.last_result = _in_own_unit(found, self._arrays, unit, objective_cutoff)
+        if stopped is None and self._fault() is not None:
+            self.last_result = self._tighter(limits, objective_cutoff)
         if stopped is not None:
             raise stopped
         result = self.last_result
@@ -436,13 +448,42 @@ class Session:
         # Proof that nothing reaches the cut-off is an answer, not a limit.
         proven = not result.has_solution and result.bound == objective_cutoff
         if profile.at_limit == "raise" and at_limit and not proven:
-            found = f"objective {result.objective:g}, bound {result.bound:g}" if result.has_solution else "no solution"
+            said = f"objective {result.objective:g}, bound {result.bound:g}" if result.has_solution else "no solution"
             raise SolverError(
-                f"a limit stopped the solve after {result.seconds:.1f} s and {result.nodes} nodes with {found} "
+                f"a limit stopped the solve after {result.seconds:.1f} s and {result.nodes} nodes with {said} "
                 f"(profile {profile.name!r}).",
                 "raise the limit, or set at_limit = 'best_with_gap' to take the best found with its gap.",
             )
         return result
+
+    def _fault(self) -> str | None:
+        """How the last result differs from an encoded network's own value."""
+        x = None if self.last_result is None else self.last_result.x
+        if x is None:
+            return None
+        found = (watch.fault(self._arrays, x) for watch in self._watches)
+        return next((fault for fault in found if fault is not None), None)
+
+    def _tighter(self, limits: Limits, cutoff: float | None) -> Result:
+        """Once more with the tightest tolerances HiGHS has; CertificateError when the networks still say otherwise."""
+        profile = self.profile
+        if profile.solver == "highs":
+            options: dict[str, Any] = {
+                "mip_feasibility_tolerance": 1e-9,
+                "primal_feasibility_tolerance": 1e-9,
+                "presolve": "off",
+            }
+            profile = replace(profile, options={**profile.options, **options})
+        again = Session.from_arrays(self._arrays.program(), profile)
+        seconds = None if math.isinf(limits.seconds) else limits.seconds
+        self.last_result = again.solve(seconds=seconds, nodes=limits.nodes, objective_cutoff=cutoff)
+        fault = self._fault()
+        if fault is not None:
+            raise CertificateError(
+                f"the solver's point is not the network's: {fault}",
+                "scale the network's weights or tighten its inputs' bounds; report this with the model.",
+            )
+        return self.last_result
 
 
 LARGEST_COST = 1e150
@@ -464,13 +505,11 @@ def _in_own_unit(found: Result, arrays: Arrays, unit: float, cutoff: float | Non
         bound = objective
     elif found.x is None and cutoff is not None and math.isfinite(found.bound):
         bound = cutoff if abs(bound - cutoff) <= 1e-9 * (abs(cutoff) + abs(offset) + unit) else bound
-    duals = {
-        name: None if given is None else given * unit
-        for name, given in (("row_duals", found.row_duals), ("reduced_costs", found.reduced_costs))
-    }
+    row_duals = None if found.row_duals is None else found.row_duals * unit
+    reduced = None if found.reduced_costs is None else found.reduced_costs * unit
     if found.x is not None and math.isfinite(bound):
         bound = sense * max(sense * bound, sense * objective)
-    return replace(found, objective=objective, bound=bound, **duals)
+    return replace(found, objective=objective, bound=bound, row_duals=row_duals, reduced_costs=reduced)
 
 
 def _demand_limit(name: str, value: float | None) -> None:

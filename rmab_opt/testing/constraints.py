@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rmab_opt.actions import ActionSet, Columns, Constraint
 from rmab_opt.errors import InfeasibleError, ModelError
-from rmab_opt.problem import Arms, Table
+from rmab_opt.problem import Arms
 from rmab_opt.testing.contract import Promise, copied, keep, require, same
 from rmab_opt.testing.examples import cohort
 
@@ -27,15 +27,25 @@ DRAWS = 40
 
 @dataclass(frozen=True)
 class ConstraintCase:
-    """A constraint over columns."""
+    """A constraint over columns, with those that it names beside it."""
 
-    constraint: Constraint
+    given: Constraint
     columns: Columns
+    beside: Mapping[str, Constraint] = field(default_factory=dict)
+
+    def set(self, columns: Columns | None = None, **more: Constraint) -> ActionSet:
+        """The set of this constraint and of what stands beside it."""
+        return ActionSet(self.columns if columns is None else columns, {**self.beside, "thing": self.given, **more})
 
     @cached_property
     def actions(self) -> ActionSet:
-        """The set of this constraint alone."""
-        return ActionSet(self.columns, {"thing": self.constraint})
+        """:meth:`set` over the case's own columns."""
+        return self.set()
+
+    @property
+    def constraint(self) -> Constraint:
+        """The one that is checked, as it stands in the set."""
+        return self.actions.constraints["thing"]
 
     @cached_property
     def everything(self) -> np.ndarray:
@@ -94,8 +104,17 @@ def adds_to_its_block_only(case: ConstraintCase) -> None:
     """``build`` adds nothing outside its block and neither fixes nor bounds the action's variables."""
     model = pyo.ConcreteModel()
     model.act = pyo.Var(range(len(case.columns)), domain=pyo.Binary)
-    model.block = pyo.Block()
-    case.constraint.build(model.block, model.act, case.columns)
+    model.block = pyo.Block(case.actions.order)
+    others = [name for name in case.actions.order if name != "thing"]
+    for name in others:
+        case.actions.constraints[name].build(model.block[name], model.act, case.columns)
+
+    def parts() -> list[str]:
+        return [part.name for name in others for part in model.block[name].component_objects()]
+
+    before = parts()
+    case.constraint.build(model.block["thing"], model.act, case.columns)
+    require(parts() == before, "added to the block of another constraint")
     outside = [part.name for part in model.component_objects(descend_into=False) if part.name not in ("act", "block")]
     outside = [name for name in outside if not name.startswith("act_")]
     require(not outside, f"added {', '.join(outside)} outside")
@@ -131,7 +150,7 @@ def pickles(case: ConstraintCase) -> None:
     """A copy in another process judges alike."""
     back = copied(case.constraint)
     require(back.describe() == case.constraint.describe(), "the copy describes itself otherwise")
-    again = _allowed(ActionSet(copied(case.columns), {"thing": back}), case.everything)
+    again = _allowed(replace(case, given=back).set(copied(case.columns)), case.everything)
     require(same(again, case.allowed), "the copy judges otherwise")
 
 
@@ -157,18 +176,15 @@ def order_does_not_matter(case: ConstraintCase) -> None:
     if type(case.columns) is not Columns:
         return
     columns = case.columns
-    cells = {name: [columns.text(name)[c] for c in order] for name in columns.names}
-    turned = Columns(
-        columns.arms, Table(cells, source="columns"), columns.effect[order, :], exclusive=columns.exclusive
-    )
-    again = _allowed(ActionSet(turned, {"thing": case.constraint}), case.everything[:, order])
+    turned = Columns(columns.arms, columns.sheet.take(order), columns.effect[order, :], exclusive=columns.exclusive)
+    again = _allowed(case.set(turned), case.everything[:, order])
     bad = np.flatnonzero(again != case.allowed)
     require(not bad.size, f"{case.everything[bad[:1]].tolist()} is judged otherwise in order {order.tolist()}")
 
 
 def twice_is_once(case: ConstraintCase) -> None:
     """The same constraint under a second name changes nothing."""
-    twice = ActionSet(case.columns, {"thing": case.constraint, "again": case.constraint})
+    twice = case.set(again=case.given)
     require(same(_allowed(twice, case.everything), case.allowed), "the check differs")
     once, both = case.actions.enumerate(), twice.enumerate()
     if once is None or both is None:
@@ -182,9 +198,10 @@ def names_what_is_missing(case: ConstraintCase) -> None:
     """Over arms without the attributes that it needs, the constraint fits or is refused by a message with its name."""
     bare = Columns.of_arms(Arms.from_arrays(3))
     try:
-        ActionSet(bare, {"thing": case.constraint})
+        case.set(bare)
     except ModelError as error:
-        require("thing" in str(error), f"the message does not name the constraint: {error}")
+        named = any(f"constraints.{name}:" in str(error) for name in ("thing", *case.beside))
+        require(named, f"the message does not name the constraint: {error}")
 
 
 def assigns_chosen_columns(case: ConstraintCase) -> None:
@@ -214,6 +231,7 @@ def check_constraint(
     constraint: Constraint,
     columns: Columns | Arms | None = None,
     *,
+    beside: Mapping[str, Constraint] | None = None,
     promises: Sequence[Promise] = CONSTRAINT_PROMISES,
 ) -> None:
     """Hold a constraint to what every kind promises.
@@ -225,6 +243,8 @@ def check_constraint(
     columns
         At most ten, so that every action is tried; by default those of
         :func:`rmab_opt.testing.examples.cohort`, whose attributes are village, cost, load and slots.
+    beside
+        Constraints that this one names, by their names.
 
     Raises
     ------
@@ -238,4 +258,4 @@ def check_constraint(
     if len(over) > MOST_COLUMNS:
         raise ModelError(f"{len(over)} columns", f"check over at most {MOST_COLUMNS}, every action is tried.")
     name = f"constraint kind {constraint.kind or type(constraint).__name__!r}"
-    keep(name, ConstraintCase(constraint, over), promises)
+    keep(name, ConstraintCase(constraint, over, beside or {}), promises)

@@ -18,15 +18,16 @@ def write(tmp_path, text: str):
 def test_times_stay_text_and_numbers_are_numbers_when_asked(tmp_path):
     table = Table.from_csv(write(tmp_path, "# a note\nid;time;cost\np1;9:30;2,5\np2;10:00;3\n"))
     assert table.text("time") == ["9:30", "10:00"]
-    with pytest.raises(ModelError, match=r"arms.csv:3: cost: '2,5' is not a number"):
-        table.numbers("cost")
+    assert table.numbers("cost").tolist() == [2.5, 3.0]
+    with pytest.raises(ModelError, match=r"arms.csv:3: time: '9:30' is not a number"):
+        table.numbers("time")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is empty"),
-        ("id,cost\np1\n", "arms.csv:2: 1 cells, the header has 2"),
+        ("id,cost\np1,1,2\n", "arms.csv:2: 3 cells, the header has 2"),
         ("id,id\np1,p2\n", "column 'id' stands twice"),
         ("id,\np1,p2\n", "column 2 has no name"),
         ("id,cost\np1,1\n\np1,2\n", "arms.csv:4: id 'p1' stands in row 2 already"),

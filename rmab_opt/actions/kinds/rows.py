@@ -40,17 +40,26 @@ def weighted(act: Any, members: np.ndarray, weights: np.ndarray | None = None) -
     return LinearExpression(constant=0, linear_coefs=coefficients, linear_vars=[act[int(c)] for c in members])
 
 
+def impossible(variable: Any, lower: float | None, upper: float | None) -> Any:
+    """lower <= 0 <= upper as a row over a 0/1 variable: none where it holds, else one that no value satisfies.
+
+    A row without coefficients cannot be written; this one makes the set empty and is relaxed by the same amount.
+    """
+    if lower is not None and lower > 0:
+        return -variable >= lower
+    return variable <= upper if upper is not None and upper < 0 else pyo.Constraint.Feasible
+
+
 def block_constraint(index: list[str], rows: Mapping[str, tuple[float | None, Any, float | None]]) -> Any:
     """A Pyomo constraint indexed by text with rows ``lower <= body <= upper``.
 
-    A row whose weights are all zero is left out where it holds; where it cannot hold it stays, so that the set is
-    empty rather than impossible to write.
+    A row whose weights are all zero is left out where it holds; elsewhere :func:`impossible` stands for it.
     """
 
     def rule(_: Any, key: str) -> Any:
         lower, body, upper = rows[key]
-        if not any(body.linear_coefs) and (lower is None or lower <= 0) and (upper is None or upper >= 0):
-            return pyo.Constraint.Feasible
+        if not any(body.linear_coefs):
+            return impossible(body.linear_vars[0], lower, upper)
         if lower is not None and lower == upper:
             return body == lower
         return (

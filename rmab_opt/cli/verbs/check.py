@@ -30,8 +30,10 @@ def check(
     loaded = load_model(model, sets)
     if decision is not None:
         from rmab_opt.decisions import verify
+        from rmab_opt.programme.front_door import saved_objective
 
-        verdict = verify(decision, loaded.problem, loaded.actions, loaded.objective, relax=relax)
+        objective = saved_objective(loaded, decision)
+        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
         document = {
             "verified": verdict.ok and verdict.proven,
             "value_and_constraints": verdict.ok,
@@ -49,6 +51,8 @@ def check(
     conflict = first.explain()
     if conflict is not None:
         raise conflict.error()
+    agreement = first.agreement()
+    agreement.demand()
     sentences = loaded.actions.describe()
     lines = {
         "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
@@ -56,6 +60,7 @@ def check(
         **{f"· {name}": sentence for name, sentence in sentences.items()},
         "objective": type(loaded.objective).__name__,
         "solver": f"profile {loaded.solver}",
+        "compared": str(agreement),
         "ready": "some action satisfies all constraints",
     }
     found = {
@@ -65,6 +70,8 @@ def check(
         "constraints": sentences,
         "objective": type(loaded.objective).__name__,
         "solver": str(loaded.solver),
+        "compared": agreement.compared,
+        "not_compared": list(agreement.left_out),
         "ready": True,
     }
     answer(as_json, found, tree(f"Model · {loaded.title}", lines))

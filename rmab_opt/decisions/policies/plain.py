@@ -20,6 +20,7 @@ class NoAction(Policy):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self._idle = np.zeros(len(model.actions), dtype=np.int64)
+        self.blind = not model.actions.open_constraints
         if not model.actions.open_constraints and not model.actions.allows(self._idle):
             fewest = Scores(-np.ones(len(model.actions)))
             state = model.problem.sample_start(np.random.default_rng(0))

@@ -282,8 +282,9 @@ def _summarise(plan: Plan, out: Path, entries: dict[str, dict[str, Any]]) -> Com
             paired: dict[str, Any] = {"against": against, "gain": None, "gain_low": None, "gain_high": None}
             if policy != against:
                 base = float(totals[against].mean())
-                mean, low, high = (100.0 * value / base for value in table.difference(policy, against))
-                paired |= {"gain": mean, "gain_low": low, "gain_high": high}
+                apart = table.difference(policy, against)
+                ends = {"gain": apart.mean, "gain_low": apart.low, "gain_high": apart.high}
+                paired |= {key: None if end is None else 100.0 * end / base for key, end in ends.items()}
             rows.append({"setting": setting.name, "instances": setting.seeds, **row, **paired})
             trained = [entry["training_cpu_seconds"] for entry in of[policy] if "training_cpu_seconds" in entry]
             times.append(

@@ -14,6 +14,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.instances import Instance, domain, generate
 from rmab_opt.instances.ladders import START_PROBABILITY
 from rmab_opt.problem import Problem, Tabular
+from rmab_opt.settings.coupled import generators  # noqa: F401  registers the worlds of coupled arms
 
 __all__ = ["arms"]
 
@@ -130,7 +131,9 @@ def _touches(instance: Instance, n_touches: int) -> Instance:
     cohort = instance.problem.arms
     ids = tuple(f"{name}/{touch + 1}" for name in cohort.ids for touch in range(n_touches))
     attributes = {
-        name: [cell for cell in cohort.text(name) for _ in range(n_touches)] for name in cohort.columns if name != "id"
+        name: [cell for cell in cohort.table.cells(name) for _ in range(n_touches)]
+        for name in cohort.columns
+        if name != "id"
     }
     return replace(instance, columns=(ids, np.repeat(np.eye(len(cohort)), n_touches, axis=0)), attributes=attributes)
 

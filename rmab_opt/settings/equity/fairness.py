@@ -9,13 +9,13 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from rmab_opt.decisions import Decision, Model
 from rmab_opt.decisions.policy import Policy, make_policy, round_of
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.plots import _axes, _save
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.learning.statistics import Difference, interval, marks, paired
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, table_csv, table_latex, table_text
 from rmab_opt.settings.equity import Groups, Welfare, fair_plan, gini, smallest_budget
@@ -56,7 +56,8 @@ class GroupTable:
     ``worst`` (smallest group mean over all episodes), ``worst_low, worst_high`` (interval of that group),
     ``gini`` (of the group means over all episodes, one denominator: the mean of the K group means),
     ``price_of_fairness`` (share of the utilitarian limit given up), one column ``group:NAME`` a group,
-    ``measure:NAME`` for further measures, and ``seconds_per_decision``.
+    ``measure:NAME`` for further measures, ``seconds_per_decision``, and ``against_best`` (``best``, ``worse`` or
+    ``not told apart`` by the mean; Holm's step-down at 5 %). One episode has no interval: its ends are None.
     ``groups`` (policy to (E, K)) and ``means`` (policy to (E,)) are the episodes behind it, ``units`` (policy to (K,))
     the arms of each group acted on in a round.
     """
@@ -86,19 +87,19 @@ class GroupTable:
                 return row
         raise ModelError(f"no policy {policy!r} in this table", nearest(policy, list(self.groups)))
 
-    def difference(self, first: str, second: str, measure: str = "mean") -> tuple[float, float, float]:
-        """Paired difference of two policies with its 95 % interval: (mean, low, high).
+    def difference(self, first: str, second: str, measure: str = "mean") -> Difference:
+        """Paired difference of two policies with its 95 % interval and the number of pairs that would settle its sign.
 
         ``measure`` is ``mean`` or the name of a group.
         """
         self.row(first)
         self.row(second)
         if measure == "mean":
-            return _interval(self.means[first] - self.means[second])
+            return paired(self.means[first], self.means[second])
         if measure not in self.names:
             raise ModelError(f"no measure {measure!r}", nearest(measure, ["mean", *self.names]))
         at = self.names.index(measure)
-        return _interval(self.groups[first][:, at] - self.groups[second][:, at])
+        return paired(self.groups[first][:, at], self.groups[second][:, at])
 
 
 def compare_groups(
@@ -146,10 +147,10 @@ def compare_groups(
         name = chosen.name
         by_group[name], means[name] = groups.means(totals), totals.mean(axis=1)
         units[name] = groups.member @ counts
-        mean, low, high = _interval(means[name])
+        mean, low, high = interval(means[name])
         pooled = by_group[name].mean(axis=0)
         worst = int(pooled.argmin())
-        least, worst_low, worst_high = _interval(by_group[name][:, worst])
+        least, worst_low, worst_high = interval(by_group[name][:, worst])
         row: dict[str, Any] = {
             "policy": name,
             "mean": mean,
@@ -165,6 +166,9 @@ def compare_groups(
         row |= {f"measure:{key}": float(value.mean()) for key, value in extra.items()}
         row["seconds_per_decision"] = seconds
         rows.append(row)
+    told = marks(means)
+    for row in rows:
+        row["against_best"] = told[row["policy"]]
     header = {"model": model.title, "arms": model.problem.n_arms, "episodes": episodes, "seed": seed, **limits}
     return GroupTable(rows, header, groups.names, by_group, means, units)
 
@@ -194,15 +198,6 @@ def _simulate(
         weight *= model.problem.discount
     rounds = model.problem.horizon
     return totals, counts / rounds, extra, spent / (episodes * rounds)
-
-
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean with its 95 % t-interval over episodes."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, mean, mean
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
 
 
 def welfare_front(
@@ -377,7 +372,10 @@ def group_plot(table: GroupTable, path: str | Path) -> None:
     place = np.arange(len(table.names))
     for number, row in enumerate(table.rows):
         values = table.groups[row["policy"]]
-        intervals = np.array([_interval(values[:, g]) for g in range(values.shape[1])])
+        found = [interval(values[:, g]) for g in range(values.shape[1])]
+        intervals = np.array(
+            [[mean, mean if low is None else low, mean if high is None else high] for mean, low, high in found]
+        )
         axes.bar(
             place + (number - (len(table.rows) - 1) / 2) * width,
             intervals[:, 0],

@@ -14,8 +14,8 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows
 from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
-from rmab_opt.errors import ModelError
-from rmab_opt.problem import Arms, Problem, Table
+from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.problem import Arms, Problem
 from rmab_opt.problem.table import nearest
 from rmab_opt.registry import register
 from rmab_opt.settings.inspection.beliefs import Windows
@@ -48,15 +48,21 @@ class VisitColumns(Columns):
         if not self.arm.size:
             raise ModelError("no arm has an open slot", "open a window.")
         owner, when = self.arm.tolist(), self.slot.tolist()
-        cells: dict[str, list[str]] = {
-            name: [arms.text(name)[i] for i in owner] for name in arms.columns if name not in ("id", "arm", "slot")
-        }
-        cells["arm"] = [arms.ids[i] for i in owner]
-        cells["slot"] = [str(t) for t in when]
-        cells["id"] = [f"{name}@{t}" for name, t in zip(cells["arm"], when, strict=True)]
+        names = [arms.ids[i] for i in owner]
+        visits = arms.table.take(owner).with_columns(
+            {"arm": names, "slot": when, "id": [f"{name}@{t}" for name, t in zip(names, when, strict=True)]}
+        )
         n = len(owner)
         effect = sparse.csr_array((np.ones(n), self.arm, np.arange(n + 1)), shape=(n, len(arms)))
-        super().__init__(arms, Table(cells, source="visits"), effect)
+        super().__init__(arms, visits, effect)
+
+    def arm_action(self, action: np.ndarray) -> np.ndarray:
+        # A period's visits are no round's action: simulating or training on them would do them all in every round.
+        raise CapabilityError(
+            "one round's action: its columns are the visits of a whole period",
+            self,
+            ("plan and value it with `rmab-opt plan`", "use columns of arms for policies round by round"),
+        )
 
     def table(self, action: np.ndarray) -> np.ndarray:
         """The action as an arm by slot table of 0 and 1, int64 (N, T)."""
@@ -102,6 +108,10 @@ class VisitRows(Constraint):
 
     def capacities(self, columns: VisitColumns) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """(whom, arms bool (N,), visits each slot can hold (T,)) for every limit on slots."""
+        return []
+
+    def changes(self, event: str, who: str, group: str, change: int) -> list[tuple[str, int]]:
+        """(whom, visits a slot more or fewer) that an event does to this limit; whom as in the rows' names."""
         return []
 
     def closed(self, columns: VisitColumns) -> np.ndarray:
@@ -316,6 +326,9 @@ class SlotBudget(VisitRows, kind="slot_budget"):
             for value, mask in self._groups(columns).items()
         ]
 
+    def changes(self, event: str, who: str, group: str, change: int) -> list[tuple[str, int]]:
+        return [(group, change)] if event == "capacity" and bool(group) == (self.per is not None) else []
+
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         visits = visits_of(columns)
         taken = np.flatnonzero(action)
@@ -402,6 +415,22 @@ class Cells(VisitRows, kind="cells"):
 
     def monotone(self, columns: Columns) -> bool:
         return not self.must
+
+
+def most_visits(actions: ActionSet, columns: VisitColumns) -> np.ndarray:
+    """Visits that each arm can get in the period at most, by its open cells and frequencies, (N,)."""
+    n_arms = len(columns.arms)
+    open_cells = ~closed_cells(actions, columns)
+    most = np.bincount(columns.arm[open_cells], minlength=n_arms).astype(float)
+    for constraint in actions.constraints.values():
+        if isinstance(constraint, Frequency):
+            found = constraint.rows(columns)
+            counted = np.zeros(n_arms)
+            some = np.diff(found.matrix.indptr) > 0
+            np.add.at(counted, columns.arm[found.matrix.indices[found.matrix.indptr[:-1][some]]], found.upper[some])
+            outside = open_cells & (np.asarray(found.matrix.sum(axis=0)).ravel() == 0)
+            most = np.minimum(most, counted + np.bincount(columns.arm[outside], minlength=n_arms))
+    return most
 
 
 class Gap(VisitRows, kind="gap"):

@@ -61,16 +61,16 @@ def test_a_killed_table_goes_on_to_the_same_table(tmp_path):
 def test_its_numbers_are_those_of_evaluate_and_pairs_are_over_instances(tmp_path):
     found = compare(SMALL, tmp_path, load=ro.load)
     model = ro.load("budget", n_arms=5, horizon=3)
-    table = ro.evaluate(model, ["none", "static"], seeds=range(2), episodes=3)
+    table = ro.evaluate(model, ["none", "static"], seeds=range(2), episodes=3, bound=False)
     for policy in ("none", "static"):
         assert np.array_equal(found.tables["few"].episodes[policy], table.episodes[policy])
     rows = {row["policy"]: row for row in found.rows if row["setting"] == "few"}
-    mean, low, high = table.difference("none", "static")
+    mean, low, high = table.difference("none", "static")[:3]
     base = table.episodes["static"].mean()
     assert rows["none"]["gain"] == pytest.approx(100 * mean / base)
     assert (rows["none"]["gain_low"], rows["none"]["gain_high"]) == pytest.approx((100 * low / base, 100 * high / base))
     assert rows["static"]["gain"] is None
-    assert rows["learned"]["share_of_bound"] <= 1.1
+    assert rows["learned"]["share_of_bound"] is None or rows["learned"]["share_of_bound"] <= 1
     learned = next(row for row in found.times if row["policy"] == "learned")
     assert learned["training_cpu_seconds"] > 0
     assert learned["kept"].startswith("open_loop")

@@ -35,7 +35,7 @@ def test_no_policy_exceeds_its_limits_beyond_noise():
 
 def test_groups_out_of_reach_meet_the_same_draws_under_every_policy():
     table = compare_groups(ro.load("equity_synthetic"), ["none", "leximin"], episodes=3, bound=False)
-    assert table.difference("none", "leximin", "D") == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
+    assert table.difference("none", "leximin", "D")[:3] == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
     assert table.difference("leximin", "none")[0] > 1.0
 
 

@@ -53,7 +53,11 @@ def slots_model() -> Model:
 def plan_model() -> Model:
     """A whole period at once."""
     problem = generate("inspection", n_arms=3, n_slots=3, window=2, horizon=3).problem
-    rules = {"season": constraint("window"), "slot": constraint("slot_budget", at_most=1)}
+    rules = {
+        "season": constraint("window"),
+        "once": constraint("frequency", at_most=1),
+        "slot": constraint("slot_budget", at_most=1),
+    }
     return Model(problem, ActionSet(VisitColumns(problem.arms, 3), rules), solver="exact")
 
 

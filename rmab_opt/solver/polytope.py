@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from rmab_opt.errors import ModelError
-from rmab_opt.solver import Program
+from rmab_opt.solver.program import Program
 
 __all__ = ["Polytope", "Row", "row_reach"]
 

@@ -1,0 +1,184 @@
+"""Rows against checks: each of twelve faults is seen and named; sets without a fault pass."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+from command_line import run
+
+import rmab_opt as ro
+from rmab_opt.actions import ActionSet, Constraint
+from rmab_opt.actions.agreement import compare_rows
+from rmab_opt.actions.kinds import Budget
+from rmab_opt.decisions import Model, Scores, decide
+from rmab_opt.errors import CertificateError
+from rmab_opt.problem import Arms, Ladder, Problem
+
+SIZE, MOST, MONEY = 24, 6, 75.0
+COST = np.random.default_rng(1).integers(5, 31, SIZE).astype(float)
+GROUP = np.arange(SIZE) % 4
+
+
+def right_rows() -> tuple[np.ndarray, np.ndarray]:
+    """At most 6, at most 75 of money, 2 of each of four groups, four pairs that exclude each other."""
+    rows = [np.ones(SIZE), COST, *[(g == GROUP) * 1.0 for g in range(4)]]
+    limits = [MOST, MONEY, 2.0, 2.0, 2.0, 2.0]
+    for first in range(0, 8, 2):
+        pair = np.zeros(SIZE)
+        pair[[first, first + 1]] = 1.0
+        rows.append(pair)
+        limits.append(1.0)
+    return np.array(rows), np.array(limits)
+
+
+ROWS, LIMITS = right_rows()
+
+
+SHIPPED = ("budget", "scheduling", "capacity", "path", "interventions", "weekly_calls")
+
+
+class Rows(Constraint, kind="rows_of_the_agreement_test"):
+    """Rows as given; the check is always the right one."""
+
+    matrix: tuple[tuple[float, ...], ...]
+    limit: tuple[float, ...]
+
+    def build(self, block, act, columns):
+        @block.Constraint(range(len(self.limit)))
+        def row(_, i):
+            return sum(w * act[c] for c, w in enumerate(self.matrix[i]) if w) <= self.limit[i]
+
+    def violations(self, action, columns):
+        for row, limit in zip(ROWS @ action, LIMITS, strict=True):
+            if row > limit + 1e-9:
+                yield f"{row:g} above {limit:g}"
+
+    def describe(self):
+        return "rows"
+
+
+def fault(row=None, column=None, value=None, limit=None, drop=None, shift=False):
+    matrix, limits = ROWS.copy(), LIMITS.copy()
+    if column is not None:
+        matrix[row, column] = value
+    if limit is not None:
+        limits[row] = limit
+    if drop is not None:
+        matrix, limits = np.delete(matrix, drop, 0), np.delete(limits, drop)
+    if shift:
+        matrix[6:] = np.roll(matrix[6:], 1, axis=1)
+    return matrix, limits
+
+
+WRONG_GROUP = ROWS.copy()
+WRONG_GROUP[3] = ROWS[2]
+FAULTS = {
+    "budget one too small": fault(0, limit=MOST - 1),
+    "budget one too large": fault(0, limit=MOST + 1),
+    "strict instead of at most (money)": fault(1, limit=MONEY - 1),
+    "one group's limit 1 for 2": fault(3, limit=1.0),
+    "one group's limit 3 for 2": fault(3, limit=3.0),
+    "one conflict forgotten": fault(drop=7),
+    "one column forgotten in the money row": fault(1, 5, 0.0),
+    "one cost typed 10 times too high": fault(1, 5, 10 * COST[5]),
+    "one column can never be chosen": fault(0, 3, 100.0),
+    "a group's row on the wrong group": (WRONG_GROUP, LIMITS),
+    "budget row missing": fault(drop=0),
+    "conflict pairs shifted by one": fault(shift=True),
+}
+
+
+def the_set(matrix: np.ndarray, limits: np.ndarray) -> ActionSet:
+    own = Rows(matrix=tuple(map(tuple, matrix.tolist())), limit=tuple(limits.tolist()))
+    return ActionSet(Arms.from_arrays(SIZE), {"own": own})
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_seen_and_named(name):
+    found = compare_rows(the_set(*FAULTS[name]), seconds=20.0)
+    assert found.fault is not None, found
+    assert "constraints.own (kind 'rows_of_the_agreement_test')" in found.fault
+    with pytest.raises(CertificateError, match=r"its rows (allow|forbid) an action that its check (forbids|allows)"):
+        found.demand()
+
+
+def test_right_rows_pass_and_say_how_many_actions_were_compared():
+    found = compare_rows(the_set(ROWS, LIMITS), seconds=60.0)
+    assert found.fault is None
+    assert found.compared > 1000
+    assert found.left_out == ()
+
+
+def test_what_there_was_no_time_for_is_said():
+    found = compare_rows(the_set(ROWS, LIMITS), seconds=0.0)
+    assert found.left_out
+    assert "left out for time" in str(found)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_sets_agree(name):
+    model = ro.load(name)
+    now = model.actions.at(0, model.problem.shared_values(model.problem.start_shared))
+    found = compare_rows(now, seconds=1.0)
+    assert found.fault is None
+    assert found.silent == ()
+
+
+class Helped(Constraint, kind="helped_of_the_agreement_test"):
+    """At most ``n`` by own variables that carry the choice; ``rows`` is what the rows think."""
+
+    n: int
+    rows: int
+
+    def build(self, block, act, columns):
+        block.carried = pyo.Var(range(len(columns)), bounds=(0, 1))
+        block.at_least = pyo.Constraint(range(len(columns)), rule=lambda _, c: block.carried[c] >= act[c])
+        block.limit = pyo.Constraint(expr=sum(block.carried.values()) <= self.rows)
+
+    def violations(self, action, columns):
+        if action.sum() > self.n:
+            yield f"{action.sum()} above {self.n}"
+
+    def describe(self):
+        return f"at most {self.n}"
+
+
+@pytest.mark.parametrize(("rows", "words"), [(2, "its rows forbid"), (4, "its rows allow"), (3, None)])
+def test_kinds_with_variables_of_their_own(rows, words):
+    actions = ActionSet(Arms.from_arrays(9), {"own": Helped(n=3, rows=rows), "budget": Budget(at_most=7)})
+    found = compare_rows(actions, seconds=30.0)
+    assert (
+        (found.fault is None) if words is None else (f"constraints.own (kind {Helped.kind!r}): {words}" in found.fault)
+    )
+
+
+def test_a_wrong_kind_of_ones_own_stops_the_first_decision_and_a_right_one_is_asked_once(monkeypatch):
+    def model(actions):
+        arms = Arms.from_arrays(SIZE)
+        ladder = Ladder(np.tile([0.1, 0.5], (SIZE, 1)), np.tile([0.0, 1.0], (SIZE, 1)))
+        return Model(Problem(arms, ladder, horizon=2), actions, Scores(np.arange(1.0, SIZE + 1)))
+
+    with pytest.raises(CertificateError, match=r"constraints\.own"):
+        decide(model(the_set(*FAULTS["budget one too small"])), np.zeros(SIZE, int))
+    from rmab_opt.actions import agreement
+
+    asked = []
+    real = agreement.compare_rows
+    monkeypatch.setattr(agreement, "compare_rows", lambda *given: asked.append(given) or real(*given, seconds=0.2))
+    agreement._FOUND.clear()
+    first, again = (decide(model(the_set(ROWS, LIMITS)), np.zeros(SIZE, int)) for _ in range(2))
+    assert first.status == again.status == "optimal"
+    assert len(asked) == 1
+    shipped = ActionSet(Arms.from_arrays(SIZE), {"budget": Budget(at_most=3)})
+    decide(model(shipped), np.zeros(SIZE, int))
+    assert len(asked) == 1
+
+
+def test_check_says_how_many_were_compared():
+    answer = run("check", "budget", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["compared"] > 50
+    assert "rows and checks agree" in run("check", "budget").out
