@@ -80,7 +80,14 @@ class Bench:
 
     def __getstate__(self) -> dict[str, Any]:
         # Solvers' objects stay in their process; a copy compiles its own.
-        return {"actions": self.actions, "profile": self.profile, "_kept": None, "_embedded": None, "_samples": {}, "_relaxed": None}
+        return {
+            "actions": self.actions,
+            "profile": self.profile,
+            "_kept": None,
+            "_embedded": None,
+            "_samples": {},
+            "_relaxed": None,
+        }
 
     @cached_property
     def support(self) -> Support:

@@ -148,9 +148,7 @@ def least_value(asked: Question) -> float:
     return -float(actions.shape.best(-objective.coefficients(asked.situation)[0][None]).values[0])
 
 
-def _status(
-    question: Question, proposal: Proposal, unit: Unit, value: float, bound: float, least: float
-) -> Status:
+def _status(question: Question, proposal: Proposal, unit: Unit, value: float, bound: float, least: float) -> Status:
     """What the numbers come to; the claims of the proposer only tell the other three apart."""
     if question.plain and bound - value <= allowed_gap(question.profile, value, bound, least):
         return "optimal"
@@ -175,4 +173,3 @@ def _known(question: Question) -> float:
     if not isinstance(question.objective, NetworkObjective) or not len(question.actions.witnesses):
         return -np.inf
     return float(question.objective.batch_value(question.actions.witnesses, question.situation).max())
-

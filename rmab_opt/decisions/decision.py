@@ -19,6 +19,7 @@ from rmab_opt.report import table_csv, tree, visible, workbook
 
 __all__ = ["Decision"]
 
+
 @dataclass(frozen=True)
 class Decision:
     """One round's action with its certificate.

@@ -312,9 +312,7 @@ class Leaves:
         return c, fixed, size
 
     # ---- the output
-    def bound(
-        self, low: Mask, up: Mask, sign: NDArray[np.int8], target: float, steps: int
-    ) -> tuple[_Found, Mask]:
+    def bound(self, low: Mask, up: Mask, sign: NDArray[np.int8], target: float, steps: int) -> tuple[_Found, Mask]:
         """Upper bounds at nodes, each the best of a few steps on lines and multipliers."""
         signs = np.split(sign, np.cumsum(self.sizes)[:-1], axis=1) if self.sizes else []
         empty = np.zeros(len(low), dtype=bool)
@@ -338,7 +336,9 @@ class Leaves:
             now = _Found(value + fixed, cost, fixed, price)
             x = self._point(cost, price, low, up)
             z = self._forward(x, keep)
-            now.shares = [b * (line * v + lift - np.maximum(v, 0.0)) for (b, line, lift), v in zip(keep[::-1], z, strict=True)]
+            now.shares = [
+                b * (line * v + lift - np.maximum(v, 0.0)) for (b, line, lift), v in zip(keep[::-1], z, strict=True)
+            ]
             best = now if best is None else _better(best, now)
             if step == steps or (best.value <= target).all():
                 break
@@ -366,9 +366,7 @@ class Leaves:
             h = self.net.slope[k] * z + self.net.gain[k] * (line * z + lift)
         return found
 
-    def settle(
-        self, low: Mask, up: Mask, sign: NDArray[np.int8], target: float, steps: int
-    ) -> tuple[_Found, Floats]:
+    def settle(self, low: Mask, up: Mask, sign: NDArray[np.int8], target: float, steps: int) -> tuple[_Found, Floats]:
         """Bounds at nodes, with columns fixed, in place, whose other value is worth at most the target.
 
         Returns
@@ -393,7 +391,9 @@ class Leaves:
             up &= ~(sure & (d <= 0))
         return found, lost
 
-    def _choose(self, found: _Found, low: Mask, up: Mask, sign: NDArray[np.int8], target: float, neurons: bool) -> Floats:
+    def _choose(
+        self, found: _Found, low: Mask, up: Mask, sign: NDArray[np.int8], target: float, neurons: bool
+    ) -> Floats:
         """What to branch on, (B,): a column, or the number of columns + a neuron."""
         free = up & ~low
         pull = np.abs(found.cost) * 1e-3
@@ -485,9 +485,13 @@ class Leaves:
                     stack.append((_Node(*child, count + side, float(value[i])), place))
                 count += 2
             if better is not None:
-                return Closed(np.inf, _level_order(branch, children), False, True, better, leaves, perf_counter() - began)
+                return Closed(
+                    np.inf, _level_order(branch, children), False, True, better, leaves, perf_counter() - began
+                )
         whole = bool(whole) and not stack
-        return Closed(float(top), _level_order(branch, children), whole, not stack, None, leaves, perf_counter() - began)
+        return Closed(
+            float(top), _level_order(branch, children), whole, not stack, None, leaves, perf_counter() - began
+        )
 
     def _skip(
         self, guide: NDArray[np.int16] | None, kids: NDArray[np.int64] | None, at: int, low: Mask, up: Mask
@@ -502,7 +506,9 @@ class Leaves:
             at = int(kids[at]) + int(low[j])
         return -1
 
-    def _split(self, low: Mask, up: Mask, sign: NDArray[np.int8], j: int) -> tuple[tuple[Mask, Mask, NDArray[np.int8]], ...]:
+    def _split(
+        self, low: Mask, up: Mask, sign: NDArray[np.int8], j: int
+    ) -> tuple[tuple[Mask, Mask, NDArray[np.int8]], ...]:
         """Both children: column out, column in; or neuron off, neuron on."""
         if j < self.n:
             less, more = up.copy(), low.copy()

@@ -460,7 +460,9 @@ def back(proof: Proof, unit: Unit) -> Proof:
         return proof
     bound = proof.bound * unit.size + unit.base
     # The last sum is rounded outward as well.
-    return replace(proof, bound=float(bound + 4 * np.finfo(float).eps * (abs(proof.bound) * unit.size + abs(unit.base))))
+    return replace(
+        proof, bound=float(bound + 4 * np.finfo(float).eps * (abs(proof.bound) * unit.size + abs(unit.base)))
+    )
 
 
 def sampled(question: Question) -> bool:
@@ -469,4 +471,3 @@ def sampled(question: Question) -> bool:
         return True
     text = question.state.tobytes() + repr((question.period, question.seed)).encode()
     return hashlib.sha256(text).digest()[0] % SAMPLED == 0
-

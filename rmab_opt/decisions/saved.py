@@ -257,7 +257,9 @@ def _judged(saved: DecisionFile | OldFile, question: Question) -> Verification:
         return fail(f"value is {value:.9g}, the decision says {saved.value:.9g}")
     if saved.bound is not None and not saved.bound >= value - CLOSE * mass:
         return fail(f"bound: value {value:.9g} is above the bound {saved.bound:.9g} that the decision claims")
-    if saved.gap is not None and (saved.bound is None or not abs(saved.gap - (saved.bound - saved.value)) <= CLOSE * mass):
+    if saved.gap is not None and (
+        saved.bound is None or not abs(saved.gap - (saved.bound - saved.value)) <= CLOSE * mass
+    ):
         return fail(f"gap: {saved.gap:.6g} is not bound less value")
     if isinstance(saved, OldFile):
         if saved.relative_gap is not None and saved.relative_gap < 0:
@@ -268,6 +270,7 @@ def _judged(saved: DecisionFile | OldFile, question: Question) -> Verification:
 
 def _assigned(saved: DecisionFile | OldFile, actions: ActionSet, action: np.ndarray) -> str:
     """What is wrong with who does what, and with the limits said to be used up."""
+
     def rows(given: list[dict[str, str]]) -> list[str]:
         return sorted(json.dumps(row, sort_keys=True) for row in given)
 

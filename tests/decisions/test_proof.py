@@ -43,7 +43,10 @@ def problem_of(actions: ActionSet) -> Problem:
 
 
 def network(rng: np.random.Generator, scale: float = 1.0) -> Network:
-    layers = [(rng.normal(size=(10, N)), rng.normal(size=10), "relu"), (rng.normal(size=(5, 10)), rng.normal(size=5), "relu")]
+    layers = [
+        (rng.normal(size=(10, N)), rng.normal(size=10), "relu"),
+        (rng.normal(size=(5, 10)), rng.normal(size=5), "relu"),
+    ]
     return Network.from_arrays([*layers, (scale * rng.normal(size=(1, 5)), scale * rng.normal(size=1), "linear")])
 
 
@@ -110,7 +113,9 @@ def test_a_search_with_wrong_hidden_bounds_makes_no_wrong_certificate(share, mon
         rng = np.random.default_rng(seed)
         actions, net = sets(rng), network(rng)
         best = float(net(EVERY[[actions.allows(a) for a in EVERY]]).max())
-        chooser = Chooser(problem_of(actions), actions, NetworkObjective(lambda _, net=net: net), method="search", many=False)
+        chooser = Chooser(
+            problem_of(actions), actions, NetworkObjective(lambda _, net=net: net), method="search", many=False
+        )
         with monkeypatch.context() as patch:
             patch.setattr(branch_and_bound.NodeBounds, "tighten", narrow)
             try:
@@ -144,7 +149,9 @@ def test_scale_by_powers_of_two_changes_nothing_bit_for_bit(case):
 
 def saved(tmp_path):
     rng = np.random.default_rng(2)
-    actions = ActionSet(Arms.from_arrays(N, cost=[3, 5, 2, 7, 4, 6, 1, 8]), {"money": Knapsack(cost="cost", at_most=11)})
+    actions = ActionSet(
+        Arms.from_arrays(N, cost=[3, 5, 2, 7, 4, 6, 1, 8]), {"money": Knapsack(cost="cost", at_most=11)}
+    )
     model = Model(problem_of(actions), actions, Scores(rng.random(N)))
     path = tmp_path / "week.json"
     decide(model).to_json(path)
@@ -200,19 +207,28 @@ def test_other_models_and_old_files(tmp_path):
 def test_a_file_is_checked_without_solver_and_torch(tmp_path):
     model = ro.load("scheduling", n_arms=10)
     decide(model, np.zeros(10, dtype=int)).to_json(tmp_path / "week.json")
-    code = (
-        "import sys; sys.modules['highspy'] = None; sys.modules['torch'] = None\n"
-        "from rmab_opt.cli import main\n"
-        f"sys.argv = ['rmab-opt', 'check', 'scheduling', '--set', 'n_arms=10', '--decision', {str(tmp_path / 'week.json')!r}]\n"
-        "main()\n"
-    )
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("highspy", "torch"):
+            raise ImportError(name + " is not here")
+
+sys.meta_path.insert(0, Absent())
+from rmab_opt.cli import main
+sys.argv = ["rmab-opt", "check", "scheduling", "--set", "n_arms=10", "--decision", {str(tmp_path / "week.json")!r}]
+main()
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verified without a solver" in done.stdout
 
 
 def test_proofs_survive_their_file():
-    proof = Proof("tree", 1.5, np.array([0.0, 2.5, 0.0, 1e-30]), None, np.array([3, -1, 4, -1, -1], dtype=np.int16), 1.5)
+    proof = Proof(
+        "tree", 1.5, np.array([0.0, 2.5, 0.0, 1e-30]), None, np.array([3, -1, 4, -1, -1], dtype=np.int16), 1.5
+    )
     again = proof.file().proof()
     assert (again.prices == proof.prices).all() and (again.tree == proof.tree).all() and again.target == 1.5
     with pytest.raises(ModelError, match=r"proof.tree"):
