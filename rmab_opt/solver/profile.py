@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmab_opt.errors import ModelError
+from rmab_opt.records import read_regular
 
 __all__ = ["Profile", "load_profile", "profile_names"]
 
@@ -63,7 +64,7 @@ class Profile:
             return isinstance(value, kind) and not isinstance(value, bool)
 
         demand(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}")
-        demand(number(self.threads, int) and self.threads >= 1, "threads", "an integer of at least 1")
+        demand(number(self.threads, int) and 1 <= self.threads <= MOST_THREADS, "threads", f"from 1 to {MOST_THREADS}")
         demand(number(self.seed, int) and 0 <= self.seed < 2**31, "seed", "an integer from 0 to 2147483647")
         for name in ("seconds", "relative_gap", "absolute_gap"):
             value = getattr(self, name)
@@ -86,6 +87,7 @@ class Profile:
             )
 
 
+MOST_THREADS = 256
 SOLVERS = ("highs", "gurobi", "scip", "cbc")
 _LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "at_limit")
 _TOP_KEYS = ("extends", "about", "solver", "threads", "seed", "interruptible", "log", "limits", *SOLVERS)
@@ -149,7 +151,10 @@ def _find_profile(profile: str | Path, folder: Any, asked_by: str) -> tuple[str,
             path = folder / path
         if not path.is_file():
             raise ModelError(f"{where}there is no solver profile {str(path)!r}.", f"give a file or one of {_listed()}.")
-        return str(path), path.read_text(encoding="utf-8"), path.parent
+        try:
+            return str(path), read_regular(path).decode("utf-8-sig"), path.parent
+        except UnicodeDecodeError:
+            raise ModelError(f"{path}: is no text.", "write it as UTF-8 TOML.") from None
     for place in _profile_folders():
         entry = place / f"{profile}.toml"
         if entry.is_file():
