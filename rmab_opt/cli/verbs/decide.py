@@ -24,9 +24,7 @@ from rmab_opt.cli.common import (
     load_model,
 )
 from rmab_opt.errors import ModelError
-from rmab_opt.records import write_atomically
 from rmab_opt.registry import register
-from rmab_opt.report import tree
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +76,8 @@ def decide(
     import numpy as np
 
     from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision, saved_document
+    from rmab_opt.records import write_atomically
+    from rmab_opt.report import tree
 
     grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
     loaded = load_model(model, sets)
@@ -134,6 +134,8 @@ def decide(
 
 
 def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:
+    from rmab_opt.records import write_atomically
+
     if out.suffix == ".csv":
         decision.to_csv(out)
     elif out.suffix == ".xlsx":
