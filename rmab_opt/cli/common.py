@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.errors import SolverError
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
@@ -161,16 +161,9 @@ def load_model(name: str, sets: list[str] | None) -> Model:
     ModelError
         When a ``--set`` is not KEY=VALUE, or as :func:`rmab_opt.load` does.
     """
-    from rmab_opt.catalog import load
-    from rmab_opt.catalog.yaml_text import read_value
+    from rmab_opt.catalog import load_with
 
-    overrides = {}
-    for entry in sets or []:
-        key, sign, value = entry.partition("=")
-        if not sign or not key.strip():
-            raise ModelError(f"--set {entry!r}", "write --set key=value, for example --set n_arms=40.")
-        overrides[key.strip()] = read_value(value, f"--set {entry!r}")
-    return load(name, **overrides)
+    return load_with(name, sets)
 
 
 def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]:

@@ -282,7 +282,9 @@ class CoupledTable:
         allowed = self.actions.at(0, problem.shared_values(given))
         listed = allowed.enumerate(40 * MOST_ACTIONS)
         if listed is None or not len(listed):
-            raise CapabilityError("a list of the allowed actions", allowed, ("use fewer arms", "declare tighter constraints"))
+            raise CapabilityError(
+                "a list of the allowed actions", allowed, ("use fewer arms", "declare tighter constraints")
+            )
         listed = listed.astype(np.int64)
         # Smaller actions first, then by the arms chosen, so that ties fall the same way everywhere.
         order = np.lexsort((*(-listed).T[::-1], listed.sum(axis=1)))
@@ -370,7 +372,9 @@ class CoupledTable:
             action = np.asarray(decide(self.states[place], period, given))
             found = np.flatnonzero((self.nodes[place].actions == action).all(axis=1))
             if not len(found):
-                raise ModelError(f"forbidden action {action.tolist()} in state {self.states[place].tolist()}", "repair.")
+                raise ModelError(
+                    f"forbidden action {action.tolist()} in state {self.states[place].tolist()}", "repair."
+                )
             return int(found[0])
 
         return self._back(choose)

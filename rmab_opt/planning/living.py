@@ -198,7 +198,9 @@ class _Priced:
         return total, np.append(use.ravel(), season), np.array(price)
 
     def occupancy(self, token: object) -> np.ndarray:
-        raise CapabilityError("frequencies of a living cohort", self, ("take the prices", "ask a cohort of fixed members"))
+        raise CapabilityError(
+            "frequencies of a living cohort", self, ("take the prices", "ask a cohort of fixed members")
+        )
 
 
 def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 3000) -> LivingBound:

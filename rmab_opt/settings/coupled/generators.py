@@ -85,7 +85,12 @@ def contagion(
 
 
 def _visited(
-    n_arms: int, seed: int, digits: int, success: tuple[float, float], up: tuple[float, float], stay: tuple[float, float]
+    n_arms: int,
+    seed: int,
+    digits: int,
+    success: tuple[float, float],
+    up: tuple[float, float],
+    stay: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Worth, success, up and stay of each arm, drawn in the order success, worth, up, stay."""
     rng = np.random.default_rng(seed)

@@ -258,12 +258,8 @@ class Stock(_Visited):
     season = "stock"
     """Name of the shared value that every visit takes one of: planners price it for the season."""
 
-    def __init__(
-        self, worth: np.ndarray, success: np.ndarray, up: np.ndarray, stay: np.ndarray, stock: int
-    ) -> None:
-        super().__init__(
-            worth, success, up, stay, shared_names=("stock",), shared_start=np.array([float(stock)])
-        )
+    def __init__(self, worth: np.ndarray, success: np.ndarray, up: np.ndarray, stay: np.ndarray, stock: int) -> None:
+        super().__init__(worth, success, up, stay, shared_names=("stock",), shared_start=np.array([float(stock)]))
 
     def shared_next(
         self, state: np.ndarray, action: np.ndarray, shared: np.ndarray, following: np.ndarray
