@@ -93,7 +93,14 @@ PARTS: dict[str, Part] = {
     ),
     "policy": Part(("rmab_opt.decisions.policies", "rmab_opt.learning.policies"), "policies", "policy"),
     "rule": Part(
-        ("rmab_opt.planning.scores", "rmab_opt.planning.rollout", "rmab_opt.planning.mean_field"), "rules", "rule"
+        (
+            "rmab_opt.planning.scores",
+            "rmab_opt.planning.rollout",
+            "rmab_opt.planning.mean_field",
+            "rmab_opt.planning.improve",
+        ),
+        "rules",
+        "rule",
     ),
     "network": Part(("rmab_opt.learning.networks",), "networks", "network"),
     "anchor": Part(("rmab_opt.learning.networks",), "networks", "anchor"),
