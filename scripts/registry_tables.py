@@ -1,4 +1,4 @@
-"""Rewrite the tables of registered things in the guide: what stands between ``<!-- registry: KIND -->`` and its end.
+"""Rewrite the tables of registered things, and of what is read: what stands between ``<!-- registry: KIND -->`` and end.
 
     python scripts/registry_tables.py
 
@@ -31,9 +31,32 @@ def table(kind: str) -> list[str]:
     return lines
 
 
+def readers() -> list[str]:
+    """Lines of the table of everything that the encoder reads, from the readers' own lists."""
+    from rmab_opt.encoder.read import models, onnx_files, torch_calls, torch_modules
+
+    called = sorted(
+        {str(getattr(key, "__name__", key)) for key in torch_calls.functions()} | set(torch_calls.methods())
+    )
+    names = {
+        "torch modules": sorted(kind.__name__ for kind in torch_modules.layers()),
+        "torch functions and methods": [name for name in called if not name.startswith("_")],
+        "ONNX operators": sorted(onnx_files.OPERATORS),
+        "scikit-learn estimators": sorted(models.ESTIMATORS),
+        "scikit-learn transformers": sorted(models.SCALERS),
+    }
+    lines = ["| from | read |", "|---|---|"]
+    return lines + [f"| {what} | {', '.join(f'`{name}`' for name in found)} |" for what, found in names.items()]
+
+
 def rewritten(text: str) -> str:
     """A page with its tables made anew."""
-    return BLOCK.sub(lambda found: f"{found[1]}" + "\n".join(table(found[2])) + f"\n{found[4]}", text)
+    return BLOCK.sub(
+        lambda found: (
+            f"{found[1]}" + "\n".join(readers() if found[2] == "readers" else table(found[2])) + f"\n{found[4]}"
+        ),
+        text,
+    )
 
 
 def main() -> None:

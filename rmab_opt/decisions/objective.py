@@ -217,7 +217,7 @@ class Immediate(ArmValues):
             raise CapabilityError(
                 "an expected reward that is a sum over arms",
                 dynamics,
-                ("use policy 'myopic_cascade'", "use an objective of kind 'cascade'"),
+                ("use policy 'single_gains', a sum all the same", "use the model's own objective: policy 'model'"),
             )
         return np.stack(
             [

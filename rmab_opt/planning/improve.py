@@ -24,7 +24,7 @@ from rmab_opt.errors import CapabilityError
 from rmab_opt.planning.mean_field import MeanField
 from rmab_opt.problem import Problem
 
-__all__ = ["Improvement", "Rollouts", "ScoreRule", "base_rule", "best_action", "improve"]
+__all__ = ["Improvement", "Rollouts", "ScoreRule", "SingleGains", "base_rule", "best_action", "improve"]
 
 SCREENED = 24
 """Columns that keep all their draws after a first look at a sixth of them."""
@@ -114,13 +114,7 @@ def base_rule(
         When the rule does not run on arrays.
     """
     if name == "myopic":
-
-        def gains(states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
-            levels = range(problem.dynamics.n_actions)
-            paid = [_alone(problem, states, level, shared) for level in levels]
-            return np.stack([each - paid[0] for each in paid], axis=-1)
-
-        return ScoreRule(problem, actions, gains)
+        name = "single_gains"
     if name == "none":
         return ScoreRule(
             problem,
@@ -140,7 +134,7 @@ def base_rule(
             return np.stack([np.zeros_like(found), found], axis=-1)
 
         return ScoreRule(problem, actions, planned)
-    if not hasattr(rule, "values") and entry.name != "hand":
+    if not hasattr(rule, "values") and not getattr(rule, "batched", False):
         raise CapabilityError(
             f"rule {name!r} on arrays", rule, ("improve 'hand', 'mean_field' or 'myopic'", "give it a table")
         )
@@ -151,16 +145,46 @@ def base_rule(
     return ScoreRule(problem, actions, scored)
 
 
-def _alone(problem: Problem, states: np.ndarray, level: int, shared: np.ndarray | None) -> np.ndarray:
-    """Expected reward of each arm at a level; where a round is no sum over arms, the total with it acted on alone."""
-    if not getattr(problem.dynamics, "coupled", False) or level == 0:
-        paid = problem.expected_reward(states, np.full(states.shape, level), shared)
-        if getattr(problem.dynamics, "coupled", False):
-            return np.repeat(paid.sum(axis=-1, keepdims=True), problem.n_arms, axis=-1)
-        return np.asarray(paid)
-    single = level * np.eye(problem.n_arms, dtype=np.int64)
-    beside = None if shared is None else shared[:, None]
-    return np.asarray(problem.expected_reward(states[:, None], single[None], beside).sum(axis=-1))
+class SingleGains:
+    """What acting on each arm alone adds to the round's expected reward, whatever else is done."""
+
+    note = ""
+    batched = True
+    """Whether states (B, N) are scored together."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Gain of each arm-action, passive 0, (..., N, A)."""
+        problem, states = self.problem, np.asarray(state)
+        dynamics: Any = problem.dynamics
+        if callable(getattr(dynamics, "alone", None)):
+            gain = dynamics.alone(states, shared)
+            return np.stack([np.zeros_like(gain), gain], axis=-1)
+        idle = problem.expected_reward(states, np.zeros_like(states), shared)
+        found = [np.zeros(states.shape)]
+        for level in range(1, dynamics.n_actions):
+            if getattr(dynamics, "coupled", False):
+                single = level * np.eye(problem.n_arms, dtype=np.int64)
+                beside = None if shared is None else np.asarray(shared)[..., None, :]
+                paid = problem.expected_reward(states[..., None, :], single, beside).sum(axis=-1)
+                found.append(paid - idle.sum(axis=-1, keepdims=True))
+            else:
+                found.append(problem.expected_reward(states, np.full_like(states, level), shared) - idle)
+        return np.stack(found, axis=-1)
+
+
+@registry.register("rule", "single_gains")
+def single_gains(problem: Problem, actions: ActionSet) -> SingleGains:
+    """What acting on each arm alone adds to this round's expected reward, summed over arms."""
+    return SingleGains(problem)
 
 
 class Rollouts:

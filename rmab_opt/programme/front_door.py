@@ -159,9 +159,10 @@ def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
     here = _from_here(model, start, period) if plan.policy == PLANNED_BY else model
     try:
         return make_policy(plan.policy, here)
-    except CapabilityError:
+    except (CapabilityError, InfeasibleError):
         if plan.reason == "asked for":
             raise
+        # Without prices this round's reward is left; a clash is then explained by the decision itself.
         return make_policy("myopic", model)
 
 
@@ -222,7 +223,11 @@ def plan_decision(
     question = chooser.question(state, period, shared=options.get("shared"))
     if not plan.policy:
         return chooser.answer(question)
-    policy, offered = _offered(model, plan, question, belief)
+    try:
+        policy, offered = _offered(model, plan, question, belief)
+    except InfeasibleError:
+        # The plan's own programs find no action either; the decision says which constraints clash.
+        return chooser.answer(question)
     return chooser.settle(question, offered, policy.name)
 
 
@@ -252,6 +257,8 @@ def saved_objective(model: Model, saved: Path) -> Objective:
         # What is wrong with the file is said by the one who verifies it.
         return model.objective
     name = document.get("policy") if isinstance(document, Mapping) and "state" in document else None
+    if name and tuple(document.get("ids", ())) != model.actions.columns.ids:
+        return model.objective
     if not name:
         return model.objective
     plan = Plan(str(name), "saved")

@@ -22,7 +22,7 @@ __all__ = ["BoxSearch", "maximise_box"]
 
 Floats = NDArray[np.float64]
 
-BATCH = 128
+BATCH = 64
 """Boxes bounded at once."""
 
 SAFETY = 1e-11
@@ -299,12 +299,16 @@ class _Search:
             slope, height = line_above(lower, upper)
             split = (lower < 0) & (upper > 0)
             below = np.where(split, (upper > -lower) if rule == "adaptive" else float(rule == "one"), slope)
-            bent = c * layer.gain
+            bent = c if (layer.gain == 1).all() else c * layer.gain
             positive = np.maximum(bent, 0.0)
-            e += np.einsum("bmj,bj->bm", positive, height)
-            a = c * layer.slope + positive * slope[:, None] + np.minimum(bent, 0.0) * below[:, None]
-            e += a @ layer.bias
-            c = a @ layer.weight
+            e += (positive @ height[:, :, None])[:, :, 0]
+            a = positive * (slope - below)[:, None]
+            a += bent * below[:, None]
+            if layer.slope.any():
+                a += c * layer.slope
+            width = a.shape[-1]
+            e += (a.reshape(-1, width) @ layer.bias).reshape(e.shape)
+            c = (a.reshape(-1, width) @ layer.weight).reshape(*e.shape, -1)
         if straight is not None:
             c = c + straight
         middle, half = 0.5 * (low + high), 0.5 * (high - low)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmab_opt.errors import ModelError
+from rmab_opt.records import read_regular
 
 __all__ = ["Profile", "load_profile", "profile_names"]
 
@@ -197,7 +198,7 @@ def _find_profile(profile: str | Path, folder: Any, asked_by: str) -> tuple[str,
         if not path.is_file():
             raise ModelError(f"{where}there is no solver profile {str(path)!r}.", f"give a file or one of {_listed()}.")
         try:
-            return str(path), path.read_text(encoding="utf-8"), path.parent
+            return str(path), read_regular(path).decode("utf-8-sig"), path.parent
         except UnicodeDecodeError:
             raise ModelError(f"{where}{path}: is not text in UTF-8.", "give a profile's TOML file.") from None
     for place in _profile_folders():

@@ -10,6 +10,7 @@ import typer
 
 from rmab_opt.cli.common import (
     THIS_WEEK,
+    Force,
     GroupColumn,
     Json,
     LedgerFolder,
@@ -19,12 +20,11 @@ from rmab_opt.cli.common import (
     StateFile,
     answer,
     brought,
+    check_outputs,
     load_model,
 )
 from rmab_opt.errors import ModelError
-from rmab_opt.records import write_atomically
 from rmab_opt.registry import register
-from rmab_opt.report import tree
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from rmab_opt.programme.ledger import Standing
 
 Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
+NewLedger = Annotated[bool, typer.Option("--new", help="The --ledger is not there yet: this is its first round.")]
 Relax = Annotated[str | None, typer.Option(metavar="NAME", help="Loosen this constraint by its least change.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Decide by the network of this run.")]
-Seed = Annotated[int, typer.Option(help="Of a random first state, when no --state is given.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of a random first state, when no --state is given.")]
 Out = Annotated[Path | None, typer.Option(help="Write the list: .csv, .xlsx or .json.")]
 Report = Annotated[
     Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
@@ -67,12 +68,16 @@ def decide(
     why_not: WhyNot = None,
     alternatives: Alternatives = 0,
     groups: GroupColumn = None,
+    force: Force = False,
+    new: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """Choose this round's action and prove how good it is."""
     import numpy as np
 
     from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision, saved_document
+    from rmab_opt.records import write_atomically
+    from rmab_opt.report import tree
 
     grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
     loaded = load_model(model, sets)
@@ -83,6 +88,9 @@ def decide(
 
         loaded = loaded.with_objective(load_policy(run, loaded).chooser.objective)
     _check_formats(out, report)
+    check_outputs(loaded, out, report, also=[state], force=force)
+    if ledger is not None and not new and not ledger.exists():
+        raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     given, period, standing = _start(loaded, state, period, ledger)
     start = loaded.problem.start
     belief = None if standing is None or not standing.estimated else standing.belief
@@ -126,6 +134,8 @@ def decide(
 
 
 def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:
+    from rmab_opt.records import write_atomically
+
     if out.suffix == ".csv":
         decision.to_csv(out)
     elif out.suffix == ".xlsx":

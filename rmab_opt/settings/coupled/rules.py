@@ -18,6 +18,7 @@ class Hand:
     """Scores that the dynamics' own ``hand`` gives."""
 
     note = ""
+    batched = True
 
     def __init__(self, problem: Problem) -> None:
         self._dynamics: Any = problem.dynamics

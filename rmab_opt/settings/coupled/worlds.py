@@ -134,6 +134,11 @@ class _Visited(CoupledArms):
         """Expected reward that a sure success adds, (..., N)."""
         return self.worth * (1.0 - self.base(state))
 
+    def alone(self, state: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """What acting on one arm alone adds to the round's expected reward, (..., N)."""
+        state, one = np.asarray(state), np.ones(self.n_arms)
+        return np.asarray(self.gains(state) * self.effect(one, shared))
+
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
         """Arms by what a visit of their own adds this round, (..., N)."""
         return self.gains(np.asarray(state)) * self.success
@@ -172,6 +177,9 @@ class Crowding(_Visited):
         self.group, self.rho = np.asarray(worker), rho
         self.member = _member(self.group)
 
+    def alone(self, state: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        return self.gains(np.asarray(state)) * self.success
+
     def effect(self, action: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
         # Means of loads below one crowd nobody; whole loads of visited arms are never below one.
         crowd = np.maximum(_per_group(action, self.member)[..., self.group] - 1.0, 0.0)
@@ -203,6 +211,9 @@ class Sessions(_Visited):
         super().__init__(worth, success, up, stay)
         self.group, self.least = np.asarray(group), least
         self.member = _member(self.group)
+
+    def alone(self, state: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        return self.gains(np.asarray(state)) * self.success * (self.least <= 1)
 
     def effect(self, action: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
         held = _per_group(action, self.member)[..., self.group] >= self.least
@@ -281,7 +292,7 @@ class Influencers(CoupledArms):
         Chance that an active influencer activates a contact.
     """
 
-    coupled = False
+    coupled = True
     state_names = ("inactive", "active")
 
     def __init__(self, worth: np.ndarray, own: np.ndarray, contacts: np.ndarray, spread: float) -> None:
@@ -358,6 +369,19 @@ class Influencers(CoupledArms):
         by_state = self.own[:, 1, 0] - self.own[:, 0, 0]
         by_action = self.own[:, :, 1] - self.own[:, :, 0]
         return full * by_state, full * by_action[:, 0], full * by_action[:, 1]
+
+    def alone(self, state: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """What acting on one arm alone adds to the round's expected reward, its spread included, (..., N)."""
+        state, m = np.asarray(state), self.leaders
+        idle = self.own_move(state, np.zeros_like(state))
+        lift = self.own_move(state, np.ones_like(state)) - idle
+        left = self._left_out(idle[..., :m])
+        gain = self.worth * lift * left
+        gain[..., :m] = (self.worth * lift)[..., :m]
+        felt = (1.0 - idle) * left * self.worth
+        reached = np.asarray(felt.reshape(-1, self.n_arms) @ self.contacts.T).reshape(*felt.shape[:-1], m)
+        gain[..., :m] += lift[..., :m] * self.spread / (1.0 - self.spread * idle[..., :m]) * reached
+        return np.asarray(gain)
 
     def _mean_move(self, mean: np.ndarray, act: np.ndarray) -> np.ndarray:
         c = self.own
@@ -478,6 +502,11 @@ class Assortment(CoupledArms):
         older = before[..., : self.memory - 1]
         parts = (hype, satisfaction, latest, older)
         return np.concatenate([np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1)
+
+    def alone(self, state: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """Revenue of showing one item alone, (..., N)."""
+        liked = self.attraction(shared)
+        return np.asarray(self.worth * liked / (1.0 + liked)) + 0.0 * np.asarray(state)
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
         """The dearest items, (..., N): the published greedy rule."""

@@ -30,7 +30,11 @@ EXACT = {
 }
 """Optimum, none, myopic, sum of single gains, myopic improved once and twice."""
 
-ASSORTMENT = {0: (33.294, 32.728352, 33.27774), 2: (20.185458, 19.451697, 10.8255), 3: (19.005983, 19.000526, 10.194473)}
+ASSORTMENT = {
+    0: (33.294, 32.728352, 33.27774),
+    2: (20.185458, 19.451697, 10.8255),
+    3: (19.005983, 19.000526, 10.194473),
+}
 """Optimum, best expected revenue now, dearest items."""
 
 

@@ -28,7 +28,7 @@ def plan(method: str):
 
 @pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize("after", [0, 1])
-@pytest.mark.parametrize("method", ["program", "prices"])
+@pytest.mark.parametrize("method", ["program", pytest.param("prices", marks=pytest.mark.slow)])
 def test_fair_programs(method, after, lie):
     honest = plan(method)
     with lying(lie, after=after):
