@@ -311,6 +311,15 @@ def _least(
     return action, missing, more
 
 
+def _before(asked: Asked, due: _Due) -> np.ndarray:
+    """A weight for each cell of the plan before, all of them less than one together, (C,)."""
+    planned = asked.at.planned
+    if planned is None:
+        return np.zeros(len(due.columns))
+    held = planned[due.columns.arm, due.columns.slot] & (due.columns.slot >= asked.now)
+    return np.asarray(held / (1.0 + held.sum()))
+
+
 def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray, tuple[Late, ...]]:
     """The rest with what cannot be in time set to its next slot: (what is due, cells that are fixed, who is late)."""
     required = np.flatnonzero(due.rows.lower > TINY)
@@ -320,7 +329,8 @@ def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray
     reachable = replace(due, rows=replace(due.rows, lower=np.minimum(due.rows.lower, due.room)))
     change = _least(reachable, due.allowed, nothing, required[:0], lift, profile)
     words = _words(due, None if change is None else change[2])
-    first = _least(due, due.allowed, nothing, required, required[:0], profile)
+    # Among the fewest that are missing, those that the plan before was without: who is late does not change by itself.
+    first = _least(due, due.allowed, -_before(asked, due), required, required[:0], profile)
     if first is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     lack = np.maximum(first[1], due.rows.lower - due.room)
@@ -335,10 +345,9 @@ def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray
     required = np.flatnonzero(lower > TINY)
     slot, arm = again.columns.slot, again.columns.arm
     tardy = np.isin(arm, list(late))
-    planned = asked.at.planned
-    stays = 0.0 if planned is None else planned[arm, slot] * 0.1
-    delay = np.where(tardy, (slot - asked.now + 1 - stays) / (again.columns.n_slots + 1), 0.0)
-    second = _least(again, again.allowed | again.spare, delay, required, required[:0], profile)
+    delay = np.where(tardy, (slot - asked.now + 1) / (again.columns.n_slots + 1), 0.0)
+    cost = delay - _before(asked, again) / (again.columns.n_slots + 2)
+    second = _least(again, again.allowed | again.spare, cost, required, required[:0], profile)
     if second is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     again = replace(again, rows=replace(again.rows, lower=lower - second[1]))
@@ -399,7 +408,8 @@ def plan_rest(
     if solved is None:
         if strict:
             return None
-        due, fixed, late = _settle(asked, due, profile)
+        # Ties are broken by small numbers, so the gaps of a quick profile would not do.
+        due, fixed, late = _settle(asked, due, load_profile("exact"))
         solved = _choose(asked, due, fixed, profile, stay)
         if solved is None:
             raise SolverError("the rest could not be planned around what is late", "give the profile more time.")
@@ -474,10 +484,12 @@ def _kept(
     columns = due.columns
     held = asked.at.planned[:, asked.now :].sum() == (planned & usable).sum()
     counts = due.rows.matrix @ planned.astype(float)
-    if not held or (counts < due.rows.lower - TINY).any() or (counts > due.rows.upper + TINY).any():
+    if not held or (counts > due.rows.upper + TINY).any():
         return chosen
     if not asked.at.news:
         return np.flatnonzero(planned)
+    if (counts < due.rows.lower - TINY).any():
+        return chosen
     same = _worth(walks, weight, planned, columns)
     return np.flatnonzero(planned) if same is not None and same >= worth - 1e-9 * max(1.0, abs(worth)) else chosen
 

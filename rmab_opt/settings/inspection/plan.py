@@ -314,6 +314,8 @@ def solve_rows(
             # A limit may have stopped it: the better of the two bounds holds.
             bound = min(bound, result.bound) if result.bound is not None else bound
             seconds += result.seconds
+            if result.status in ("infeasible", "infeasible_or_unbounded"):
+                return None
             path, reason = "mixed-integer", f"{fractional} entries of the linear solution were not whole"
     if result.x is None:
         raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
