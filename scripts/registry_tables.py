@@ -1,4 +1,4 @@
-"""Rewrite the tables of registered things, and of what is read: what stands between ``<!-- registry: KIND -->`` and end.
+"""Rewrite the tables of registered things and of what is read: between ``<!-- registry: KIND -->`` and its end.
 
     python scripts/registry_tables.py
 

@@ -229,7 +229,7 @@ def _judged(saved: DecisionFile | OldFile, question: Question) -> Verification:
     places = actions.columns.indices(list(saved.action))
     action[places] = 1
     value = question.objective.value(action, question.situation)
-    unit, asked = scaled(question)
+    unit, _asked = scaled(question)
     mass = abs(value) + abs(unit.base) + unit.size
 
     def fail(what: str) -> Verification:

@@ -216,7 +216,7 @@ def test_an_action_that_breaks_a_constraint_is_an_error():
 
     model = small_model()
     actions = ActionSet(model.problem.arms, {"budget": Forgetful(at_most=2)})
-    with pytest.raises(CertificateError, match="its check forbids|breaks"):
+    with pytest.raises(CertificateError, match=r"its check forbids|breaks"):
         decide(Model(model.problem, actions, Scores(np.ones(6)), "exact"))
 
 

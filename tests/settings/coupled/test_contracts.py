@@ -60,7 +60,7 @@ def test_domains_keep_their_promises(name, promises):
 
 @pytest.mark.parametrize(("name", "promises"), cases(DOMAINS, DYNAMICS_PROMISES))
 def test_their_arms_keep_the_promises_of_dynamics(name, promises):
-    # Items that are bought one at a time cannot all have been bought: joint states of all arms alike are of no use there.
+    # Items that are bought one at a time cannot all have been bought: states of all arms alike are of no use there.
     check_dynamics(generate(name, **DOMAINS[name]).problem.dynamics, promises=promises)
 
 
