@@ -1,4 +1,4 @@
-"""Messy sheets of a programme for the demo: a register, a roster, a call log and a week's outcomes. Seeded, no real persons.
+"""Messy sheets of a programme for the demo: register, roster, call log, a week's outcomes. Seeded, no real persons.
 
 `python scripts/make_weekly_calls_sheets.py` writes models/weekly_calls_sheets/.
 """
@@ -50,7 +50,9 @@ def main(n: int = 240, weeks: int = 16, seed: int = 4) -> None:
         status = "" if rng.random() < 0.05 else ("away", "engaged")[state[k]]
         kilometres = f"{rng.uniform(1, 25):.1f} km".replace(".", ",")
         phone = f"0700 {k:03d} {rng.integers(100, 999)}" if reach[k] else ""
-        register.append([ids[k], place, region, TYPES[kind[k]], kilometres, status, phone, "; ".join(SLOTS[s] for s in free)])
+        register.append(
+            [ids[k], place, region, TYPES[kind[k]], kilometres, status, phone, "; ".join(SLOTS[s] for s in free)]
+        )
     register += [list(register[20]), [f"TOTAL: {n} families", *[""] * 7]]
     _write("register.csv", register)
     _write("call_log.csv", log)
