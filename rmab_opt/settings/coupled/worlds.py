@@ -275,7 +275,8 @@ class Stock(_Visited):
     def shared_next(
         self, state: np.ndarray, action: np.ndarray, shared: np.ndarray, following: np.ndarray
     ) -> np.ndarray:
-        return np.asarray(shared) - np.asarray(action).sum(axis=-1, keepdims=True)
+        # A roll-out may try a visit that an empty stock forbids: there is never less than nothing.
+        return np.maximum(np.asarray(shared) - np.asarray(action).sum(axis=-1, keepdims=True), 0.0)
 
 
 class Influencers(CoupledArms):
