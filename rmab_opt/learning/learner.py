@@ -163,7 +163,7 @@ class Learner:
         starts: np.ndarray | None = None,
         shared: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Best actions at states (M, N), shared states (M, k); functions of weights, states and starts alone, so that runs repeat."""
+        """Best actions at states (M, N), shared (M, k); functions of weights, states and starts alone: runs repeat."""
         if self.config.argmax == "hill_climb" and isinstance(objective, NetworkObjective):
             problem, columns = self.model.problem, self.model.actions.columns
             beside = [None] * len(states) if shared is None else list(shared)
