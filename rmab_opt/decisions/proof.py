@@ -395,11 +395,7 @@ def _listing(question: Question, count: int | None = None) -> Proof:
         return NONE
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         gain, base = objective.coefficients(situation)
-<<<<<<< HEAD
-        slack = float(4 * (len(gain) + 2) * np.finfo(float).eps * (np.abs(gain).sum() + abs(base)))
-=======
         slack = float(4 * (len(gain) + 2) * np.finfo(float).eps * float(np.abs(gain).sum() + abs(base)))
->>>>>>> proof
         values = np.asarray(listed @ gain + base)
     else:
         values, slack = np.asarray(objective.batch_value(listed, situation)), 0.0
@@ -429,11 +425,7 @@ def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:
 
 
 def _tree(question: Question, proposal: Proposal, value: float, target: float, seconds: float) -> Proof:
-<<<<<<< HEAD
-    """A tree that closes at the target: the search's own, else one of columns or of neurons, whichever ends first."""
-=======
     """A tree that closes at the target: one of columns or one of neurons, whichever ends first."""
->>>>>>> proof
     leaves = _leaves(question, proposal.data.get("prices"))
     allows = question.actions.allows
     began, turn, kept = perf_counter(), 0.1, []

@@ -109,28 +109,23 @@ class Question:
 class Proposal:
     """An action that somebody offers in answer to a question, with what is claimed of it; nothing here is believed.
 
-        Parameters
-        ----------
-        action
-            0/1, (C,).
-        value
-            What the proposer says the objective is; None claims nothing.
-        bound
-            Claimed upper limit of every action that may answer; infinite when none is claimed.
-        proof
-            What the bound rests on.
-        data
-    <<<<<<< HEAD
-            What a proof can be made of: ``prices`` (one a row of the program), ``program`` (the rows, where they are not
-            the set's own), ``tree``.
-    =======
+    Parameters
+    ----------
+    action
+        0/1, (C,).
+    value
+        What the proposer says the objective is; None claims nothing.
+    bound
+        Claimed upper limit of every action that may answer; infinite when none is claimed.
+    proof
+        What the bound rests on.
+    data
             What a proof can be made of: ``prices`` (one a row of the program) and ``program`` (the rows, where they are not
-            the set's own).
-    >>>>>>> proof
+        the set's own).
         status, nodes, by
-            How the way to it ended, nodes looked at, who proposes it.
-        remarks
-            What the decision should say beside its numbers.
+        How the way to it ended, nodes looked at, who proposes it.
+    remarks
+        What the decision should say beside its numbers.
     """
 
     action: np.ndarray
