@@ -198,7 +198,9 @@ class _Priced:
         return total, np.append(use.ravel(), season), np.array(price)
 
     def occupancy(self, token: object) -> np.ndarray:
-        raise CapabilityError("frequencies of a living cohort", self, ("take the prices",))
+        raise CapabilityError(
+            "frequencies of a living cohort", self, ("take the prices", "ask rmab_opt.bound for a closed cohort")
+        )
 
 
 def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 3000) -> LivingBound:
@@ -223,6 +225,7 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     unit = np.append(np.tile(spread / cheapest, horizon), spread)
     high = np.append(np.outer(left, spread / cheapest).ravel(), 0.0 if course.season is None else horizon * spread)
     unit, high = np.maximum(unit, 1e-12), np.maximum(high, 0.0)
+    assert course.rows.equal is not None
     equal = np.append(np.tile(course.rows.equal, horizon), False)
     low = np.where(equal, -high, 0.0)
     search = _Search(priced, rent, weight, low, high, unit, tolerance)

@@ -329,7 +329,9 @@ class _Seen:
     @classmethod
     def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int) -> _Seen:
         if model.problem.shared_names or model.actions.open_constraints:
-            raise CapabilityError("an outlook over limits that change", model.actions, ("use policy 'living'",))
+            raise CapabilityError(
+                "an outlook over limits that change", model.actions, ("use policy 'living'", "give limits that stay")
+            )
         here = _from_here(model, start, period)
         transition, reward = require_tabular(here.problem.dynamics, "an outlook")
         limit = upper_bound(here)

@@ -39,7 +39,9 @@ class Living(Policy):
         self.again = again
         dynamics: Any = model.problem.dynamics
         tables = getattr(dynamics, "frozen_tabular", None)
-        self.transition, self.reward = require_tabular(dynamics, "policy 'living'") if tables is None else tables()
+        found = require_tabular(dynamics, "policy 'living'") if tables is None else tables()
+        self.transition: np.ndarray = found[0]
+        self.reward: np.ndarray = found[1]
         self._shut = {name: c for name, c in model.actions.constraints.items() if isinstance(c, Closed)}
         self._most: dict[ActionSet, float] = {}
 
