@@ -139,6 +139,7 @@ def workbook(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
 
     book = Workbook()
     book.remove(book.active)
+    book.properties.creator = "rmab-opt"
     for name, rows in sheets.items():
         sheet = book.create_sheet(name)
         for line, cells in enumerate(rows, start=1):
@@ -313,6 +314,7 @@ def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | S
     inside = "\n".join(body)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="rmab-opt">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{_escaped(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{_escaped(title)}</h1>\n{inside}\n</body>\n</html>\n"

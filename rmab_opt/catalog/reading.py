@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from scipy import sparse
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.catalog.files import locate
-from rmab_opt.catalog.yaml_text import Lines, read_yaml
+from rmab_opt.catalog.yaml_text import Lines, read_value, read_yaml
 from rmab_opt.decisions import Model
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.instances import Instance
@@ -100,6 +100,23 @@ def load(name: str | Path, **overrides: Any) -> Model:
     for key, value in overrides.items():
         _override(content, key, value, path)
     return _build(content, lines, path)
+
+
+def load_with(name: str | Path, sets: Sequence[str] | None) -> Model:
+    """A model by name or path with values as a person writes them, ``n_arms=40``.
+
+    Raises
+    ------
+    ModelError
+        When an entry is not KEY=VALUE, or as :func:`load` does.
+    """
+    overrides = {}
+    for entry in sets or []:
+        key, sign, value = entry.partition("=")
+        if not sign or not key.strip():
+            raise ModelError(f"--set {entry!r}", "write --set key=value, for example --set n_arms=40.")
+        overrides[key.strip()] = read_value(value, f"--set {entry!r}")
+    return load(name, **overrides)
 
 
 def check_names(model: Model) -> None:

@@ -33,9 +33,11 @@ def check_model(name: str | Path) -> tuple[float, float, float]:
     state = model.state(stated.state)
     if state is None:
         state = model.problem.start_distribution.argmax(axis=1)
-    candidates = model.actions.enumerate()
+    allowed = model.actions.at(0, model.problem.shared_values(model.shared(stated.state)))
+    candidates = allowed.enumerate()
     if candidates is None:
         raise ModelError(f"{name}: its check is too large to enumerate", "make it smaller by `check.set`.")
-    situation = Situation(model.problem, model.actions.columns, state)
+    shared = model.shared(stated.state)
+    situation = Situation(model.problem, model.actions.columns, state, shared=shared)
     values = model.objective.batch_value(candidates.astype(np.int64), situation)
     return stated.optimum, float(values.max()), decide(model, state, solver="exact").value

@@ -18,6 +18,7 @@ from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
 from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.decisions.scale import scaled
 from rmab_opt.decisions.ways import METHODS, allowed_start, refuse, ways
 from rmab_opt.encoder import bounds
 from rmab_opt.errors import CapabilityError, CertificateError, ModelError
@@ -144,22 +145,34 @@ class Chooser:
         """
         clock = perf_counter()
         self.actions.demand_agreement(question.actions)
+        unit, asked = scaled(question)
         method = question.method if question.plain else "program"
         for way in ways(self._bench_of(question.actions)):
             if method not in ("auto", way.name):
                 continue
-            if way.applies(question) is not None:
+            if way.applies(asked) is not None:
                 if method == way.name:
                     raise refuse(way.name, question)
                 continue
-            proposal = way.propose(question)
+            try:
+                proposal = way.propose(asked)
+            except CertificateError:
+                if way.final or method == way.name:
+                    raise
+                continue
             if proposal is None:
                 continue
             proposal = replace(proposal, by=f"{proposal.by} · profile {self.profile.name}")
             try:
-                return certify(question, proposal, seconds=perf_counter() - clock, answer=self.answer)
+                return certify(
+                    question,
+                    unit.back(proposal),
+                    seconds=perf_counter() - clock,
+                    answer=self.answer,
+                    in_unit=(unit, asked),
+                )
             except CertificateError:
-                if way.final:
+                if way.final or method == way.name:
                     raise
         raise refuse(method, question)
 
@@ -284,7 +297,8 @@ class Chooser:
         ):
             return asked
         support = self._bench.support
-        networks = [each.objective.network(each.situation) for each in asked]  # type: ignore[attr-defined]
+        in_unit = [scaled(each) for each in asked]
+        networks = [each.objective.network(each.situation) for _, each in in_unit]  # type: ignore[attr-defined]
         ready = [Embedded(network, bounds(network, support, "linear"), climbed=True) for network in networks]
         first = self._bench.samples(self.seed)
         values = np.stack([network(first) for network in networks])
@@ -296,7 +310,10 @@ class Chooser:
         ceilings = np.array([each.ceiling for each in ready])
         enough = ceilings - np.maximum(self.profile.absolute_gap, self.profile.relative_gap * np.abs(ceilings))
         starts, _ = climb_all(networks, begun, self.actions.plain_rows.allow, self.actions.allows, ceilings=enough)
-        return [replace(each, start=s, ready=r) for each, s, r in zip(asked, starts, ready, strict=True)]
+        return [
+            replace(each, start=s, ready=(unit, replace(own, start=s, ready=r)))
+            for each, (unit, own), s, r in zip(asked, in_unit, starts, ready, strict=True)
+        ]
 
     def forget(self) -> None:
         """Drop the compiled programs; the next decision makes its own and is the same."""

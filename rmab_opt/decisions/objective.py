@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArmValues",
+    "FixedNetwork",
     "Immediate",
     "Interpolated",
     "LinearObjective",
@@ -216,7 +217,7 @@ class Immediate(ArmValues):
             raise CapabilityError(
                 "an expected reward that is a sum over arms",
                 dynamics,
-                ("use policy 'myopic_cascade'", "use an objective of kind 'cascade'"),
+                ("use policy 'single_gains', a sum all the same", "use the model's own objective: policy 'model'"),
             )
         return np.stack(
             [
@@ -412,7 +413,7 @@ class NetworkObjective(Objective):
         return ("network",)
 
     def frozen(self, situation: Situation) -> Objective:
-        return _FixedNetwork(self.network(situation), effort=self.effort, formulation=self.formulation)
+        return FixedNetwork(self.network(situation), effort=self.effort, formulation=self.formulation)
 
     def embed(self, situation: Situation, support: Support, known: float | None = None) -> Record:
         """The network's variables and rows at a situation, over the columns that the support describes.
@@ -436,7 +437,7 @@ class NetworkObjective(Objective):
         return np.asarray(self.network(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)
 
 
-class _FixedNetwork(NetworkObjective):
+class FixedNetwork(NetworkObjective):
     """A network as it was at one situation."""
 
     def __init__(self, network: Network, *, effort: Effort, formulation: Formulation) -> None:
@@ -453,5 +454,5 @@ class _FixedNetwork(NetworkObjective):
         return _fixed, (self._network, self.effort, self.formulation)
 
 
-def _fixed(network: Network, effort: Effort, formulation: Formulation) -> _FixedNetwork:
-    return _FixedNetwork(network, effort=effort, formulation=formulation)
+def _fixed(network: Network, effort: Effort, formulation: Formulation) -> FixedNetwork:
+    return FixedNetwork(network, effort=effort, formulation=formulation)

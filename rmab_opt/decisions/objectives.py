@@ -8,11 +8,20 @@ import numpy as np
 
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet
-from rmab_opt.decisions.objective import Immediate, Interpolated, NetworkObjective, Objective, Scores, Situation
+from rmab_opt.decisions.objective import (
+    ArmValues,
+    Immediate,
+    Interpolated,
+    NetworkObjective,
+    Objective,
+    Scores,
+    Situation,
+)
 from rmab_opt.encoder import Network
 from rmab_opt.encoder.bounds import Effort
 from rmab_opt.errors import ModelError
 from rmab_opt.planning import ScoreTable
+from rmab_opt.planning.improve import SingleGains
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
 
@@ -21,6 +30,25 @@ from rmab_opt.registry import register
 def _immediate(problem: Problem, actions: ActionSet, folder: Path, *, points: int = 0) -> Objective:
     """The expected reward of the round; with ``points``, each arm's link drawn through so many of its levels."""
     return Interpolated(points) if points else Immediate()
+
+
+@register("objective", "single_gains")
+def _single_gains(problem: Problem, actions: ActionSet, folder: Path) -> Objective:
+    """What acting on each arm alone adds to the round's expected reward, summed: for arms whose round is no sum."""
+    return SingleGainsObjective(problem)
+
+
+class SingleGainsObjective(ArmValues):
+    """The sum over arms of what acting on each alone adds to the round's expected reward."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._rule = SingleGains(problem)
+
+    def arm_values(self, situation: Situation) -> np.ndarray:
+        return self._rule.scores(situation.state, situation.period, None, situation.shared)
+
+    def frozen(self, situation: Situation) -> Objective:
+        return Scores(self.arm_values(situation))
 
 
 @register("objective", "scores")

@@ -103,9 +103,15 @@ class Policy:
             raise CertificateError(f"policy {self.name!r}: {error.message}", error.fix) from None
         return decision, self.remember(kept, decision)
 
-    def decide(self, state: np.ndarray, period: int = 0, rng: np.random.Generator | None = None) -> Decision:
+    def decide(
+        self,
+        state: np.ndarray,
+        period: int = 0,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> Decision:
         """The decision at one state, as in an episode that begins there."""
-        return self.follow(state, period, self.begin(np.random.default_rng(0) if rng is None else rng))[0]
+        return self.follow(state, period, self.begin(np.random.default_rng(0) if rng is None else rng), shared)[0]
 
     def forget(self) -> None:
         """Drop what earlier decisions left compiled."""
@@ -221,7 +227,8 @@ class RulePolicy(Policy):
         self.note = getattr(self.rule, "note", "")
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        scores = self.rule.scores(question.state, question.period, memory)
+        beside = {} if question.shared is None else {"shared": question.shared}
+        scores = self.rule.scores(question.state, question.period, memory, **beside)
         return question.about(Scores(scores)), memory
 
 

@@ -38,7 +38,7 @@ def encode(
     weights_change: bool = True,
     sense: Sense = "equal",
     support: Support | None = None,
-) -> tuple[Any, Record]:
+) -> tuple[Any, Any]:
     """Add a network to a Pyomo block and return the expression of its output.
 
     A neuron whose pre-activation x has bounds l < 0 < u becomes y - q = x, 0 <= y <= u z, 0 <= q <= -l (1 - z)
@@ -87,7 +87,7 @@ def encode(
     Returns
     -------
     tuple
-        (expression of the output, :class:`Record`).
+        (expression of the output, :class:`Record`; of trees a :class:`TreeRecord`).
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from rmab_opt.planning.assignment import Assignment, assign
 from rmab_opt.planning.bound import Bound, MarginalArm, bound, bound_arrays, marginal_arms
 from rmab_opt.planning.coupling import Coupling
-from rmab_opt.planning.joint import JointOptimum, joint_optimum, joint_value
+from rmab_opt.planning.joint import CoupledTable, JointOptimum, joint_optimum, joint_value
 from rmab_opt.planning.lagrangian import Dual, dual_average, dual_discounted, dual_finite
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
 from rmab_opt.planning.rollout import constant_action, open_loop, open_loop_values, rollout, rollout_values
@@ -14,6 +14,7 @@ from rmab_opt.planning.whittle import Indices, LevelIndices, passive_set_grows, 
 __all__ = [
     "Assignment",
     "Bound",
+    "CoupledTable",
     "Coupling",
     "Curve",
     "Dual",

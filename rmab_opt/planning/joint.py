@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 
-__all__ = ["JointOptimum", "joint_optimum", "joint_value"]
+__all__ = ["CoupledTable", "JointOptimum", "joint_optimum", "joint_value"]
 
 MOST_STATES = 2_000_000
 """Joint states of one round that are taken on; each is a number in a few arrays."""
@@ -198,3 +199,204 @@ def _supports(problem: Problem, transition: np.ndarray) -> list[list[np.ndarray]
         found.append([np.flatnonzero(row) for row in reachable])
         reachable = np.einsum("ns,nst->nt", reachable.astype(float), step.astype(float)) > 0
     return found
+
+
+# ---------------------------------------------------------------------------------------------------- coupled arms
+TIE = 11
+"""Decimals at which two values count as equal, so that rounding decides no policy."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """One joint state with a shared state: what may be done, what it earns, where it leads with which chance."""
+
+    actions: np.ndarray
+    reward: np.ndarray
+    chance: np.ndarray
+    leads: np.ndarray
+
+
+class CoupledTable:
+    """All that can happen to a few coupled arms, from the problem's start: exact values of any policy, and the best.
+
+    Parameters
+    ----------
+    problem
+        Its dynamics offer ``joint_chance``, ``possible`` and ``shared_next``; the start is given, not random.
+    actions
+        What may be done; limits may depend on round-free shared values.
+
+    Raises
+    ------
+    CapabilityError
+        When the dynamics do not say joint chances, or there are more than 200,000 joint states.
+    """
+
+    most_nodes = 200_000
+
+    def __init__(self, problem: Problem, actions: ActionSet) -> None:
+        for name in ("joint_chance", "possible", "shared_next"):
+            if not callable(getattr(problem.dynamics, name, None)):
+                raise CapabilityError(
+                    f"{name}()", problem.dynamics, ("add it", "use joint_optimum for arms with tables")
+                )
+        assert problem.start is not None
+        if problem.start.ndim != 1:
+            raise ModelError("the start is random", "give one state an arm.")
+        self.problem, self.actions = problem, actions
+        dynamics: Any = problem.dynamics
+        self._dynamics = dynamics
+        self._following = dynamics.possible()
+        shared = np.zeros(0) if problem.start_shared is None else problem.start_shared
+        self._names: dict[bytes, int] = {}
+        self.states: list[np.ndarray] = []
+        self.shared: list[np.ndarray] = []
+        self.first: list[int] = []
+        """Round by which each joint state can be reached first."""
+        self.nodes: list[_Node] = []
+        self._name(problem.start.astype(np.int64), shared, 0)
+        place = 0
+        while place < len(self.states):
+            if self.first[place] < problem.horizon:
+                self.nodes.append(self._expand(place))
+            place += 1
+
+    def _name(self, state: np.ndarray, shared: np.ndarray, depth: int) -> int:
+        key = state.astype(np.int8).tobytes() + np.round(shared, 12).tobytes()
+        if key not in self._names:
+            if len(self.states) >= self.most_nodes:
+                raise CapabilityError(
+                    f"an exact table of more than {self.most_nodes} joint states",
+                    self.problem,
+                    ("use fewer arms or rounds", "ask for a statistical bound"),
+                )
+            self._names[key] = len(self.states)
+            self.states.append(state)
+            self.shared.append(shared)
+            self.first.append(depth)
+        return self._names[key]
+
+    def _expand(self, place: int) -> _Node:
+        problem, state, shared = self.problem, self.states[place], self.shared[place]
+        given = shared if problem.shared_names else None
+        allowed = self.actions.at(0, problem.shared_values(given))
+        listed = allowed.enumerate(40 * MOST_ACTIONS)
+        if listed is None or not len(listed):
+            raise CapabilityError(
+                "a list of the allowed actions", allowed, ("use fewer arms", "declare tighter constraints")
+            )
+        listed = listed.astype(np.int64)
+        # Smaller actions first, then by the arms chosen, so that ties fall the same way everywhere.
+        order = np.lexsort((*(-listed).T[::-1], listed.sum(axis=1)))
+        listed = listed[order]
+        acted = self.actions.columns.arm_action(listed)
+        reward = np.asarray(problem.expected_reward(state, acted, given)).sum(axis=1)
+        chance = self._dynamics.joint_chance(state, acted[:, None], given, self._following[None])
+        after = np.asarray(self._dynamics.shared_next(state, acted[:, None], shared, self._following[None]))
+        after = np.broadcast_to(after, (*chance.shape, len(shared)))
+        reached = chance > 0
+        leads = np.zeros(chance.shape, dtype=np.int64)
+        flat = after[reached]
+        which = np.nonzero(reached)[1]
+        depth = self.first[place] + 1
+        if (flat == flat[0]).all():
+            # One shared state follows whatever is done: one name a joint state.
+            names = {k: self._name(self._following[k], flat[0], depth) for k in np.unique(which).tolist()}
+            leads[reached] = [names[k] for k in which.tolist()]
+        else:
+            leads[reached] = [
+                self._name(self._following[k], row, depth) for k, row in zip(which.tolist(), flat, strict=True)
+            ]
+        return _Node(listed, reward, chance, leads)
+
+    def _back(
+        self, choose: Callable[[int, int, np.ndarray], int], ahead: Callable[[int], np.ndarray] | None = None
+    ) -> tuple[float, list[np.ndarray]]:
+        """Value and choices of a rule that is asked with node, round and the values of all actions under ``ahead``."""
+        horizon, discount = self.problem.horizon, self.problem.discount
+        value = np.zeros(len(self.states))
+        taken: list[np.ndarray] = []
+        for period in range(horizon - 1, -1, -1):
+            before, made = np.zeros(len(self.states)), np.zeros(len(self.nodes), dtype=np.int64)
+            base = value if ahead is None else ahead(period + 1)
+            for place, node in enumerate(self.nodes):
+                if self.first[place] > period:
+                    continue
+                worth = node.reward + discount * (node.chance * base[node.leads]).sum(axis=1)
+                best = choose(place, period, worth)
+                made[place] = best
+                before[place] = (
+                    worth[best]
+                    if ahead is None
+                    else node.reward[best] + discount * float(node.chance[best] @ value[node.leads[best]])
+                )
+            value = before
+            taken.append(made)
+        return float(value[0]), taken[::-1]
+
+    def optimum(self) -> tuple[float, list[np.ndarray]]:
+        """The best policy's value and its choices by round, rows of each node's actions."""
+        return self._back(lambda place, period, worth: int(np.argmax(np.round(worth, TIE))))
+
+    def none(self) -> tuple[float, list[np.ndarray]]:
+        """Acting as little as possible."""
+        return self._back(lambda place, period, worth: 0)
+
+    def myopic(self) -> tuple[float, list[np.ndarray]]:
+        """The best expected reward of each round."""
+        return self._back(lambda place, period, worth: int(np.argmax(np.round(self.nodes[place].reward, TIE))))
+
+    def by_single_gains(self) -> tuple[float, list[np.ndarray]]:
+        """The largest sum of what each column alone adds to the round's expected reward."""
+
+        def choose(place: int, period: int, worth: np.ndarray) -> int:
+            problem, node = self.problem, self.nodes[place]
+            given = self.shared[place] if problem.shared_names else None
+            alone = self.actions.columns.arm_action(np.eye(len(self.actions), dtype=np.int64))
+            paid = np.asarray(problem.expected_reward(self.states[place], alone, given)).sum(axis=1)
+            return int(np.argmax(np.round(node.actions @ (paid - node.reward[0]), TIE)))
+
+        return self._back(choose)
+
+    def of(self, decide: Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]) -> tuple[float, list[np.ndarray]]:
+        """Exact value of a policy: state (N,), round and shared state (K,) or None to an allowed action (C,).
+
+        Raises
+        ------
+        ModelError
+            When it takes a forbidden action.
+        """
+
+        def choose(place: int, period: int, worth: np.ndarray) -> int:
+            given = self.shared[place] if self.problem.shared_names else None
+            action = np.asarray(decide(self.states[place], period, given))
+            found = np.flatnonzero((self.nodes[place].actions == action).all(axis=1))
+            if not len(found):
+                raise ModelError(
+                    f"forbidden action {action.tolist()} in state {self.states[place].tolist()}", "repair."
+                )
+            return int(found[0])
+
+        return self._back(choose)
+
+    def value(self, taken: list[np.ndarray]) -> float:
+        """Exact value of choices by round."""
+        return self._back(lambda place, period, worth: int(taken[period][place]))[0]
+
+    def improved(self, taken: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
+        """One exact step of policy improvement on choices: the best action now, they from the next round on."""
+        values = self._values(taken)
+        return self._back(lambda place, period, worth: int(np.argmax(np.round(worth, TIE))), values.__getitem__)
+
+    def _values(self, taken: list[np.ndarray]) -> list[np.ndarray]:
+        """Value of every node from each round on under choices: T + 1 arrays."""
+        values = [np.zeros(len(self.states))]
+        for period in range(self.problem.horizon - 1, -1, -1):
+            here = np.zeros(len(self.states))
+            for place, node in enumerate(self.nodes):
+                if self.first[place] <= period:
+                    row = int(taken[period][place])
+                    ahead = float(node.chance[row] @ values[0][node.leads[row]])
+                    here[place] = node.reward[row] + self.problem.discount * ahead
+            values.insert(0, here)
+        return values

@@ -199,7 +199,7 @@ class _Priced:
 
     def occupancy(self, token: object) -> np.ndarray:
         raise CapabilityError(
-            "frequencies of a living cohort", self, ("take the prices", "ask rmab_opt.bound for a closed cohort")
+            "frequencies of a living cohort", self, ("take the prices", "ask a cohort of fixed members")
         )
 
 
@@ -225,8 +225,8 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     unit = np.append(np.tile(spread / cheapest, horizon), spread)
     high = np.append(np.outer(left, spread / cheapest).ravel(), 0.0 if course.season is None else horizon * spread)
     unit, high = np.maximum(unit, 1e-12), np.maximum(high, 0.0)
-    assert course.rows.equal is not None
-    equal = np.append(np.tile(course.rows.equal, horizon), False)
+    every = np.zeros(n_rows, dtype=bool) if course.rows.equal is None else course.rows.equal
+    equal = np.append(np.tile(every, horizon), False)
     low = np.where(equal, -high, 0.0)
     search = _Search(priced, rent, weight, low, high, unit, tolerance)
     search.most_evaluations = evaluations

@@ -70,7 +70,13 @@ class ScoreTable:
     note: str = ""
     bound: Bound | None = None
 
-    def scores(self, state: np.ndarray, period: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Scores of the arms in their states, (..., N, A); rounds beyond the table use its last one."""
         table = self.values[min(period, len(self.values) - 1)]
         return table[np.arange(table.shape[0]), state]
@@ -79,7 +85,13 @@ class ScoreTable:
 class Rule(Protocol):
     """What decides by scores: a table or a stateful rule."""
 
-    def scores(self, state: np.ndarray, period: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Score of each arm-action now, (N, A), passive 0."""
         ...
 
@@ -382,7 +394,13 @@ class LpUpdate:
         self._key: bytes | None = None
         self._scores = np.zeros(0)
 
-    def scores(self, state: np.ndarray, period: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Scores of the arms now, (N, A)."""
         period = min(period, self.problem.horizon - 1)
         state = np.asarray(state, dtype=np.int64)
@@ -480,7 +498,13 @@ class RandomAssignment:
         arm = np.arange(len(state))
         return (rng.random(len(state))[:, None] >= self.cumulative[period][arm, state]).sum(axis=1)
 
-    def scores(self, state: np.ndarray, period: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
         """1 for the drawn action, -1 for other actions, 0 for resting; ties by action value."""
         state = np.asarray(state, dtype=np.int64)
         arm = np.arange(len(state))
@@ -518,7 +542,13 @@ class IdentityOrder(RandomAssignment):
         self.weight = np.empty(len(use))
         self.weight[self.order] = 2.0 - np.arange(len(use)) / max(1, len(use))
 
-    def scores(self, state: np.ndarray, period: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Weights that fall along the order for the drawn action, -1 for other actions, 0 for resting."""
         state = np.asarray(state, dtype=np.int64)
         action = self.drawn(state, period, rng)

@@ -64,6 +64,12 @@ def tabular(
     findings.raise_if_any()
     table.only((by, "state", "action", "reward", *names))
     actions, probabilities = read["action"], np.stack([read[name] for name in names], axis=1)
+    if actions.max(initial=0.0) >= len(table):
+        row = int(actions.argmax())
+        raise ModelError(
+            f"{table.source}:{table.place(row)}: action is {actions[row]:g}, the table has {len(table)} rows",
+            "number actions from 0 and give each its rows.",
+        )
     groups = {value: number for number, value in enumerate(dict.fromkeys(owners))}
     n_actions = int(actions.max()) + 1
     if n_actions < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from rmab_opt.problem.shared import SHARED_PREFIX
 from rmab_opt.problem.table import Table, TableLike, nearest
 
 __all__ = ["Problem"]
+
+
+MOST_ROUNDS = 1_000_000
+"""Rounds above which a horizon is a slip of the pen: no plan over so many fits a machine."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,10 @@ class Problem:
         n_arms, n_states = self.dynamics.n_arms, self.dynamics.n_states
         if len(self.arms) != n_arms:
             raise ModelError(f"{len(self.arms)} arms but dynamics of {n_arms}", "give one row of dynamics an arm.")
-        if not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
-            raise ModelError(f"horizon is {self.horizon!r}", "give a whole number of rounds, at least 1.")
+        if not isinstance(self.horizon, int | np.integer) or not 1 <= self.horizon <= MOST_ROUNDS:
+            raise ModelError(
+                f"horizon is {self.horizon!r}", f"give a whole number of rounds, at least 1 and at most {MOST_ROUNDS}."
+            )
         if not 0.0 < self.discount <= 1.0:
             raise ModelError(f"discount is {self.discount!r}", "give a number above 0 and at most 1.")
         start = np.zeros(n_arms, dtype=np.int64) if self.start is None else np.asarray(self.start)

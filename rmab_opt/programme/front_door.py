@@ -330,7 +330,9 @@ class _Seen:
     def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int) -> _Seen:
         if model.problem.shared_names or model.actions.open_constraints:
             raise CapabilityError(
-                "an outlook over limits that change", model.actions, ("use policy 'living'", "give limits that stay")
+                "an outlook over limits that change",
+                model.actions,
+                ("use policy 'living'", "set limits that do not change"),
             )
         here = _from_here(model, start, period)
         transition, reward = require_tabular(here.problem.dynamics, "an outlook")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmab_opt.errors import ModelError
+from rmab_opt.records import read_regular
 
 __all__ = ["Profile", "load_profile", "profile_names"]
 
@@ -40,9 +41,11 @@ class Profile:
     nodes: int | None = None
     """Branch-and-bound node limit of one solve; None for none. Repeatable."""
     relative_gap: float = 1e-4
-    """A MILP counts as solved at this gap, as a share of the objective."""
+    """A MILP counts as solved at this gap, as a share of what is decided: the constant part does not count."""
     absolute_gap: float = 1e-6
-    """A MILP counts as solved at this gap, in the objective's unit."""
+    """A MILP counts as solved at this gap, as a multiple of the largest coefficient's power of two."""
+    proof_seconds: float | None = None
+    """Wall-clock limit of a proof by lists and trees; None for as long as the solve took, at least 1 s; 0 for none."""
     at_limit: Literal["best_with_gap", "raise"] = "best_with_gap"
     """At a limit: return the best found with its gap, or raise SolverError."""
     seed: int = 0
@@ -68,9 +71,9 @@ class Profile:
         threads = number(self.threads, int) and 1 <= self.threads <= MOST_THREADS
         demand(threads, "threads", f"an integer from 1 to {MOST_THREADS}")
         demand(number(self.seed, int) and 0 <= self.seed < 2**31, "seed", "an integer from 0 to 2147483647")
-        for name in ("seconds", "relative_gap", "absolute_gap"):
+        for name in ("seconds", "relative_gap", "absolute_gap", "proof_seconds"):
             value = getattr(self, name)
-            known = value is None and name == "seconds"
+            known = value is None and name in ("seconds", "proof_seconds")
             demand(known or (number(value, (int, float)) and value >= 0), name, "a number of at least 0")
         demand(self.nodes is None or (number(self.nodes, int) and self.nodes >= 0), "nodes", "a whole number")
         demand(self.at_limit in ("best_with_gap", "raise"), "at_limit", "'best_with_gap' or 'raise'")
@@ -131,7 +134,7 @@ UNSAFE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     }.items()
 }
 """By solver: tolerances that must not be loose, and options that move the goal itself."""
-_LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "at_limit")
+_LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "proof_seconds", "at_limit")
 OWN_KEYS = ("about", "threads", "seed", "interruptible", "log", "unsafe")
 _TOP_KEYS = ("extends", "solver", *OWN_KEYS, "limits", *SOLVERS)
 # The same six choices under each solver's own name: in a profile's solver table they set the profile's field, so that
@@ -195,7 +198,7 @@ def _find_profile(profile: str | Path, folder: Any, asked_by: str) -> tuple[str,
         if not path.is_file():
             raise ModelError(f"{where}there is no solver profile {str(path)!r}.", f"give a file or one of {_listed()}.")
         try:
-            return str(path), path.read_text(encoding="utf-8"), path.parent
+            return str(path), read_regular(path).decode("utf-8-sig"), path.parent
         except UnicodeDecodeError:
             raise ModelError(f"{where}{path}: is not text in UTF-8.", "give a profile's TOML file.") from None
     for place in _profile_folders():

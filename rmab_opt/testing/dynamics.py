@@ -36,6 +36,26 @@ class DynamicsCase:
 
     dynamics: Dynamics
 
+    @property
+    def shared(self) -> np.ndarray | None:
+        """The first shared state, where there is one: chances are tried there."""
+        return np.asarray(self.dynamics.shared_start) if getattr(self.dynamics, "shared_names", ()) else None  # type: ignore[attr-defined]
+
+    def step(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Next states and rewards, at the first shared state where there is one."""
+        if self.shared is None:
+            return self.dynamics.step(state, action, rng)
+        given = np.broadcast_to(self.shared, (*np.shape(state)[:-1], len(self.shared)))
+        following, paid, _ = self.dynamics.step_shared(state, action, given, rng)  # type: ignore[attr-defined]
+        return following, paid
+
+    def expected(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Expected rewards, at the first shared state where there is one."""
+        if self.shared is None:
+            return self.dynamics.expected_reward(state, action)
+        given = np.broadcast_to(self.shared, (*np.shape(state)[:-1], len(self.shared)))
+        return np.asarray(self.dynamics.expected_reward(state, action, given))  # type: ignore[call-arg]
+
     @cached_property
     def cells(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(state (N,), action (N,)): all arms alike in every pair, and a few mixed ones."""
@@ -53,10 +73,7 @@ class DynamicsCase:
     def drawn(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Next states and rewards of each cell, (DRAWS, N) each."""
         rng = np.random.default_rng(1)
-        return [
-            self.dynamics.step(np.tile(state, (DRAWS, 1)), np.tile(action, (DRAWS, 1)), rng)
-            for state, action in self.cells
-        ]
+        return [self.step(np.tile(state, (DRAWS, 1)), np.tile(action, (DRAWS, 1)), rng) for state, action in self.cells]
 
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -77,8 +94,8 @@ def steps_have_shape(case: DynamicsCase) -> None:
     for shape in ((n,), (3, n), (2, 3, n)):
         state = rng.integers(case.dynamics.n_states, size=shape)
         action = rng.integers(case.dynamics.n_actions, size=shape)
-        following, paid = case.dynamics.step(state, action, rng)
-        expected = case.dynamics.expected_reward(state, action)
+        following, paid = case.step(state, action, rng)
+        expected = case.expected(state, action)
         found = tuple(np.shape(part) for part in (following, paid, expected))
         require(found == (shape,) * 3, f"states {shape} give next states, rewards and expectations {found}")
         require(np.issubdtype(np.asarray(following).dtype, np.integer), "next states are not whole numbers")
@@ -87,11 +104,25 @@ def steps_have_shape(case: DynamicsCase) -> None:
         require(np.isfinite(paid).all() and np.isfinite(expected).all(), "a reward is not finite")
 
 
+def shared_states_follow(case: DynamicsCase) -> None:
+    """``step_shared`` gives a finite next shared state of the right shape, and leaves the given one alone."""
+    if case.shared is None:
+        return
+    names, rng = case.dynamics.shared_names, np.random.default_rng(0)  # type: ignore[attr-defined]
+    require(case.shared.shape == (len(names),), f"shared_start has shape {case.shared.shape} for {len(names)} names")
+    for state, action in case.cells:
+        given = case.shared.copy()
+        _, _, after = case.dynamics.step_shared(state, action, given, rng)  # type: ignore[attr-defined]
+        require(np.shape(after) == given.shape, f"the next shared state has shape {np.shape(after)}")
+        require(np.isfinite(after).all(), "a next shared value is not finite")
+        require(same(given, case.shared), "the shared state was changed in place")
+
+
 def same_seed_same_step(case: DynamicsCase) -> None:
     """The same generator gives the same step, and the arrays given are left alone."""
     for state, action in case.cells:
         before = state.copy(), action.copy()
-        one, two = (case.dynamics.step(state, action, np.random.default_rng(5)) for _ in range(2))
+        one, two = (case.step(state, action, np.random.default_rng(5)) for _ in range(2))
         require(same(one[0], two[0]) and same(one[1], two[1]), f"two steps from {state.tolist()} differ")
         require(same(state, before[0]) and same(action, before[1]), "step changed what it was given")
 
@@ -101,7 +132,7 @@ def draws_do_not_depend_on_the_action(case: DynamicsCase) -> None:
     left = set()
     for state, action in case.cells:
         rng = np.random.default_rng(9)
-        case.dynamics.step(state, action, rng)
+        case.step(state, action, rng)
         left.add(rng.random())
     require(len(left) == 1, "what is left of the generator depends on state or action")
 
@@ -149,7 +180,7 @@ def tables_agree_with_expected_rewards(case: DynamicsCase) -> None:
     _, reward = case.tables
     arm = np.arange(case.dynamics.n_arms)
     for state, action in case.cells:
-        expected, table = case.dynamics.expected_reward(state, action), reward[arm, state, action]
+        expected, table = case.expected(state, action), reward[arm, state, action]
         off = float(np.abs(expected - table).max())
         require(off <= VALUE_TOLERANCE * (1 + np.abs(table).max()), f"at {state.tolist()} they differ by {off:.3g}")
 
@@ -160,7 +191,7 @@ def rewards_average_to_the_expected(case: DynamicsCase) -> None:
     for (state, action), (_, paid) in zip(case.cells, case.drawn, strict=True):
         # Twice the range seen, because rare rewards may lie beyond it.
         span = 2.0 * (paid.max(axis=0) - paid.min(axis=0))
-        expected = case.dynamics.expected_reward(state, action)
+        expected = case.expected(state, action)
         most = span * np.sqrt(np.log(2.0 / level) / (2.0 * DRAWS)) + VALUE_TOLERANCE * (1 + np.abs(expected))
         off = np.abs(paid.mean(axis=0) - expected)
         n = int((off - most).argmax())
@@ -171,13 +202,14 @@ def pickles(case: DynamicsCase) -> None:
     """A copy in another process takes the same steps."""
     back = copied(case.dynamics)
     for state, action in case.cells:
-        one, two = (d.step(state, action, np.random.default_rng(3)) for d in (case.dynamics, back))
+        one, two = (c.step(state, action, np.random.default_rng(3)) for c in (case, DynamicsCase(back)))
         require(same(one[0], two[0]) and same(one[1], two[1]), "the copy steps otherwise")
 
 
 DYNAMICS_PROMISES: tuple[Promise, ...] = (
     has_sizes,
     steps_have_shape,
+    shared_states_follow,
     same_seed_same_step,
     draws_do_not_depend_on_the_action,
     tables_are_chances,

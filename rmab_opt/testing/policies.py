@@ -38,12 +38,20 @@ class PolicyCase:
         """The decisions of one episode; moves and choices each have a generator of their own."""
         problem = (self.model if model is None else model).problem
         moves, choices = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-        state, found = problem.sample_start(moves), []
+        state, shared, found = problem.sample_start(moves), problem.start_shared, []
         for period in range(problem.horizon):
-            made = policy.decide(state.copy(), period, choices)
+            made = policy.decide(state.copy(), period, choices, shared)
             found.append(made)
-            state, _ = problem.dynamics.step(state, self.model.actions.columns.arm_action(made.action), moves)
+            state, shared = self.move(made, moves)
         return found
+
+    def move(self, made: Decision, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        """Next state and shared state after a decision."""
+        problem = self.model.problem
+        acted = self.model.actions.columns.arm_action(made.action)
+        shared = problem.shared_array(made.shared) if problem.shared_names else None
+        state, _, after = problem.step(np.asarray(made.state), acted, shared, rng)
+        return state, after
 
 
 def _actions(decisions: Sequence[Decision]) -> np.ndarray:
@@ -55,7 +63,8 @@ def never_a_forbidden_action(case: PolicyCase) -> None:
     for seed in range(2):
         for period, made in enumerate(case.episode(case.make(), seed)):
             action = case.model.actions.check_action(made.action)
-            broken = case.model.actions.violations(action)
+            allowed = case.model.actions.at(period, made.shared)
+            broken = allowed.violations(action)
             require(not broken, f"round {period}: {broken}")
             require(not made.violations, f"round {period}: claims violations {made.violations} of an allowed action")
 
@@ -64,9 +73,10 @@ def decisions_are_of_their_round(case: PolicyCase) -> None:
     """A decision names the model's columns, its state and its round; its value is finite and below its bound."""
     problem, moves = case.model.problem, np.random.default_rng(0)
     policy, state, rng = case.make(), problem.sample_start(moves), np.random.default_rng(1)
+    shared = problem.start_shared
     for period in range(problem.horizon):
         given = state.copy()
-        made = policy.decide(given, period, rng)
+        made = policy.decide(given, period, rng, shared)
         require(same(given, state), f"round {period}: the state was changed")
         require(made.ids == case.model.actions.columns.ids, f"round {period}: names other columns")
         require(same(made.state, state), f"round {period}: speaks of state {np.asarray(made.state).tolist()}")
@@ -74,7 +84,7 @@ def decisions_are_of_their_round(case: PolicyCase) -> None:
         require(np.isfinite(made.value), f"round {period}: value {made.value}")
         least = made.value - 1e-6 * (1 + abs(made.value))
         require(made.bound >= least, f"round {period}: bound {made.bound:.9g} below value {made.value:.9g}")
-        state, _ = problem.dynamics.step(state, case.model.actions.columns.arm_action(made.action), moves)
+        state, shared = case.move(made, moves)
 
 
 def same_seed_same_actions(case: PolicyCase) -> None:
@@ -110,14 +120,14 @@ def _explained(made: Decision) -> list[Any]:
 def decisions_stand(case: PolicyCase) -> None:
     """``why_not`` and ``alternatives`` say the same before and after ten more decisions of the same policy."""
     problem, rng, moves = case.model.problem, np.random.default_rng(1), np.random.default_rng(0)
-    policy, state = case.make(), problem.sample_start(moves)
-    made = policy.decide(state.copy(), 0, rng)
+    policy, state, shared = case.make(), problem.sample_start(moves), problem.start_shared
+    made = policy.decide(state.copy(), 0, rng, shared)
     before = _explained(made)
     for k in range(LATER):
-        now = policy.decide(state.copy(), k % problem.horizon, rng)
-        state, _ = problem.dynamics.step(state, case.model.actions.columns.arm_action(now.action), moves)
+        now = policy.decide(state.copy(), k % problem.horizon, rng, shared)
+        state, shared = case.move(now, moves)
         if (k + 1) % problem.horizon == 0:
-            state = problem.sample_start(moves)
+            state, shared = problem.sample_start(moves), problem.start_shared
     for then, later in zip(before, _explained(made), strict=True):
         require(then == later, f"said {then!r}, after {LATER} more decisions {later!r}")
 

@@ -46,7 +46,8 @@ def _numbers(instance: Instance) -> list[np.ndarray]:
     for _ in range(8):
         state = rng.integers(dynamics.n_states, size=problem.n_arms)
         action = rng.integers(dynamics.n_actions, size=problem.n_arms)
-        found += [*dynamics.step(state, action, rng), dynamics.expected_reward(state, action)]
+        found += [*problem.step(state, action, problem.start_shared, rng)[:2]]
+        found += [problem.expected_reward(state, action, problem.start_shared)]
     return found
 
 

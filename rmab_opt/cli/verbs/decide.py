@@ -10,6 +10,7 @@ import typer
 
 from rmab_opt.cli.common import (
     THIS_WEEK,
+    Force,
     GroupColumn,
     Json,
     LedgerFolder,
@@ -19,6 +20,7 @@ from rmab_opt.cli.common import (
     StateFile,
     answer,
     brought,
+    check_outputs,
     load_model,
 )
 from rmab_opt.errors import ModelError
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
     from rmab_opt.programme.ledger import Standing
 
 Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
+NewLedger = Annotated[bool, typer.Option("--new", help="The --ledger is not there yet: this is its first round.")]
 Relax = Annotated[str | None, typer.Option(metavar="NAME", help="Loosen this constraint by its least change.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Decide by the network of this run.")]
-Seed = Annotated[int, typer.Option(help="Of a random first state, when no --state is given.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of a random first state, when no --state is given.")]
 Out = Annotated[Path | None, typer.Option(help="Write the list: .csv, .xlsx or .json.")]
 Report = Annotated[
     Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
@@ -65,6 +68,8 @@ def decide(
     why_not: WhyNot = None,
     alternatives: Alternatives = 0,
     groups: GroupColumn = None,
+    force: Force = False,
+    new: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """Choose this round's action and prove how good it is."""
@@ -83,6 +88,9 @@ def decide(
 
         loaded = loaded.with_objective(load_policy(run, loaded).chooser.objective)
     _check_formats(out, report)
+    check_outputs(loaded, out, report, also=[state], force=force)
+    if ledger is not None and not new and not ledger.exists():
+        raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     given, period, standing = _start(loaded, state, period, ledger)
     start = loaded.problem.start
     belief = None if standing is None or not standing.estimated else standing.belief
@@ -176,6 +184,11 @@ def _asked(loaded: Model, decision: Decision, why_not: list[str], alternatives: 
             text += f"\n{decision.why_not(name)}"
         except InfeasibleError as error:
             text += f"\n{error.message}"
-    for number, plan in enumerate(decision.alternatives(alternatives) if alternatives else [], start=1):
+    if not alternatives:
+        return text
+    plans = decision.alternatives(alternatives)
+    for number, plan in enumerate(plans, start=1):
         text += f"\nplan {number + 1}: {' '.join(plan.chosen)}   value {plan.value:.6g}"
+    if plans.reason is not None:
+        text += f"\n{plans.reason}"
     return text

@@ -39,9 +39,10 @@ class Living(Policy):
         self.again = again
         dynamics: Any = model.problem.dynamics
         tables = getattr(dynamics, "frozen_tabular", None)
-        found = require_tabular(dynamics, "policy 'living'") if tables is None else tables()
-        self.transition: np.ndarray = found[0]
-        self.reward: np.ndarray = found[1]
+        found: tuple[np.ndarray, np.ndarray] = (
+            require_tabular(dynamics, "policy 'living'") if tables is None else tables()
+        )
+        self.transition, self.reward = found
         self._shut = {name: c for name, c in model.actions.constraints.items() if isinstance(c, Closed)}
         self._most: dict[ActionSet, float] = {}
 

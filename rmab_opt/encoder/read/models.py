@@ -358,7 +358,11 @@ def _lightgbm(model: Any, output: Any) -> tuple[TreeEnsemble, Callable[[Floats],
 
 
 def _lightgbm_tree(root: dict[str, Any], number: int, share: float) -> Tree:
-    feature, threshold, left, right, value = [], [], [], [], []
+    feature: list[int] = []
+    left: list[int] = []
+    right: list[int] = []
+    threshold: list[float] = []
+    value: list[float] = []
     open_ = [(root, -1, left)]
     while open_:
         node, parent, side = open_.pop()

@@ -428,7 +428,11 @@ def _gemm(call: _Call) -> Value:
     found = tape.scale(tape.matmul(a, b), float(given.get("alpha", 1.0)))
     if len(call.inputs) > 2:
         more, beta = call.inputs[2], float(given.get("beta", 1.0))
-        found = tape.add(found, more, beta) if isinstance(more, Value) else tape.add(found, beta * call.array(2))
+        found = (
+            tape.add(found, more, beta)
+            if isinstance(more, Value)
+            else tape.add(found, beta * np.asarray(call.array(2)))
+        )
     return found
 
 
@@ -463,7 +467,8 @@ def _padded(call: _Call) -> Value:
         raise ModelError(f"its attribute mode={given['mode']!r} is not read", "pad by a constant.")
     pads = given.get("pads")
     pads = np.asarray(call.array(1) if pads is None else pads).astype(int).reshape(2, -1)
-    fill = float(given.get("value", 0.0)) if call.array(2) is None else float(np.ravel(call.array(2))[0])
+    number = call.array(2)
+    fill = float(given.get("value", 0.0)) if number is None else float(np.ravel(number)[0])
     if len(call.inputs) > 3:
         raise ModelError("pads chosen axes", "give pads for all axes.")
     if (pads < 0).any():
@@ -476,7 +481,7 @@ def _clip(call: _Call) -> Value:
     for i, name in ((1, "min"), (2, "max")):
         # Limits are inputs since opset 11 and attributes before; either may be missing.
         found = call.array(i)
-        ends.append(float(np.ravel(found)[0]) if found is not None else call.given.get(name))
+        ends.append(call.given.get(name) if found is None else float(np.ravel(found)[0]))
     return call.tape.clamp(call.first, *ends)
 
 

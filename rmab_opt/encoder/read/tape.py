@@ -507,11 +507,11 @@ class Tape:
         filled = sum(m.nnz for found in made for m in found.values())
         stay = size > SPARSE_SIZE and filled < SPARSE_SHARE * size
         for number, (members, found) in enumerate(zip(order, made, strict=True)):
-            shift = np.concatenate([self.layers[k].shift for k in members])
+            moved = np.concatenate([self.layers[k].shift for k in members])
             for source, matrix in found.items():
-                full = matrix if stay else matrix.toarray()
+                full: Any = matrix if stay else matrix.toarray()
                 if source == number - 1:
-                    written.append((full, shift, self.layers[members[0]].activation))
+                    written.append((full, moved, self.layers[members[0]].activation))
                 elif matrix.nnz:
                     links[source, number] = full
         network = Network.from_arrays(written, links=links)

@@ -695,7 +695,15 @@ def constants() -> frozenset[Any]:
         "zeros ones full tensor as_tensor arange eye linspace zeros_like ones_like full_like sqrt rsqrt exp log pow "
         "square reciprocal diag outer tril triu where broadcast_to std var"
     )
-    plain = [operator.floordiv, operator.mod, operator.pow, operator.pos, operator.eq, operator.lt, operator.gt]
+    plain: list[Any] = [
+        operator.floordiv,
+        operator.mod,
+        operator.pow,
+        operator.pos,
+        operator.eq,
+        operator.lt,
+        operator.gt,
+    ]
     plain += [int, float, len, min, max, sum, math.prod, math.sqrt, range, tuple, list]
     called = _words("size item sqrt exp log pow square reciprocal numel dim float double new_zeros new_ones")
     return frozenset([*(getattr(torch, name) for name in names), *plain, *called])

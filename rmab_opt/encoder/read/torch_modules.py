@@ -52,14 +52,14 @@ def read_torch(
         raise ModelError(f"the module cannot be copied in float64 ({error})", "give a plain module.") from error
     graph = _traced(module)
     _listed(module, graph)
-    error: ModelError | None = None
+    problem: ModelError | None = None
     for form in _shapes(module, shape, n_inputs):
         reader = _Reader(module, graph, Tape((1, *form), smooth))
         try:
             with torch.no_grad():
                 module(torch.zeros((1, *form), dtype=torch.float64))
         except Exception as failed:  # noqa: BLE001 - a forward of the user's may raise anything
-            error = error or ModelError(
+            problem = problem or ModelError(
                 f"the module does not take inputs of shape (1, {', '.join(map(str, form))}): {failed}",
                 "give shape=, that of one example.",
             )
@@ -70,7 +70,7 @@ def read_torch(
             given = _forward(module, points, form)
             compare(reader.tape, result, points, given, partial(reader.steps, points), RELATIVE)
             return reader.tape.network(result, output)
-    raise error or ModelError(
+    raise problem or ModelError(
         "the number of inputs cannot be told from the module", "give shape=, that of one example."
     )
 
@@ -383,7 +383,7 @@ def _flat(given: Any) -> Iterable[Any]:
 
 # ---------------------------------------------------------------------------------------------------- modules
 @cache
-def _known_fields(kind: type) -> frozenset[str]:
+def _known_fields(kind: Any) -> frozenset[str]:
     """What an object of one of torch's classes holds, by one that was just made."""
     try:
         made = kind()
@@ -395,7 +395,7 @@ def _known_fields(kind: type) -> frozenset[str]:
 def _plain(part: Any) -> None:
     """Refuse attributes, parameters, buffers and children that its class does not bring."""
     own = [*vars(part), *part._parameters, *part._buffers, *part._modules]
-    more = [name for name in own if name not in _known_fields(type(part))]
+    more = [name for name in own if name not in _known_fields(type(part))]  # type: ignore[arg-type]
     if more:
         raise ModelError(f"holds {more[0]!r}, which torch's own does not", "remove it, or give the weights by arrays.")
 

@@ -14,6 +14,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.instances import Instance, domain, generate
 from rmab_opt.instances.ladders import START_PROBABILITY
 from rmab_opt.problem import Problem, Tabular
+from rmab_opt.settings.coupled import generators  # noqa: F401  registers the worlds of coupled arms
 
 __all__ = ["arms"]
 

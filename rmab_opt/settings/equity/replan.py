@@ -48,7 +48,13 @@ class FairReplan:
         self.rows = polyhedron(actions, self.reward.shape[2])
         self._past: dict[int, tuple[np.random.Generator, int, np.ndarray]] = {}
 
-    def scores(self, state: np.ndarray, period: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Probability of each action in the plan's first round, (N, A), resting 0.
 
         What groups have collected is remembered by ``rng``, as the state's rewards under no action: exact where

@@ -109,16 +109,16 @@ class _Due:
 def _due(asked: Asked, late: Mapping[int, tuple[int, int]]) -> _Due:
     """All that is due; ``late`` gives the arms that need cells after their time: (visits needed in all, after slot)."""
     at, done = asked.at, asked.done
-    n_arms, n_slots = done.shape
+    n_slots = done.shape[1]
     promised = np.zeros(done.shape, dtype=bool)
     for promise in at.promises:
         promised[promise.arm, promise.first : promise.last + 1] = True
     spare = np.zeros(done.shape, dtype=bool)
-    for arm, (_, after) in late.items():
-        spare[arm, max(asked.now, after + 1) :] = True
+    for who, (_, after) in late.items():
+        spare[who, max(asked.now, after + 1) :] = True
     cells = np.ones(done.shape, dtype=bool)
     cells[: len(asked.cells)] = asked.cells
-    cells[at.moved if at.moved.size else np.zeros(n_arms, dtype=bool)] = True
+    cells[at.moved] = True
     columns = VisitColumns(at.cohort, n_slots, cells | done | promised | spare)
     arm, slot = columns.arm, columns.slot
     window, forbidden = np.zeros(len(columns), dtype=bool), np.zeros(len(columns), dtype=bool)
@@ -140,7 +140,7 @@ def _due(asked: Asked, late: Mapping[int, tuple[int, int]]) -> _Due:
     return _lifted(asked, due, late, window)
 
 
-Part = tuple[Rows, np.ndarray, str, np.ndarray]
+Part = tuple[Rows, np.ndarray, list[str], np.ndarray]
 
 
 def _part(asked: Asked, columns: VisitColumns, name: str, constraint: Constraint, window: np.ndarray) -> Part:
@@ -151,23 +151,25 @@ def _part(asked: Asked, columns: VisitColumns, name: str, constraint: Constraint
     lower, upper = found.lower - used, np.maximum(found.upper - used, 0.0)
     names = [key.removeprefix(f"{name}[").removesuffix("]") for key in found.names]
     if isinstance(constraint, VisitRows) and constraint.capacities(columns):
-        upper = _changed(upper, names, constraint, asked.at.room)
+        upper = _changed(upper, names, constraint, columns, asked.at.room)
         lower = np.minimum(lower, upper)
     owner = _owners(matrix, columns)
     lower = np.where((owner >= 0) & asked.at.gone[np.maximum(owner, 0)], np.minimum(lower, 0.0), lower)
-    return Rows(matrix, lower, upper, names), owner, name, _last(matrix, columns, ~window)
+    return Rows(matrix, lower, upper, names), owner, [name] * len(names), _last(matrix, columns, ~window)
 
 
-def _changed(upper: np.ndarray, names: list[str], constraint: VisitRows, room: tuple[CalendarEvent, ...]) -> np.ndarray:
+def _changed(
+    upper: np.ndarray, names: list[str], constraint: VisitRows, columns: VisitColumns, room: tuple[CalendarEvent, ...]
+) -> np.ndarray:
     """Capacities after what changed them: rows are named ``slot 3`` or ``north slot 3``."""
+    if not room:
+        return upper
     upper = upper.copy()
     place = {name: row for row, name in enumerate(names)}
-    for event in room:
-        for t in range(event.slot, event.end + 1):
-            for name, change in constraint.changes(event.event, event.arm, event.group, event.change):
-                row = place.get(f"{name} slot {t}".strip())
-                if row is not None:
-                    upper[row] = max(0.0, upper[row] + change)
+    for whom, t, change in constraint.changes(columns, room):
+        row = place.get(f"{whom} slot {t}".strip())
+        if row is not None:
+            upper[row] = max(0.0, upper[row] + change)
     return upper
 
 
@@ -194,7 +196,7 @@ def _promised(
     promises: tuple[Promise, ...], done: np.ndarray, columns: VisitColumns, now: int, gone: np.ndarray
 ) -> Part:
     """A row for each promise that no visit since has kept."""
-    open_ones = [p for p in promises if not done[p.arm, p.first :].any() and not gone[p.arm]]
+    open_ones = [p for p in dict.fromkeys(promises) if not done[p.arm, p.first :].any() and not gone[p.arm]]
     group, members = [], []
     for row, promise in enumerate(open_ones):
         inside = np.flatnonzero(
@@ -204,9 +206,9 @@ def _promised(
         members += inside.tolist()
     matrix = sparse.csr_array((np.ones(len(members)), (group, members)), shape=(len(open_ones), len(columns)))
     ones = np.ones(len(open_ones))
-    rows = Rows(matrix, ones, np.full(len(ones), np.inf), [p.why for p in open_ones])
+    rows = Rows(matrix, ones, np.full(len(ones), np.inf), [f"{p.arm} {p.first} {p.last}" for p in open_ones])
     owner = np.array([p.arm for p in open_ones], dtype=np.int64)
-    return rows, owner, "", np.array([p.last for p in open_ones], dtype=np.int64)
+    return rows, owner, [p.why for p in open_ones], np.array([p.last for p in open_ones], dtype=np.int64)
 
 
 def _joined(columns: VisitColumns, parts: list[Part], allowed: np.ndarray, spare: np.ndarray) -> _Due:
@@ -216,7 +218,7 @@ def _joined(columns: VisitColumns, parts: list[Part], allowed: np.ndarray, spare
         np.concatenate([part[0].upper for part in parts]),
         [name for part in parts for name in part[0].names],
     )
-    what = tuple(part[2] or name for part in parts for name in part[0].names)
+    what = tuple(name for part in parts for name in part[2])
     owner, by = np.concatenate([part[1] for part in parts]), np.concatenate([part[3] for part in parts])
     most = np.bincount(columns.arm[allowed | spare], minlength=len(columns.arms)).astype(float)
     return _Due(columns, rows, allowed, spare, owner, what, by, most)
@@ -258,21 +260,24 @@ def _lifted(asked: Asked, due: _Due, late: Mapping[int, tuple[int, int]], window
             [*due.rows.names, *("late" for _ in late)],
         )
         return replace(
-            due, rows=rows, most=most, owner=np.append(due.owner, list(late)), what=(*due.what, *("late" for _ in late)),
+            due, rows=rows, most=most, owner=np.append(due.owner, list(late)),
+            what=(*due.what, *("late" for _ in late)),
             by=np.append(due.by, [after for _, after in late.values()]),
         )  # fmt: skip
     return replace(due, rows=replace(due.rows, upper=upper), most=most)
 
 
-# ---------------------------------------------------------------------------------------------------------- what is late
-def _lacking(due: _Due, lack: np.ndarray) -> dict[int, tuple[int, int]]:
+# -------------------------------------------------------------------------------------------------------- what is late
+def _lacking(due: _Due, lack: np.ndarray, rules: Mapping[str, Constraint]) -> dict[int, tuple[int, int]]:
     """Arms that lack visits by their rows: visits needed in all, and the slot after which the late ones may come."""
     late: dict[int, tuple[int, int]] = {}
     what = np.array(due.what, dtype=object)
+    by_rule = np.array([name in rules for name in due.what])
     for row in np.flatnonzero((lack > TINY) & (due.owner >= 0)).tolist():
         arm = int(due.owner[row])
-        # One constraint's rows about an arm (its windows) are about different visits; two constraints' may be the same.
-        same = (due.owner == arm) & (what == what[row])
+        # One constraint's rows about an arm (its windows) are about different visits; two constraints' may be the same,
+        # and so may two promises.
+        same = (due.owner == arm) & (what == what[row]) & (by_rule[row] | (np.arange(len(what)) == row))
         total = int(np.ceil(np.maximum(due.rows.lower[same], 0.0).sum() - TINY))
         known = late.get(arm, (0, due.columns.n_slots))
         late[arm] = (max(known[0], total), min(known[1], int(due.by[row])))
@@ -319,7 +324,7 @@ def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray
     if first is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     lack = np.maximum(first[1], due.rows.lower - due.room)
-    late = _lacking(due, lack)
+    late = _lacking(due, lack, asked.constraints)
     again = _due(asked, late)
     # In time as far as was found possible; the late ones' own row asks for the rest of their visits.
     given_up = {(due.what[row], due.rows.names[row]): first[1][row] for row in np.flatnonzero(first[1] > TINY).tolist()}
@@ -351,7 +356,7 @@ def _named(
         row = int(rows[np.argmin(due.by[rows])])
         mine = np.flatnonzero((again.columns.arm == arm) & (second[0] > 0.5))
         tardy = mine[again.spare[mine] | (again.columns.slot[mine] > due.by[row])]
-        count = int(round(max(lack[rows].max(), 1.0)))
+        count = round(max(float(lack[rows].max()), 1.0))
         cells = tardy[np.argsort(again.columns.slot[tardy])][:count]
         fixed[cells] = True
         structural = due.room[row] < due.rows.lower[row] - TINY

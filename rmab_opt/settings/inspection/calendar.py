@@ -18,6 +18,7 @@ from rmab_opt.problem import Arms
 from rmab_opt.records import write_atomically
 from rmab_opt.report import tree
 from rmab_opt.settings.inspection.agenda import Asked, Late, Rest, plan_rest
+from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, replay
 from rmab_opt.settings.inspection.gains import VisitGains, encoded_arms
 from rmab_opt.settings.inspection.indices import exact_gains
@@ -64,6 +65,11 @@ class Calendar:
     def ids(self) -> tuple[str, ...]:
         """Ids of the arms."""
         return self._at.cohort.ids
+
+    @property
+    def model(self) -> Model:
+        """The model that was planned."""
+        return self._model
 
     @property
     def cohort(self) -> Arms:
@@ -293,14 +299,44 @@ class Calendar:
         for event in given:
             if event.event in ("done", "missed") and not event.slot < slot:
                 raise ModelError(f"event {event.arm!r} in slot {event.slot}", f"name an arm and a slot before {slot}.")
-        log = (*self.log, *given)
-        at = replay(self._begin, log, _window(self._model.actions))
-        asked = Asked(
-            at, self._model.actions.constraints, _gains(self._model), _cells(self._model), slot
-        )  # fmt: skip
-        rest = plan_rest(asked, self._profile, stay=stay)
-        assert rest is not None
-        return _shown(self._model, self._begin, at, rest, self.slots, log, slot, self._profile)
+        return again(self._model, (*self.log, *given), slot, slots=self.slots, begin=self._begin, stay=stay,
+                     profile=self._profile)  # fmt: skip
+
+    def changes(self) -> list[dict[str, str]]:
+        """One row a visit that moved, came or went against the plan before: ``id, from, to``."""
+        if self._at.planned is None:
+            return []
+        found, now = [], self.now
+        for i in np.flatnonzero((self._at.planned[:, now:] != self.visits[:, now:]).any(axis=1)).tolist():
+            gone = np.flatnonzero(self._at.planned[i, now:] & ~self.visits[i, now:]) + now
+            come = np.flatnonzero(~self._at.planned[i, now:] & self.visits[i, now:]) + now
+            for k in range(max(len(gone), len(come))):
+                before = self.slots[gone[k]] if k < len(gone) else ""
+                found.append({"id": self.ids[i], "from": before, "to": self.slots[come[k]] if k < len(come) else ""})
+        return found
+
+    def because(self) -> str:
+        """What changed since the plan before, in a sentence."""
+        said = [f"{e.event} {e.arm or e.group}".strip() for e in self._at.news]
+        why = f", because of {'; '.join(said[:6])}{'; ...' if len(said) > 6 else ''}" if said else ""
+        if self._at.planned is None:
+            return "first plan"
+        new = sum(not row["from"] for row in self.changes())
+        return f"{self.moved} visits moved, {new} new, {len(self.overdue)} late{why or ': nothing happened'}"
+
+
+def again(
+    model: Model, log: tuple[CalendarEvent, ...], slot: int, *, slots: tuple[str, ...], begin: Happened | None = None,
+    stay: float = 0.0, profile: str | Path | Profile | None = None,
+) -> Calendar:  # fmt: skip
+    """The plan from ``slot`` on after a whole log; see :meth:`Calendar.replan`."""
+    begin = beginning(model) if begin is None else begin
+    profile = model.solver if profile is None else profile
+    at = replay(begin, log, _window(model.actions))
+    asked = Asked(at, model.actions.constraints, _gains(model), _cells(model), slot)
+    rest = plan_rest(asked, profile, stay=stay)
+    assert rest is not None
+    return _shown(model, begin, at, rest, slots, log, slot, profile)
 
 
 def _window(actions: ActionSet) -> str:
@@ -374,20 +410,41 @@ def calendar(
     InfeasibleError
         With the interval of slots that must hold too much, and the least budget that repairs it.
     """
+    columns = visits_of(model.actions.columns)
+    dates = dates_of(model)
+    names = tuple(slot_names(columns.n_slots, dates)) if slots is None else tuple(slots)
+    if len(names) != columns.n_slots:
+        raise ModelError(f"{len(names)} names for {columns.n_slots} slots", "give one a slot.")
+    begin = beginning(model, state)
+    profile = model.solver if solver is None else solver
+    rest = plan_rest(Asked(begin, model.actions.constraints, _gains(model), _cells(model), 0), profile, strict=True)
+    if rest is None:
+        raise clash_of(model.actions)
+    return _shown(model, begin, begin, rest, names, (), 0, profile)
+
+
+def beginning(model: Model, state: np.ndarray | None = None) -> Happened:
+    """Where a calendar stands before anything happened, closed dates included."""
     arms, columns = encoded_arms(model.problem.dynamics, "a calendar"), visits_of(model.actions.columns)
     begin = model.problem.start if state is None else model.problem.check_state(state)
     assert begin is not None
     begin = begin if begin.ndim == 1 else begin.argmax(axis=1)
-    names = tuple(str(t) for t in range(columns.n_slots)) if slots is None else tuple(slots)
-    if len(names) != columns.n_slots:
-        raise ModelError(f"{len(names)} names for {columns.n_slots} slots", "give one a slot.")
     age, first, _ = arms.decode(begin)
     if (first != 0).any():
         raise ModelError("the state is not a period's start", "plan from slot 0; use replan() later.")
     none = np.zeros((len(columns.arms), columns.n_slots), dtype=bool)
-    at = Happened(arms, columns.arms, age, none, None, none, none[:, 0])
-    profile = model.solver if solver is None else solver
-    rest = plan_rest(Asked(at, model.actions.constraints, _gains(model), _cells(model), 0), profile, strict=True)
-    if rest is None:
-        raise clash_of(model.actions)
-    return _shown(model, at, at, rest, names, (), 0, profile)
+    shut, dates = none.copy(), dates_of(model)
+    if dates is not None:
+        shut[:, dates.shut(columns.n_slots)] = True
+    return Happened(arms, columns.arms, age, none, None, shut, none[:, 0], none[:, 0])
+
+
+def dates_of(model: Model) -> Dates | None:
+    """The dates of the slots, where the model file has a section ``calendar``."""
+    section = model.settings.get("calendar")
+    return Dates.of(section) if section else None
+
+
+def slot_names(n_slots: int, dates: Dates | None) -> list[str]:
+    """Names of the slots: dates, or numbers."""
+    return [str(t) if dates is None else dates.name(t) for t in range(n_slots)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -67,7 +67,8 @@ class Happened:
     """Where a calendar stands after all its events.
 
     ``visits`` bool (N, T) took place or are foreseen; ``planned`` is the plan before; ``shut`` are cells in which
-    nobody can be visited, ``gone`` (N,) arms to which nothing is due any more; ``room`` are changes of capacity.
+    nobody can be visited, ``gone`` (N,) arms to which nothing is due any more, ``moved`` (N,) those with
+    windows that the model does not know; ``room`` are changes of capacity.
     ``news`` counts events since the plan before.
     """
 
@@ -78,9 +79,9 @@ class Happened:
     planned: np.ndarray | None
     shut: np.ndarray
     gone: np.ndarray
+    moved: np.ndarray
     promises: tuple[Promise, ...] = ()
     room: tuple[CalendarEvent, ...] = ()
-    moved: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     now: int = 0
     news: tuple[CalendarEvent, ...] = ()
 

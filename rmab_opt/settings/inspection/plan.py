@@ -351,6 +351,6 @@ def slot_price(
             continue
         if [members.all() for _, members, _ in constraint.capacities(columns)] == [True]:
             # A slot without cells has no row, and no price.
-            for row in np.flatnonzero(owner == name):
+            for row in np.flatnonzero(owner == name).tolist():
                 price[int(names[row].rsplit(" ", 1)[-1])] += duals[row]
     return price

@@ -1,0 +1,377 @@
+"""One step of policy improvement by roll-outs that all meet the same chance, under any action set.
+
+At a state: what acting on one column alone now adds, a base rule following, for every column by the same draws; the
+program takes the best sum of these; that action, the base's own and a few swaps meet fresh draws, and the base's action
+is left only for one that is better by more than the noise of their difference. Nothing but a simulator is asked for.
+
+References
+----------
+Bertsekas, Tsitsiklis (1996), *Neuro-Dynamic Programming*, section 6; common random numbers: Glasserman, Yao (1992).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import sparse
+
+from rmab_opt import registry
+from rmab_opt.actions import ActionSet
+from rmab_opt.errors import CapabilityError
+from rmab_opt.planning.mean_field import MeanField
+from rmab_opt.problem import Problem
+
+__all__ = ["Improvement", "Rollouts", "ScoreRule", "SingleGains", "base_rule", "best_action", "improve"]
+
+SCREENED = 24
+"""Columns that keep all their draws after a first look at a sixth of them."""
+
+SWAPPED_IN, SWAPPED_OUT = 3, 2
+SAMPLED = 4
+"""Random allowed actions among the candidates."""
+
+CHUNKS = 4
+"""Looks at the candidates: those that fall behind by more than two standard errors leave early."""
+
+
+class BatchRule(Protocol):
+    """A rule that runs on arrays."""
+
+    def __call__(self, states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
+        """Actions (B, C) at states (B, N) and shared states (B, K)."""
+        ...
+
+
+def best_action(actions: ActionSet, scores: np.ndarray) -> np.ndarray:
+    """Allowed actions with the largest sum of scores (B, C) each, int64 (B, C)."""
+    found = actions.shape.best(scores)
+    if found.exact:
+        return found.actions
+    return np.stack([actions.best_by_program(row)[0] for row in np.atleast_2d(scores)])
+
+
+class ScoreRule:
+    """The best allowed action by a score of each arm-action: a rule that runs on arrays.
+
+    Parameters
+    ----------
+    scores
+        (states (B, N), period, shared (B, K) or None) to (B, N, A), passive 0.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        actions: ActionSet,
+        scores: Callable[[np.ndarray, int, np.ndarray | None], np.ndarray],
+    ) -> None:
+        self.problem, self.actions, self.scores = problem, actions, scores
+        effect = sparse.coo_array(actions.columns.effect)
+        n_actions = problem.dynamics.n_actions
+        level = np.minimum(np.rint(effect.data).astype(np.int64), n_actions - 1)
+        row, arm = effect.coords
+        shape = (problem.n_arms * n_actions, len(actions))
+        plus = sparse.csr_array((np.ones(len(row)), (arm * n_actions + level, row)), shape=shape)
+        minus = sparse.csr_array((np.ones(len(row)), (arm * n_actions, row)), shape=shape)
+        self._gather = sparse.csr_array(plus - minus)
+
+    def __call__(self, states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
+        table = np.asarray(self.scores(states, period, shared))
+        scores = np.asarray(table.reshape(len(states), -1) @ self._gather)
+        if not self.actions.open_constraints:
+            return best_action(self.actions, scores)
+        if shared is None or not len(shared):
+            return best_action(self.actions.at(period), scores)
+        # Limits depend on the shared state: states that share one are chosen for together.
+        alike, which = np.unique(shared, axis=0, return_inverse=True)
+        found = np.zeros(scores.shape, dtype=np.int64)
+        for number, values in enumerate(alike):
+            rows = which.ravel() == number
+            found[rows] = best_action(self.actions.at(period, self.problem.shared_values(values)), scores[rows])
+        return found
+
+
+def base_rule(
+    problem: Problem,
+    actions: ActionSet,
+    name: str,
+    state: np.ndarray | None = None,
+    period: int = 0,
+    shared: np.ndarray | None = None,
+) -> BatchRule:
+    """A rule on arrays by name: ``none``, ``myopic`` (this round's gain of each arm alone), or any registered rule.
+
+    A planner around the means is planned once, from the state given, and followed by its table of indices.
+
+    Raises
+    ------
+    ModelError
+        When no rule has that name.
+    CapabilityError
+        When the rule does not run on arrays.
+    """
+    if name == "myopic":
+        name = "single_gains"
+    if name == "none":
+        return ScoreRule(
+            problem,
+            actions,
+            lambda states, period, shared: np.broadcast_to(
+                -np.arange(problem.dynamics.n_actions, dtype=float), (*states.shape, problem.dynamics.n_actions)
+            ),
+        )
+    entry, given = registry.parse("rule", name)
+    rule = entry.make(problem, actions, **given)
+    if isinstance(rule, MeanField):
+        at = problem.start_distribution.argmax(axis=1) if state is None else state
+        index, arm = rule.plan(at, period, problem.start_shared if shared is None else shared).index, np.arange(len(at))
+
+        def planned(states: np.ndarray, now: int, shared: np.ndarray | None) -> np.ndarray:
+            found = index[min(max(now - period, 0), len(index) - 1)][arm, states]
+            return np.stack([np.zeros_like(found), found], axis=-1)
+
+        return ScoreRule(problem, actions, planned)
+    if not hasattr(rule, "values") and not getattr(rule, "batched", False):
+        raise CapabilityError(
+            f"rule {name!r} on arrays", rule, ("improve 'hand', 'mean_field' or 'myopic'", "give it a table")
+        )
+
+    def scored(states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
+        return np.asarray(rule.scores(states, period, None, shared))
+
+    return ScoreRule(problem, actions, scored)
+
+
+class SingleGains:
+    """What acting on each arm alone adds to the round's expected reward, whatever else is done."""
+
+    note = ""
+    batched = True
+    """Whether states (B, N) are scored together."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def scores(
+        self,
+        state: np.ndarray,
+        period: int,
+        rng: np.random.Generator | None = None,
+        shared: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Gain of each arm-action, passive 0, (..., N, A)."""
+        problem, states = self.problem, np.asarray(state)
+        dynamics: Any = problem.dynamics
+        if callable(getattr(dynamics, "alone", None)):
+            gain = dynamics.alone(states, shared)
+            return np.stack([np.zeros_like(gain), gain], axis=-1)
+        idle = problem.expected_reward(states, np.zeros_like(states), shared)
+        found = [np.zeros(states.shape)]
+        for level in range(1, dynamics.n_actions):
+            if getattr(dynamics, "coupled", False):
+                single = level * np.eye(problem.n_arms, dtype=np.int64)
+                beside = None if shared is None else np.asarray(shared)[..., None, :]
+                paid = problem.expected_reward(states[..., None, :], single, beside).sum(axis=-1)
+                found.append(paid - idle.sum(axis=-1, keepdims=True))
+            else:
+                found.append(problem.expected_reward(states, np.full_like(states, level), shared) - idle)
+        return np.stack(found, axis=-1)
+
+
+@registry.register("rule", "single_gains")
+def single_gains(problem: Problem, actions: ActionSet) -> SingleGains:
+    """What acting on each arm alone adds to this round's expected reward, summed over arms."""
+    return SingleGains(problem)
+
+
+class Rollouts:
+    """Totals from a state to the end: candidates now, a base rule from the next round on, all by the same draws.
+
+    Parameters
+    ----------
+    base
+        Runs on arrays; see :func:`base_rule`.
+    """
+
+    def __init__(self, problem: Problem, actions: ActionSet, base: BatchRule) -> None:
+        self.problem, self.actions, self.base = problem, actions, base
+        self._dynamics: Any = problem.dynamics
+
+    def __call__(
+        self,
+        state: np.ndarray,
+        period: int,
+        shared: np.ndarray | None,
+        first: np.ndarray,
+        draws: int,
+        rng: np.random.Generator,
+        *,
+        common: bool = True,
+    ) -> np.ndarray:
+        """Discounted totals (M, draws) of first actions (M, C) at a state (N,); ``common`` False draws anew for each.
+
+        Rewards are the expected ones of the states met.
+        """
+        problem = self.problem
+        count, n = len(first), problem.n_arms
+        states = np.broadcast_to(np.asarray(state), (count, draws, n))
+        beside = None if shared is None else np.broadcast_to(shared, (count, draws, len(shared))).copy()
+        totals, weight = np.zeros((count, draws)), 1.0
+        for now in range(period, problem.horizon):
+            if now == period:
+                acted = np.broadcast_to(self.actions.columns.arm_action(first)[:, None], (count, draws, n))
+            else:
+                flat = None if beside is None else beside.reshape(count * draws, -1)
+                chosen = self.base(states.reshape(count * draws, n), now, flat)
+                acted = self.actions.columns.arm_action(chosen).reshape(count, draws, n)
+            totals += weight * problem.expected_reward(states, acted, beside).sum(axis=-1)
+            states, beside = self._move(states, acted, beside, rng, common)
+            weight *= problem.discount
+        return totals
+
+    def _move(
+        self,
+        states: np.ndarray,
+        acted: np.ndarray,
+        beside: np.ndarray | None,
+        rng: np.random.Generator,
+        common: bool,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        count, draws, _ = states.shape
+        if hasattr(self._dynamics, "uniforms"):
+            shape = (draws,) if common else (count, draws)
+            given = np.zeros(0) if beside is None else beside
+            moved = self._dynamics.moved(states, acted, beside, self._dynamics.uniforms(shape, rng))
+            if beside is None:
+                return moved, None
+            after = self._dynamics.shared_next(states, acted, given, moved)
+            return moved, np.broadcast_to(after, beside.shape).copy()
+        # A simulator only: the same seed for every candidate, whose steps take the same draws whatever is done.
+        seeds = np.repeat(rng.integers(2**63, size=1), count) if common else rng.integers(2**63, size=count)
+        made = [
+            self.problem.step(states[k], acted[k], None if beside is None else beside[k], np.random.default_rng(seed))
+            for k, seed in enumerate(np.asarray(seeds).tolist())
+        ]
+        after = None if beside is None else np.stack([np.asarray(part[2]) for part in made])
+        return np.stack([part[0] for part in made]), after
+
+
+@dataclass(frozen=True, eq=False)
+class Improvement:
+    """What one improvement found.
+
+    Parameters
+    ----------
+    action
+        The action to take, (C,).
+    base
+        The base rule's own.
+    gain, error
+        Mean and standard error of the action's gain over the base's in fresh draws; 0 where the base is kept.
+    singles
+        What acting on each column alone adds, (C,).
+    draws
+        Roll-outs spent.
+    """
+
+    action: np.ndarray
+    base: np.ndarray
+    gain: float
+    error: float
+    singles: np.ndarray
+    draws: int
+
+
+def single_effects(
+    rollouts: Rollouts,
+    state: np.ndarray,
+    period: int,
+    shared: np.ndarray | None,
+    draws: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, int]:
+    """What acting on each column alone now adds to acting on none, (C,), and the roll-outs it took."""
+    n = len(rollouts.actions)
+    first = np.vstack([np.zeros((1, n), dtype=np.int64), np.eye(n, dtype=np.int64)])
+    few = max(2, draws // 6)
+    if n <= SCREENED or few >= draws:
+        totals = rollouts(state, period, shared, first, draws, rng)
+        return (totals[1:] - totals[:1]).mean(axis=1), totals.size
+    totals = rollouts(state, period, shared, first, few, rng)
+    effect = (totals[1:] - totals[:1]).mean(axis=1)
+    best = np.sort(np.argsort(-effect, kind="stable")[:SCREENED])
+    more = rollouts(state, period, shared, first[np.r_[0, 1 + best]], draws, rng)
+    effect[best] = (few * effect[best] + draws * (more[1:] - more[:1]).mean(axis=1)) / (few + draws)
+    return effect, totals.size + more.size
+
+
+def improve(
+    rollouts: Rollouts,
+    actions: ActionSet,
+    state: np.ndarray,
+    period: int,
+    shared: np.ndarray | None,
+    draws: int,
+    rng: np.random.Generator,
+    *,
+    keep: float = 1.0,
+) -> Improvement:
+    """A better action than the base rule's, where fresh draws say so; see the module.
+
+    Parameters
+    ----------
+    actions
+        What may be done now.
+    draws
+        Roll-outs an arm; the candidates get twice as many.
+    keep
+        Standard errors by which an action must beat the base's.
+    """
+    beside = None if shared is None else shared[None]
+    base = rollouts.base(np.asarray(state)[None], period, beside)[0]
+    effect, spent = single_effects(rollouts, state, period, shared, draws, rng)
+    found = best_action(actions, effect[None])[0]
+    # Where single columns add nothing (a class needs several), only whole actions can show what they are worth.
+    candidates = _swapped(actions, found, base, effect, actions.sample(rng, SAMPLED))
+    alive, totals = np.arange(len(candidates)), np.zeros((len(candidates), 0))
+    for _ in range(CHUNKS):
+        more = rollouts(state, period, shared, candidates[alive], max(2, 2 * draws // CHUNKS), rng)
+        totals = np.hstack([totals[: len(alive)], more])
+        spent += more.size
+        apart = totals - totals[:1]
+        mean = apart.mean(axis=1)
+        error = apart.std(axis=1, ddof=1) / apart.shape[1] ** 0.5
+        best = int(mean.argmax())
+        behind = (totals - totals[best]).mean(axis=1)
+        noise = (totals - totals[best]).std(axis=1, ddof=1) / apart.shape[1] ** 0.5
+        stay = (behind + 2.0 * noise >= 0.0) | (np.arange(len(alive)) == 0)
+        stay[best] = True
+        alive, totals, mean, error = alive[stay], totals[stay], mean[stay], error[stay]
+        if len(alive) == 1:
+            break
+    best = int(mean.argmax())
+    if mean[best] > keep * error[best]:
+        return Improvement(candidates[alive[best]], base, float(mean[best]), float(error[best]), effect, spent)
+    return Improvement(base, base, 0.0, 0.0, effect, spent)
+
+
+def _swapped(
+    actions: ActionSet, found: np.ndarray, base: np.ndarray, effect: np.ndarray, drawn: np.ndarray
+) -> np.ndarray:
+    """The base's action first, the program's, allowed swaps of its weakest columns for the next best, drawn ones."""
+    inside, outside = np.flatnonzero(found == 1), np.flatnonzero(found == 0)
+    into = outside[np.argsort(-effect[outside], kind="stable")[:SWAPPED_IN]]
+    out = inside[np.argsort(effect[inside], kind="stable")[:SWAPPED_OUT]]
+    made = [base, found]
+    for one in into:
+        for other in out:
+            changed = found.copy()
+            changed[one], changed[other] = 1, 0
+            if actions.allows(changed):
+                made.append(changed)
+    made += list(drawn)
+    _, first = np.unique(np.stack(made), axis=0, return_index=True)
+    return np.stack([made[k] for k in np.sort(first)])
