@@ -64,6 +64,10 @@ class DecisionFile(BaseModel):
     state: list[int]
     proof: ProofFile
     digests: dict[str, str]
+    policy: str | None = None
+    """Rule whose scores were maximised, where that is not the model's own objective."""
+    belief: dict[str, list[float]] = {}
+    """Chances of the states that were not known, by arm."""
 
 
 class OldFile(BaseModel):
