@@ -23,6 +23,7 @@ import torch
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import ModelError
+from rmab_opt.learning import advantages
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
@@ -109,6 +110,13 @@ def _train(
     }
     _same_run(folder, json.loads(json.dumps(record)))
     folder.write_record({**record, "versions": versions(), "finished": False})
+    if config.targets == "advantages":
+        with _one_thread():
+            log, outcome = advantages.learn(folder, model, config, seed, record, on_event)
+        seconds = perf_counter() - clock
+        done = {"versions": versions(), "finished": True, "seconds_of_last_start": round(seconds, 2)}
+        folder.write_record({**record, **outcome, **done})
+        return Run(folder.path, log, load_policy(folder.path, model), seconds)
     with _one_thread():
         learner = Learner(model, config, seed, device)
         if not learner.restore(folder):
