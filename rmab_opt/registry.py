@@ -104,7 +104,7 @@ PARTS: dict[str, Part] = {
     ),
     "network": Part(("rmab_opt.learning.networks",), "networks", "network"),
     "anchor": Part(("rmab_opt.learning.networks",), "networks", "anchor"),
-    "run": Part((), "policies", "kind of training run"),
+    "run": Part(("rmab_opt.learning.policies",), "policies", "kind of training run"),
     "section": Part(("rmab_opt.learning.config",), "sections", "section of a model file"),
     "learner": Part(("rmab_opt.learning.learners",), "learners", "learner"),
     "report": Part((), "reports", "report"),

@@ -1,4 +1,4 @@
-"""Messy sheets of a programme for the demo: a register, a roster, a call log and a week's outcomes. Seeded, no real persons.
+"""Messy sheets of a programme for the demo: register, roster, call log, a week's outcomes. Seeded, no real persons.
 
 `python scripts/make_weekly_calls_sheets.py` writes models/weekly_calls_sheets/.
 """

@@ -1,4 +1,4 @@
-"""Rewrite the tables of registered things, and of what is read: what stands between ``<!-- registry: KIND -->`` and end.
+"""Rewrite the tables of registered things and of what is read: between ``<!-- registry: KIND -->`` and its end.
 
     python scripts/registry_tables.py
 
@@ -14,6 +14,7 @@ from rmab_opt import registry
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"(<!-- registry: (\w+) -->\n)(.*?)(<!-- end -->)", flags=re.S)
+READ = re.compile(r"(<!-- readers -->\n)(.*?)(<!-- end -->)", flags=re.S)
 
 
 def table(kind: str) -> list[str]:
@@ -51,12 +52,8 @@ def readers() -> list[str]:
 
 def rewritten(text: str) -> str:
     """A page with its tables made anew."""
-    return BLOCK.sub(
-        lambda found: (
-            f"{found[1]}" + "\n".join(readers() if found[2] == "readers" else table(found[2])) + f"\n{found[4]}"
-        ),
-        text,
-    )
+    text = READ.sub(lambda found: found[1] + "\n".join(readers()) + f"\n{found[3]}", text)
+    return BLOCK.sub(lambda found: f"{found[1]}" + "\n".join(table(found[2])) + f"\n{found[4]}", text)
 
 
 def main() -> None:

@@ -543,12 +543,8 @@ class ActionSet:
 
     def _demand_nothing_known(self) -> None:
         """Raise CertificateError when a solver says that nothing is allowed and an allowed action is at hand."""
-        at_hand = [np.zeros(len(self), dtype=np.int64)]
-        if self.growable:
-            rng = np.random.default_rng(0)
-            at_hand += [self.shape.grow(rng) for _ in range(3)]
-        for action in at_hand:
-            if not self.violations(action):
+        for action in (np.zeros(len(self), dtype=np.int64), self.shape.grown(np.random.default_rng(0))):
+            if action is not None and not self.violations(action):
                 ids = " ".join(name for name, taken in zip(self.columns.ids, action, strict=True) if taken) or "nobody"
                 raise CertificateError(
                     f"the solver says that no action is allowed, and every constraint allows {ids}",

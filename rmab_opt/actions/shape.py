@@ -410,12 +410,17 @@ class Shape:
         return drawn
 
     def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
+        found = self.grown(rng)
+        return self.actions.best_by_program(rng.normal(size=len(self.actions)))[0] if found is None else found
+
+    def grown(self, rng: np.random.Generator) -> np.ndarray | None:
+        """An action grown at random within the rows, without a solver; None where growing leads nowhere."""
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
                 action = self.grow(rng)
                 if self.actions.plain_rows.allow(action):
                     return action
-        return self.actions.best_by_program(rng.normal(size=len(self.actions)))[0]
+        return None
 
     def grow(self, rng: np.random.Generator) -> np.ndarray:
         room = Room(self)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.errors import SolverError
+from rmab_opt.errors import ModelError, SolverError
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model

@@ -182,7 +182,7 @@ class Bench:
 def different(
     avoid: tuple[np.ndarray, ...], differ: float, act: np.ndarray, width: int
 ) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
-    """Rows: a share ``differ`` of each earlier plan's chosen columns is left out; beside an empty plan, some is in.
+    """Rows: from each earlier plan at least as many entries differ as the share ``differ`` of what it chose, or one.
 
     Returns
     -------
@@ -190,12 +190,10 @@ def different(
         (matrix over ``width`` program columns, lower, upper limits).
     """
     matrix = np.zeros((len(avoid), width))
-    lower, upper = np.full(len(avoid), -np.inf), np.full(len(avoid), np.inf)
+    lower = np.empty(len(avoid))
     for row, action in enumerate(avoid):
-        if action.any():
-            matrix[row, act[action == 1]] = 1.0
-            upper[row] = np.floor((1.0 - differ) * action.sum() + WHOLE)
-        else:
-            matrix[row, act] = 1.0
-            lower[row] = 1.0
-    return sparse.csr_array(matrix), lower, upper
+        # Chosen columns that leave and others that come count alike: the sum over others less the sum over chosen.
+        chosen = int(action.sum())
+        matrix[row, act] = np.where(action == 1, -1.0, 1.0)
+        lower[row] = max(1.0, np.ceil(differ * chosen - WHOLE)) - chosen
+    return sparse.csr_array(matrix), lower, np.full(len(avoid), np.inf)

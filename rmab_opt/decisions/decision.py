@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from rmab_opt.decisions.proof import NONE, Proof
 from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.saved import FORMAT, digests_of
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.records import write_atomically
 from rmab_opt.report import table_csv, tree, visible, workbook
 
@@ -220,24 +220,27 @@ class Decision:
             text += f" The solver stopped at a limit: the cost is at least {max(0.0, self.value - most):.4g}."
         return text
 
-    def alternatives(self, count: int = 2, *, within: float = 0.01, differ: float = 0.2) -> list[Decision]:
-        """Other plans, at most a share ``within`` worse, each differing from all before in a share of its arms.
+    def alternatives(self, count: int = 2, *, within: float = 0.01, differ: float = 0.2) -> Alternatives:
+        """Other plans, at most a share ``within`` worse, no two alike.
 
-        Fewer than ``count`` come back when no more exist.
+        From all before, each differs in at least as many entries as the share ``differ`` of what those chose, and in
+        one. Fewer than ``count`` come back with the sentence why in ``reason``.
         """
         if not 0 < differ <= 1 or within < 0:
             raise ModelError(f"within={within:g}, differ={differ:g}", "give within >= 0 and differ in (0, 1].")
         found: list[Decision] = [self]
-        least = self.value - within * max(1.0, abs(self.value))
+        least = self.value - within * abs(self.value)
         while len(found) <= count:
             try:
                 plan = self._ask(avoid=tuple(d.action for d in found), differ=differ)
             except InfeasibleError:
-                break
+                return Alternatives(found[1:], "none other differs enough, says the solver")
+            except SolverError as error:
+                return Alternatives(found[1:], f"none other found: {error.message}")
             if plan.value < least:
-                break
+                return Alternatives(found[1:], f"none other within {100 * within:g} %{_said_by(plan, least)}")
             found.append(plan)
-        return found[1:]
+        return Alternatives(found[1:], None)
 
     def _ask(self, **change: Any) -> Decision:
         """The answer to this decision's own question, changed."""
@@ -313,6 +316,23 @@ def _share(gap: float, whole: float) -> float:
     if not np.isfinite(gap):
         return np.inf
     return gap / whole if whole > 0 else (0.0 if gap == 0 else np.inf)
+
+
+class Alternatives(list[Decision]):
+    """Other plans, and why there are no more of them; None when there are as many as were asked for."""
+
+    def __init__(self, plans: Iterable[Decision], reason: str | None) -> None:
+        super().__init__(plans)
+        self.reason = reason
+
+
+def _said_by(plan: Decision, least: float) -> str:
+    """Who says that nothing better than the next plan exists."""
+    if plan.bound < least:
+        return f", proven: the next is worth at most {plan.bound:.6g}"
+    if plan.solver_bound is not None and plan.solver_bound < least:
+        return f", says the solver: the next is worth at most {plan.solver_bound:.6g}"
+    return f", not proven: the next found is worth {plan.value:.6g}"
 
 
 def _plain(number: float) -> float | None:

@@ -236,7 +236,7 @@ class Leaves:
         """Bounds of every layer's neurons at nodes; marks those that no action reaches."""
         low, up, signs = node
         found: list[_Ends] = []
-        for k, (weight, bias) in enumerate(zip(self.net.weight, self.net.bias, strict=True)):
+        for k, (_weight, bias) in enumerate(zip(self.net.weight, self.net.bias, strict=True)):
             slack = ROUNDING * self.masses[k]
             if k == 0:
                 both, m = self.first(low, up), len(bias)
@@ -497,7 +497,8 @@ class Leaves:
         self, guide: NDArray[np.int16] | None, kids: NDArray[np.int64] | None, at: int, low: Mask, up: Mask
     ) -> int:
         """The first node of the guide below ``at`` that branches on something still open; -1 when it ends before."""
-        assert guide is not None and kids is not None
+        assert guide is not None
+        assert kids is not None
         while at >= 0 and guide[at] >= 0:
             j = int(guide[at])
             if j >= self.n or (up[j] and not low[j]):

@@ -43,7 +43,7 @@ __all__ = [
     "sampled",
 ]
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 FEW_PRICES = 2000
 """Up to so many non-zero prices are stored in double precision."""
@@ -120,7 +120,7 @@ class Proof:
             number = "f8" if len(at) <= FEW_PRICES else "f4"
             places, prices = _packed(at, "<i4"), _packed(self.prices[at], f"<{number}")
         return ProofFile(
-            format=FORMAT,
+            format=1,
             kind=self.kind,
             proven_bound=float(self.bound) if np.isfinite(self.bound) else None,
             prices=prices,
@@ -321,7 +321,9 @@ def recheck(proof: Proof, question: Question) -> float:
 
 def _walk(proof: Proof, question: Question) -> float:
     """The bound of a stored tree."""
-    assert isinstance(question.objective, NetworkObjective) and proof.tree is not None and proof.target is not None
+    assert isinstance(question.objective, NetworkObjective)
+    assert proof.tree is not None
+    assert proof.target is not None
     leaves = _leaves(question, proof.prices)
     if int(proof.tree.max()) >= leaves.n + sum(leaves.sizes):
         return np.inf
@@ -393,10 +395,10 @@ def _listing(question: Question, count: int | None = None) -> Proof:
         return NONE
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         gain, base = objective.coefficients(situation)
-        slack = 4 * (len(gain) + 2) * np.finfo(float).eps * float(np.abs(gain).sum() + abs(base))
+        slack = float(4 * (len(gain) + 2) * np.finfo(float).eps * float(np.abs(gain).sum() + abs(base)))
         values = np.asarray(listed @ gain + base)
     else:
-        values, slack = objective.batch_value(listed, situation), 0.0
+        values, slack = np.asarray(objective.batch_value(listed, situation)), 0.0
         if isinstance(objective, NetworkObjective):
             slack = 1e-12 * float(layers_of(objective.network(situation)).mass()[1])
     return Proof("listing", float(values.max()) + slack, count=len(listed))
@@ -423,7 +425,7 @@ def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:
 
 
 def _tree(question: Question, proposal: Proposal, value: float, target: float, seconds: float) -> Proof:
-    """A tree that closes at the target: the search's own, else one of columns or one of neurons, whichever ends first."""
+    """A tree that closes at the target: one of columns or one of neurons, whichever ends first."""
     leaves = _leaves(question, proposal.data.get("prices"))
     allows = question.actions.allows
     began, turn, kept = perf_counter(), 0.1, []

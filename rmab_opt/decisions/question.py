@@ -120,8 +120,8 @@ class Proposal:
     proof
         What the bound rests on.
     data
-        What a proof can be made of: ``prices`` (one a row of the program), ``program`` (the rows, where they are not the
-        set's own), ``tree``.
+        What a proof can be made of: ``prices`` (one a row of the program) and ``program`` (the rows, where they are
+        not the set's own).
     status, nodes, by
         How the way to it ended, nodes looked at, who proposes it.
     remarks

@@ -18,7 +18,7 @@ from rmab_opt.decisions.proof import Proof, ProofFile, back, layers_of, recheck,
 from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.scale import scaled
 from rmab_opt.errors import CapabilityError, ModelError
-from rmab_opt.problem import Problem
+from rmab_opt.problem import Problem, Table
 from rmab_opt.solver import load_profile
 
 __all__ = ["FORMAT", "DecisionFile", "Verification", "digests_of", "verify"]
@@ -64,6 +64,10 @@ class DecisionFile(BaseModel):
     state: list[int]
     proof: ProofFile
     digests: dict[str, str]
+    policy: str | None = None
+    """Rule whose scores were maximised, where that is not the model's own objective."""
+    belief: dict[str, list[float]] = {}
+    """Chances of the states that were not known, by arm."""
 
 
 class OldFile(BaseModel):
@@ -129,6 +133,24 @@ def _sha(*parts: Any) -> str:
     return digest.hexdigest()
 
 
+def _fields(value: Any) -> Any:
+    """A constraint's fields for canonical JSON: tables by their cells, nothing by where it stands in memory."""
+    if isinstance(value, Table):
+        return {name: list(value.text(name)) for name in value.columns}
+    if isinstance(value, BaseModel):
+        return {type(value).__name__: _fields(dict(value))}
+    if isinstance(value, Mapping):
+        return {str(key): _fields(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = [_fields(part) for part in value]
+        return sorted(parts, key=repr) if isinstance(value, set | frozenset) else parts
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, bool | int | float | str) else type(value).__name__
+
+
 def digests_of(question: Question) -> dict[str, str]:
     """SHA-256 of all that a decision rests on, by name: tables, state, ids, rows, every constraint, objective."""
     problem, actions, objective = question.problem, question.actions, question.objective
@@ -146,7 +168,7 @@ def digests_of(question: Question) -> dict[str, str]:
         "rows": _sha(rows.indptr, rows.indices, rows.data, rows.row_lower, rows.row_upper, rows.lower, rows.upper),
     }
     for name, constraint in actions.constraints.items():
-        found[f"constraint {name}"] = _sha(type(constraint).__name__, constraint.describe(), str(constraint))
+        found[f"constraint {name}"] = _sha(type(constraint).__name__, constraint.describe(), _fields(dict(constraint)))
     situation = question.situation
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         gain, base = objective.coefficients(situation)
@@ -229,7 +251,7 @@ def _judged(saved: DecisionFile | OldFile, question: Question) -> Verification:
     places = actions.columns.indices(list(saved.action))
     action[places] = 1
     value = question.objective.value(action, question.situation)
-    unit, asked = scaled(question)
+    unit, _asked = scaled(question)
     mass = abs(value) + abs(unit.base) + unit.size
 
     def fail(what: str) -> Verification:

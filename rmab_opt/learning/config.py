@@ -109,6 +109,7 @@ class DQNConfig(Settings):
         "argmax": ("program", "hill_climb"),
         "target": ("soft", "periodic"),
         "warm_start": ("lasting", "published"),
+        "targets": ("bellman", "advantages"),
     }
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
         "episodes": (1, 10**7),
@@ -128,6 +129,10 @@ class DQNConfig(Settings):
         "epsilon_start": (0.0, 1.0),
         "epsilon_end": (0.0, 1.0),
         "validations": (1, 1000),
+        "states": (8, 10**6),
+        "draws": (2, 10**5),
+        "rounds": (1, 10),
+        "passes": (1, 10**5),
         "validation_episodes": (0, 10**6),
     }
 
@@ -191,6 +196,19 @@ class DQNConfig(Settings):
     episodes; the best are the run's result."""
     validation_episodes: int = 12
     """Episodes of a trial, the same draws for all, of no other use; 0 leaves trials out and keeps the last average."""
+    targets: str = "bellman"
+    """``bellman``: deep Q-learning, as published. ``advantages``: policy iteration whose targets are what actions add,
+    simulated with common random numbers; for arms coupled by a shared quantity or known by a simulator only."""
+    states: int = 250
+    """States of one round of ``advantages`` ..."""
+    draws: int = 8
+    """... roll-outs for each of them and each column in the first round; twice as many in each later one ..."""
+    rounds: int = 2
+    """... rounds at most: the first that gains nothing on the validation episodes is the last ..."""
+    passes: int = 60
+    """... and passes over the states in the fit."""
+    ablations: bool = True
+    """Whether ``advantages`` also fits to independent returns and tries a silent head, for the run's record."""
     checkpoint_every: int = 1
     """Episodes between checkpoints."""
 

@@ -23,6 +23,7 @@ import torch
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import ModelError
+from rmab_opt.learning import advantages
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
@@ -109,6 +110,13 @@ def _train(
     }
     _same_run(folder, json.loads(json.dumps(record)))
     folder.write_record({**record, "versions": versions(), "finished": False})
+    if config.targets == "advantages":
+        with _one_thread():
+            log, outcome = advantages.learn(folder, model, config, seed, record, on_event)
+        seconds = perf_counter() - clock
+        done = {"versions": versions(), "finished": True, "seconds_of_last_start": round(seconds, 2)}
+        folder.write_record({**record, **outcome, **done})
+        return Run(folder.path, log, load_policy(folder.path, model), seconds)
     with _one_thread():
         learner = Learner(model, config, seed, device)
         if not learner.restore(folder):
@@ -186,30 +194,35 @@ def _episodes(learner: Learner) -> Iterator[dict[str, Any]]:
         )
         simulator = Simulator(model.problem, model.actions, [seed])
         state, done, total, losses, epsilon = simulator.state[0], False, 0.0, [], 0.0
-        best = learner.argmax(state[None], 0, model.actions.sample(rng))[0]
+        shared = simulator.shared
+        first = None if shared is None else shared[0]
+        best = learner.argmax(state[None], 0, learner.allowed(0, first).sample(rng), shared)[0]
         while not done:
             period = simulator.period
             progress = (learner.episode + period / horizon) / config.episodes
             learner.set_rate(progress)
             epsilon = config.epsilon_end + max(0.0, 1.0 - 2.0 * progress) * (config.epsilon_start - config.epsilon_end)
-            action = learner.explore() if rng.random() < epsilon else best
+            now = None if shared is None else shared[0]
+            action = learner.explore(period, now) if rng.random() < epsilon else best
             moved, _, expected, done = simulator.step(action[None], checked=True)
-            following, weight = learner.successors(
-                state, action, moved[0], model.actions, learner.generators["successors"]
+            shared, after_it = simulator.shared, None if simulator.shared is None else simulator.shared[0]
+            following, weight, beside = learner.successors(
+                state, action, moved[0], model.actions, learner.generators["successors"], now, after_it
             )
             after = np.repeat(best[None], len(following), axis=0)
             if not done:
-                after = learner.argmax(following, period + 1, after)
+                after = learner.argmax(following, period + 1, after, beside)
             # The expected reward replaces the sampled one: same mean, less noise.
             learner.remember(
                 state=state, period=period, action=action, reward=expected[0], next_state=following,
-                next_action=after, weight=weight, ended=done,
+                next_action=after, weight=weight, ended=done, **({} if now is None else {"shared": now}),
+                **({} if beside is None else {"next_shared": beside}),
             )  # fmt: skip
             for _ in range(config.updates):
                 losses.append(learner.learn(learner.replay.sample(draw, config.batch)))
             learner.refresh()
             state, total = moved[0], total + float(expected.sum())
-            best = after[int((following == state).all(axis=1).argmax())]
+            best = after[_same_as(following, state, beside, after_it)]
         learner.episode += 1
         if learner.episode in trials and config.validation_episodes:
             learner.validate()
@@ -225,6 +238,14 @@ def _episodes(learner: Learner) -> Iterator[dict[str, Any]]:
                 row["anchor"] = float(np.mean(learner.trials[learner.anchor]))
         learner.log.append(row)
         yield row
+
+
+def _same_as(following: np.ndarray, state: np.ndarray, beside: np.ndarray | None, shared: np.ndarray | None) -> int:
+    """Which of the next states (K, N) with shared states (K, k) came about."""
+    alike = (following == state).all(axis=1)
+    if beside is not None and shared is not None:
+        alike &= (beside == shared).all(axis=1)
+    return int(alike.argmax())
 
 
 def _same_run(folder: RunFolder, record: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from rmab_opt.actions import ActionSet
 from rmab_opt.decisions import Chooser, Model, NetworkObjective, Objective, Situation
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.errors import ModelError
 from rmab_opt.learning import targets
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.networks import AnchoredQ, QNetwork, anchor_values, anchors, make_network
@@ -35,12 +36,6 @@ class Learner:
         self.model, self.config, self.device = model, config, _device(device)
         weights, explore, draw, pretrain, episodes, validation = np.random.SeedSequence(seed).spawn(6)
         problem, columns = model.problem, model.actions.columns
-        if problem.shared_names or model.actions.open_constraints:
-            raise CapabilityError(
-                "training where arms share a state or limits change from round to round",
-                problem.dynamics,
-                ("decide by the model's objective", "fit a network on your own samples: networks take `shared`"),
-            )
         scale = targets.reward_unit(problem, model.actions, np.random.default_rng(pretrain))
         arguments = (problem, columns, config.hidden, config.head, scale, int(weights.generate_state(1)[0]))
         self.online, self.target, self.average, self.best = (
@@ -52,7 +47,8 @@ class Learner:
         self.scale = scale
         self.discount = problem.discount if config.discount is None else config.discount
         self.successors = Successors(problem, config.next_states)
-        self.replay = Replay(config.capacity, problem.n_arms, len(columns), self.successors.count)
+        self.n_shared = len(problem.shared_names)
+        self.replay = Replay(config.capacity, problem.n_arms, len(columns), self.successors.count, self.n_shared)
         self.habit = np.full((problem.n_arms, problem.dynamics.n_actions), 1.0 / problem.dynamics.n_actions)
         self.generators = {
             "explore": np.random.default_rng(explore),
@@ -83,7 +79,10 @@ class Learner:
             samples = WarmStart(self.model, self.config.warm_start, self.generators["pretrain"])
             for _ in range(steps):
                 state, period, action, reward = samples.draw(self.config.batch)
-                self._descend(state, period, action, reward, (None, torch.zeros(len(state), device=self.device)))
+                start = self.model.problem.start_shared
+                shared = np.zeros((len(state), 0)) if start is None else np.repeat(start[None], len(state), axis=0)
+                nothing = torch.zeros(len(state), device=self.device)
+                self._descend(state, period, action, reward, (None, nothing), shared)
         for network in (self.target, self.average, self.best):
             network.load_state_dict(self.online.state_dict())
         if self.online.begins_at is not None and self.config.validation_episodes:
@@ -142,10 +141,10 @@ class Learner:
         ]
         simulator, done, paid, claimed = Simulator(problem, actions, seeds), False, [], []
         while not done:
-            state, period = simulator.state, simulator.period
-            chosen = self._choose(chooser, objective, state, period)
+            state, period, shared = simulator.state, simulator.period, simulator.shared
+            chosen = self._choose(chooser, objective, state, period, shared=shared)
             with torch.no_grad():
-                arms, rest = self._parts(network, state, np.full(len(state), period), chosen)
+                arms, rest = self._parts(network, state, np.full(len(state), period), chosen, shared)
             claimed.append(_numpy(rest if arms is None else rest + arms.sum(dim=1)))
             _, _, expected, done = simulator.step(chosen, checked=True)
             paid.append(expected.sum(axis=1))
@@ -156,27 +155,46 @@ class Learner:
         return [float(value) for value in earned], over
 
     def _choose(
-        self, chooser: Chooser, objective: Objective, states: np.ndarray, period: int, starts: np.ndarray | None = None
+        self,
+        chooser: Chooser,
+        objective: Objective,
+        states: np.ndarray,
+        period: int,
+        starts: np.ndarray | None = None,
+        shared: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Best actions at states (M, N); functions of weights, states and starts alone, so that runs repeat."""
+        """Best actions at states (M, N), shared (M, k); functions of weights, states and starts alone: runs repeat."""
         if self.config.argmax == "hill_climb" and isinstance(objective, NetworkObjective):
-            problem, actions = self.model.problem, self.model.actions
+            problem, columns = self.model.problem, self.model.actions.columns
+            beside = [None] * len(states) if shared is None else list(shared)
             found = [
-                climb_network(objective.at(Situation(problem, actions.columns, s, period)), actions) for s in states
+                climb_network(objective.at(Situation(problem, columns, s, period, now)), self.allowed(period, now))
+                for s, now in zip(states, beside, strict=True)
             ]
             return np.stack([action for action, _ in found])
-        if starts is None:
-            return np.stack([decision.action for decision in chooser.batch_decide(states, period)])
-        return np.stack([chooser.decide(s, period, start=a).action for s, a in zip(states, starts, strict=True)])
+        if starts is None or self.model.actions.open_constraints:
+            # Where limits change, an earlier action may not be one to begin from.
+            return np.stack([made.action for made in chooser.batch_decide(states, period, shared=shared)])
+        beside = [None] * len(states) if shared is None else list(shared)
+        made = [
+            chooser.decide(s, period, start=a, shared=now) for s, a, now in zip(states, starts, beside, strict=True)
+        ]
+        return np.stack([decision.action for decision in made])
 
-    def argmax(self, states: np.ndarray, period: int, starts: np.ndarray) -> np.ndarray:
-        """Best actions by the network that chooses, (M, C)."""
-        return self._choose(self.chooser, self.chooser.objective, states, period, starts)
+    def allowed(self, period: int, shared: np.ndarray | None = None) -> ActionSet:
+        """What may be done in a round, at a shared state (k,) where there is one."""
+        return self.model.actions.at(period, self.model.problem.shared_values(shared))
 
-    def explore(self) -> np.ndarray:
+    def argmax(
+        self, states: np.ndarray, period: int, starts: np.ndarray | None, shared: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Best actions by the network that chooses, (M, C), at shared states (M, k) where there are any."""
+        return self._choose(self.chooser, self.chooser.objective, states, period, starts, shared)
+
+    def explore(self, period: int = 0, shared: np.ndarray | None = None) -> np.ndarray:
         """A random allowed action; of any size where the argmax climbs, because climbing asks about partial sets."""
         rng = self.generators["explore"]
-        action = self.model.actions.sample(rng)[0]
+        action = self.allowed(period, shared).sample(rng)[0]
         if self.config.argmax == "hill_climb":
             action = action * (rng.random(len(action)) < rng.random())
         return np.asarray(action)
@@ -192,16 +210,18 @@ class Learner:
         rng = self.generators["draw"]
         stale = self.replay.sample(rng, self.config.refreshes)
         which = rng.integers(self.successors.count, size=self.config.refreshes)
-        for row, k, states, period, known, ended in zip(
-            stale.rows, which, stale.next_state, stale.period + 1, stale.next_action, stale.ended, strict=True
-        ):
+        parts = (stale.rows, which, stale.next_state, stale.period + 1, stale.next_action, stale.ended)
+        for row, k, states, period, known, ended, beside in zip(*parts, stale.next_shared, strict=True):
             if not ended and stale.weight.size:
-                found = self.argmax(states[k].astype(np.int64)[None], int(period), known[k].astype(np.int64)[None])
+                shared = beside[k][None] if self.n_shared else None
+                state, start = states[k].astype(np.int64)[None], known[k].astype(np.int64)[None]
+                found = self.argmax(state, int(period), start, shared)
                 self.replay.refresh(int(row), int(k), found[0])
 
     def learn(self, batch: Batch) -> float:
         """One gradient step on the Bellman error; returns the loss."""
-        loss = self._descend(batch.state, batch.period, batch.action, batch.reward, self.follows(batch))
+        follows = self.follows(batch)
+        loss = self._descend(batch.state, batch.period, batch.action, batch.reward, follows, batch.shared)
         if self.config.target == "soft":
             targets.follow(self.target, self.online, self.config.target_rate)
         elif targets.copy_due(self.steps, self.config.target_every):
@@ -215,7 +235,8 @@ class Learner:
         weight, ended = self._tensor(batch.weight), self._tensor(batch.ended)
         with torch.no_grad():
             flat = (batch.next_state.reshape(size * count, -1), batch.next_action.reshape(size * count, -1))
-            arms, rest = self._parts(self.target, flat[0], np.repeat(batch.period + 1, count), flat[1])
+            beside = batch.next_shared.reshape(size * count, -1) if self.n_shared else None
+            arms, rest = self._parts(self.target, flat[0], np.repeat(batch.period + 1, count), flat[1], beside)
             rest = rest.reshape(size, count)
             if isinstance(self.target, AnchoredQ):
                 past = (batch.state, batch.period, batch.action, batch.next_state)
@@ -235,11 +256,12 @@ class Learner:
         action: np.ndarray,
         reward: np.ndarray,
         follows: tuple[torch.Tensor | None, torch.Tensor],
+        shared: np.ndarray | None = None,
     ) -> float:
         """One step towards reward (B, N) plus what follows; returns the loss."""
         # Noise of a sum of independent arms grows with the root of their number.
         unit = (self.scale, self.scale * self.model.problem.n_arms**0.5)
-        said = self._parts(self.online, state, period, action)
+        said = self._parts(self.online, state, period, action, shared if self.n_shared else None)
         loss = targets.bellman_loss(said, self._tensor(reward), follows, unit)
         self.optimiser.zero_grad()
         loss.backward()
@@ -249,9 +271,17 @@ class Learner:
         return float(loss.detach())
 
     def _parts(
-        self, network: QNetwork, state: np.ndarray, period: np.ndarray, action: np.ndarray
+        self,
+        network: QNetwork,
+        state: np.ndarray,
+        period: np.ndarray,
+        action: np.ndarray,
+        shared: np.ndarray | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        parts: tuple[torch.Tensor | None, torch.Tensor] = network(*map(self._long, (state, period, action)))
+        beside = None if shared is None else torch.as_tensor(shared, dtype=torch.float64, device=self.device)
+        parts: tuple[torch.Tensor | None, torch.Tensor] = network(
+            *map(self._long, (state, period, action)), *(() if beside is None else (beside,))
+        )
         return parts
 
     def _long(self, array: np.ndarray) -> torch.Tensor:
@@ -323,6 +353,7 @@ class Learner:
                 entries.setdefault(int(number), {})[name] = torch.as_tensor(array)
         whole = self.optimiser.state_dict()
         self.optimiser.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
+        # Older checkpoints have no shared states; their arms share none.
         self.replay.load(
             {key.removeprefix("replay."): array for key, array in arrays.items() if key.startswith("replay.")},
             int(meta["added"]),

@@ -109,6 +109,31 @@ class SharedInput(nn.Module):
         return None if situation.shared is None else torch.as_tensor(situation.shared, device=self.unit.device)[None]
 
 
+class ContextInput:
+    """What the dynamics' ``context(state, shared)`` tells of each arm in its situation: F further inputs an arm.
+
+    For dynamics without it, F is 0. A simulator without equations names its features this way.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        said = getattr(problem.dynamics, "context", None)
+        self._said: Callable[..., Any] | None = said if callable(said) else None
+        self.shared = bool(problem.shared_names)
+        self.width = 0
+        if self._said is not None:
+            at = np.zeros((1, problem.n_arms), dtype=np.int64)
+            start = None if problem.start_shared is None else problem.start_shared[None]
+            self.width = int(np.asarray(self._said(at, start)).shape[-1])
+
+    def __call__(self, state: Tensor, shared: Tensor | None) -> Tensor:
+        """(B, N, F) as float32."""
+        if self._said is None:
+            return torch.zeros((*state.shape, 0), device=state.device)
+        beside = None if shared is None else shared.detach().cpu().double().numpy()
+        told = np.asarray(self._said(state.cpu().numpy(), beside))
+        return torch.as_tensor(told, dtype=torch.float32, device=state.device)
+
+
 MEASURED_PAIRS, MEASURED_DRAWS = 64, 32
 """States with actions at which arms without tables are described, and moves drawn at each."""
 
@@ -301,7 +326,8 @@ class PooledQ(QNetwork):
         ):
             self.register_buffer(name, torch.tensor(array), persistent=False)
         self.shared_input = SharedInput(problem)
-        width = self.n_states + len(place) + 1 + len(self.shared_input)
+        self.context = ContextInput(problem)
+        width = self.n_states + len(place) + 1 + len(self.shared_input) + self.context.width
         self.arm = _mlp([width, *hidden, self.n_actions * (1 + head)], generator)
         self.head = _mlp([head, head, 1], generator) if head else None
 
@@ -318,6 +344,18 @@ class PooledQ(QNetwork):
         # The head sees what the arms are like, not what they are worth: its error must not reach the arm values.
         return arms, self.n_arms * unit * self.head(picked[:, :, 1:].mean(dim=1))[:, 0]
 
+    def single_effects(self, state: Tensor, period: Tensor, shared: Tensor | None = None) -> Tensor:
+        """Q of acting on one arm alone less Q of acting on none, (B, N), at the arms' first action."""
+        table = self._described(state, period, shared)
+        unit = self.scale * (self.horizon - period).clamp(min=1).to(table.dtype)
+        found = unit[:, None] * (table[:, :, 1, 0] - table[:, :, 0, 0])
+        if self.head is None:
+            return found
+        idle = table[:, :, 0, 1:].mean(dim=1)
+        moved = idle[:, None] + (table[:, :, 1, 1:] - table[:, :, 0, 1:]) / self.n_arms
+        apart = self.head(moved)[..., 0] - self.head(idle)[..., 0][:, None]
+        return found + self.n_arms * unit[:, None] * apart
+
     def _level(self, action: Tensor) -> Tensor:
         """Action of every arm, (B, N), from the columns, (B, C)."""
         level = torch.zeros((len(action), self.n_arms), dtype=torch.long, device=action.device)
@@ -333,6 +371,7 @@ class PooledQ(QNetwork):
             self.features[None].expand(batch, -1, -1),
             left[:, None, None].expand(batch, self.n_arms, 1),
             self.shared_input(shared, batch)[:, None].expand(batch, self.n_arms, -1),
+            self.context(state, shared),
         ]
         out = self.arm(torch.cat(parts, dim=2))
         return out.reshape(batch, self.n_arms, self.n_actions, 1 + self.head_width)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Objective
-from rmab_opt.decisions.policy import Greedy, policy
+from rmab_opt.decisions.policy import Greedy, Policy, make_policy, policy
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
 
@@ -26,6 +26,16 @@ def iterative_dqn(model: Model, *, run: str) -> Greedy:
     from rmab_opt.learning.runs import load_policy
 
     return Greedy(model, load_policy(run, model).chooser.objective, "iterative_dqn")
+
+
+@register("run", "planned")
+def planned(folder: str | Path, model: Model) -> Policy:
+    """The planning rule that a run kept in place of its network."""
+    from rmab_opt.learning.run_folder import RunFolder
+
+    stored = RunFolder(folder).read_tensors("weights")
+    assert stored is not None
+    return make_policy(str(stored[1]["planned"]), model)
 
 
 @register("objective", "learned")

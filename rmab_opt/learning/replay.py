@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,7 +12,8 @@ __all__ = ["Batch", "Replay"]
 @dataclass(frozen=True)
 class Batch:
     """B transitions of K next states: states (B, N), periods (B,), actions (B, C), rewards a arm (B, N), next states
-    (B, K, N), next actions (B, K, C), weights of the next states (B, K), ends (B,)."""
+    (B, K, N), next actions (B, K, C), weights of the next states (B, K), ends (B,), shared states (B, k) and the next
+    ones (B, K, k), of width 0 where the arms share none."""
 
     rows: np.ndarray
     state: np.ndarray
@@ -23,6 +24,8 @@ class Batch:
     next_action: np.ndarray
     weight: np.ndarray
     ended: np.ndarray
+    shared: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    next_shared: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0)))
 
 
 class Replay:
@@ -33,7 +36,7 @@ class Replay:
     for every target.
     """
 
-    def __init__(self, capacity: int, n_arms: int, n_columns: int, n_next: int = 1) -> None:
+    def __init__(self, capacity: int, n_arms: int, n_columns: int, n_next: int = 1, n_shared: int = 0) -> None:
         self.capacity = capacity
         self.arrays: dict[str, np.ndarray] = {
             "state": np.zeros((capacity, n_arms), dtype=np.int16),
@@ -44,6 +47,8 @@ class Replay:
             "next_action": np.zeros((capacity, n_next, n_columns), dtype=np.int8),
             "weight": np.zeros((capacity, n_next), dtype=np.float32),
             "ended": np.zeros(capacity, dtype=np.uint8),
+            "shared": np.zeros((capacity, n_shared)),
+            "next_shared": np.zeros((capacity, n_next, n_shared)),
         }
         self.added = 0
 

@@ -13,7 +13,7 @@ from rmab_opt.decisions import Chooser, Model
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import AnchoredQ, anchor_values, make_network
+from rmab_opt.learning.networks import AnchoredQ, ContextInput, anchor_values, make_network
 from rmab_opt.learning.run_folder import RunFolder, fingerprint
 
 __all__ = ["load_policy"]
@@ -73,7 +73,8 @@ def load_policy(folder: str | Path, model: Model, *, solver: str | None = None) 
 def _same_arms(weights: dict[str, torch.Tensor], model: Model, config: DQNConfig, path: Path) -> None:
     """Refuse weights whose arms have other states or actions than the model's."""
     dynamics = model.problem.dynamics
-    wide = weights["arm.0.weight"].shape[1] - len(weights["feature_place"]) - 1
+    beside = len(model.problem.shared_names) + ContextInput(model.problem).width
+    wide = weights["arm.0.weight"].shape[1] - len(weights["feature_place"]) - 1 - beside
     out = max(int(key.split(".")[1]) for key in weights if key.startswith("arm."))
     levels = weights[f"arm.{out}.weight"].shape[0] // (1 + config.head)
     if (wide, levels) != (dynamics.n_states, dynamics.n_actions):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rmab_opt.actions import ActionSet
@@ -34,38 +36,63 @@ class Successors:
     ModelError
         When all are asked for and there may be more than :data:`MOST_SUCCESSORS`.
     CapabilityError
-        When all are asked for and the dynamics offer no tables.
+        When all are asked for and the dynamics offer neither tables nor joint chances.
     """
 
     def __init__(self, problem: Problem, count: int) -> None:
         self.problem, self.count, self.exact = problem, count, count == 0
-        if self.exact:
+        dynamics: Any = problem.dynamics
+        self._joint = dynamics if callable(getattr(dynamics, "joint_chance", None)) else None
+        if self.exact and self._joint is not None:
+            self.count = _few(len(self._joint.possible()))
+        elif self.exact:
             self._kernel, _ = require_tabular(problem.dynamics, "all next states")
             most = float(np.prod((self._kernel > 0).sum(axis=3).max(axis=(1, 2)).astype(float)))
-            if most > MOST_SUCCESSORS:
-                raise ModelError(
-                    f"train.next_states is 0 and {most:.3g} joint next states may follow, more than {MOST_SUCCESSORS}",
-                    "sample them: next_states 1 or more.",
-                )
-            self.count = int(most)
+            self.count = _few(most)
 
     def __call__(
-        self, state: np.ndarray, action: np.ndarray, moved: np.ndarray, actions: ActionSet, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(next states (K, N), weights (K,)); ``moved`` (N,) is the one that came about."""
+        self,
+        state: np.ndarray,
+        action: np.ndarray,
+        moved: np.ndarray,
+        actions: ActionSet,
+        rng: np.random.Generator,
+        shared: np.ndarray | None = None,
+        after: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(next states (K, N), weights (K,), next shared states (K, k) or None).
+
+        ``moved`` (N,) and ``after`` (k,) are those that came about from ``shared`` (k,).
+        """
         arm_action = actions.columns.arm_action(action)
         if not self.exact:
-            drawn = [moved, *(self.problem.dynamics.step(state, arm_action, rng)[0] for _ in range(self.count - 1))]
-            return np.stack(drawn), np.full(self.count, 1.0 / self.count)
+            others = [self.problem.step(state, arm_action, shared, rng) for _ in range(self.count - 1)]
+            beside = None if after is None else np.stack([after, *(np.asarray(part[2]) for part in others)])
+            return np.stack([moved, *(part[0] for part in others)]), np.full(self.count, 1.0 / self.count), beside
+        if self._joint is not None:
+            joint = self._joint.possible()
+            chance = self._joint.joint_chance(state, arm_action, shared, joint)
+            if shared is None:
+                return joint, chance, None
+            follows = self._joint.shared_next(state, arm_action, shared, joint)
+            return joint, chance, np.broadcast_to(follows, (len(joint), len(shared)))
         rows = self._kernel[np.arange(len(state)), arm_action, state]
         support = [np.flatnonzero(row) for row in rows]
         joint = np.stack(np.meshgrid(*support, indexing="ij"), axis=-1).reshape(-1, len(state))
         chance = np.prod(rows[np.arange(len(state)), joint], axis=1)
         # Fixed width for the memory's arrays: what is missing has weight zero.
         lacking = self.count - len(joint)
-        return np.concatenate([joint, np.repeat(joint[:1], lacking, axis=0)]), np.concatenate(
-            [chance, np.zeros(lacking)]
+        filled = np.concatenate([joint, np.repeat(joint[:1], lacking, axis=0)])
+        return filled, np.concatenate([chance, np.zeros(lacking)]), None
+
+
+def _few(most: float) -> int:
+    if most > MOST_SUCCESSORS:
+        raise ModelError(
+            f"train.next_states is 0 and {most:.3g} joint next states may follow, more than {MOST_SUCCESSORS}",
+            "sample them: next_states 1 or more.",
         )
+    return int(most)
 
 
 class WarmStart:
@@ -92,7 +119,8 @@ class WarmStart:
     def __init__(self, model: Model, kind: str, rng: np.random.Generator) -> None:
         self.model, self.kind, self.rng = model, kind, rng
         if kind == "published":
-            self.allowed = model.actions.sample(rng, POOL)
+            now = model.actions.at(0, model.problem.shared_values(model.problem.start_shared))
+            self.allowed = now.sample(rng, POOL)
             self.states, self.actions = self._published()
 
     def draw(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -106,7 +134,8 @@ class WarmStart:
             action = (rng.random((size, len(columns))) < rng.random((size, 1))).astype(np.int64)
         if columns.exclusive:
             action = np.stack([_one_an_arm(row, columns.effect.indices, rng) for row in action])
-        reward = problem.dynamics.expected_reward(state, columns.arm_action(action))
+        # Where the arms share a state, at its first value.
+        reward = problem.expected_reward(state, columns.arm_action(action), problem.start_shared)
         period = rng.integers(problem.horizon, size=size)
         lasting = 1 if self.kind == "published" else (problem.horizon - period)[:, None]
         return state, period, action, reward * lasting

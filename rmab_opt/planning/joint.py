@@ -309,6 +309,16 @@ class CoupledTable:
             ]
         return _Node(listed, reward, chance, leads)
 
+    def after(self, place: int, uniforms: np.ndarray) -> np.ndarray:
+        """Joint state that each of a node's actions leads to by given draws, (A,): rows of :attr:`states`."""
+        problem, node = self.problem, self.nodes[place]
+        state, shared = self.states[place], self.shared[place]
+        acted = self.actions.columns.arm_action(node.actions)
+        given = shared if problem.shared_names else None
+        moved = self._dynamics.moved(state, acted, given, np.broadcast_to(uniforms, (len(acted), len(uniforms))))
+        which = (moved[:, None, :] == self._following[None]).all(axis=2).argmax(axis=1)
+        return np.asarray(node.leads[np.arange(len(acted)), which])
+
     def _back(
         self, choose: Callable[[int, int, np.ndarray], int], ahead: Callable[[int], np.ndarray] | None = None
     ) -> tuple[float, list[np.ndarray]]:
@@ -385,10 +395,10 @@ class CoupledTable:
 
     def improved(self, taken: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
         """One exact step of policy improvement on choices: the best action now, they from the next round on."""
-        values = self._values(taken)
-        return self._back(lambda place, period, worth: int(np.argmax(np.round(worth, TIE))), values.__getitem__)
+        worth_by_round = self.values(taken)
+        return self._back(lambda place, period, worth: int(np.argmax(np.round(worth, TIE))), worth_by_round.__getitem__)
 
-    def _values(self, taken: list[np.ndarray]) -> list[np.ndarray]:
+    def values(self, taken: list[np.ndarray]) -> list[np.ndarray]:
         """Value of every node from each round on under choices: T + 1 arrays."""
         values = [np.zeros(len(self.states))]
         for period in range(self.problem.horizon - 1, -1, -1):

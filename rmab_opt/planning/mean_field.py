@@ -86,7 +86,7 @@ class _Given:
         self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray, weight: np.ndarray, costate: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Derivatives of the others' rewards and weighted chances: by state, by action in 0 and in 1, by shared."""
-        return (*self.dynamics.pull(mean, act, shared, weight + self.more), np.zeros(0))
+        return (*self.dynamics.pull(mean, act, shared, weight + self.more), np.zeros(len(shared)))
 
 
 class _Measured:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -271,12 +270,12 @@ class Problem:
         table = Table.read(source, needed=(id_column, state_column)).without_totals(id_column)
         return self.shared_array(self.split_shared(table, id_column, state_column)[1])
 
-    def read_start(self, source: str | Path | Table, *, others: str = "refuse") -> np.ndarray:
+    def read_start(self, source: TableLike, *, others: str = "refuse") -> np.ndarray:
         """First states (N,) as :meth:`read_state` reads them, or the chance of each, (N, S).
 
         A table with a column for every state holds chances: members whose state is not known have a belief.
         """
-        table = source if isinstance(source, Table) else Table.from_csv(source)
+        table = Table.read(source, needed=("id",))
         names = list(getattr(self.dynamics, "state_names", ()))
         if not names or not all(name in table for name in names) or "state" in table:
             return self.read_state(table, others=others)

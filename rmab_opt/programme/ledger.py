@@ -28,7 +28,7 @@ from pydantic import (
 
 from rmab_opt.decisions import Model
 from rmab_opt.errors import CapabilityError, Findings, ModelError
-from rmab_opt.problem import Table
+from rmab_opt.problem import Season, Table
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import nearest
 from rmab_opt.records import Entry, Log
@@ -367,6 +367,10 @@ class Ledger:
     def _after_shared(self, before: np.ndarray, action: np.ndarray, found: Mapping[str, Any]) -> np.ndarray:
         """Chances of the next states at the round's shared values; exact only where all states were known."""
         dynamics: Any = self.model.problem.dynamics
+        if isinstance(dynamics, Season):
+            # What is left of a season limits the acts and moves nobody.
+            transition, _ = dynamics.frozen_tabular()
+            return np.asarray(np.einsum("ns,nst->nt", before, transition[np.arange(len(before)), action]))
         if (before.max(axis=1) < 1.0 - 1e-12).any():
             raise CapabilityError(
                 "chances of arms whose state was unknown",

@@ -47,7 +47,7 @@ class ObjectiveCase:
             states = states[:1]
         last = problem.horizon - 1
         return [
-            Situation(problem, self.model.actions.columns, np.asarray(state), min(k, last))
+            Situation(problem, self.model.actions.columns, np.asarray(state), min(k, last), problem.start_shared)
             for k, state in enumerate(states)
         ]
 

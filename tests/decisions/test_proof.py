@@ -88,9 +88,11 @@ def test_a_tree_is_accepted_at_the_value_and_refused_a_millionth_below(seed):
     for neurons in (False, True):
         leaves = Leaves(layers_of(net), rows_of_set(actions))
         found = leaves.close(best + step, actions.allows, neurons=neurons)
-        assert found.whole and best <= found.bound <= best + step
+        assert found.whole
+        assert best <= found.bound <= best + step
         again = leaves.close(best + step, actions.allows, found.tree, neurons=neurons)
-        assert again.whole and again.bound >= best
+        assert again.whole
+        assert again.bound >= best
         below = leaves.close(best - step, actions.allows, found.tree, neurons=neurons)
         assert not below.whole or below.better is not None
         # Any other tree is a guide and no more.
@@ -162,7 +164,9 @@ def test_an_honest_file_is_verified_and_every_forged_field_is_refused(tmp_path):
     model, path = saved(tmp_path)
     honest = json.loads(path.read_text())
     verdict = verify(path, model.problem, model.actions, model.objective)
-    assert verdict.ok and verdict.proven and verdict.exit_code == 0
+    assert verdict.ok
+    assert verdict.proven
+    assert verdict.exit_code == 0
     forged = {
         "value": honest["value"] * (1 + 1e-6),
         "bound": honest["value"] * (1 - 1e-6),
@@ -201,7 +205,8 @@ def test_other_models_and_old_files(tmp_path):
     document = json.loads(path.read_text())
     old = {key: document[key] for key in ("ids", "state", "action", "value", "bound", "violations")}
     verdict = verify({"format": 1, **old}, model.problem, model.actions, model.objective)
-    assert verdict.exit_code == 5 and "the bound is the solver's word" in str(verdict)
+    assert verdict.exit_code == 5
+    assert "the bound is the solver's word" in str(verdict)
 
 
 def test_a_file_is_checked_without_solver_and_torch(tmp_path):
@@ -230,6 +235,8 @@ def test_proofs_survive_their_file():
         "tree", 1.5, np.array([0.0, 2.5, 0.0, 1e-30]), None, np.array([3, -1, 4, -1, -1], dtype=np.int16), 1.5
     )
     again = proof.file().proof()
-    assert (again.prices == proof.prices).all() and (again.tree == proof.tree).all() and again.target == 1.5
+    assert (again.prices == proof.prices).all()
+    assert (again.tree == proof.tree).all()
+    assert again.target == 1.5
     with pytest.raises(ModelError, match=r"proof.tree"):
         proof.file().model_copy(update={"tree": "AAAA"}).proof()

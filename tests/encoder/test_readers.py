@@ -83,3 +83,46 @@ def test_three_thousand_modules_and_graphs(tmp_path):
     refused = check_onnx(range(1000, 4000), tmp_path)
     assert all("cannot be run" in message for _, message in refused)
     assert len(refused) < 60
+
+
+@pytest.mark.parametrize("accuracy", [0.05, 0.005])
+def test_curves_are_within_their_stated_error(accuracy):
+    from rmab_opt.encoder.read.curves import CURVES, pieces
+
+    x = np.concatenate([np.linspace(-60, 60, 400_001), [-1e4, 1e4]])
+    for name, make in CURVES.items():
+        found = pieces(make(), accuracy)
+        assert np.abs(found(x) - make().function(x)).max() <= found.error <= 1.01 * accuracy, name
+        assert len(found.at) < 40
+
+
+def test_networks_of_curves_are_within_their_stated_error():
+    for seed in range(40):
+        module, n = torch_module(seed, curves=True)
+        try:
+            network = Network.from_torch(module, shape=(n,), smooth=0.01)
+        except ModelError as error:
+            assert "in place" in error.message, seed  # noqa: PT017 - any other refusal is the failure
+            continue
+        x = np.random.default_rng(seed).normal(size=(2000, n)) * 3
+        with torch.no_grad():
+            given = module(torch.as_tensor(x)).numpy()[:, 0]
+        assert np.abs(network(x) - given).max() <= network.error + 1e-9 * np.abs(given).max(), seed
+
+
+def test_of_several_outputs_one_is_chosen():
+    nn = torch.nn
+    torch.manual_seed(2)
+    body = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    with torch.no_grad():
+        y = body(torch.as_tensor(x)).numpy()
+    margin = y[:, 1] - np.maximum(y[:, 0], y[:, 2])
+    for head in (nn.Identity(), nn.Softmax(dim=1), nn.LogSoftmax(dim=-1)):
+        assert np.allclose(Network.from_torch(nn.Sequential(body, head), output=("margin", 1))(x), margin)
+    assert np.allclose(Network.from_torch(body, output=2)(x), y[:, 2])
+    assert np.allclose(Network.from_torch(body, output=[1.0, -2.0, 0.5])(x), y @ [1.0, -2.0, 0.5])
+    with pytest.raises(ModelError, match="only the order is read"):
+        Network.from_torch(nn.Sequential(body, nn.Softmax(dim=1)), output=1)
+    with pytest.raises(ModelError, match="output 3 of 3"):
+        Network.from_torch(body, output=3)

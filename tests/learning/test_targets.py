@@ -99,7 +99,8 @@ def test_repeated_targets_end_at_the_joint_dynamic_program(monkeypatch, discount
     following, weight = map(
         np.stack,
         zip(
-            *(learner.successors(s, a, s, model.actions, rng) for s, a in zip(state, action, strict=True)), strict=True
+            *(learner.successors(s, a, s, model.actions, rng)[:2] for s, a in zip(state, action, strict=True)),
+            strict=True,
         ),
     )
     choices = np.concatenate([np.eye(3, dtype=int), np.zeros((1, 3), dtype=int)])
@@ -282,7 +283,7 @@ def test_next_states_weigh_as_probable_as_they_are():
     assert np.allclose(found, kept[:, None] * np.einsum("bk,bkn->bn", weight, by_arm))
     model = model_of()
     for count in (0, 1, 5):
-        states, weights = Successors(model.problem, count)(
+        states, weights, _ = Successors(model.problem, count)(
             np.zeros(3, dtype=int), np.array([1, 0, 0]), np.ones(3, dtype=int), model.actions, rng
         )
         assert len(states) == len(weights)

@@ -296,7 +296,7 @@ def test_chance_has_expectation_zero_over_next_states():
     successors = Successors(problem, 0)
     actions = ActionSet(columns, {"some": Linear(at_most=3)})
     state, action = np.array([0, 2, 1, 1]), np.array([1, 0, 1, 0, 1])
-    following, weight = successors(state, action, state, actions, np.random.default_rng(0))
+    following, weight, _ = successors(state, action, state, actions, np.random.default_rng(0))
     assert weight.sum() == pytest.approx(1.0)
     assert len(np.unique(following[weight > 0], axis=0)) == (weight > 0).sum() == 81
     habit = torch.tensor(np.random.default_rng(3).dirichlet(np.ones(4), 4))

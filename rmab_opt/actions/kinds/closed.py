@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -40,9 +39,15 @@ class Closed(PlainKind, kind="closed"):
             object.__setattr__(self, "now", now)
         return self
 
-    @cached_property
+    @property
     def open_from(self) -> np.ndarray:
         """Round from which on each row is open again; infinite for never."""
+        # Kept beside the fields: a cached property would stand among them, and in the digest of a decision.
+        if "open_from" not in self._cache:
+            self._cache["open_from"] = self._opens()
+        return np.asarray(self._cache["open_from"])
+
+    def _opens(self) -> np.ndarray:
         cells = self.table.text("open_from") if "open_from" in self.table else [""] * len(self.table)
         found = np.full(len(cells), np.inf)
         for row, cell in enumerate(cells):

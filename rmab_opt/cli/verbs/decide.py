@@ -184,6 +184,11 @@ def _asked(loaded: Model, decision: Decision, why_not: list[str], alternatives: 
             text += f"\n{decision.why_not(name)}"
         except InfeasibleError as error:
             text += f"\n{error.message}"
-    for number, plan in enumerate(decision.alternatives(alternatives) if alternatives else [], start=1):
+    if not alternatives:
+        return text
+    plans = decision.alternatives(alternatives)
+    for number, plan in enumerate(plans, start=1):
         text += f"\nplan {number + 1}: {' '.join(plan.chosen)}   value {plan.value:.6g}"
+    if plans.reason is not None:
+        text += f"\n{plans.reason}"
     return text

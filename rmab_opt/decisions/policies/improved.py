@@ -42,7 +42,8 @@ class Improve(Policy):
         rollouts = self._fixed or self._rollouts(state, period, shared)
         found = improve(rollouts, question.actions, state, period, shared, self.draws, memory, keep=self.keep)
         said = (
-            f"beats that of {self.base} by {found.gain:.4g} +- {found.error:.2g} (standard error), {found.draws} roll-outs"
+            f"beats that of {self.base} by {found.gain:.4g} +- {found.error:.2g} (standard error), "
+            f"{found.draws} roll-outs"
             if found.gain
             else f"is that of {self.base}: nothing beat it in {found.draws} roll-outs"
         )

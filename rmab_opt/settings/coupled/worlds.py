@@ -64,9 +64,13 @@ class Contagion(CoupledArms):
         ill = self.stays - (self.stays - self.cured) * action
         return np.asarray((1 - state) * caught + state * ill)
 
+    def _from_others(self, mean: np.ndarray) -> np.ndarray:
+        """Force on an arm that is well itself, where the others are ill with given chances, (N,)."""
+        return self.force(mean) - np.diag(self.reach) * mean
+
     def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
         """P(ill next) of each arm by its own state and action where the others are at their means, (N, 2, 2)."""
-        caught = self.response(self.force(mean))
+        caught = self.response(self._from_others(mean))
         ill = np.full_like(caught, self.stays), np.full_like(caught, self.cured)
         return np.stack([np.stack([caught, self.guarded * caught], 1), np.stack(ill, 1)], 1)
 
@@ -82,7 +86,7 @@ class Contagion(CoupledArms):
         tuple
             By the arm's state, by its action in state 0, by its action in state 1; (N,) each.
         """
-        slope = self.beta * self.susceptible * np.exp(-self.beta * self.susceptible * self.force(mean))
+        slope = self.beta * self.susceptible * np.exp(-self.beta * self.susceptible * self._from_others(mean))
         moved = slope * (1.0 - mean) * (1.0 - (1.0 - self.guarded) * act[:, 0]) * weight
         nothing = np.zeros(self.n_arms)
         return self.reach @ moved - np.diag(self.reach) * moved, nothing, nothing
@@ -220,7 +224,7 @@ class Sessions(_Visited):
         return np.asarray(action * held * self.success)
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
-        """The best full group first: gains in this round, lifted where the group's best few add up to most, (..., N)."""
+        """The best full group first: gains in this round, lifted where the group's best few add up to most."""
         gain = super().hand(state, period)
         masked = gain[..., None, :] * self.member.T
         top = np.sort(masked, axis=-1)[..., -self.least :].sum(axis=-1)
@@ -272,10 +276,23 @@ class Stock(_Visited):
     def __init__(self, worth: np.ndarray, success: np.ndarray, up: np.ndarray, stay: np.ndarray, stock: int) -> None:
         super().__init__(worth, success, up, stay, shared_names=("stock",), shared_start=np.array([float(stock)]))
 
+    def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """P(good next) of each arm by its own state and action, (N, 2, 2): the stock alone couples them."""
+        base = np.stack([self.up, self.stay], axis=1)
+        return np.stack([base, base + (1.0 - base) * self.success[:, None]], axis=2)
+
+    def pull(
+        self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Nothing: an arm does to the others only what the season's price says."""
+        nothing = np.zeros(self.n_arms)
+        return nothing, nothing, nothing
+
     def shared_next(
         self, state: np.ndarray, action: np.ndarray, shared: np.ndarray, following: np.ndarray
     ) -> np.ndarray:
-        return np.asarray(shared) - np.asarray(action).sum(axis=-1, keepdims=True)
+        # A roll-out may try a visit that an empty stock forbids: there is never less than nothing.
+        return np.maximum(np.asarray(shared) - np.asarray(action).sum(axis=-1, keepdims=True), 0.0)
 
 
 class Influencers(CoupledArms):

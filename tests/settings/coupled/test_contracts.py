@@ -58,9 +58,12 @@ def test_domains_keep_their_promises(name, promises):
     check_domain(name, DOMAINS[name], promises=promises)
 
 
-@pytest.mark.parametrize(("name", "promises"), cases(DOMAINS, DYNAMICS_PROMISES))
+# Items that hardly anybody buys show no range of rewards; test_worlds tests the chances of purchases.
+LEFT_OUT = {"assortment": {"rewards_average_to_the_expected"}}
+
+
+@pytest.mark.parametrize(("name", "promises"), cases(DOMAINS, DYNAMICS_PROMISES, LEFT_OUT))
 def test_their_arms_keep_the_promises_of_dynamics(name, promises):
-    # Items that are bought one at a time cannot all have been bought: joint states of all arms alike are of no use there.
     check_dynamics(generate(name, **DOMAINS[name]).problem.dynamics, promises=promises)
 
 

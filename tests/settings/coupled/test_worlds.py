@@ -95,7 +95,8 @@ def test_full_sizes_are_the_stated_ones():
     assert village.force(own)[1] == pytest.approx(0.9)
     assert village.force(own)[0] == pytest.approx(0.05)
     peers = generate("influencers").problem
-    assert peers.n_arms == 200 and peers.discount == 0.95
+    assert peers.n_arms == 200
+    assert peers.discount == 0.95
     assert (np.asarray(peers.dynamics.contacts.sum(axis=0)).ravel()[20:] == 3).all()
 
 

@@ -192,8 +192,7 @@ def events_at(rng: np.random.Generator, plan, now: int) -> list[CalendarEvent]:
 def owed(plan, log: list[CalendarEvent]) -> dict[str, int]:
     """Who must have had a visit by the period's end, by hand: one a year, and one after each complaint."""
     gone = {e.arm for e in log if e.event == "closed"}
-    due = {name: 1 for name in plan.ids if name not in gone}
-    return due
+    return {name: 1 for name in plan.ids if name not in gone}
 
 
 @settings(max_examples=5, deadline=None)

@@ -1,0 +1,138 @@
+"""Learning where arms share a state or have no tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from settings.coupled.tiny import tiny
+
+from rmab_opt.learning import DQNConfig, evaluate, train
+from rmab_opt.learning.learner import Learner
+from rmab_opt.learning.replay import Batch
+from rmab_opt.learning.samples import Successors
+from rmab_opt.planning import CoupledTable
+
+SHORT = {"episodes": 2, "pretrain_steps": 5, "batch": 4, "hidden": (4,), "head": 2, "validation_episodes": 2}
+
+
+@pytest.mark.parametrize("world", ["fatigue", "stock", "contagion"])
+@pytest.mark.parametrize("network", ["pooled", "dense"])
+def test_the_loop_trains_where_arms_share_a_state(world, network, tmp_path):
+    model = tiny(world, 0)
+    settings = {**SHORT, "network": network, "next_states": 2}
+    run = train(model, DQNConfig(**settings), out=tmp_path / "run")
+    again = train(model, DQNConfig(**settings), out=tmp_path / "again")
+    assert run.weights_hash() == again.weights_hash()
+    table = evaluate(model, [str(tmp_path / "run"), "random"], episodes=3, seeds=[0])
+    assert np.isfinite(table.episodes["run"]).all()
+
+
+def test_all_next_states_carry_their_shared_state():
+    model = tiny("stock", 0)
+    problem = model.problem
+    action = np.array([1, 1, 0, 0, 0])
+    states, weights, shared = Successors(problem, 0)(
+        problem.start, action, problem.start, model.actions, np.random.default_rng(0), problem.start_shared,
+        problem.start_shared,
+    )  # fmt: skip
+    assert weights.sum() == pytest.approx(1.0)
+    assert (shared == 4.0).all()
+    chance = problem.dynamics.chance_of_one(problem.start, action, problem.start_shared)
+    assert weights @ states == pytest.approx(chance)
+
+
+class _Exact(torch.nn.Module):
+    """The exact value of the last round, as a target network that says nothing by arm."""
+
+    def __init__(self, table: CoupledTable, values: list[np.ndarray]) -> None:
+        super().__init__()
+        self.table, self.values = table, values
+        self.place = {tuple(s): k for k, s in enumerate(table.states)}
+
+    def forward(self, state, period, action, shared=None):
+        found = [
+            self.values[int(t)][self.place[tuple(s)]] if int(t) < len(self.values) else 1e6
+            for s, t in zip(state.tolist(), period.tolist(), strict=True)
+        ]
+        return None, torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("left", "discount", "stated"),
+    [
+        (1, 1.0, [1.172895, 1.442395, 1.253613, 1.588695, 1.290345, 1.513879]),
+        (2, 1.0, [2.585394, 3.327517, 2.754095, 3.147125, 2.750033, 2.889584]),
+        (2, 0.9, [2.444144, 3.139005, 2.604047, 2.991282, 2.604064, 2.752013]),
+    ],
+)
+def test_targets_of_the_last_two_rounds_are_the_exact_ones(left, discount, stated):
+    """Specification 6, rows 3, 4 and 6: the mask at the end, and all next states with their chances."""
+    base = tiny("contagion", 0)
+    model = replace(base, problem=replace(base.problem, horizon=left, discount=discount))
+    table = CoupledTable(model.problem, model.actions)
+    _, taken = table.optimum()
+    values = table.values(taken)
+    learner = Learner(model, DQNConfig(network="dense", hidden=(4,), next_states=0), 0, "cpu")
+    learner.target = _Exact(table, values)
+    actions = np.vstack([np.zeros((1, 5), dtype=int), np.eye(5, dtype=int)])
+    state = model.problem.start
+    found = [learner.successors(state, a, state, model.actions, np.random.default_rng(0)) for a in actions]
+    count, ended = len(found[0][0]), float(left == 1)
+    reward = model.problem.expected_reward(state, actions)
+    batch = Batch(
+        np.arange(6),
+        np.tile(state, (6, 1)),
+        np.zeros(6, dtype=int),
+        actions,
+        reward,
+        np.stack([part[0] for part in found]),
+        np.zeros((6, count, 5), dtype=int),
+        np.stack([part[1] for part in found]),
+        np.full(6, ended),
+    )
+    _, rest = learner.follows(batch)
+    assert reward.sum(axis=1) + rest.numpy() == pytest.approx(stated, abs=2e-6)
+
+
+FEW = {"targets": "advantages", "states": 24, "draws": 4, "rounds": 2, "passes": 20, "hidden": (8,), "head": 0}
+
+
+@pytest.mark.parametrize(("world", "head"), [("contagion", 0), ("stock", 0), ("crowding", 2)])
+def test_advantages_train_and_say_what_was_kept(world, head, tmp_path):
+    model = tiny(world, 0)
+    config = DQNConfig(**{**FEW, "head": head, "validation_episodes": 3})
+    run = train(model, config, out=tmp_path / "run")
+    import json
+
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["finished"]
+    assert record["kept"].startswith(("round", "planning rule kept"))
+    assert {"head 0", "returns as targets"} <= set(record["ablations"])
+    assert all(np.isfinite(part["gain"]) for part in record["paired"].values())
+    table = evaluate(model, [str(tmp_path / "run"), "none"], episodes=3, seeds=[0])
+    assert (table.episodes["run"].mean() > table.episodes["none"].mean()) or world == "crowding"
+    assert run.log[0]["base"]
+
+
+def test_effects_by_common_numbers_are_the_exact_ones_in_the_mean():
+    """Single effects of the first round, base myopic, against the exact joint table."""
+    from rmab_opt.planning.improve import Rollouts, base_rule
+
+    model = tiny("contagion", 0)
+    table = CoupledTable(model.problem, model.actions)
+    _, taken = table.myopic()
+    ahead = table.values(taken)[1]
+    node = table.nodes[0]
+    exact = node.reward + (node.chance * ahead[node.leads]).sum(axis=1)
+    rollouts = Rollouts(model.problem, model.actions, base_rule(model.problem, model.actions, "myopic"))
+    first = np.vstack([np.zeros((1, 5), dtype=int), np.eye(5, dtype=int)])
+    found = rollouts(model.problem.start, 0, None, first, 4000, np.random.default_rng(0))
+    apart = found[1:] - found[:1]
+    error = apart.std(axis=1) / 4000**0.5
+    assert (np.abs(apart.mean(axis=1) - (exact[1:] - exact[0])) < 5 * error + 1e-9).all()
+    alone = rollouts(model.problem.start, 0, None, first, 4000, np.random.default_rng(1), common=False)
+    # Common numbers are what makes effects visible: the variance of the differences falls by far.
+    assert np.median((alone[1:] - alone[:1]).var(axis=1) / apart.var(axis=1)) > 3.0
