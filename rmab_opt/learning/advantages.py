@@ -1,4 +1,4 @@
-"""Policy iteration on advantages: what actions add, simulated with common random numbers, is what a network is fitted to.
+"""Policy iteration on advantages: a network is fitted to what actions add, simulated with common random numbers.
 
     base <- the best of the planning rules on the validation episodes
     repeat: states met by the base and by a mixture; effects of single columns (and of whole actions, where one round is
@@ -129,7 +129,9 @@ def _demand(model: Model, config: DQNConfig) -> None:
         raise CapabilityError("effects of single arms", config.network, ("use network 'pooled'", "use targets bellman"))
     if model.problem.dynamics.n_actions != 2 or effect.shape[0] != effect.shape[1] or (effect.diagonal() != 1).any():
         raise CapabilityError(
-            "targets 'advantages' over other columns than the arms", model.actions.columns, ("use targets bellman",)
+            "targets 'advantages' over other columns than the arms",
+            model.actions.columns,
+            ("use targets bellman", "use one column an arm"),
         )
     if config.validation_episodes < 2:
         raise ModelError("train.validation_episodes is below 2", "advantages are kept or not by paired episodes.")
@@ -153,9 +155,7 @@ def _planned(model: Model) -> tuple[list[str], dict[str, str]]:
 def _totals(model: Model, policy: Policy, config: DQNConfig, validation: np.random.SeedSequence) -> np.ndarray:
     """Expected total of each validation episode, the same draws for every policy."""
     count, problem = config.validation_episodes, model.problem
-    seeds = [
-        np.random.SeedSequence(validation.entropy, spawn_key=(*validation.spawn_key, k)) for k in range(count)
-    ]
+    seeds = [np.random.SeedSequence(validation.entropy, spawn_key=(*validation.spawn_key, k)) for k in range(count)]
     simulator, done, total, weight = Simulator(problem, model.actions, seeds), False, np.zeros(count), 1.0
     memories = [policy.begin(np.random.default_rng(seed)) for seed in seeds]
     while not done:
@@ -221,7 +221,11 @@ def _effects(
     rollouts, n = Rollouts(model.problem, model.actions, base), len(model.actions)
     whole = JOINT if getattr(model.problem.dynamics, "coupled", False) else 0
     alone = np.vstack([np.zeros((1, n), dtype=np.int64), np.eye(n, dtype=np.int64)])
-    single, action, joint = np.zeros((len(states), n)), np.zeros((len(states), whole, n)), np.zeros((len(states), whole))
+    single, action, joint = (
+        np.zeros((len(states), n)),
+        np.zeros((len(states), whole, n)),
+        np.zeros((len(states), whole)),
+    )
     for k, (state, period) in enumerate(zip(states, periods.tolist(), strict=True)):
         beside = None if shared is None else shared[k]
         first = alone

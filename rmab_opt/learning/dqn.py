@@ -240,9 +240,7 @@ def _episodes(learner: Learner) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _same_as(
-    following: np.ndarray, state: np.ndarray, beside: np.ndarray | None, shared: np.ndarray | None
-) -> int:
+def _same_as(following: np.ndarray, state: np.ndarray, beside: np.ndarray | None, shared: np.ndarray | None) -> int:
     """Which of the next states (K, N) with shared states (K, k) came about."""
     alike = (following == state).all(axis=1)
     if beside is not None and shared is not None:

@@ -41,7 +41,8 @@ class Successors:
 
     def __init__(self, problem: Problem, count: int) -> None:
         self.problem, self.count, self.exact = problem, count, count == 0
-        self._joint: Any = problem.dynamics if callable(getattr(problem.dynamics, "joint_chance", None)) else None
+        dynamics: Any = problem.dynamics
+        self._joint: Any = dynamics if callable(getattr(dynamics, "joint_chance", None)) else None
         if self.exact and self._joint is not None:
             self.count = _few(len(self._joint.possible()))
         elif self.exact:

@@ -244,8 +244,9 @@ class CoupledTable:
         if problem.start.ndim != 1:
             raise ModelError("the start is random", "give one state an arm.")
         self.problem, self.actions = problem, actions
-        self._dynamics: Any = problem.dynamics
-        self._following = self._dynamics.possible()
+        dynamics: Any = problem.dynamics
+        self._dynamics = dynamics
+        self._following: np.ndarray = dynamics.possible()
         shared = np.zeros(0) if problem.start_shared is None else problem.start_shared
         self._names: dict[bytes, int] = {}
         self.states: list[np.ndarray] = []
@@ -281,7 +282,9 @@ class CoupledTable:
         allowed = self.actions.at(0, problem.shared_values(given))
         listed = allowed.enumerate(40 * MOST_ACTIONS)
         if listed is None or not len(listed):
-            raise CapabilityError("a list of the allowed actions", allowed, ("use fewer arms",))
+            raise CapabilityError(
+                "a list of the allowed actions", allowed, ("use fewer arms", "check that some action is allowed")
+            )
         listed = listed.astype(np.int64)
         # Smaller actions first, then by the arms chosen, so that ties fall the same way everywhere.
         order = np.lexsort((*(-listed).T[::-1], listed.sum(axis=1)))
@@ -379,7 +382,9 @@ class CoupledTable:
             action = np.asarray(decide(self.states[place], period, given))
             found = np.flatnonzero((self.nodes[place].actions == action).all(axis=1))
             if not len(found):
-                raise ModelError(f"forbidden action {action.tolist()} in state {self.states[place].tolist()}", "repair.")
+                raise ModelError(
+                    f"forbidden action {action.tolist()} in state {self.states[place].tolist()}", "repair."
+                )
             return int(found[0])
 
         return self._back(choose)

@@ -73,10 +73,7 @@ class DynamicsCase:
     def drawn(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Next states and rewards of each cell, (DRAWS, N) each."""
         rng = np.random.default_rng(1)
-        return [
-            self.step(np.tile(state, (DRAWS, 1)), np.tile(action, (DRAWS, 1)), rng)
-            for state, action in self.cells
-        ]
+        return [self.step(np.tile(state, (DRAWS, 1)), np.tile(action, (DRAWS, 1)), rng) for state, action in self.cells]
 
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray] | None:

@@ -99,7 +99,8 @@ def test_repeated_targets_end_at_the_joint_dynamic_program(monkeypatch, discount
     following, weight = map(
         np.stack,
         zip(
-            *(learner.successors(s, a, s, model.actions, rng)[:2] for s, a in zip(state, action, strict=True)), strict=True
+            *(learner.successors(s, a, s, model.actions, rng)[:2] for s, a in zip(state, action, strict=True)),
+            strict=True,
         ),
     )
     choices = np.concatenate([np.eye(3, dtype=int), np.zeros((1, 3), dtype=int)])

@@ -113,9 +113,7 @@ class HeldSessions(WithinRound):
         )
         block.rest = pyo.Param(mutable=True, domain=pyo.Reals, initialize=float(values["rest"][0]))
         of = {g: np.flatnonzero(world.group == g).tolist() for g in groups}
-        block.enough = pyo.Constraint(
-            groups, rule=lambda b, g: world.least * b.held[g] <= sum(act[i] for i in of[g])
-        )
+        block.enough = pyo.Constraint(groups, rule=lambda b, g: world.least * b.held[g] <= sum(act[i] for i in of[g]))
         block.invited = pyo.Constraint(arms, rule=lambda b, i: b.attends[i] <= act[i])
         block.only = pyo.Constraint(arms, rule=lambda b, i: b.attends[i] <= b.held[int(world.group[i])])
         return pyo.quicksum(block.gain[i] * block.attends[i] for i in arms) + block.rest
@@ -131,7 +129,8 @@ class AssortmentRevenue(WithinRound):
 
     With none the chance that nothing is bought and bought[i] that item i is (Charnes, Cooper 1962):
 
-        none + sum of bought = 1,  bought[i] <= e/(1+e) act[i],  bought[i] <= e none,  bought[i] >= e none - e (1 - act[i])
+        none + sum of bought = 1,  bought[i] <= e/(1+e) act[i],
+        bought[i] <= e none,  bought[i] >= e none - e (1 - act[i])
 
     where the last two rows are divided by max(1, e).
     """
@@ -143,9 +142,7 @@ class AssortmentRevenue(WithinRound):
         values = self.update(situation)
 
         def given(name: str) -> Any:
-            return pyo.Param(
-                items, mutable=True, domain=pyo.Reals, initialize=dict(enumerate(values[name].tolist()))
-            )
+            return pyo.Param(items, mutable=True, domain=pyo.Reals, initialize=dict(enumerate(values[name].tolist())))
 
         block.most, block.like, block.unit = given("most"), given("like"), given("unit")
         block.none = pyo.Var(bounds=(0, 1))

@@ -224,7 +224,7 @@ class Sessions(_Visited):
         return np.asarray(action * held * self.success)
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
-        """The best full group first: gains in this round, lifted where the group's best few add up to most, (..., N)."""
+        """The best full group first: this round's gains, lifted where the group's best few add up to most, (..., N)."""
         gain = super().hand(state, period)
         masked = gain[..., None, :] * self.member.T
         top = np.sort(masked, axis=-1)[..., -self.least :].sum(axis=-1)
@@ -273,12 +273,8 @@ class Stock(_Visited):
     season = "stock"
     """Name of the shared value that every visit takes one of: planners price it for the season."""
 
-    def __init__(
-        self, worth: np.ndarray, success: np.ndarray, up: np.ndarray, stay: np.ndarray, stock: int
-    ) -> None:
-        super().__init__(
-            worth, success, up, stay, shared_names=("stock",), shared_start=np.array([float(stock)])
-        )
+    def __init__(self, worth: np.ndarray, success: np.ndarray, up: np.ndarray, stay: np.ndarray, stock: int) -> None:
+        super().__init__(worth, success, up, stay, shared_names=("stock",), shared_start=np.array([float(stock)]))
 
     def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
         """P(good next) of each arm by its own state and action, (N, 2, 2): the stock alone couples them."""

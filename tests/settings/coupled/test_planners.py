@@ -171,9 +171,7 @@ def test_a_season_is_priced_so_that_the_stock_lasts():
     problem = tiny("stock", 0).problem
     planner = MeanField(problem, tiny("stock", 0).actions)
     plan = planner.plan(problem.start, 0, problem.start_shared)
-    used = sum(
-        ((1 - m) * a[:, 0] + m * a[:, 1]).sum() for m, a in zip(plan.mean[:-1], plan.act, strict=True)
-    )
+    used = sum(((1 - m) * a[:, 0] + m * a[:, 1]).sum() for m, a in zip(plan.mean[:-1], plan.act, strict=True))
     assert used < 7.0
     free = planner.plan(problem.start, 0, np.array([100.0]))
     assert (free.index[0] >= plan.index[0] - 1e-9).all()

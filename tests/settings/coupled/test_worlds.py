@@ -30,7 +30,11 @@ EXACT = {
 }
 """Optimum, none, myopic, sum of single gains, myopic improved once and twice."""
 
-ASSORTMENT = {0: (33.294, 32.728352, 33.27774), 2: (20.185458, 19.451697, 10.8255), 3: (19.005983, 19.000526, 10.194473)}
+ASSORTMENT = {
+    0: (33.294, 32.728352, 33.27774),
+    2: (20.185458, 19.451697, 10.8255),
+    3: (19.005983, 19.000526, 10.194473),
+}
 """Optimum, best expected revenue now, dearest items."""
 
 
@@ -91,7 +95,8 @@ def test_full_sizes_are_the_stated_ones():
     assert village.force(own)[1] == pytest.approx(0.9)
     assert village.force(own)[0] == pytest.approx(0.05)
     peers = generate("influencers").problem
-    assert peers.n_arms == 200 and peers.discount == 0.95
+    assert peers.n_arms == 200
+    assert peers.discount == 0.95
     assert (np.asarray(peers.dynamics.contacts.sum(axis=0)).ravel()[20:] == 3).all()
 
 
