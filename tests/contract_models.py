@@ -19,6 +19,7 @@ from rmab_opt.actions import ActionSet, Columns, Constraint
 from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.decisions import Model, Objective
 from rmab_opt.problem import Arms, Ladder, Problem, Tabular
+from rmab_opt.problem.coupled import CoupledArms
 from rmab_opt.testing import examples
 from rmab_opt.testing.contract import Promise
 
@@ -156,6 +157,22 @@ def plain_model(n_arms: int = 6, at_most: int = 2) -> Model:
     return examples.model(n_arms, at_most)
 
 
+class _Pressing(CoupledArms):
+    """Arms that are ill (1) or not, and press on each other; a visit halves what presses."""
+
+    def chance_of_one(self, state: Any, action: Any, shared: Any = None) -> Any:
+        press = np.asarray(state).mean(axis=-1, keepdims=True)
+        return (0.1 + 0.6 * press) * (1.0 - 0.5 * np.asarray(action)) + 0.2 * np.asarray(state)
+
+
+def coupled_model() -> Model:
+    """Six arms that press on each other, under a budget."""
+    arms = Arms.from_arrays(6)
+    dynamics: Any = _Pressing(np.arange(1.0, 7.0), pays=0)
+    problem = Problem(arms, dynamics, horizon=3, start=np.array([1, 0, 1, 0, 0, 1]))
+    return Model(problem, ActionSet(arms, {"budget": Budget(at_most=2)}), solver="exact", title="pressing")
+
+
 def roster_model() -> Model:
     """Arms under a roster and a budget: rows with variables of their own."""
     arms, base = COHORT, examples.model()
@@ -201,6 +218,10 @@ OBJECTIVES: dict[str, list[Callable[[Path], tuple[Objective, Model]]]] = {
         lambda folder: _made("immediate", several_actions_model(), folder),
         lambda folder: _made("immediate", several_actions_model(), folder, points=2),
     ],
+    "single_gains": [
+        lambda folder: _made("single_gains", plain_model(), folder),
+        lambda folder: _made("single_gains", coupled_model(), folder),
+    ],
     "scores": [lambda folder: _made("scores", roster_model(), folder, column="cost")],
     "index": [lambda folder: _made("index", plain_model(), folder, index="whittle")],
     "network": [_network_file],
@@ -208,8 +229,11 @@ OBJECTIVES: dict[str, list[Callable[[Path], tuple[Objective, Model]]]] = {
 }
 
 # ---------------------------------------------------------------------------------------------------------- policies
-MORE_ARGUMENTS = {"sampling": "sampling:20", "lp_update": "lp_update:window=2"}
+MORE_ARGUMENTS = {"sampling": "sampling:20", "lp_update": "lp_update:window=2", "improve": "improve:draws=4"}
 """How a policy is written where the bare name would be slow."""
+
+POLICY_MODELS = {"mean_field": coupled_model}
+"""Models of the policies that are about other arms than the plain ones."""
 
 NETWORKS = {"pooled": plain_model, "anchored": plain_model, "dense": plain_model}
 

@@ -15,6 +15,7 @@ from contract_models import (
     MORE_ARGUMENTS,
     NETWORKS,
     OBJECTIVES,
+    POLICY_MODELS,
     cases,
     missing,
     plain_model,
@@ -109,8 +110,9 @@ def test_policies_keep_their_promises(name, promises, request):
     else:
         given = POLICIES[name]
         # Rosters, with variables of their own, for what depends on how an action is found.
-        check_policy(given, roster_model(), promises=[p for p in promises if p.__name__ in ROSTERS])
-    check_policy(given, plain_model(), scales=name not in TIED, promises=promises)
+        if name not in POLICY_MODELS:
+            check_policy(given, roster_model(), promises=[p for p in promises if p.__name__ in ROSTERS])
+    check_policy(given, POLICY_MODELS.get(name, plain_model)(), scales=name not in TIED, promises=promises)
 
 
 @pytest.mark.parametrize(("name", "promises"), cases(NETWORKS, NETWORK_PROMISES))

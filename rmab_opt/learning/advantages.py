@@ -1,4 +1,4 @@
-"""Policy iteration on advantages: what actions add, by common random numbers, is what a network is fitted to.
+"""Policy iteration on advantages: a network is fitted to what actions add, simulated with common random numbers.
 
     base <- the best of the planning rules on the validation episodes
     repeat: states met by the base and by a mixture; effects of single columns (and of whole actions, where one round is

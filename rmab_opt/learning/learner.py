@@ -163,7 +163,10 @@ class Learner:
         starts: np.ndarray | None = None,
         shared: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Best actions at states (M, N), shared (M, k); functions of weights, states and starts alone: runs repeat."""
+        """Best actions at states (M, N) and shared states (M, k).
+
+        Functions of weights, states and starts alone, so that runs repeat.
+        """
         if self.config.argmax == "hill_climb" and isinstance(objective, NetworkObjective):
             problem, columns = self.model.problem, self.model.actions.columns
             beside = [None] * len(states) if shared is None else list(shared)

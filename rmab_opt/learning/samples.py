@@ -42,7 +42,7 @@ class Successors:
     def __init__(self, problem: Problem, count: int) -> None:
         self.problem, self.count, self.exact = problem, count, count == 0
         dynamics: Any = problem.dynamics
-        self._joint = dynamics if callable(getattr(dynamics, "joint_chance", None)) else None
+        self._joint: Any = dynamics if callable(getattr(dynamics, "joint_chance", None)) else None
         if self.exact and self._joint is not None:
             self.count = _few(len(self._joint.possible()))
         elif self.exact:

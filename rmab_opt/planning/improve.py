@@ -253,7 +253,7 @@ class Rollouts:
         seeds = np.repeat(rng.integers(2**63, size=1), count) if common else rng.integers(2**63, size=count)
         made = [
             self.problem.step(states[k], acted[k], None if beside is None else beside[k], np.random.default_rng(seed))
-            for k, seed in enumerate(np.asarray(seeds).tolist())
+            for k, seed in enumerate(np.atleast_1d(seeds).tolist())
         ]
         after = None if beside is None else np.stack([np.asarray(part[2]) for part in made])
         return np.stack([part[0] for part in made]), after

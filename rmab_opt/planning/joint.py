@@ -246,7 +246,7 @@ class CoupledTable:
         self.problem, self.actions = problem, actions
         dynamics: Any = problem.dynamics
         self._dynamics = dynamics
-        self._following = dynamics.possible()
+        self._following: np.ndarray = dynamics.possible()
         shared = np.zeros(0) if problem.start_shared is None else problem.start_shared
         self._names: dict[bytes, int] = {}
         self.states: list[np.ndarray] = []
@@ -283,7 +283,7 @@ class CoupledTable:
         listed = allowed.enumerate(40 * MOST_ACTIONS)
         if listed is None or not len(listed):
             raise CapabilityError(
-                "a list of the allowed actions", allowed, ("use fewer arms", "declare tighter constraints")
+                "a list of the allowed actions", allowed, ("use fewer arms", "check that some action is allowed")
             )
         listed = listed.astype(np.int64)
         # Smaller actions first, then by the arms chosen, so that ties fall the same way everywhere.

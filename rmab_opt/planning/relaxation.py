@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.planning.improve import base_rule
 from rmab_opt.planning.joint import CoupledTable
-from rmab_opt.planning.mean_field import MeanField
 from rmab_opt.problem import Problem
 
 __all__ = ["StatisticalBound", "information_bound"]
@@ -79,7 +79,7 @@ def information_bound(
     table
         The joint states that can be met; it is what makes the look ahead exact, and what keeps this to few arms.
     values
-        W of each joint state by round, T + 1 arrays; by default the sum of the planner's values by arm.
+        W of each joint state by round, T + 1 arrays; by default those of the planner's policy.
     penalty
         Whether looking ahead is charged; False gives the plain bound of perfect information.
 
@@ -115,9 +115,14 @@ def information_bound(
 
 
 def _planned(table: CoupledTable) -> list[np.ndarray]:
-    """The planner's values by arm, summed at every joint state, by round; the expected rewards where it has none."""
+    """Exact values of the plan around the means, followed by its table of indices; of the myopic rule without one."""
     problem = table.problem
-    assert problem.start is not None
-    plan = MeanField(problem, table.actions).plan(problem.start, 0, problem.start_shared)
-    arm, states = np.arange(problem.n_arms), np.stack(table.states)
-    return [plan.values[period][arm, states].sum(axis=1) for period in range(problem.horizon + 1)]
+    try:
+        rule = base_rule(problem, table.actions, "mean_field")
+    except CapabilityError:
+        return table.values(table.myopic()[1])
+
+    def followed(state: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
+        return rule(state[None], period, None if shared is None else shared[None])[0]
+
+    return table.values(table.of(followed)[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,10 @@ class Improve(Policy):
     def __init__(self, model: Model, *, base: str = "myopic", draws: int = 32, keep: float = 1.0) -> None:
         super().__init__(model)
         self.base, self.draws, self.keep = base, draws, keep
-        self._fixed = None if base.startswith("mean_field") else self._rollouts(None, 0, None)
+        self._fixed: Rollouts | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fixed": None}
 
     def _rollouts(self, state: np.ndarray | None, period: int, shared: np.ndarray | None) -> Rollouts:
         problem, actions = self.model.problem, self.model.actions
@@ -39,11 +43,13 @@ class Improve(Policy):
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         state, period, shared = question.state, question.period, question.shared
+        # A plan around the means is made anew from where the round stands; other rules stand once made.
         rollouts = self._fixed or self._rollouts(state, period, shared)
+        if not self.base.startswith("mean_field"):
+            self._fixed = rollouts
         found = improve(rollouts, question.actions, state, period, shared, self.draws, memory, keep=self.keep)
         said = (
-            f"beats that of {self.base} by {found.gain:.4g} +- {found.error:.2g} (standard error), "
-            f"{found.draws} roll-outs"
+            f"beats that of {self.base} by {found.gain:.4g} +- {found.error:.2g} (s.e.), {found.draws} roll-outs"
             if found.gain
             else f"is that of {self.base}: nothing beat it in {found.draws} roll-outs"
         )

@@ -18,6 +18,8 @@ def _policy_of(rule: registry.Entry) -> Callable[..., RulePolicy]:
     # The rule's arguments are the policy's.
     context = [inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Model)]
     make.__signature__ = inspect.Signature([*context, *rule.arguments.values()])  # type: ignore[attr-defined]
+    # The policy belongs to whoever brings the rule.
+    make.__module__ = rule.make.__module__
     make.__qualname__ = f"rule {rule.name}"
     return make
 

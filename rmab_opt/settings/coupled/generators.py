@@ -117,7 +117,7 @@ def crowding(
     discount: float = 1.0,
     seed: int = 0,
 ) -> Instance:
-    """Visits of a worker that take from each other: q U[.5, .95], worth U[.5, 1.5], up U[.02, .15], stay U[.55, .9]"""
+    """Visits that take from each other: q U[.5, .95], worth U[.5, 1.5], up U[.02, .15], stay U[.55, .9]."""
     _demand_arms(n_arms)
     numbers = _visited(n_arms, seed, digits, (0.5, 0.95), (0.02, 0.15), (0.55, 0.9))
     worker = _shared_out(n_arms, n_workers)

@@ -129,8 +129,8 @@ class AssortmentRevenue(WithinRound):
 
     With none the chance that nothing is bought and bought[i] that item i is (Charnes, Cooper 1962):
 
-        none + sum of bought = 1,  bought[i] <= e/(1+e) act[i],  bought[i] <= e none,
-        bought[i] >= e none - e (1 - act[i])
+        none + sum of bought = 1,  bought[i] <= e/(1+e) act[i],
+        bought[i] <= e none,  bought[i] >= e none - e (1 - act[i])
 
     where the last two rows are divided by max(1, e).
     """

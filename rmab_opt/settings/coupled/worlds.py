@@ -224,7 +224,7 @@ class Sessions(_Visited):
         return np.asarray(action * held * self.success)
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
-        """The best full group first: gains in this round, lifted where the group's best few add up to most."""
+        """The best full group first: this round's gains, lifted where the group's best few add up to most, (..., N)."""
         gain = super().hand(state, period)
         masked = gain[..., None, :] * self.member.T
         top = np.sort(masked, axis=-1)[..., -self.least :].sum(axis=-1)
