@@ -171,7 +171,7 @@ def _opened(at: Happened, event: CalendarEvent, window: str) -> Happened:
     who = np.append(np.arange(len(at.cohort)), other)
     none, arm = np.zeros((1, n_slots), dtype=bool), len(at.cohort)
     # Slots in which nobody is visited (holidays) hold for the new one too.
-    shut = np.concatenate([at.shut, at.shut.all(axis=0)[None]])
+    shut = np.concatenate([at.shut, at.shut.all(axis=0, keepdims=True)])
     shut[arm, : event.slot] = True
     promises = at.promises
     if event.last is not None:
