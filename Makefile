@@ -11,20 +11,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[learn,report,onnx,docs,dev]'
 	touch $@
 
-# The main job on the shipped cohort: check, decide, verify, train, evaluate; about two minutes.
+# A programme's week on shipped messy sheets: a list, the sheet to tick, a page with pictures, the proof, the next week.
+SHEETS := models/weekly_calls_sheets
 demo: $(STAMP)
 	rm -rf $(DEMO)
-	$(BIN)/rmab-opt new weekly_calls $(DEMO)/model
-	$(BIN)/rmab-opt check $(DEMO)/model
-	$(BIN)/rmab-opt decide $(DEMO)/model --state $(DEMO)/model/monday.csv --out $(DEMO)/week.csv
-	$(BIN)/rmab-opt decide $(DEMO)/model --state $(DEMO)/model/monday.csv --out $(DEMO)/week.json > /dev/null
-	$(BIN)/rmab-opt check $(DEMO)/model --decision $(DEMO)/week.json
-	$(BIN)/rmab-opt train $(DEMO)/model --out $(DEMO)/run --seed 0
-	$(BIN)/rmab-opt evaluate $(DEMO)/model --policies $(DEMO)/run,myopic,random,none --episodes 10 --out $(DEMO)/table
+	$(BIN)/rmab-opt start $(SHEETS)/register.csv --log $(SHEETS)/call_log.csv --roster $(SHEETS)/roster.csv --out $(DEMO)/calls --yes
+	$(BIN)/rmab-opt check $(DEMO)/calls --decision $(DEMO)/calls/weeks/week-17.json
+	$(BIN)/rmab-opt next $(DEMO)/calls --outcomes $(SHEETS)/seen.csv --register $(SHEETS)/changes.csv
+	$(BIN)/rmab-opt check $(DEMO)/calls --decision $(DEMO)/calls/weeks/week-18.json
 	@echo
-	@echo "this week's calls   $(DEMO)/week.csv (certificate: $(DEMO)/week.json)"
-	@echo "training run        $(DEMO)/run (log.jsonl, weights.safetensors, learning.png)"
-	@echo "comparison          $(DEMO)/table (evaluation.csv, evaluation.png)"
+	@echo "the list to tick       $(DEMO)/calls/weeks/week-18.csv (certificate beside it: week-18.json)"
+	@echo "a page with pictures   $(DEMO)/calls/weeks/week-18.html, $(DEMO)/calls/estimate.html"
+	@echo "what was read how      $(DEMO)/calls/readings.csv, $(DEMO)/calls/columns.yaml"
+	@echo "to call it yourself    . .venv/bin/activate, then rmab-opt --help"
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu" tests

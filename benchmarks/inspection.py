@@ -32,7 +32,8 @@ from rmab_opt.problem import Arms, Problem
 from rmab_opt.report import table_text
 from rmab_opt.settings.inspection import Frequency, SlotBudget, VisitColumns
 from rmab_opt.settings.inspection.beliefs import BeliefChains, EncodedArms, Windows
-from rmab_opt.settings.inspection.calendar import VisitGains, calendar
+from rmab_opt.settings.inspection.calendar import calendar
+from rmab_opt.settings.inspection.gains import VisitGains
 from rmab_opt.settings.inspection.indices import encoded_indices
 from rmab_opt.settings.inspection.instances import draw
 from rmab_opt.settings.inspection.periods import plan_periods

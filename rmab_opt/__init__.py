@@ -16,6 +16,7 @@ __all__ = [
     "Decision",
     "Model",
     "Problem",
+    "RmabError",
     "__version__",
     "bound",
     "decide",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rmab_opt.actions import ActionSet, Constraint
     from rmab_opt.catalog import load
     from rmab_opt.decisions import Decision, Model, bound, decide
+    from rmab_opt.errors import RmabError
     from rmab_opt.learning import evaluate, train
     from rmab_opt.problem import Problem
 
@@ -38,6 +40,7 @@ _HOME = {
     "Decision": "decisions",
     "Model": "decisions",
     "Problem": "problem",
+    "RmabError": "errors",
     "bound": "decisions",
     "decide": "decisions",
     "evaluate": "learning",

@@ -5,6 +5,9 @@ Every message says where (file, line, field), what (the value) and, after "To fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 __all__ = [
     "CapabilityError",
     "CertificateError",
@@ -102,6 +105,14 @@ class Findings:
         self.lines.append(
             f"{self.where}{':' if self.where else ''}{place}: {what}" + (f"; to fix, {fix}" if fix else "")
         )
+
+    def attempt(self, make: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """Value of a call; None when it raises a :class:`ModelError`, whose lines are noted."""
+        try:
+            return make(*given, **options)
+        except ModelError as error:
+            self.lines += (f"{error.message}; to fix, {error.fix}" if error.fix else error.message).split("\n")
+        return None
 
     def raise_if_any(self, most: int = 20) -> None:
         """Raise one :class:`ModelError` with the first ``most`` faults, or return when there are none."""

@@ -14,6 +14,8 @@ __all__ = ["TaskLostError", "pmap"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+MOST_WORKERS = 1024
+
 RETRIES = 2
 """How often a task is started again after its worker died; more often it is the task that kills."""
 
@@ -76,10 +78,14 @@ def pmap(
     TaskLostError
         When a worker died three times; names the tasks.
     ModelError
-        When ``n_jobs`` is 0.
+        When ``n_jobs`` is 0, below -1 or above any machine.
     """
-    if n_jobs == 0:
-        raise ModelError("n_jobs is 0", "give the number of workers, or -1 for all cores.")
+    if n_jobs is not None and (n_jobs == 0 or n_jobs < -1 or n_jobs > MOST_WORKERS):
+        raise ModelError(
+            f"n_jobs is {n_jobs}", f"give the number of workers, at most {MOST_WORKERS}, or -1 for all cores."
+        )
+    if n_jobs is not None and n_jobs > 1:
+        n_jobs = max(1, min(n_jobs, len(tasks)))
     # joblib costs 0.1 s to import, which `--help` must not pay.
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool

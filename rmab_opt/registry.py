@@ -57,6 +57,23 @@ __all__ = [
 ]
 
 
+MOST_COUNT = 10_000_000
+"""More arms, slots or rounds than this fit no machine: such a number is a slip of the pen."""
+
+
+def _bounded(name: str, annotation: Any) -> Any:
+    """Type of an argument, with the range that its name implies: seeds are not negative, counts fit a machine."""
+    if annotation is not int:
+        return annotation
+    from pydantic import Field
+
+    if name == "seed":
+        return Annotated[int, Field(ge=0, lt=2**63)]
+    if name.startswith("n_") or name == "horizon":
+        return Annotated[int, Field(le=MOST_COUNT)]
+    return annotation
+
+
 @dataclass(frozen=True)
 class Part:
     """Where things of one kind are defined: modules or packages of the kernel, and the module of a setting."""
@@ -158,7 +175,7 @@ class Entry:
         for name, parameter in self.arguments.items():
             annotation = Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (annotation, default)
+            fields[name] = (_bounded(name, annotation), default)
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
         return create_model(self.name, __config__=config, **fields)
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
+from unicodedata import category
 
-__all__ = ["Report", "page_html", "table_csv", "table_html", "table_latex", "table_text", "tree"]
+from rmab_opt.errors import ModelError
+
+__all__ = [
+    "Report",
+    "is_visible",
+    "marked",
+    "page_html",
+    "table_csv",
+    "table_html",
+    "table_latex",
+    "table_text",
+    "tree",
+    "unmarked",
+    "visible",
+    "workbook",
+]
+
+MOST_LETTERS = 32_767
 
 
 @dataclass(frozen=True)
@@ -24,14 +43,36 @@ class Report:
     """For a page: headings, each with rows or a sentence."""
 
 
+HIDDEN = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Signs that break or turn a line without being seen; other formatting signs belong to scripts."""
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text holds no control sign: nothing that moves a cursor, breaks a line or turns its direction."""
+    return text.isprintable() or not any(sign in HIDDEN or category(sign) in ("Cc", "Cs") for sign in text)
+
+
+def visible(text: str, keep: str = "") -> str:
+    """A text with its control signs written out, but for those to ``keep``: it cannot forge a line or move a cursor."""
+    if is_visible(text):
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode("ascii")
+        if sign not in keep and (sign in HIDDEN or category(sign) in ("Cc", "Cs"))
+        else sign
+        for sign in text
+    )
+
+
 def tree(title: str, lines: Mapping[str, str]) -> str:
     """A title with one labelled branch a line, labels aligned."""
-    width = max((len(label) for label in lines), default=0)
-    labels = list(lines)
+    labels = [visible(label) for label in lines]
+    width = max((len(label) for label in labels), default=0)
     branches = [
-        f"{'└' if label == labels[-1] else '├'} {label:<{width}}  {text}".rstrip() for label, text in lines.items()
+        f"{'└' if k == len(labels) - 1 else '├'} {label:<{width}}  {visible(text)}".rstrip()
+        for k, (label, text) in enumerate(zip(labels, lines.values(), strict=True))
     ]
-    return "\n".join([title, *branches])
+    return "\n".join([visible(title), *branches])
 
 
 def cell(value: Any) -> str:
@@ -42,7 +83,7 @@ def cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return visible(str(value))
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -52,21 +93,76 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(rows[0])
     cells = [[cell(row.get(name)) for name in names] for row in rows]
     right = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in names]
-    width = [max(len(name), *(len(line[k]) for line in cells)) for k, name in enumerate(names)]
-    lines = [[*names], *cells]
+    lines = [[visible(name) for name in names], *cells]
+    width = [max(len(line[k]) for line in lines) for k in range(len(names))]
     return "\n".join(
         "  ".join(part.rjust(width[k]) if right[k] else part.ljust(width[k]) for k, part in enumerate(line)).rstrip()
         for line in lines
     )
 
 
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a text begins that a spreadsheet would take for a formula, or that was marked as none."""
+
+
+def marked(value: Any) -> Any:
+    """A CSV cell that no spreadsheet takes for a formula: such a text gets an apostrophe, which reading takes off."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def unmarked(text: str) -> str:
+    """What :func:`marked` was given."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
 def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV text with a header."""
+    """Rows as CSV text with a header; no text in it becomes a formula."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    names = list(rows[0]) if rows else []
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([marked(name) for name in names])
+    writer.writerows([marked(row.get(name, "")) for name in names] for row in rows)
     return text.getvalue()
+
+
+def workbook(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
+    """An XLSX file: rows of cells by the name of their sheet; text stays text, whatever it begins with.
+
+    Raises
+    ------
+    ModelError
+        When a text holds a control sign, which no workbook can keep, or is longer than a cell holds.
+    """
+    from openpyxl import Workbook
+    from openpyxl.styles import Font
+    from openpyxl.utils.exceptions import IllegalCharacterError
+
+    book = Workbook()
+    book.remove(book.active)
+    book.properties.creator = "rmab-opt"
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for line, cells in enumerate(rows, start=1):
+            for column, value in enumerate(cells, start=1):
+                if value is None or value == "":
+                    continue
+                place = sheet.cell(line, column)
+                if isinstance(value, str) and len(value) > MOST_LETTERS:
+                    raise ModelError(f"{value[:40]!r}... has {len(value)} letters", "a workbook's cell holds 32767.")
+                try:
+                    place.value = value
+                except IllegalCharacterError:
+                    raise ModelError(
+                        f"{str(value)!r} holds a sign that no workbook can keep", "write a .csv, or take the sign out."
+                    ) from None
+                if isinstance(value, str):
+                    place.data_type, place.quotePrefix, place.number_format = "s", True, "@"
+                if line == 1:
+                    place.font = Font(bold=True)
+        sheet.freeze_panes = "A2"
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return buffer.getvalue()
 
 
 def table_latex(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -93,6 +189,10 @@ def table_latex(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _escaped(text: str) -> str:
+    return escape(visible(text, keep="\n\t"))
+
+
 def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as an HTML table; numbers to the right, everything escaped."""
     if not rows:
@@ -102,7 +202,7 @@ def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
 
     def line(tag: str, cells: Sequence[str]) -> str:
         marked = [
-            f'<{tag} class="n">{escape(part)}</{tag}>' if number else f"<{tag}>{escape(part)}</{tag}>"
+            f'<{tag} class="n">{_escaped(part)}</{tag}>' if number else f"<{tag}>{_escaped(part)}</{tag}>"
             for part, number in zip(cells, right, strict=True)
         ]
         return f"<tr>{''.join(marked)}</tr>"
@@ -129,6 +229,63 @@ dt { color: #555; } dd { margin: 0; }
 """
 
 
+class Picture(str):
+    """SVG that this package drew: goes into a page as it is."""
+
+    __slots__ = ()
+
+
+def intervals_svg(rows: Sequence[tuple[str, float, float, float]], unit: str = "") -> Picture:
+    """Rows (label, middle, low, high) as dots with whiskers on one scale that includes zero."""
+    if not rows:
+        return Picture("")
+    low, high = min(0.0, *(row[2] for row in rows)), max(0.0, *(row[3] for row in rows))
+    spread = (high - low) or 1.0
+    left, width, step = 220, 460, 24
+
+    def x(value: float) -> float:
+        return left + width * (value - low) / spread
+
+    bottom = step * len(rows) + 8
+    parts = [f'<line x1="{x(0):.1f}" y1="0" x2="{x(0):.1f}" y2="{bottom}" stroke="#888" stroke-dasharray="3 3"/>']
+    for k, (label, middle, first, last) in enumerate(rows):
+        y = step * k + 16
+        parts += [
+            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{escape(label)}</text>',
+            f'<line x1="{x(first):.1f}" y1="{y}" x2="{x(last):.1f}" y2="{y}" stroke="#2b6a9b" stroke-width="3"/>',
+            f'<circle cx="{x(middle):.1f}" cy="{y}" r="5" fill="#2b6a9b"/>',
+            f'<text x="{left + width + 8}" y="{y + 4}">{middle:.2f}</text>',
+        ]
+    for value in (low, 0.0, high):
+        parts.append(
+            f'<text x="{x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:.2f}{escape(unit)}</text>'
+        )
+    return Picture(
+        f'<svg viewBox="0 0 {left + width + 70} {bottom + 24}" role="img" font-size="12" width="100%">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def bars_svg(rows: Sequence[tuple[str, float]], unit: str = "") -> Picture:
+    """Rows (label, amount from 0) as bars."""
+    if not rows:
+        return Picture("")
+    high = max(max(amount for _, amount in rows), 1e-12)
+    left, width, step = 220, 440, 22
+    parts = []
+    for k, (label, amount) in enumerate(rows):
+        y, length = step * k + 4, width * amount / high
+        parts += [
+            f'<text x="{left - 10}" y="{y + 13}" text-anchor="end">{escape(label)}</text>',
+            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="16" fill="#2b6a9b"/>',
+            f'<text x="{left + length + 6:.1f}" y="{y + 13}">{amount:.4g}{escape(unit)}</text>',
+        ]
+    return Picture(
+        f'<svg viewBox="0 0 {left + width + 80} {step * len(rows) + 6}" role="img" font-size="12" width="100%">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
 def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]]) -> str:
     """One self-contained page that prints well: no script, no font, no picture from elsewhere.
 
@@ -137,25 +294,28 @@ def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | S
     title
         Heading of the page.
     parts
-        (heading, content): text, a mapping as a list of terms, or rows as a table. An empty heading gives none; text
-        that begins with ``!`` is marked as a warning.
+        (heading, content): text, a :class:`Picture`, a mapping as a list of terms, or rows as a table. An empty
+        heading gives none; text that begins with ``!`` is marked as a warning.
     """
     body = []
     for heading, content in parts:
-        if isinstance(content, str):
+        if isinstance(content, Picture):
+            inner = str(content)
+        elif isinstance(content, str):
             mark, text = (' class="warning"', content[1:].strip()) if content.startswith("!") else ("", content)
-            inner = f"<p{mark}>{escape(text)}</p>"
+            inner = f"<p{mark}>{_escaped(text)}</p>"
         elif isinstance(content, Mapping):
-            terms = "\n".join(f"<dt>{escape(key)}</dt><dd>{escape(said)}</dd>" for key, said in content.items())
+            terms = "\n".join(f"<dt>{_escaped(key)}</dt><dd>{_escaped(said)}</dd>" for key, said in content.items())
             inner = f"<dl>\n{terms}\n</dl>"
         else:
             inner = table_html(content)
-        head = f"<h2>{escape(heading)}</h2>\n" if heading else ""
+        head = f"<h2>{_escaped(heading)}</h2>\n" if heading else ""
         body.append(f"<section>\n{head}{inner}\n</section>")
     inside = "\n".join(body)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="rmab-opt">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n{inside}\n</body>\n</html>\n"
+        f"<title>{_escaped(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{_escaped(title)}</h1>\n{inside}\n</body>\n</html>\n"
     )

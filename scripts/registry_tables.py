@@ -1,4 +1,4 @@
-"""Rewrite the tables of registered things in the guide: what stands between ``<!-- registry: KIND -->`` and its end.
+"""Rewrite the tables of registered things and of what is read: between ``<!-- registry: KIND -->`` and its end.
 
     python scripts/registry_tables.py
 
@@ -14,6 +14,7 @@ from rmab_opt import registry
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"(<!-- registry: (\w+) -->\n)(.*?)(<!-- end -->)", flags=re.S)
+READ = re.compile(r"(<!-- readers -->\n)(.*?)(<!-- end -->)", flags=re.S)
 
 
 def table(kind: str) -> list[str]:
@@ -31,8 +32,27 @@ def table(kind: str) -> list[str]:
     return lines
 
 
+def readers() -> list[str]:
+    """Lines of the table of everything that the encoder reads, from the readers' own lists."""
+    from rmab_opt.encoder.read import models, onnx_files, torch_calls, torch_modules
+
+    called = sorted(
+        {str(getattr(key, "__name__", key)) for key in torch_calls.functions()} | set(torch_calls.methods())
+    )
+    names = {
+        "torch modules": sorted(kind.__name__ for kind in torch_modules.layers()),
+        "torch functions and methods": [name for name in called if not name.startswith("_")],
+        "ONNX operators": sorted(onnx_files.OPERATORS),
+        "scikit-learn estimators": sorted(models.ESTIMATORS),
+        "scikit-learn transformers": sorted(models.SCALERS),
+    }
+    lines = ["| from | read |", "|---|---|"]
+    return lines + [f"| {what} | {', '.join(f'`{name}`' for name in found)} |" for what, found in names.items()]
+
+
 def rewritten(text: str) -> str:
     """A page with its tables made anew."""
+    text = READ.sub(lambda found: found[1] + "\n".join(readers()) + f"\n{found[3]}", text)
     return BLOCK.sub(lambda found: f"{found[1]}" + "\n".join(table(found[2])) + f"\n{found[4]}", text)
 
 

@@ -84,6 +84,9 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "knapsack": [(constraint("knapsack", cost="cost", at_most=7), COHORT)],
     "locked_in": [(constraint("locked_in", ids=["arm1", "arm4"]), COHORT)],
     "locked_out": [(constraint("locked_out", ids=["arm0"]), COHORT)],
+    "closed": [
+        (constraint("closed", table=[{"id": "arm0", "open_from": ""}, {"id": "arm3", "open_from": ""}]), COHORT)
+    ],
     "conflict": [(constraint("conflict", groups=[["arm0", "arm1", "arm2"], ["arm2", "arm5"]]), COHORT)],
     "one_action": [(constraint("one_action"), SEVERAL_ACTIONS)],
     "capacity": [
@@ -126,7 +129,14 @@ def _ladder(folder: Path) -> Any:
     )
 
 
+def _season(folder: Path) -> Any:
+    _tabular_file(folder)
+    of = {"kind": "tabular", "file": "rows.csv"}
+    return registry.find("dynamics", "season").make(Arms.from_arrays(3), folder, "refuse", total=5.0, of=of)
+
+
 DYNAMICS: dict[str, list[Callable[[Path], Any]]] = {
+    "season": [_season],
     "tabular": [
         _tabular_file,
         lambda folder: examples.tabular(4, 3, 3),

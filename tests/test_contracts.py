@@ -78,7 +78,11 @@ def test_constraints_keep_their_promises(name, promises):
         check_constraint(constraint, columns, beside=BESIDE.get(name), promises=promises)
 
 
-@pytest.mark.parametrize(("name", "promises"), cases(DYNAMICS, DYNAMICS_PROMISES))
+ALONE = {"season": {promise.__name__ for promise in DYNAMICS_PROMISES} - {"has_sizes"}}
+"""Promises of arms that share no state; what a season promises stands in tests/planning/test_living.py."""
+
+
+@pytest.mark.parametrize(("name", "promises"), cases(DYNAMICS, DYNAMICS_PROMISES, ALONE))
 def test_dynamics_keep_their_promises(name, promises, tmp_path):
     for make in DYNAMICS[name]:
         check_dynamics(make(tmp_path), promises=promises)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 
@@ -48,3 +49,11 @@ def test_the_tables_of_registered_things_are_up_to_date():
     for kind, rows in found.items():
         shown = [row for row in rows if not any(f"[{name}](" in row for name in registry.hidden_settings())]
         assert shown == tables[kind], "run scripts/registry_tables.py"
+
+
+def test_the_table_of_what_is_read_is_up_to_date():
+    pytest.importorskip("onnx")
+    script = runpy.run_path(str(DOCS.parent / "scripts" / "registry_tables.py"))
+    page = (DOCS / "encoder.md").read_text("utf-8")
+    shown = re.findall(r"<!-- readers -->\n(.*?)<!-- end -->", page, flags=re.S)
+    assert [block.splitlines() for block in shown] == [script["readers"]()], "run scripts/registry_tables.py"

@@ -95,6 +95,14 @@ def test_another_solver_does_not_inherit_options(tmp_path):
         ('extends = "self.toml"', "extends itself"),
         ('extends = "gone.toml"', "no solver profile"),
         ("threads = = 1", "not valid TOML"),
+        ("threads = 1000", "threads is 1000"),
+        ("[highs]\ndual_feasibility_tolerance = 1e9", "dual_feasibility_tolerance is 1000000000.0, above 1e-05"),
+        ("[highs]\nmip_feasibility_tolerance = 0.4", "mip_feasibility_tolerance is 0.4, above 1e-05"),
+        ("[highs]\nuser_objective_scale = -60", "user_objective_scale is -60, which changes"),
+        ("[highs]\nobjective_bound = 1.0", "objective_bound is 1.0, which changes"),
+        ('solver = "gurobi"\n[gurobi]\nIntFeasTol = 0.1', "IntFeasTol is 0.1, above 1e-05"),
+        ('solver = "scip"\n[scip]\n"numerics/feastol" = nan', "numerics/feastol is nan, above 1e-05"),
+        ("unsafe = 1", "unsafe is 1"),
     ],
 )
 def test_bad_profiles_are_refused_with_the_file_and_the_key(tmp_path, text, message):
@@ -114,3 +122,19 @@ def test_unknown_profiles_list_the_known(name):
 def test_a_field_is_not_also_an_option():
     with pytest.raises(ModelError, match="set threads instead"):
         Profile("x", options={"threads": 2})
+
+
+def test_unsafe_options_are_taken_by_name_only(tmp_path):
+    path = write(tmp_path, "mine", "unsafe = true\n[highs]\nuser_objective_scale = -30")
+    assert load_profile(path).options == {"user_objective_scale": -30}
+    assert Profile("tight", options={"dual_feasibility_tolerance": 1e-5}).unsafe is False
+    child = write(tmp_path, "child", 'extends = "mine.toml"\nunsafe = false')
+    with pytest.raises(ModelError, match="set unsafe = true"):
+        load_profile(child)
+
+
+def test_a_profile_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_bytes(bytes([255, 0]))
+    with pytest.raises(ModelError, match=r"p\.toml: is not text"):
+        load_profile(path)

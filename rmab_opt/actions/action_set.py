@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from rmab_opt.actions.kinds import OneAction
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
-from rmab_opt.errors import InfeasibleError, ModelError, RmabError, SolverError
+from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, RmabError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
@@ -154,7 +154,7 @@ class ActionSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # A solver's object stays in its process; a copy compiles its own.
-        return {name: value for name, value in self.__dict__.items() if name not in ("compiled", "_at")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("compiled", "_at", "program")}
 
     def at(self, period: int = 0, shared: Mapping[str, float] | None = None) -> ActionSet:
         """What may be done at a situation: this set itself where no limit depends on the round or a shared value.
@@ -309,6 +309,18 @@ class ActionSet:
         """(:meth:`model`, its session under the profile ``fast``), made once; change no limits in it."""
         model = self.model()
         return model, _session(model)
+
+    @cached_property
+    def program(self) -> tuple[Program, np.ndarray]:
+        """The set's rows as arrays, without a solver: (program with costs of 0, places of the columns (C,))."""
+        if not self.structured:
+            plain, n = self.plain_rows, len(self)
+            binary = np.zeros(n), np.ones(n), np.ones(n, dtype=bool)
+            return Program(np.zeros(n), plain.matrix, plain.lower, plain.upper, *binary, maximise=True), np.arange(n)
+        model, session = self.compiled
+        act = np.asarray(session.index(model.act), dtype=np.int64)
+        program = session.program
+        return replace(program, cost=np.zeros(len(program.cost)), offset=0.0), act
 
     @cached_property
     def _split(self) -> tuple[PlainRows, tuple[str, ...]]:
@@ -511,6 +523,7 @@ class ActionSet:
         session = _session(model)
         if self._feasible(session):
             return None
+        self._demand_nothing_known()
         rows = {name: session.rows(model.constraint[name]) for name in self.constraints}
         original = {
             name: (session.program.row_lower[r].copy(), session.program.row_upper[r].copy()) for name, r in rows.items()
@@ -523,8 +536,20 @@ class ActionSet:
                 session.set_rows(rows[name], *original[name])
             else:
                 needed.remove(name)
+        if not needed:
+            raise SolverError("the solver finds no action even without constraints", "try another solver profile.")
         sentences = {name: self.constraints[name].describe() for name in needed}
         return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
+
+    def _demand_nothing_known(self) -> None:
+        """Raise CertificateError when a solver says that nothing is allowed and an allowed action is at hand."""
+        for action in (np.zeros(len(self), dtype=np.int64), self.shape.grown(np.random.default_rng(0))):
+            if action is not None and not self.violations(action):
+                ids = " ".join(name for name, taken in zip(self.columns.ids, action, strict=True) if taken) or "nobody"
+                raise CertificateError(
+                    f"the solver says that no action is allowed, and every constraint allows {ids}",
+                    "try another solver profile; report this with the model file.",
+                )
 
     def infeasibility(self) -> RmabError:
         """The exception for an empty set: the conflict in words."""
@@ -568,7 +593,7 @@ class ActionSet:
 def _session(model: Any) -> Session:
     """The set's model compiled; rows whose weights have all come out as zero make it empty where they cannot hold."""
     try:
-        return Session(model, "fast")
+        return Session(model, "fast", later=True)
     except InfeasibleError:
         for row in model.component_data_objects(pyo.Constraint, active=True, descend_into=True):
             terms = generate_standard_repn(row.body)
@@ -576,7 +601,7 @@ def _session(model: Any) -> Session:
                 limits = [None if side is None else pyo.value(side) - terms.constant for side in (row.lower, row.upper)]
                 stand_in = impossible(model.act[0], *limits)
                 row.deactivate() if stand_in is pyo.Constraint.Feasible else row.set_value(stand_in)
-        return Session(model, "fast")
+        return Session(model, "fast", later=True)
 
 
 def _elastic(program: Program, rows: np.ndarray, name: str, row_names: list[str]) -> Relaxation:

@@ -231,7 +231,7 @@ class _Comparison:
     def _rows_broken(self, action: np.ndarray) -> np.ndarray:
         plain = self.actions.plain_rows
         used = plain.matrix @ action.astype(np.float64)
-        return np.flatnonzero((used < plain.lower - plain.slack) | (used > plain.upper + plain.slack))
+        return np.flatnonzero((used < plain.floor) | (used > plain.ceiling))
 
     def _completes(self, action: np.ndarray, without: list[str]) -> bool:
         """Whether own variables of the constraints can be found for the action; rows of ``without`` do not count."""

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 from pydantic import (
@@ -41,6 +41,7 @@ __all__ = [
     "as_number",
     "in_words",
     "linked",
+    "table_with",
 ]
 
 Built = TypeVar("Built")
@@ -391,30 +392,39 @@ def _names(value: Any) -> Any:
     return value
 
 
-def _table(value: Any, info: ValidationInfo) -> Any:
-    context: Mapping[str, Any] = info.context or {}
-    if isinstance(value, str | Path):
-        tables = context.get("tables", {})
-        if str(value) in tables:
-            return tables[str(value)]
-        return Table.from_csv(Path(context.get("folder", ".")) / value)
-    if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
-        keys = list(value[0])
-        ragged = [number for number, row in enumerate(value) if list(row) != keys]
-        if ragged:
-            raise ModelError(
-                f"{info.field_name}: row {ragged[0] + 1} has other keys than row 1", "give all rows the same keys."
-            )
-        return Table({key: [row[key] for row in value] for key in keys}, source=str(info.field_name))
-    if isinstance(value, Mapping):
-        return Table(value, source=str(info.field_name))
-    if isinstance(value, Table):
-        return value
-    raise ValueError("give a CSV file's name, or a list of rows")
+def table_with(*needed: str) -> Callable[[Any, ValidationInfo], Table]:
+    """Reads a table that has certain columns: a file beside the model file, rows, columns by name, or a data frame.
+
+    Rows of totals are left out, with the first of the columns as their key.
+    """
+
+    def read(value: Any, info: ValidationInfo) -> Table:
+        context: Mapping[str, Any] = info.context or {}
+        name = str(info.field_name)
+        if isinstance(value, str | Path):
+            tables = context.get("tables", {})
+            if str(value) in tables:
+                return cast(Table, tables[str(value)])
+            table = Table.read(Path(context.get("folder", ".")) / value, needed=needed)
+        elif isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
+            keys = list(value[0])
+            ragged = [number for number, row in enumerate(value) if list(row) != keys]
+            if ragged:
+                raise ModelError(
+                    f"{name}: row {ragged[0] + 1} has other keys than row 1", "give all rows the same keys."
+                )
+            table = Table({key: [row[key] for row in value] for key in keys}, source=name)
+        elif isinstance(value, bool | int | float | list | tuple | None):
+            raise ValueError("give a CSV file's name, or a list of rows")
+        else:
+            table = Table.read(value, source=name)
+        return table.without_totals(needed[0]) if needed and needed[0] in table else table
+
+    return read
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 """Ids: a list, or one alone; numbers become text."""
 
-TableSource = Annotated[Table, BeforeValidator(_table)]
+TableSource = Annotated[Table, BeforeValidator(table_with())]
 """A table: a CSV file beside the model file, a list of rows, a mapping of columns, or a :class:`Table`."""

@@ -410,14 +410,19 @@ class Shape:
         return drawn
 
     def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
+        found = self.grown(rng)
+        return self.actions.best_by_program(rng.normal(size=len(self.actions)))[0] if found is None else found
+
+    def grown(self, rng: np.random.Generator) -> np.ndarray | None:
+        """An action grown at random within the rows, without a solver; None where growing leads nowhere."""
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
-                action = self._grow(rng)
+                action = self.grow(rng)
                 if self.actions.plain_rows.allow(action):
                     return action
-        return self.actions.best_by_program(rng.normal(size=len(self.actions)))[0]
+        return None
 
-    def _grow(self, rng: np.random.Generator) -> np.ndarray:
+    def grow(self, rng: np.random.Generator) -> np.ndarray:
         room = Room(self)
         order = rng.permutation(len(self.actions))
         # Columns that raise a row still below its lower limit go first; then whatever fits.

@@ -4,7 +4,7 @@ A file composes registered kinds and runs no code. What the kinds cannot say is 
 """
 
 from rmab_opt.catalog.files import copy_model, model_folder, model_names
-from rmab_opt.catalog.reading import check_names, load
+from rmab_opt.catalog.reading import check_names, load, load_with
 from rmab_opt.catalog.self_test import check_model
 
-__all__ = ["check_model", "check_names", "copy_model", "load", "model_folder", "model_names"]
+__all__ = ["check_model", "check_names", "copy_model", "load", "load_with", "model_folder", "model_names"]

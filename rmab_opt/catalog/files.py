@@ -52,8 +52,12 @@ def locate(name: str | Path) -> Path:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
-        path = path / "model.yaml" if path.is_dir() else path
-        if not path.is_file():
+        try:
+            path = path / "model.yaml" if path.is_dir() else path
+            found = path.is_file()
+        except (OSError, ValueError):
+            found = False
+        if not found:
             raise ModelError(f"{path}: no such model file", "check the path, or see `rmab-opt models`.")
         return path
     known = _models()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -16,12 +16,12 @@ from scipy import sparse
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.catalog.files import locate
-from rmab_opt.catalog.yaml_text import Lines, read_yaml
+from rmab_opt.catalog.yaml_text import Lines, read_value, read_yaml
 from rmab_opt.decisions import Model
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.instances import Instance
 from rmab_opt.problem import Arms, Problem, Table
-from rmab_opt.problem.table import nearest
+from rmab_opt.problem.table import Conventions, Readings, nearest, readings
 from rmab_opt.solver import load_profile
 
 __all__ = ["CheckSection", "ModelFile", "ProblemSection", "check_names", "load"]
@@ -43,7 +43,8 @@ class ProblemSection(_Section):
     horizon: int = Field(default=12, ge=1)
     discount: float = Field(default=1.0, gt=0, le=1)
     start: str | int | tuple[int, ...] = 0
-    """First states: a CSV file with ``id`` and ``state``, one state for all, or a list."""
+    """First states: a CSV file with ``id`` and ``state``, or with ``id`` and the chance of each state in a column of
+    its name; one state for all; or a list."""
 
 
 class CheckSection(_Section):
@@ -67,6 +68,7 @@ class ModelFile(_Section):
     columns: str = "arms"
     objective: dict[str, Any] = Field(default_factory=lambda: {"kind": "immediate"})
     solver: str = "default"
+    tables: Conventions = Conventions()
     check: CheckSection | None = None
 
 
@@ -98,6 +100,23 @@ def load(name: str | Path, **overrides: Any) -> Model:
     for key, value in overrides.items():
         _override(content, key, value, path)
     return _build(content, lines, path)
+
+
+def load_with(name: str | Path, sets: Sequence[str] | None) -> Model:
+    """A model by name or path with values as a person writes them, ``n_arms=40``.
+
+    Raises
+    ------
+    ModelError
+        When an entry is not KEY=VALUE, or as :func:`load` does.
+    """
+    overrides = {}
+    for entry in sets or []:
+        key, sign, value = entry.partition("=")
+        if not sign or not key.strip():
+            raise ModelError(f"--set {entry!r}", "write --set key=value, for example --set n_arms=40.")
+        overrides[key.strip()] = read_value(value, f"--set {entry!r}")
+    return load(name, **overrides)
 
 
 def check_names(model: Model) -> None:
@@ -272,6 +291,14 @@ def _known(keys: list[str] | None, inner: tuple[Any, ...]) -> list[str]:
 
 def _build(content: dict[str, Any], lines: Lines, path: Path) -> Model:
     reader = _Reader(path, lines)
+    told = content.get("tables")
+    if isinstance(told, dict):
+        told = reader.validate(("tables",), Conventions, told)
+    with readings(told if isinstance(told, Conventions) else None) as read:
+        return _made(content, lines, path, reader, read)
+
+
+def _made(content: dict[str, Any], lines: Lines, path: Path, reader: _Reader, read: Readings) -> Model:
     sections = {key: value for key, value in content.items() if key not in ModelFile.model_fields}
     for name in list(sections):
         try:
@@ -287,7 +314,11 @@ def _build(content: dict[str, Any], lines: Lines, path: Path) -> Model:
             reader.attempt((name,), lambda entry=entry, name=name: entry.make(dict(content[name])))  # type: ignore[misc]
         else:
             reader.add((name,), "is no mapping", "write keys and values below it")
-    own = {key: value for key, value in content.items() if key not in sections}
+    own = {
+        key: value
+        for key, value in content.items()
+        if key not in sections and not (key == "tables" and isinstance(value, dict))
+    }
     top = reader.validate((), ModelFile, own)
     problem_section = content.get("problem")
     instance: Instance | None = None
@@ -335,6 +366,7 @@ def _build(content: dict[str, Any], lines: Lines, path: Path) -> Model:
         source=top.source,
         path=path,
         settings=content,
+        tables=tuple(read.tables),
         instance=again,
     )
 
@@ -378,9 +410,14 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
     if read is None:
         return None
     arms: Arms | None = reader.attempt(("problem", "arms"), lambda: _arms(read, folder))
+    others = "ignore" if read.first or arms is None else "refuse"
     if arms is None:
+        arms = _salvaged(read, folder)
+    if arms is None:
+        for file in (read.dynamics.get("file"), read.start):
+            if isinstance(file, str):
+                reader.attempt(("problem",), lambda file=file: Table.read(folder / file))  # type: ignore[misc]
         return None
-    others = "ignore" if read.first else "refuse"
     dynamics = reader.made("dynamics", ("problem", "dynamics"), read.dynamics, arms, folder, others)
     if dynamics is None:
         return None
@@ -390,7 +427,7 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
 
     def started() -> Problem:
         if isinstance(read.start, str):
-            start = problem.read_state(folder / read.start, others=others)
+            start = problem.read_start(folder / read.start, others=others)
         else:
             start = np.full(len(arms), read.start) if isinstance(read.start, int) else np.array(read.start)
         return replace(problem, start=start)
@@ -399,8 +436,18 @@ def _from_tables(section: Mapping[str, Any], folder: Path, reader: _Reader) -> I
     return None if complete is None else Instance(complete, {})
 
 
+def _salvaged(section: ProblemSection, folder: Path) -> Arms | None:
+    """A cohort of the rows that are right, so that the faults of the other files are found in the same reading."""
+    try:
+        table = Table.read(folder / section.arms, needed=(section.id,))
+        first: dict[str, int] = {}
+        for row, name in enumerate(table.text(section.id)):
+            if name:
+                first.setdefault(name, row)
+        return Arms(table.take(first.values()), section.id)
+    except ModelError:
+        return None
+
+
 def _arms(section: ProblemSection, folder: Path) -> Arms:
-    table = Table.from_csv(folder / section.arms)
-    if section.first is not None:
-        table = table.head(section.first)
-    return Arms(table, section.id)
+    return Arms.read(folder / section.arms, section.id, first=section.first)

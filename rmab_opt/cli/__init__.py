@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from rmab_opt import __version__, registry
-from rmab_opt.cli.common import GROUPS, say
+from rmab_opt.cli.common import GROUPS, printed, say
 from rmab_opt.errors import ModelError, RmabError
 
 __all__ = ["main"]
@@ -17,8 +17,9 @@ __all__ = ["main"]
 # Everything else is imported inside the verbs: `rmab-opt --help` must not load torch, Pyomo or a setting.
 
 EXIT_CODES = (
-    "Exit codes: 0 answered, 2 a model, a table or an option is not what it must be, 3 no action satisfies all "
-    "constraints, 4 the solver failed or an answer did not survive its re-check, 70 an internal error, 130 stopped."
+    "Exit codes: 0 answered, 1 nobody reads the output, 2 a model, a table or an option is not what it must be, 3 no "
+    "action satisfies all constraints, 4 the solver failed or an answer did not survive its re-check, 70 an internal "
+    "error, 74 the machine has no room or fails, 130 stopped."
 )
 
 
@@ -107,6 +108,11 @@ def main() -> None:
         if debug:
             raise
         _fail("stopped by Ctrl-C; what was finished is kept", 130)
+    except MemoryError as error:
+        if debug:
+            raise
+        said = str(error) or "an array of the model"
+        _fail(f"the machine has not enough memory ({said})\n  To fix, take a smaller model or horizon.", 74)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -118,5 +124,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(printed(message + "\n", sys.stderr.encoding))
     sys.exit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import ModelError, SolverError
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
@@ -23,6 +23,7 @@ __all__ = [
     "PROGRAMME",
     "RESEARCH",
     "THIS_WEEK",
+    "Force",
     "GroupColumn",
     "Jobs",
     "Json",
@@ -33,7 +34,9 @@ __all__ = [
     "StateFile",
     "answer",
     "brought",
+    "check_outputs",
     "load_model",
+    "printed",
     "progress",
     "say",
 ]
@@ -44,6 +47,7 @@ THIS_WEEK, PROGRAMME, CALENDAR, RESEARCH = GROUPS = ("this week", "a programme",
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model's name or a model file.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over a file that rmab-opt did not write.")]
 SolverName = Annotated[str | None, typer.Option("--solver", metavar="PROFILE", help="A profile's name or TOML file.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", help="Worker processes; -1 for all cores.")]
 GroupColumn = Annotated[
@@ -57,14 +61,96 @@ LedgerFolder = Annotated[
 ]
 
 
+PLAIN = str.maketrans(
+    {"├": "|", "└": "`", "│": "|", "─": "-", "·": "-", "…": "...", "–": "-", "—": "-", "≤": "<=", "≥": ">=", "→": "->",
+     "×": "x", "±": "+-", "∞": "inf", "✓": "yes", "✗": "no", "’": "'", "“": '"', "”": '"', "Σ": "sum", "∑": "sum"}
+)  # fmt: skip
+"""What stands for our own signs where an output cannot take them."""
+
+
+def printed(text: str, encoding: str | None) -> str:
+    """A text as an output of this encoding takes it: control signs and what it lacks are written out."""
+    from rmab_opt.report import visible
+
+    text, name = visible(text, keep="\n\t"), encoding or "utf-8"
+    try:
+        text.encode(name)
+    except UnicodeEncodeError:
+        return text.translate(PLAIN).encode(name, "backslashreplace").decode(name)
+    return text
+
+
 def say(text: str = "") -> None:
-    """One line, or several, on standard output."""
-    sys.stdout.write(text + "\n")
+    """One line, or several, on standard output; whatever its encoding."""
+    sys.stdout.write(printed(text + "\n", sys.stdout.encoding))
 
 
 def answer(as_json: bool, document: Any, text: str) -> None:
     """The verb's answer: the document in JSON, or the text."""
-    say(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) if as_json else text)
+    if not as_json:
+        say(text)
+        return
+    try:
+        document = json.dumps(document, ensure_ascii=not _takes_all(sys.stdout.encoding), indent=1, allow_nan=False)
+    except ValueError:
+        raise SolverError("the answer holds a number that is not finite", "look at the model's numbers.") from None
+    sys.stdout.write(document + "\n")
+
+
+def _takes_all(encoding: str | None) -> bool:
+    return (encoding or "utf-8").lower().replace("-", "") in ("utf8", "utf16", "utf32")
+
+
+def check_outputs(model: Model, *written: Path | None, also: Iterable[Path | None] = (), force: bool = False) -> None:
+    """Refuse to write over what the model is made of, and over a file that is not ours unless ``force``.
+
+    Parameters
+    ----------
+    written
+        Files that will be written; None is skipped.
+    also
+        Further files that are read.
+
+    Raises
+    ------
+    ModelError
+        Naming the file.
+    """
+    from rmab_opt.records import is_ours
+
+    folder = None if model.path is None else model.path.parent
+    read = [model.path, *(table.path for table in model.tables), *also]
+    if folder is not None:
+        read += [folder / text for text in _texts(model.settings)]
+    for out in written:
+        if out is None or not _is_file(out):
+            continue
+        for path in read:
+            if path is not None and _is_file(path) and out.samefile(path):
+                raise ModelError(f"{out}: the model is made of this file", "name another file.")
+        if not (force or is_ours(out)):
+            raise ModelError(
+                f"{out}: is there already, and was not written by rmab-opt", "name another, or say --force."
+            )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts of a model file that may name a file."""
+    if isinstance(value, str) and 0 < len(value) < 256 and "\n" not in value:
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def load_model(name: str, sets: list[str] | None) -> Model:
@@ -75,16 +161,9 @@ def load_model(name: str, sets: list[str] | None) -> Model:
     ModelError
         When a ``--set`` is not KEY=VALUE, or as :func:`rmab_opt.load` does.
     """
-    from rmab_opt.catalog import load
-    from rmab_opt.catalog.yaml_text import read_value
+    from rmab_opt.catalog import load_with
 
-    overrides = {}
-    for entry in sets or []:
-        key, sign, value = entry.partition("=")
-        if not sign or not key.strip():
-            raise ModelError(f"--set {entry!r}", "write --set key=value, for example --set n_arms=40.")
-        overrides[key.strip()] = read_value(value, f"--set {entry!r}")
-    return load(name, **overrides)
+    return load_with(name, sets)
 
 
 def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]:

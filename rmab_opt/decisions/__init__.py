@@ -1,7 +1,7 @@
 """Choose, certify, explain: every decision is a mathematical program with a re-checked answer."""
 
 from rmab_opt.decisions.chooser import Chooser, decide
-from rmab_opt.decisions.decision import Decision, Verification, verify
+from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model, bound, margin
 from rmab_opt.decisions.objective import (
     Immediate,
@@ -12,6 +12,7 @@ from rmab_opt.decisions.objective import (
     Scores,
     Situation,
 )
+from rmab_opt.decisions.saved import Verification, verify
 
 __all__ = [
     "Chooser",

@@ -5,7 +5,7 @@ Everything here is made from the problem, the action set and the profile; droppi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -76,10 +76,18 @@ class Bench:
         self._kept: tuple[Any, Session, np.ndarray] | None = None
         self._embedded: tuple[Question, Embedded] | None = None
         self._samples: dict[int, np.ndarray] = {}
+        self._relaxed: Session | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Solvers' objects stay in their process; a copy compiles its own.
-        return {"actions": self.actions, "profile": self.profile, "_kept": None, "_embedded": None, "_samples": {}}
+        return {
+            "actions": self.actions,
+            "profile": self.profile,
+            "_kept": None,
+            "_embedded": None,
+            "_samples": {},
+            "_relaxed": None,
+        }
 
     @cached_property
     def support(self) -> Support:
@@ -92,6 +100,15 @@ class Bench:
         if seed not in self._samples:
             self._samples[seed] = self.actions.sample(np.random.default_rng([seed, 0x57A127]), 3)
         return self._samples[seed]
+
+    def prices(self, gain: np.ndarray) -> np.ndarray | None:
+        """Row prices of the set's linear relaxation at the columns' values (C,), (m,); None when it was not solved."""
+        program, act = self.actions.program
+        if self._relaxed is None:
+            relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
+            self._relaxed = Session.from_arrays(relaxed, "fast")
+        self._relaxed.set_cost(act, gain)
+        return self._relaxed.solve().row_duals
 
     def embedded(self, question: Question) -> Embedded:
         """The question's network with its bounds; worked out once a question."""
@@ -165,7 +182,7 @@ class Bench:
 def different(
     avoid: tuple[np.ndarray, ...], differ: float, act: np.ndarray, width: int
 ) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
-    """Rows: a share ``differ`` of each earlier plan's chosen columns is left out; beside an empty plan, some is in.
+    """Rows: from each earlier plan at least as many entries differ as the share ``differ`` of what it chose, or one.
 
     Returns
     -------
@@ -173,12 +190,10 @@ def different(
         (matrix over ``width`` program columns, lower, upper limits).
     """
     matrix = np.zeros((len(avoid), width))
-    lower, upper = np.full(len(avoid), -np.inf), np.full(len(avoid), np.inf)
+    lower = np.empty(len(avoid))
     for row, action in enumerate(avoid):
-        if action.any():
-            matrix[row, act[action == 1]] = 1.0
-            upper[row] = np.floor((1.0 - differ) * action.sum() + WHOLE)
-        else:
-            matrix[row, act] = 1.0
-            lower[row] = 1.0
-    return sparse.csr_array(matrix), lower, upper
+        # Chosen columns that leave and others that come count alike: the sum over others less the sum over chosen.
+        chosen = int(action.sum())
+        matrix[row, act] = np.where(action == 1, -1.0, 1.0)
+        lower[row] = max(1.0, np.ceil(differ * chosen - WHOLE)) - chosen
+    return sparse.csr_array(matrix), lower, np.full(len(avoid), np.inf)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 
 import numpy as np
 
-from rmab_opt.decisions.decision import VALUE_TOLERANCE, Decision
-from rmab_opt.decisions.objective import NetworkObjective
-from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.decisions.decision import Decision
+from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
+from rmab_opt.decisions.proof import back, prove, sampled
+from rmab_opt.decisions.question import Proposal, Question, Status
+from rmab_opt.decisions.scale import Unit, scaled
 from rmab_opt.errors import CertificateError, SolverError
+from rmab_opt.solver import Profile
 
-__all__ = ["certify"]
+__all__ = ["CLOSE", "allowed_gap", "certify", "least_value"]
+
+VALUE_TOLERANCE = 1e-4
+"""Claimed against re-computed value, relative to the larger of the unit and the value: a hundred times the solver's
+feasibility tolerance. What is printed is re-computed either way."""
+
+CLOSE = 1e-9
+"""Proofs that come so near, relative to what is decided, are exact but for rounding."""
+
+LEAST_PROOF_SECONDS = 1.0
 
 
 def certify(
@@ -20,18 +33,21 @@ def certify(
     *,
     seconds: float = 0.0,
     answer: Callable[[Question], Decision] | None = None,
+    in_unit: tuple[Unit, Question] | None = None,
 ) -> Decision:
-    """The decision, when constraints, value and bound survive their re-check.
+    """The decision, when constraints and value survive their re-check; its bound is proven here, never taken over.
 
     Parameters
     ----------
     proposal
-        Its action is held against every constraint; its value is computed anew; no allowed action at hand may be worth
-        more than its bound.
+        Its action is held against every constraint; its value is computed anew; its bound is a claim, kept beside the
+        proven one as long as no allowed action at hand is worth more.
     seconds
         That the way to it took.
     answer
         Answers further questions about this decision; without it they cannot be asked.
+    in_unit
+        ``scaled(question)`` where it is at hand.
 
     Raises
     ------
@@ -55,23 +71,31 @@ def certify(
             "repair who proposed it; for a shipped way report this with the model file.",
         )
     claimed = value if proposal.value is None else proposal.value
-    error = abs(claimed - value)
-    bound = np.inf if np.isnan(proposal.bound) else proposal.bound
-    best = max(value, _known(question)) if question.plain else value
-    tolerance = VALUE_TOLERANCE * (1.0 + abs(value))
-    if not (error <= tolerance and best <= bound + tolerance):
+    claims = proposal.proof != "none" or proposal.value is not None
+    unit, asked = (scaled(question) if in_unit is None else in_unit) if claims else (Unit(), question)
+    own = (value - unit.base) / unit.size
+    tolerance = VALUE_TOLERANCE * unit.size * max(1.0, abs(own))
+    known = _known(question) if question.plain and claims else value
+    claim = np.inf if np.isnan(proposal.bound) else proposal.bound
+    if abs(claimed - value) > tolerance or not np.isfinite(value) or max(value, known) > claim + tolerance:
         raise CertificateError(
             "the answer did not survive its re-check: "
-            f"claimed {claimed:.8g}, re-computed {value:.8g}, bound {bound:.8g}"
-            + (f", another allowed action {best:.8g}" if best > value else ""),
+            f"claimed {claimed:.8g}, re-computed {value:.8g}, bound {claim:.8g}"
+            + (f", another allowed action {known:.8g}" if known > value else ""),
             "scale the network's weights or loosen its bounds; report this with the model file.",
         )
-    status = proposal.status
-    if status == "optimal" and not np.isfinite(bound):
-        status = "limit"
+    least = least_value(asked) if claims and question.plain else 0.0
+    enough = own + allowed_gap(question.profile, own, own, least)
+    proof = back(prove(asked, proposal, own, enough, _proof_seconds(question, seconds)), unit)
+    if max(value, known) > proof.bound:
+        raise CertificateError(
+            f"an allowed action is worth {max(value, known):.9g}, above the proven bound {proof.bound:.9g}",
+            "the constraint's rows and its check disagree, or the code is wrong; report this with the model file.",
+        )
+    status = _status(question, proposal, unit, own, (proof.bound - unit.base) / unit.size, least)
     if status == "limit" and question.profile.at_limit == "raise":
         raise SolverError(
-            f"stopped at a limit with value {value:.6g} and bound {bound:.6g}",
+            f"stopped at a limit with value {value:.6g} and bound {min(proof.bound, claim):.6g}",
             "give more seconds, or use a profile with at_limit = 'best_with_gap'.",
         )
     return Decision(
@@ -79,13 +103,16 @@ def certify(
         action=action,
         state=question.state.copy(),
         value=value,
-        bound=max(bound, value),
-        bound_kind=proposal.proof if np.isfinite(bound) else "none",
-        encoding_error=error,
+        bound=max(proof.bound, value),
+        encoding_error=abs(claimed - value),
         violations=violations,
         status=status,
         solver=proposal.by,
         seconds=seconds,
+        base=unit.base + least * unit.size,
+        solver_bound=max(claim, value) if np.isfinite(claim) and proposal.proof in ("dual", "search") else None,
+        proof=proof,
+        unit=unit.size,
         assignment=actions.assignment(action),
         tight=actions.tight(action),
         relaxed=question.relax if violations else None,
@@ -97,6 +124,48 @@ def certify(
         _question=question,
         _answer=answer,
     )
+
+
+def allowed_gap(profile: Profile, value: float, bound: float, least: float) -> float:
+    """The gap up to which an action counts as optimal: the profile's, of what is decided; all in one unit."""
+    span = max(abs(value - least), abs(bound - least) if np.isfinite(bound) else 0.0)
+    return max(profile.absolute_gap, profile.relative_gap * span, CLOSE * span)
+
+
+def least_value(asked: Question) -> float:
+    """What the cheapest allowed action is worth, of a question in its unit: what is decided is counted from there.
+
+    Choosing nothing where that is allowed; the least value where sorting finds it; else choosing nothing all the same.
+    """
+    objective, actions = asked.objective, asked.actions
+    if not isinstance(objective, LinearObjective) or not objective.linear(asked.situation):
+        if isinstance(objective, NetworkObjective):
+            return 0.0
+        nothing = np.zeros(len(actions), dtype=np.int64)
+        return float(objective.value(nothing, asked.situation))
+    if not actions.shape.lower_limits or actions.structured or not actions.shape._sorts:
+        return 0.0
+    return -float(actions.shape.best(-objective.coefficients(asked.situation)[0][None]).values[0])
+
+
+def _status(question: Question, proposal: Proposal, unit: Unit, value: float, bound: float, least: float) -> Status:
+    """What the numbers come to; the claims of the proposer only tell the other three apart."""
+    if question.plain and bound - value <= allowed_gap(question.profile, value, bound, least):
+        return "optimal"
+    if proposal.status == "optimal" and np.isfinite(proposal.bound):
+        claim = (proposal.bound - unit.base) / unit.size
+        if claim - value <= 2 * allowed_gap(question.profile, value, claim, least) + CLOSE:
+            return "solver_optimal"
+    return "heuristic" if proposal.status == "heuristic" else "limit"
+
+
+def _proof_seconds(question: Question, spent: float) -> float:
+    """Seconds for lists and trees; none for most of many decisions."""
+    if not sampled(question):
+        return 0.0
+    own = question.profile.proof_seconds
+    wanted = max(LEAST_PROOF_SECONDS, spent) if own is None else own
+    return wanted if question.deadline is None else min(wanted, max(0.0, question.deadline - perf_counter()))
 
 
 def _known(question: Question) -> float:

@@ -18,11 +18,13 @@ from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
 from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.decisions.scale import scaled
 from rmab_opt.decisions.ways import METHODS, allowed_start, refuse, ways
 from rmab_opt.encoder import bounds
 from rmab_opt.errors import CapabilityError, CertificateError, ModelError
 from rmab_opt.parallel import pmap
-from rmab_opt.problem import Problem, Table
+from rmab_opt.problem import Problem
+from rmab_opt.problem.table import TableLike
 from rmab_opt.search import climb_all, slopes
 from rmab_opt.solver import Profile, load_profile
 
@@ -143,22 +145,34 @@ class Chooser:
         """
         clock = perf_counter()
         self.actions.demand_agreement(question.actions)
+        unit, asked = scaled(question)
         method = question.method if question.plain else "program"
         for way in ways(self._bench_of(question.actions)):
             if method not in ("auto", way.name):
                 continue
-            if way.applies(question) is not None:
+            if way.applies(asked) is not None:
                 if method == way.name:
                     raise refuse(way.name, question)
                 continue
-            proposal = way.propose(question)
+            try:
+                proposal = way.propose(asked)
+            except CertificateError:
+                if way.final or method == way.name:
+                    raise
+                continue
             if proposal is None:
                 continue
             proposal = replace(proposal, by=f"{proposal.by} · profile {self.profile.name}")
             try:
-                return certify(question, proposal, seconds=perf_counter() - clock, answer=self.answer)
+                return certify(
+                    question,
+                    unit.back(proposal),
+                    seconds=perf_counter() - clock,
+                    answer=self.answer,
+                    in_unit=(unit, asked),
+                )
             except CertificateError:
-                if way.final:
+                if way.final or method == way.name:
                     raise
         raise refuse(method, question)
 
@@ -283,7 +297,8 @@ class Chooser:
         ):
             return asked
         support = self._bench.support
-        networks = [each.objective.network(each.situation) for each in asked]  # type: ignore[attr-defined]
+        in_unit = [scaled(each) for each in asked]
+        networks = [each.objective.network(each.situation) for _, each in in_unit]  # type: ignore[attr-defined]
         ready = [Embedded(network, bounds(network, support, "linear"), climbed=True) for network in networks]
         first = self._bench.samples(self.seed)
         values = np.stack([network(first) for network in networks])
@@ -295,7 +310,10 @@ class Chooser:
         ceilings = np.array([each.ceiling for each in ready])
         enough = ceilings - np.maximum(self.profile.absolute_gap, self.profile.relative_gap * np.abs(ceilings))
         starts, _ = climb_all(networks, begun, self.actions.plain_rows.allow, self.actions.allows, ceilings=enough)
-        return [replace(each, start=s, ready=r) for each, s, r in zip(asked, starts, ready, strict=True)]
+        return [
+            replace(each, start=s, ready=(unit, replace(own, start=s, ready=r)))
+            for each, (unit, own), s, r in zip(asked, in_unit, starts, ready, strict=True)
+        ]
 
     def forget(self) -> None:
         """Drop the compiled programs; the next decision makes its own and is the same."""
@@ -329,7 +347,7 @@ def _away(chooser: Chooser, period: int, call: str) -> _Worker:
 
 def decide(
     model: Model,
-    state: np.ndarray | str | Path | Table | None = None,
+    state: np.ndarray | TableLike | None = None,
     *,
     objective: Objective | None = None,
     solver: str | Path | Profile | None = None,
@@ -346,7 +364,7 @@ def decide(
     model
         From :func:`rmab_opt.load`, or ``Model(problem, actions, objective)``.
     state
-        int (N,), a CSV file with columns ``id`` and ``state``, or the model's own start by default.
+        int (N,), a file or a data frame with columns ``id`` and ``state``, or the model's own start by default.
     objective, solver
         In place of the model's own.
     period, start, relax, method

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rmab_opt.actions import ActionSet
-from rmab_opt.decisions.objective import Objective, Situation
+from rmab_opt.decisions.proof import NONE, Proof
 from rmab_opt.decisions.question import Question
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
-from rmab_opt.problem import Problem
+from rmab_opt.decisions.saved import FORMAT, digests_of
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.records import write_atomically
-from rmab_opt.report import tree
+from rmab_opt.report import table_csv, tree, visible, workbook
 
-__all__ = ["VALUE_TOLERANCE", "Decision", "Verification", "verify"]
-
-VALUE_TOLERANCE = 1e-4
-"""Claimed against re-computed value, absolute plus relative: a hundred times the solver's feasibility tolerance."""
-
-BOUND_KINDS = {
-    "dual": "proven by the solver",
-    "search": "proven by exact search",
-    "prices": "proven by prices",
-    "listing": "proven by listing all",
-    "submodular": "proven by diminishing gains",
-    "none": "not proven",
-}
+__all__ = ["Decision"]
 
 
 @dataclass(frozen=True)
 class Decision:
     """One round's action with its certificate.
 
-    ``value`` is the objective re-computed without the program, ``bound`` a proven upper limit of it
-    (infinite when none was proven), ``gap = bound - value``. ``encoding_error`` is the difference between
-    the program's claim and the re-computed value. ``violations`` is empty unless a constraint was relaxed
-    on request. ``status`` is ``optimal`` (within the profile's gap) or ``limit`` (best found, gap open).
+    ``value`` is the objective re-computed without the program, ``bound`` an upper limit of every allowed action's
+    value that numpy has computed from ``proof`` (infinite when nothing was proven), ``gap = bound - value``.
+    ``solver_bound`` is what the solver or the search says, and counts for nothing here. ``base`` is the value of the
+    least action: what is decided is counted from there, in ``relative_gap`` too. ``encoding_error`` is the difference
+    between the program's claim and the re-computed value. ``violations`` is empty unless a constraint was relaxed on
+    request. ``status`` is ``optimal`` (proven within the profile's gap, checked again), ``solver_optimal`` (closed by
+    the solver or the search, not proven here), ``limit`` (best found, gap open) or ``heuristic``.
     """
 
     ids: tuple[str, ...]
@@ -50,12 +38,16 @@ class Decision:
     state: np.ndarray
     value: float
     bound: float
-    bound_kind: str
     encoding_error: float
     violations: dict[str, list[str]]
     status: str
     solver: str
     seconds: float
+    base: float = 0.0
+    solver_bound: float | None = None
+    proof: Proof = NONE
+    unit: float = 1.0
+    """Power of two near the largest coefficient: what the prices and the tree's target of ``proof`` are counted in."""
     assignment: list[dict[str, str]] = field(default_factory=list)
     tight: dict[str, list[str]] = field(default_factory=dict)
     relaxed: str | None = None
@@ -86,8 +78,26 @@ class Decision:
 
     @property
     def relative_gap(self) -> float:
-        """Gap divided by max(1, |bound|), so that near zero the absolute gap counts."""
-        return self.gap / max(1.0, abs(self.bound)) if np.isfinite(self.bound) else np.inf
+        """Gap as a share of what is decided: the larger of value and bound, counted from the least action's value."""
+        return _share(self.gap, max(abs(self.value - self.base), abs(self.bound - self.base)))
+
+    @property
+    def total_gap(self) -> float:
+        """Gap as a share of the larger of value and bound, the part that no action changes included."""
+        return _share(self.gap, max(abs(self.value), abs(self.bound)))
+
+    @property
+    def solver_gap(self) -> float:
+        """What the solver says is open, as a share of what is decided; infinite when it says nothing."""
+        if self.solver_bound is None:
+            return np.inf
+        open_ = max(0.0, self.solver_bound - self.value)
+        return _share(open_, max(abs(self.value - self.base), abs(self.solver_bound - self.base)))
+
+    @property
+    def bound_kind(self) -> str:
+        """By what the bound is proven: a kind of :class:`rmab_opt.decisions.proof.Proof`."""
+        return self.proof.kind
 
     def summary(self) -> dict[str, Any]:
         """The certificate as plain values, for JSON."""
@@ -98,8 +108,11 @@ class Decision:
             "value": self.value,
             "bound": _plain(self.bound),
             "bound_kind": self.bound_kind,
+            "solver_bound": None if self.solver_bound is None else _plain(self.solver_bound),
+            "base": self.base,
             "gap": _plain(self.gap),
             "relative_gap": _plain(self.relative_gap),
+            "proof": {"kind": self.proof.kind, "leaves": self.proof.leaves, "seconds": self.proof.seconds},
             "violations": self.violations,
             "relaxed": self.relaxed,
             "tight": self.tight,
@@ -115,11 +128,27 @@ class Decision:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Everything, with the state decided for, so that :func:`verify` can re-check it; written atomically."""
-        document = {"format": 1, **self.summary(), "ids": list(self.ids), "state": [int(s) for s in self.state]}
+        document = {
+            **self.summary(),
+            "format": FORMAT,
+            "unit": self.unit,
+            "wanted": self._wanted(),
+            "ids": list(self.ids),
+            "state": [int(s) for s in self.state],
+            "proof": self.proof.file().model_dump(exclude_none=True) | {"proven_bound": _plain(self.proof.bound)},
+            "digests": {} if self._question is None else digests_of(self._question),
+        }
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         if path is not None:
             write_atomically(path, text)
         return text
+
+    def _wanted(self) -> dict[str, float]:
+        """The gaps at which the profile calls a decision optimal."""
+        if self._question is None:
+            return {}
+        profile = self._question.profile
+        return {"relative_gap": profile.relative_gap, "absolute_gap": profile.absolute_gap}
 
     def rows(self) -> list[dict[str, str]]:
         """One row a visit (or a chosen column without one): ``id`` and who, when, as constraints say."""
@@ -135,41 +164,39 @@ class Decision:
             for row in (rows or [{}])
         ]
 
+    def sheet_rows(self) -> list[dict[str, Any]]:
+        """As :meth:`rows`, with what the cohort's table says of each column behind: a list to work from."""
+        rows: list[dict[str, Any]] = [dict(row) for row in self.rows()]
+        if self._question is None:
+            return rows
+        columns = self._question.actions.columns
+        for row in rows:
+            at = columns.index(row["id"])
+            for name in columns.names:
+                if name not in row:
+                    row[name] = columns.sheet.cells(name)[at]
+        return rows
+
     def to_csv(self, path: str | Path | None = None) -> str:
-        """The action list as CSV text; written atomically when a path is given."""
-        rows = self.rows()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["id"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        """The action list with the attributes of each column as CSV text; written atomically when a path is given."""
+        text = table_csv(self.sheet_rows())
         if path is not None:
-            write_atomically(path, text.getvalue())
-        return text.getvalue()
+            # With a mark at its front a spreadsheet reads it as UTF-8, whatever the machine's own encoding.
+            write_atomically(path, "\ufeff" + text)
+        return text
 
     def to_excel(self, path: str | Path) -> None:
-        """The action list and the certificate as two sheets of an XLSX file (extra ``report``)."""
-        try:
-            from openpyxl import Workbook
-        except ImportError:
-            raise CapabilityError(
-                "to_excel", self, ("install rmab-opt[report]", "use to_csv, which every spreadsheet opens")
-            ) from None
-        book = Workbook()
-        sheet = book.active
-        sheet.title = "actions"
-        rows = self.rows()
-        sheet.append(list(rows[0]) if rows else ["id"])
-        for row in rows:
-            sheet.append(list(row.values()))
-        proof = book.create_sheet("certificate")
-        for key, value in self.summary().items():
-            if key not in ("action", "assignment"):
-                proof.append(
-                    [key, value if isinstance(value, int | float | str) else json.dumps(value, ensure_ascii=False)]
-                )
-        buffer = io.BytesIO()
-        book.save(buffer)
-        write_atomically(path, buffer.getvalue())
+        """The action list and the certificate as two sheets of an XLSX file; text in it is never a formula."""
+        rows = self.sheet_rows()
+        proof = [
+            [key, value if isinstance(value, int | float | str) else json.dumps(value, ensure_ascii=False)]
+            for key, value in self.summary().items()
+            if key not in ("action", "assignment")
+        ]
+        names = list(rows[0]) if rows else ["id"]
+        shown = [[key, visible(value) if isinstance(value, str) else value] for key, value in proof]
+        listed = [names, *([row[name] for name in names] for row in rows)]
+        write_atomically(path, workbook({"actions": listed, "certificate": shown}))
 
     def why_not(self, name: str) -> str:
         """What choosing ``name`` as well would cost, and whom it would displace.
@@ -188,28 +215,32 @@ class Decision:
         text = f"Choosing {name} costs {cost:.4g} of {self.value:.4g}"
         text += f" and displaces {', '.join(out)}" if out else " and displaces nobody"
         text += f" (with it comes {', '.join(into)})." if into else "."
-        if forced.status != "optimal":
-            text += f" The solver stopped at a limit: the cost is at least {max(0.0, self.value - forced.bound):.4g}."
+        if forced.status not in ("optimal", "solver_optimal"):
+            most = forced.bound if forced.solver_bound is None else min(forced.bound, forced.solver_bound)
+            text += f" The solver stopped at a limit: the cost is at least {max(0.0, self.value - most):.4g}."
         return text
 
-    def alternatives(self, count: int = 2, *, within: float = 0.01, differ: float = 0.2) -> list[Decision]:
-        """Other plans, at most a share ``within`` worse, each differing from all before in a share of its arms.
+    def alternatives(self, count: int = 2, *, within: float = 0.01, differ: float = 0.2) -> Alternatives:
+        """Other plans, at most a share ``within`` worse, no two alike.
 
-        Fewer than ``count`` come back when no more exist.
+        From all before, each differs in at least as many entries as the share ``differ`` of what those chose, and in
+        one. Fewer than ``count`` come back with the sentence why in ``reason``.
         """
         if not 0 < differ <= 1 or within < 0:
             raise ModelError(f"within={within:g}, differ={differ:g}", "give within >= 0 and differ in (0, 1].")
         found: list[Decision] = [self]
-        least = self.value - within * max(1.0, abs(self.value))
+        least = self.value - within * abs(self.value)
         while len(found) <= count:
             try:
                 plan = self._ask(avoid=tuple(d.action for d in found), differ=differ)
             except InfeasibleError:
-                break
+                return Alternatives(found[1:], "none other differs enough, says the solver")
+            except SolverError as error:
+                return Alternatives(found[1:], f"none other found: {error.message}")
             if plan.value < least:
-                break
+                return Alternatives(found[1:], f"none other within {100 * within:g} %{_said_by(plan, least)}")
             found.append(plan)
-        return found[1:]
+        return Alternatives(found[1:], None)
 
     def _ask(self, **change: Any) -> Decision:
         """The answer to this decision's own question, changed."""
@@ -221,18 +252,48 @@ class Decision:
             )
         return self._answer(replace(self._question, start=None, ready=None, **change))
 
+    def proven(self) -> str:
+        """What is proven of the value, by what, and what only the solver says."""
+        by = self.proof.words()
+        if not np.isfinite(self.bound):
+            said = "nothing proven of it" if self.status == "heuristic" else "not proven"
+            return said + self._solver_says()
+        if self.status == "optimal":
+            gap = "gap 0" if self.relative_gap <= 1e-9 else f"gap {100 * self.relative_gap:.2g} %"
+            again = f", checked again in {self.proof.seconds:.2g} s" if self.proof.kind == "tree" else f" ({gap})"
+            return f"optimal: proven by {by}{again}"
+        if self.status == "solver_optimal":
+            return f"proven at most {self.bound:.6g} by {by}{self._solver_says()}"
+        return f"best found; nothing above {self.bound:.6g} by {by}{self._solver_says()}"
+
+    def _solver_says(self) -> str:
+        if self.solver_bound is None:
+            return ""
+        if self.status == "solver_optimal":
+            return f" · solver says {self.value:.6g} is best"
+        return f" · solver says at most {self.solver_bound:.6g}"
+
+    def open_gap(self) -> str:
+        """The proven gap, of what is decided, and the share of the total where it differs."""
+        if not np.isfinite(self.bound):
+            return "open: nothing proven; the search's word was not checked again"
+        decided = max(abs(self.value - self.base), abs(self.bound - self.base))
+        text = f"{100 * self.relative_gap:.2g} % of what is decided ({decided:.6g}) proven open"
+        if abs(self.total_gap - self.relative_gap) > 0.05 * self.relative_gap:
+            text += f", {100 * self.total_gap:.2g} % of the total"
+        return text + ("; the solver's search closes it" if self.status == "solver_optimal" else "")
+
     def __str__(self) -> str:
-        proof = BOUND_KINDS[self.bound_kind]
-        gap = f"gap {self.gap:.4g} ({100 * self.relative_gap:.2g} %)" if np.isfinite(self.bound) else "gap open"
-        bound = f"bound {self.bound:.6g} ({proof})" if np.isfinite(self.bound) else "no bound proven"
         checks = (
             "constraints ok" if not self.violations else "; ".join(f"{k}: {v[0]}" for k, v in self.violations.items())
         )
         lines = {
             "chosen": f"{' '.join(self.chosen[:20])}{' ...' if len(self.chosen) > 20 else ''}    "
             f"{len(self.chosen)} of {len(self.ids)}",
-            "value": f"{self.value:.6g}   {bound}   {gap}",
+            "value": f"{self.value:.6g}   {self.proven()}",
         }
+        if self.status == "solver_optimal" or (self.status == "limit" and np.isfinite(self.bound)):
+            lines["gap"] = self.open_gap()
         if self.tight:
             lines["tight"] = " · ".join(
                 f"{name} {', '.join(rows[:4])}{', ...' if len(rows) > 4 else ''}" for name, rows in self.tight.items()
@@ -250,84 +311,29 @@ class Decision:
         return tree(f"Decision · {self.title}" if self.title else "Decision", lines)
 
 
+def _share(gap: float, whole: float) -> float:
+    """gap / whole, where nothing of nothing is 0."""
+    if not np.isfinite(gap):
+        return np.inf
+    return gap / whole if whole > 0 else (0.0 if gap == 0 else np.inf)
+
+
+class Alternatives(list[Decision]):
+    """Other plans, and why there are no more of them; None when there are as many as were asked for."""
+
+    def __init__(self, plans: Iterable[Decision], reason: str | None) -> None:
+        super().__init__(plans)
+        self.reason = reason
+
+
+def _said_by(plan: Decision, least: float) -> str:
+    """Who says that nothing better than the next plan exists."""
+    if plan.bound < least:
+        return f", proven: the next is worth at most {plan.bound:.6g}"
+    if plan.solver_bound is not None and plan.solver_bound < least:
+        return f", says the solver: the next is worth at most {plan.solver_bound:.6g}"
+    return f", not proven: the next found is worth {plan.value:.6g}"
+
+
 def _plain(number: float) -> float | None:
     return float(number) if np.isfinite(number) else None
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Outcome of an independent re-check; ``ok`` only when every line of ``problems`` is absent."""
-
-    problems: tuple[str, ...]
-    value: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the decision is what it says."""
-        return not self.problems
-
-    def __str__(self) -> str:
-        if self.ok:
-            return f"verified without a solver: constraints ok, value {self.value:.6g}"
-        return "NOT verified:\n" + "\n".join(f"  {line}" for line in self.problems)
-
-
-def verify(
-    decision: Decision | Mapping[str, Any] | str | Path, problem: Problem, actions: ActionSet, objective: Objective
-) -> Verification:
-    """Re-check a decision, or a saved one, without a solver.
-
-    Raises
-    ------
-    ModelError
-        When the file is not a saved decision or names other columns than the model.
-    """
-    if isinstance(decision, Decision):
-        document: Mapping[str, Any] = json.loads(decision.to_json())
-    elif isinstance(decision, Mapping):
-        document = decision
-    else:
-        document = _read(Path(decision))
-    missing = [key for key in ("ids", "state", "action", "value", "bound", "violations") if key not in document]
-    if missing:
-        raise ModelError(f"decision lacks {', '.join(missing)}", "give a file written by `decide --out FILE.json`.")
-    if tuple(document["ids"]) != actions.columns.ids:
-        raise ModelError("the decision was made for other columns than this model has", "verify it with its own model.")
-    unknown = [name for name in document["action"] if name not in actions.columns]
-    if unknown:
-        raise ModelError(
-            f"the decision names {unknown[0]!r}, which the model does not have", "verify it with its own model."
-        )
-    action = np.zeros(len(actions), dtype=np.int64)
-    action[actions.columns.indices(list(document["action"]))] = 1
-    state = problem.check_state(np.asarray(document["state"]))
-    shared = problem.shared_array(document.get("shared", {}), "the decision's shared")
-    situation = Situation(problem, actions.columns, state, int(document.get("period", 0)), shared)
-    actions = actions.at(situation.period, problem.shared_values(shared))
-    value = objective.value(action, situation)
-    tolerance = VALUE_TOLERANCE * (1.0 + abs(value))
-    problems = []
-    relaxed = document.get("relaxed")
-    for name, sentences in actions.violations(action).items():
-        if name != relaxed:
-            problems += [f"{name}: {sentence}" for sentence in sentences]
-    if not abs(value - float(document["value"])) <= tolerance:
-        problems.append(f"value is {value:.6g}, the decision says {float(document['value']):.6g}")
-    bound = document["bound"]
-    if bound is not None and not value <= float(bound) + tolerance:
-        problems.append(f"value {value:.6g} is above the bound {float(bound):.6g} that the decision claims")
-    return Verification(tuple(problems), value)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file", "give the file that `decide --out` wrote.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
-        raise ModelError(
-            f"{path}: is not a saved decision ({error})", "give the file that `decide --out` wrote."
-        ) from None
-    if not isinstance(document, Mapping):
-        raise ModelError(f"{path}: is not a saved decision", "give the file that `decide --out` wrote.")
-    return document

@@ -16,6 +16,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.planning import Bound
 from rmab_opt.problem import Problem, Table
 from rmab_opt.problem.dynamics import require_tabular
+from rmab_opt.problem.table import Conventions, TableLike, is_table_like
 from rmab_opt.solver import Profile
 
 __all__ = ["Model", "bound", "margin"]
@@ -41,6 +42,8 @@ class Model:
         The model file, when there is one; tables named in calls are looked up beside it too.
     settings
         The file's resolved content, for run records.
+    tables
+        Those that were read from files for it.
     instance
         Another instance of a generated model by seed; None for a given cohort.
     """
@@ -54,6 +57,7 @@ class Model:
     source: str = ""
     path: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tables: tuple[Table, ...] = field(default=(), repr=False, compare=False)
     instance: Callable[[int], Model] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -67,17 +71,17 @@ class Model:
         """The same model deciding by another objective."""
         return replace(self, objective=objective)
 
-    def state(self, given: np.ndarray | str | Path | Table | None) -> np.ndarray | None:
+    def state(self, given: np.ndarray | TableLike | None) -> np.ndarray | None:
         """A state as int64 (N,): an array as it is, a table or CSV file read by ids; None stays None."""
         if given is None:
             return None
-        if isinstance(given, str | Path | Table):
+        if is_table_like(given):
             return self.problem.read_state(self._beside(given))
         return self.problem.check_state(np.asarray(given))
 
     def shared(
         self,
-        state: np.ndarray | str | Path | Table | None = None,
+        state: np.ndarray | TableLike | None = None,
         given: np.ndarray | Mapping[str, float] | None = None,
     ) -> np.ndarray | None:
         """The shared state (K,): as given, or from the state's file, or the first; None where the arms share none."""
@@ -85,21 +89,30 @@ class Model:
             return self.problem.shared_array(given)
         if given is not None:
             return self.problem.check_shared(np.asarray(given))
-        if isinstance(state, str | Path | Table):
+        if is_table_like(state):
             return self.problem.read_shared(self._beside(state))
         return self.problem.start_shared
 
-    def _beside(self, given: str | Path | Table) -> Path | Table:
-        """A table, or a file's path, also beside the model file."""
-        if isinstance(given, Table):
-            return given
+    def _beside(self, given: TableLike) -> Table:
+        """A table of states; a file is looked for beside the model file too, and read as the model says."""
+        if not isinstance(given, str | Path):
+            return Table.read(given, source="state")
         path = Path(given)
-        if not path.exists() and self.path is not None and (self.path.parent / path).exists():
-            return self.path.parent / path
-        return path
+        if not _exists(path) and self.path is not None and _exists(self.path.parent / path):
+            path = self.path.parent / path
+        told = Conventions.model_validate(self.settings.get("tables") or {})
+        return Table.read(path, needed=("id", "state"), told=told)
 
 
-def bound(model: Model, state: np.ndarray | str | Path | Table | None = None, **options: Any) -> Bound:
+def _exists(path: Path) -> bool:
+    """Whether a file is there; a name that cannot be one is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: Any) -> Bound:
     """Upper limit on what any policy can earn from a state, or from the model's start; certified.
 
     Parameters
@@ -116,11 +129,16 @@ def bound(model: Model, state: np.ndarray | str | Path | Table | None = None, **
     CapabilityError
         When the dynamics offer no ``tabular()``.
     """
-    return planning.bound(model.problem, model.actions, state=model.state(state), **options)
+    given = model.state(state)
+    start = model.problem.start if given is None else given
+    own = None if start is None else model.objective.bound(model.problem, model.actions, start)
+    if own is not None:
+        return own
+    return planning.bound(model.problem, model.actions, state=given, **options)
 
 
 def margin(
-    model: Model, found: Bound, state: np.ndarray | str | Path | Table | None = None, most: int = 10
+    model: Model, found: Bound, state: np.ndarray | TableLike | None = None, most: int = 10
 ) -> list[dict[str, Any]]:
     """Arms whose service in the first round is worth about its price, nearest first: who one more unit would reach.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -24,8 +24,12 @@ from rmab_opt.encoder.rows import Formulation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
 
+if TYPE_CHECKING:
+    from rmab_opt.planning import Bound
+
 __all__ = [
     "ArmValues",
+    "FixedNetwork",
     "Immediate",
     "Interpolated",
     "LinearObjective",
@@ -83,6 +87,10 @@ class Objective:
     def value(self, action: np.ndarray, situation: Situation) -> float:
         """The number of one action."""
         return float(self.batch_value(np.asarray(action)[None, :], situation)[0])
+
+    def bound(self, problem: Problem, actions: ActionSet, state: np.ndarray) -> Bound | None:
+        """Upper limit on what can be earned from a state, where an action is more than one round's; else None."""
+        return None
 
     def remarks(self, action: np.ndarray, situation: Situation) -> dict[str, Any]:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
@@ -405,7 +413,7 @@ class NetworkObjective(Objective):
         return ("network",)
 
     def frozen(self, situation: Situation) -> Objective:
-        return _FixedNetwork(self.network(situation), effort=self.effort, formulation=self.formulation)
+        return FixedNetwork(self.network(situation), effort=self.effort, formulation=self.formulation)
 
     def embed(self, situation: Situation, support: Support, known: float | None = None) -> Record:
         """The network's variables and rows at a situation, over the columns that the support describes.
@@ -429,7 +437,7 @@ class NetworkObjective(Objective):
         return np.asarray(self.network(situation)(np.asarray(actions, dtype=np.float64))).reshape(-1)
 
 
-class _FixedNetwork(NetworkObjective):
+class FixedNetwork(NetworkObjective):
     """A network as it was at one situation."""
 
     def __init__(self, network: Network, *, effort: Effort, formulation: Formulation) -> None:
@@ -446,5 +454,5 @@ class _FixedNetwork(NetworkObjective):
         return _fixed, (self._network, self.effort, self.formulation)
 
 
-def _fixed(network: Network, effort: Effort, formulation: Formulation) -> _FixedNetwork:
-    return _FixedNetwork(network, effort=effort, formulation=formulation)
+def _fixed(network: Network, effort: Effort, formulation: Formulation) -> FixedNetwork:
+    return FixedNetwork(network, effort=effort, formulation=formulation)

@@ -15,13 +15,14 @@ from rmab_opt.decisions.objective import Objective, Situation
 from rmab_opt.problem import Problem
 from rmab_opt.solver import Profile
 
-__all__ = ["Proof", "Proposal", "Question", "Status"]
+__all__ = ["Claim", "Proposal", "Question", "Status"]
 
-Proof = Literal["none", "prices", "search", "dual", "listing", "submodular"]
-"""Kind of proof behind a claimed bound; see ``BOUND_KINDS`` in :mod:`rmab_opt.decisions.decision`."""
+Claim = Literal["none", "prices", "search", "dual", "listing", "submodular"]
+"""What a claimed bound rests on, as its proposer says; what is proven of it says :mod:`rmab_opt.decisions.proof`."""
 
-Status = Literal["optimal", "limit", "heuristic"]
-"""``optimal``: within the profile's gap; ``limit``: best found, gap open; ``heuristic``: nothing is claimed."""
+Status = Literal["optimal", "solver_optimal", "limit", "heuristic"]
+"""``optimal``: proven within the profile's gap, checked again; ``solver_optimal``: the solver or the search closed the
+gap, the proof does not; ``limit``: best found, gap open; ``heuristic``: nothing is claimed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +118,10 @@ class Proposal:
     bound
         Claimed upper limit of every action that may answer; infinite when none is claimed.
     proof
-        Kind of proof behind the bound.
+        What the bound rests on.
     data
-        What the proof consists of, by name, for whoever checks it again.
+        What a proof can be made of: ``prices`` (one a row of the program) and ``program`` (the rows, where they are
+        not the set's own).
     status, nodes, by
         How the way to it ended, nodes looked at, who proposes it.
     remarks
@@ -129,7 +131,7 @@ class Proposal:
     action: np.ndarray
     value: float | None = None
     bound: float = np.inf
-    proof: Proof = "none"
+    proof: Claim = "none"
     data: Mapping[str, Any] = field(default_factory=dict)
     status: Status = "heuristic"
     nodes: int = 0

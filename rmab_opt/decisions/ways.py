@@ -86,8 +86,29 @@ class Prices:
             return None
         action = (found.action[effect.indices] == level).astype(np.int64)
         return Proposal(
-            action, base + found.value, base + found.bound, "prices", status="optimal", by="price iteration"
+            action,
+            base + found.value,
+            base + found.bound,
+            "prices",
+            {"prices": self._row_prices(scores, found.prices)},
+            status="optimal",
+            by="price iteration",
         )
+
+    def _row_prices(self, scores: np.ndarray, prices: np.ndarray) -> np.ndarray:
+        """Prices of actions as prices of the set's rows: of each count, and of each arm's own row what it earns."""
+        plain, effect = self.actions.plain_rows, self.actions.columns.effect
+        level = np.rint(effect.data).astype(np.int64)
+        worth = scores[:, 1:] - scores[:, :1] - prices
+        found = np.zeros(len(plain.lower))
+        for row in range(len(found)):
+            members = plain.matrix.indices[plain.matrix.indptr[row] : plain.matrix.indptr[row + 1]]
+            arms = effect.indices[members]
+            if len(arms) == len(scores) and (level[members] == level[members[0]]).all():
+                found[row] = prices[level[members[0]] - 1] / plain.matrix.data[plain.matrix.indptr[row]]
+            elif len(arms) and (arms == arms[0]).all() and plain.upper[row] == 1.0:
+                found[row] = max(0.0, float(worth[arms[0]].max()))
+        return found
 
 
 class Routes:
@@ -155,7 +176,7 @@ class Search:
     """The exact search of :mod:`rmab_opt.search.branch_and_bound`, for networks."""
 
     name = "search"
-    final = True
+    final = False
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -297,6 +318,18 @@ class MixedInteger:
                 )
         return (at_hand[0], objective.value(at_hand[0], situation)) if at_hand else None
 
+    def _data(self, question: Question, loaded: Loaded) -> dict[str, object]:
+        """Prices of the linear relaxation, from which a bound is proven."""
+        objective = question.objective
+        if not question.plain or isinstance(objective, NetworkObjective):
+            return {}
+        if isinstance(objective, LinearObjective) and objective.linear(question.situation):
+            return {"prices": self.bench.prices(objective.coefficients(question.situation)[0])}
+        program = loaded.session.program
+        relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
+        prices = Session.from_arrays(relaxed, "fast").solve().row_duals
+        return {"prices": prices, "program": (program, loaded.act)}
+
     def _tightly(self, session: Session) -> Result:
         profile = self.bench.profile
         options = dict(profile.options)
@@ -345,6 +378,7 @@ class MixedInteger:
             claimed,
             np.inf if np.isnan(result.bound) else min(float(result.bound), ceiling),
             "dual",
+            self._data(question, loaded),
             status="optimal" if result.status == "optimal" else "limit",
             nodes=int(result.nodes),
             by=by,

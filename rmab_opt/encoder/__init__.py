@@ -11,6 +11,7 @@ from rmab_opt.encoder.network import Activation, Network
 from rmab_opt.encoder.record import EncodingWarning, Record
 from rmab_opt.encoder.rows import Rows
 from rmab_opt.encoder.support import Support
+from rmab_opt.encoder.trees import Tree, TreeEnsemble, TreeRecord, encode_trees
 
 __all__ = [
     "Activation",
@@ -20,8 +21,22 @@ __all__ = [
     "Rising",
     "Rows",
     "Support",
+    "Tree",
+    "TreeEnsemble",
+    "TreeRecord",
     "assemble",
     "bounds",
     "encode",
+    "encode_trees",
+    "read_model",
     "rising",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Readers load what they read when they are asked for.
+    if name == "read_model":
+        from rmab_opt.encoder.read.models import read_model
+
+        return read_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

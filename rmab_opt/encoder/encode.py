@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,9 @@ from rmab_opt.encoder.network import Hidden, Network, Reduced, dense
 from rmab_opt.encoder.record import LARGE_M, EncodingWarning, Record, binding
 from rmab_opt.encoder.rows import KINDS, Formulation, LayerRows, Rows, assemble_rows
 from rmab_opt.encoder.support import Support
+from rmab_opt.encoder.trees import TreeEnsemble, encode_trees
 from rmab_opt.errors import ModelError
+from rmab_opt.solver.encoded import ATTRIBUTE, Encoded
 
 __all__ = ["assemble", "encode"]
 
@@ -35,21 +36,23 @@ def encode(
     at_least: float | None = None,
     reusable: bool = False,
     weights_change: bool = True,
-    sense: Sense = "maximise",
+    sense: Sense = "equal",
     support: Support | None = None,
-) -> tuple[Any, Record]:
+) -> tuple[Any, Any]:
     """Add a network to a Pyomo block and return the expression of its output.
 
     A neuron whose pre-activation x has bounds l < 0 < u becomes y - q = x, 0 <= y <= u z, 0 <= q <= -l (1 - z)
     with a binary z, so that y = max(0, x) and q = max(0, -x). Neurons with one sign only vanish into the
     expressions of the next layer, multiples of one neuron are merged, and where the objective itself pushes a
-    neuron onto its bend (``sense``) the binary is left out.
+    neuron onto its bend (``sense="maximise"``) the binary is left out.
 
     Parameters
     ----------
     network
-        A :class:`Network`, a torch module, a list of (weight, bias, activation), or the path of an ONNX or
-        safetensors file.
+        A :class:`Network` or :class:`TreeEnsemble`, or what :func:`rmab_opt.encoder.read_model` reads: a torch
+        module, a list of (weight, bias, activation), the path of an ONNX or safetensors file, a fitted model of
+        scikit-learn, XGBoost or LightGBM. Trees are written by :func:`rmab_opt.encoder.trees.encode_trees`, whose
+        rows are exact in both directions; the options below are then not used.
     block
         Pyomo block or model that takes the variables and rows; the bounds come from the rows of the model it
         stands in, as far as they are built before this call.
@@ -73,16 +76,18 @@ def encode(
         Only with ``reusable``: False when other states change first-layer biases and the constant only, which is
         cheaper to build and to re-solve.
     sense
-        What the model does with the output. ``maximise`` (the default) and ``minimise`` may drop binaries and
-        then hold the output's exact value only at an optimum in that sense; ``equal`` holds it at every feasible
-        point and is needed when the output stands in constraints as well.
+        What the model does with the output. ``equal`` (the default) holds its exact value at every feasible point and
+        is right for every use. ``maximise`` and ``minimise`` may drop binaries, are faster where they do, and hold the
+        value at an optimum in that sense, or in a row that limits the output from the other side. A
+        :class:`Session` refuses a use that the rows were not made for, inputs whose bounds were widened since, and
+        points where the network says otherwise.
     support
         In place of the one read from the model, for example of a larger set when rows will be loosened later.
 
     Returns
     -------
     tuple
-        (expression of the output, :class:`Record`).
+        (expression of the output, :class:`Record`; of trees a :class:`TreeRecord`).
 
     Raises
     ------
@@ -109,7 +114,7 @@ def encode(
     >>> model.taste = pyo.Block()
     >>> hidden = ([[2.0, -1.0], [-1.0, 3.0]], [0.0, -1.0], "relu")
     >>> network = Network.from_arrays([hidden, ([[1.0, 1.0]], [0.0], "linear")])
-    >>> output, record = encode(network, model.taste, model.share)
+    >>> output, record = encode(network, model.taste, model.share, sense="maximise")
     >>> model.yields = pyo.Objective(expr=output, sense=pyo.maximize)
     >>> from rmab_opt.solver import Session
     >>> round(Session(model).solve().objective, 6)
@@ -117,8 +122,11 @@ def encode(
     >>> record.counts["binaries"]
     2
     """
-    network = _as_network(network)
-    network, variables, support = _inputs(network, block, inputs, support)
+    listed = list(inputs.values()) if hasattr(inputs, "is_indexed") and inputs.is_indexed() else list(inputs)
+    network = _read(network, listed)
+    if isinstance(network, TreeEnsemble):
+        return encode_trees(network, block, listed)
+    network, variables, support = _inputs(network, block, listed, support)
     if reusable:
         if formulation not in ("auto", "big-m") or at_least is not None:
             raise ModelError(
@@ -139,7 +147,31 @@ def encode(
         assert record.arrays is not None
         output, record.variables, record.rows = _write(record.arrays, block, variables)
     record.block = block
+    setattr(block, ATTRIBUTE, _promise(block, output, record, variables, sense))
     return output, record
+
+
+def _promise(block: Any, output: Any, record: Record, inputs: list[Any], sense: Sense) -> Encoded:
+    """What a session holds every solve against: direction, bounds of the inputs, and the network's own value."""
+    from pyomo.repn import generate_standard_repn
+
+    # Where every neuron keeps both rows the value is exact at every point, whatever sense was asked for.
+    one_sided = record.bounds.at_least is not None or any(layer.count("one-sided") for layer in record.layers)
+    terms = generate_standard_repn(output, compute_values=not record.reusable, quadratic=False)
+    pairs = zip(terms.linear_vars, terms.linear_coefs, strict=True)
+    ends = [variable.bounds for variable in inputs]
+    return Encoded(
+        name=block.name,
+        sense=sense if one_sided else "equal",
+        inputs=inputs,
+        lower=np.array([-np.inf if low is None else low for low, _ in ends], dtype=float),
+        upper=np.array([np.inf if high is None else high for _, high in ends], dtype=float),
+        terms=[(variable, float(number)) for variable, number in pairs if isinstance(number, int | float)],
+        constant=0.0 if record.reusable else float(terms.constant),
+        rows=record.rows,
+        signs=[variable for variable in record.variables if variable.is_binary()],
+        value=None if record.reusable else lambda x: float(record.network.reduced(x)),
+    )
 
 
 def assemble(
@@ -192,7 +224,8 @@ def _warn(record: Record) -> None:
 
 
 def _recorded(network: Network, support: Support, effort: Effort, found: Rising, layers: list[LayerRows]) -> Record:
-    output = (float(found.layers[-1][0][0]), float(found.layers[-1][1][0]))
+    # Where curves were read as pieces, the model's own value may lie that much further out.
+    output = (float(found.layers[-1][0][0]) - network.error, float(found.layers[-1][1][0]) + network.error)
     return Record(network=network, support=support, effort=effort, layers=layers, output=output, bounds=found)
 
 
@@ -203,17 +236,21 @@ def _senses(reduced: Reduced, sense: str) -> list[np.ndarray]:
     return _pushed(reduced, signs[sense])
 
 
-def _as_network(given: Any) -> Network:
-    if isinstance(given, Network):
+def _read(given: Any, listed: list[Any]) -> Network | TreeEnsemble:
+    """A model of any tool, compared with it over the box of these inputs."""
+    if isinstance(given, Network | TreeEnsemble):
         return given
-    if isinstance(given, str | Path):
-        return Network.from_onnx(given) if str(given).endswith(".onnx") else Network.from_safetensors(given)
-    return Network.from_arrays(given) if isinstance(given, list | tuple) else Network.from_torch(given)
+    from rmab_opt.encoder.read.models import read_model
+
+    ends = [(v, v) if isinstance(v, int | float | np.number) else (v.lb, v.ub) for v in listed if v is not None]
+    box = np.array(ends, dtype=np.float64).T if all(None not in pair for pair in ends) else None
+    return read_model(given, box=None if box is None else (box[0], box[1]), n_inputs=len(listed))
 
 
-def _inputs(network: Network, block: Any, inputs: Any, support: Support | None) -> tuple[Network, list[Any], Support]:
+def _inputs(
+    network: Network, block: Any, listed: list[Any], support: Support | None
+) -> tuple[Network, list[Any], Support]:
     """Numbers among the inputs folded in; the variables that remain, with their support."""
-    listed = list(inputs.values()) if hasattr(inputs, "is_indexed") and inputs.is_indexed() else list(inputs)
     if len(listed) != network.n_inputs:
         raise ModelError(f"{len(listed)} inputs for {network!r}", f"give {network.n_inputs}, in the network's order.")
     numbers = {i: float(v) for i, v in enumerate(listed) if isinstance(v, int | float | np.number)}

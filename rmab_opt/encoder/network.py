@@ -24,8 +24,8 @@ INPUTS = -1
 """Source of a link that begins at the network's inputs."""
 
 WAY_OUT = (
-    "use Linear, ReLU, LeakyReLU, Hardtanh, ReLU6, MaxPool1d, BatchNorm1d, Dropout, Flatten or Identity layers and "
-    "sums of them, or give the weights by Network.from_arrays"
+    "use Linear, convolution, ReLU and its kin, pooling, BatchNorm, Dropout or Flatten layers and sums of them "
+    "(docs/encoder.md lists all), or give the weights by Network.from_arrays"
 )
 
 
@@ -147,6 +147,8 @@ class Network:
         Shape (n,), straight from the inputs to the output; zero by default.
     constant
         Added to the output.
+    error
+        How far the value may be from that of the model it was read from, where curves were read as pieces.
 
     Raises
     ------
@@ -167,8 +169,12 @@ class Network:
     5.0
     """
 
-    def __init__(self, layers: Iterable[Layer], skip: ArrayLike | None = None, constant: float = 0.0) -> None:
+    def __init__(
+        self, layers: Iterable[Layer], skip: ArrayLike | None = None, constant: float = 0.0, error: float = 0.0
+    ) -> None:
         self._layers = tuple(layers)
+        self.error = float(error)
+        """Largest difference from the model it was read from; 0 when it was read exactly."""
         if not self._layers and skip is None:
             raise ModelError("the network has neither layers nor a skip", "give at least one of them.")
         n = self._layers[0].weight.shape[1] if self._layers else np.size(skip)  # type: ignore[arg-type]
@@ -271,25 +277,42 @@ class Network:
         return cls([], skip, constant)
 
     @classmethod
-    def from_torch(cls, module: Any, *, skip: ArrayLike | None = None, constant: float = 0.0) -> Network:
-        """From a torch module of Linear layers, piecewise-linear activations and sums of branches.
+    def from_torch(
+        cls,
+        module: Any,
+        *,
+        shape: Sequence[int] | None = None,
+        output: Any = None,
+        box: tuple[ArrayLike, ArrayLike] | None = None,
+        smooth: float | None = None,
+    ) -> Network:
+        """From a torch module in evaluation mode, traced by ``torch.fx``; docs/encoder.md lists all that is read.
 
-        A ``Sequential`` (nested ones too) is read part by part; any other module is traced by ``torch.fx``, so that
-        ``x + f(x)`` and the like are read as well. BatchNorm1d takes its running statistics and Dropout does
-        nothing, as in evaluation mode.
+        What is not on the list is refused with its name. What is read is held against the module's own forward pass
+        at 64 inputs before it is returned.
+
+        Parameters
+        ----------
+        shape
+            Of one example, when it cannot be told from the first layer, as for convolutions: (channels, height, width).
+        output
+            Which number of several: its position, one weight an output, ``("margin", k)`` for output k minus the
+            largest other one (also where the module ends in softmax: in log-odds), or ``"logit"`` of a last sigmoid.
+        box
+            Lower and upper ends of the inputs, over which the comparison is spread.
+        smooth
+            Reads sigmoid, tanh, softplus, SiLU, GELU, ELU and Hardswish as linear pieces that are at most this far off
+            a neuron; ``network.error`` then bounds how far its value is off. None refuses them.
 
         Raises
         ------
         ModelError
-            At a layer that is not linear in pieces; names its number and type.
+            At anything that is not on the list; names its number and type. At a difference from the module's own
+            forward pass; names the first layer that differs.
         """
         from rmab_opt.encoder.read.torch_modules import read_torch
 
-        network = read_torch(module)
-        if skip is None and not constant:
-            return network
-        more = np.zeros(network.n_inputs) if skip is None else np.asarray(skip, dtype=np.float64)
-        return cls(network._layers, network.skip + more, network.constant + constant)
+        return read_torch(module, shape=shape, output=output, box=box, smooth=smooth)
 
     @classmethod
     def from_safetensors(cls, path: str | Path, *, activation: Any = None) -> Network:
@@ -310,11 +333,23 @@ class Network:
         return read_safetensors(path, activation=activation)
 
     @classmethod
-    def from_onnx(cls, path: str | Path) -> Network:
-        """From an ONNX graph; see :mod:`rmab_opt.encoder.read.onnx_files`."""
+    def from_onnx(
+        cls,
+        path: str | Path,
+        *,
+        shape: Sequence[int] | None = None,
+        output: Any = None,
+        box: tuple[ArrayLike, ArrayLike] | None = None,
+        smooth: float | None = None,
+    ) -> Network:
+        """From an ONNX file, under the same terms and arguments as :meth:`from_torch`.
+
+        ``output`` may also be the name of one of several outputs of the graph. The comparison is with onnxruntime
+        where it is installed, else with the reference evaluator of the package onnx.
+        """
         from rmab_opt.encoder.read.onnx_files import read_onnx
 
-        return read_onnx(path)
+        return read_onnx(path, shape=shape, output=output, box=box, smooth=smooth)
 
     def to_onnx(self, path: str | Path) -> None:
         """Write as an ONNX graph (float64) with input ``x`` (batch, n) and output ``value`` (batch, 1)."""
@@ -409,7 +444,7 @@ class Network:
                     bias, link = bias + link[:, positions] @ numbers, _shut(link[:, kept])
                 links.append((source, link))
             layers[number] = Layer(weight, _shut(bias), layer.activation, tuple(links))
-        return Network(layers, self.skip[kept], self.constant + float(self.skip[positions] @ numbers))
+        return Network(layers, self.skip[kept], self.constant + float(self.skip[positions] @ numbers), self.error)
 
     @cached_property
     def reduced(self) -> Reduced:

@@ -143,6 +143,8 @@ def evaluate(
         raise ModelError(f"reward is {reward!r}", "use 'expected' or 'sampled'.")
     if not policies:
         raise ModelError("no policy to evaluate", "name at least one.")
+    # Columns that are more than one round's action (a period's visits) refuse here and name the verb that plans them.
+    model.actions.columns.arm_action(np.zeros(len(model.actions.columns), dtype=np.int64))
     for given in policies:
         if isinstance(given, str) and not known_policy(given) and not Path(given).is_dir():
             raise ModelError(

@@ -33,7 +33,7 @@ class Learner:
     """Everything that training changes, so that a checkpoint is this object and nothing else."""
 
     def __init__(self, model: Model, config: DQNConfig, seed: int, device: str) -> None:
-        self.model, self.config, self.device = model, config, torch.device(device)
+        self.model, self.config, self.device = model, config, _device(device)
         weights, explore, draw, pretrain, episodes, validation = np.random.SeedSequence(seed).spawn(6)
         problem, columns = model.problem, model.actions.columns
         scale = targets.reward_unit(problem, model.actions, np.random.default_rng(pretrain))
@@ -374,3 +374,13 @@ class Learner:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name; ModelError where this machine has none."""
+    try:
+        # Asked for a number, since a name alone may stand for a device that is not there.
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device {name!r}: {reason}", "use 'cpu', or a device that this torch can reach.") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rmab_opt.decisions.decision import BOUND_KINDS, Decision
+from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.report import page_html
 
@@ -48,7 +48,7 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -
     ]
     proof = {
         "value": f"{decision.value:.6g}",
-        "bound": f"{decision.bound:.6g} ({BOUND_KINDS[decision.bound_kind]}), {gap}" if finite else "none proven",
+        "bound": f"{decision.bound:.6g} (proven by {decision.proof.words()}), {gap}" if finite else "none proven",
         **{name: f"{said:.6g}" if isinstance(said, float) else str(said) for name, said in decision.notes.items()},
         "re-checked": f"constraints {'ok' if not decision.violations else 'broken'}, value recomputed without a solver",
         "solver": decision.solver,

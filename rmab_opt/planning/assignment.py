@@ -89,7 +89,7 @@ def assign(scores: np.ndarray, budgets: np.ndarray, *, equal: bool = False) -> A
         raise ModelError(f"scores {scores.shape}, budgets {budgets.shape}", "give (N, A) and (A - 1,).")
     if not np.isfinite(scores).all() or (budgets < 0).any():
         raise ModelError("a score is not finite or a budget is negative", "check the inputs.")
-    count = np.minimum(np.floor(budgets).astype(np.int64), scores.shape[0])
+    count = np.minimum(np.floor(budgets), scores.shape[0]).astype(np.int64)
     if equal and count.sum() > scores.shape[0]:
         raise InfeasibleError(f"{count.sum()} actions for {scores.shape[0]} arms", "lower the budgets.")
     worth = np.ascontiguousarray((scores[:, 1:] - scores[:, :1]).T)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet, shared_arms
+from rmab_opt.actions.checker import Rows, price_bound
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.hull import ActionOracle, hull_bound
@@ -107,8 +108,9 @@ class Bound:
 
     @property
     def relative_gap(self) -> float:
-        """Gap as a share of max(1, |value|)."""
-        return self.gap / max(1.0, abs(self.value))
+        """Gap as a share of the larger of value and lower."""
+        size = max(abs(self.value), abs(self.lower))
+        return self.gap / size if size > 0 else 0.0
 
     def __float__(self) -> float:
         return self.value
@@ -205,7 +207,87 @@ def bound(
         When ``kind``, ``coupling`` or ``method`` is unknown or does not fit the discount.
     """
     transition, reward = require_tabular(problem.dynamics, "the upper bound")
-    start = problem.start_distribution if state is None else np.asarray(state)
+    unit, least, reward = _in_unit(reward)
+    rounds, factor = problem.horizon if horizon is None else horizon, problem.discount if discount is None else discount
+    found = _bound_in_unit(
+        transition,
+        reward,
+        problem.start_distribution if state is None else np.asarray(state),
+        actions,
+        kind=kind,
+        coupling=coupling,
+        method=method,
+        tolerance=tolerance,
+        seconds=seconds,
+        horizon=rounds,
+        discount=factor,
+        prices=None if prices is None else np.asarray(prices) / unit,
+        occupancy=occupancy,
+        integer=integer,
+        constant=constant,
+    )
+    return _in_own_unit(found, unit, least, rounds, factor)
+
+
+LARGEST_REWARD = 1e150
+"""Larger numbers overflow in sums and squares and are refused."""
+
+
+def _in_unit(reward: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """(unit, what all arms earn a round whatever is done, rewards above that in the unit).
+
+    The unit is the power of two near the largest difference within an arm.
+
+    Raises
+    ------
+    ModelError
+        When a reward is above 1e150.
+    """
+    largest = float(np.abs(reward).max(initial=0.0))
+    if not largest <= LARGEST_REWARD:
+        raise ModelError(f"a reward is {largest:g} in size", f"give finite numbers of at most {LARGEST_REWARD:g}.")
+    least = reward.min(axis=(1, 2), keepdims=True)
+    span = float((reward - least).max(initial=0.0))
+    unit = float(2.0 ** np.round(np.log2(span))) if span > 0 else 1.0
+    return unit, float(least.sum()), (reward - least) / unit
+
+
+def _in_own_unit(found: Bound, unit: float, least: float, horizon: int, discount: float) -> Bound:
+    """A bound of rewards in their unit, for the rewards themselves."""
+    if found.kind == "average":
+        rounds = 1.0
+    elif found.kind == "time_indexed":
+        rounds = float((discount ** np.arange(horizon)).sum())
+    else:
+        rounds = 1.0 / (1.0 - discount)
+    return replace(
+        found,
+        value=found.value * unit + least * rounds,
+        lower=found.lower * unit + least * rounds,
+        prices=None if found.prices is None else found.prices * unit,
+        arm_prices=found.arm_prices * unit,
+    )
+
+
+def _bound_in_unit(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    start: np.ndarray,
+    actions: ActionSet,
+    *,
+    kind: str,
+    coupling: str,
+    method: str,
+    tolerance: float | None,
+    seconds: float | None,
+    horizon: int,
+    discount: float,
+    prices: np.ndarray | None,
+    occupancy: bool,
+    integer: bool,
+    constant: bool,
+) -> Bound:
+    """:func:`bound` with rewards in their unit."""
     if coupling not in COUPLINGS:
         raise ModelError(f"coupling is {coupling!r}", f"use one of {', '.join(COUPLINGS)}.")
     if coupling == "hull" or (
@@ -221,8 +303,8 @@ def bound(
             reward,
             start,
             actions,
-            horizon=problem.horizon if horizon is None else horizon,
-            discount=problem.discount if discount is None else discount,
+            horizon=horizon,
+            discount=discount,
             tolerance=HULL_TOLERANCE if tolerance is None else tolerance,
             seconds=seconds,
             constant=constant,
@@ -237,8 +319,8 @@ def bound(
         rows,
         kind=kind,
         method=method,
-        horizon=problem.horizon if horizon is None else horizon,
-        discount=problem.discount if discount is None else discount,
+        horizon=horizon,
+        discount=discount,
         tolerance=1e-6 if tolerance is None else tolerance,
         seconds=seconds,
         prices=prices,
@@ -551,6 +633,12 @@ def support(rows: Polyhedron, column_prices: np.ndarray, *, integer: bool = Fals
         maximise=True,
     )
     session = Session.from_arrays(program, "exact")
+    matrix = program.matrix
+    relaxed = Rows(
+        matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), np.asarray(matrix.data),
+        program.row_lower, program.row_upper, program.lower, program.upper,
+        np.concatenate([np.ones(n_columns, dtype=bool), rows.integer]), np.arange(n_columns),
+    )  # fmt: skip
     values = np.empty(len(column_prices))
     for t, price in enumerate(column_prices):
         if t and np.array_equal(price, column_prices[t - 1]):
@@ -558,6 +646,12 @@ def support(rows: Polyhedron, column_prices: np.ndarray, *, integer: bool = Fals
             continue
         session.set_cost(np.arange(n_columns), price)
         result = session.solve()
+        if not integer and result.row_duals is not None:
+            # The solver proposes prices of the rows; what they prove is computed here.
+            cost = np.concatenate([price, np.zeros(rows.n_extra)])
+            values[t] = price_bound(relaxed, cost, 0.0, result.row_duals)
+            if np.isfinite(values[t]):
+                continue
         if not np.isfinite(result.bound):
             raise SolverError(f"rents were not bounded: {result.status}", "bound the constraint's own variables.")
         values[t] = max(result.bound, result.objective if result.has_solution else -np.inf)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from rmab_opt.errors import Findings, ModelError
-from rmab_opt.problem.table import Table, nearest
+from rmab_opt.problem.table import Table, TableLike, nearest
+from rmab_opt.problem.table.cells import text_of
+from rmab_opt.report import is_visible
 
 __all__ = ["Arms"]
 
@@ -20,7 +22,7 @@ class Arms:
     Parameters
     ----------
     table
-        One row an arm.
+        One row an arm: a :class:`Table`, a file, columns by name, or a data frame.
     id_column
         Column with the arm's id; ids are text and unique.
 
@@ -30,8 +32,8 @@ class Arms:
         When there is no arm, an id is missing or stands twice; names the rows.
     """
 
-    def __init__(self, table: Table, id_column: str = "id") -> None:
-        self.table = table
+    def __init__(self, table: TableLike, id_column: str = "id") -> None:
+        self.table = table = Table.read(table, needed=(id_column,))
         self.ids: tuple[str, ...] = tuple(table.text(id_column))
         findings = Findings(table.source)
         if not self.ids:
@@ -40,6 +42,12 @@ class Arms:
         for row, name in enumerate(self.ids):
             if not name:
                 findings.add(table.place(row), f"{id_column} is missing", "give every arm an id")
+            elif not is_visible(name):
+                findings.add(
+                    table.place(row),
+                    f"{id_column} {name!r} holds a control sign",
+                    "write it with letters, digits and visible signs",
+                )
             elif name in first:
                 findings.add(
                     table.place(row),
@@ -53,8 +61,26 @@ class Arms:
 
     @classmethod
     def from_csv(cls, path: str | Path, id_column: str = "id") -> Arms:
-        """Read the cohort from a CSV file; see :meth:`Table.from_csv` for the errors."""
-        return cls(Table.from_csv(path), id_column)
+        """Read the cohort from a CSV, .xlsx or .ods file; see :meth:`read`."""
+        return cls.read(path, id_column)
+
+    @classmethod
+    def read(cls, given: TableLike, id_column: str = "id", *, first: int | None = None) -> Arms:
+        """The cohort that a sheet holds: without its rows of totals, and with one row for rows that are quite equal.
+
+        Parameters
+        ----------
+        first
+            Only so many arms from the top.
+
+        Raises
+        ------
+        ModelError
+            As :meth:`Table.read` does; when two rows of one id differ, naming both.
+        """
+        table = Table.read(given, needed=(id_column,))
+        table = table.without_totals(id_column).one_a_key(id_column)
+        return cls(table if first is None else table.head(first), id_column)
 
     @classmethod
     def from_arrays(cls, ids: Sequence[object] | int, **columns: Sequence[object] | np.ndarray) -> Arms:
@@ -67,7 +93,10 @@ class Arms:
         columns
             Further columns, e.g. ``village=[...]``, ``cost=[...]``.
         """
-        names = [f"arm{number}" for number in range(ids)] if isinstance(ids, int) else [str(name) for name in ids]
+        if isinstance(ids, int | np.integer):
+            names = [f"arm{number}" for number in range(int(ids))]
+        else:
+            names = [text_of(name) for name in ids]
         table: dict[str, Sequence[object]] = {"id": names}
         table.update({name: list(cells) for name, cells in columns.items()})
         return cls(Table(table, source="arms"))

@@ -16,6 +16,8 @@ __all__ = ["PROBABILITY_TOLERANCE", "Dynamics", "Ladder", "Tabular"]
 
 PROBABILITY_TOLERANCE = 1e-8
 """How far the sum of a transition row may be from one: what twelve printed digits lose."""
+SHORT_TOLERANCE = 1e-6
+"""The same for numbers of 32 bits, as near to one as a table's printed digits must be."""
 
 
 @runtime_checkable
@@ -69,7 +71,13 @@ class Tabular:
         paid_on: str = "departure",
         state_names: tuple[str, ...] | None = None,
     ) -> None:
+        single = np.asarray(transition).dtype in (np.float32, np.float16)
         transition = np.ascontiguousarray(transition, dtype=np.float64)
+        if single and transition.ndim == 4:
+            # Rows of short floats sum to one as nearly as they can; beyond that they are refused below.
+            total = transition.sum(axis=3, keepdims=True)
+            near = np.abs(total - 1.0) <= SHORT_TOLERANCE
+            transition = np.where(near, transition / np.where(near, total, 1.0), transition)
         reward = np.asarray(reward, dtype=np.float64)
         if transition.ndim != 4 or transition.shape[2] != transition.shape[3] or transition.shape[1] < 2:
             raise ModelError(

@@ -14,10 +14,11 @@ from pydantic import Field
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem.arms import Arms
 from rmab_opt.problem.dynamics import Ladder, Tabular
+from rmab_opt.problem.season import season
 from rmab_opt.problem.table import Table, nearest
 from rmab_opt.registry import register
 
-__all__ = ["ladder", "tabular"]
+__all__ = ["ladder", "season", "tabular"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -47,23 +48,35 @@ def tabular(
     paid_on
         See :class:`rmab_opt.problem.Tabular`.
     """
-    table = Table.from_csv(folder / file)
+    table = Table.read(folder / file, needed=(by, "state", "action"))
     findings = Findings(table.source)
-    owners, states, actions = table.text(by), table.text("state"), table.numbers("action", minimum=0)
+    owners, states = table.text(by), table.text("state")
     names = list(dict.fromkeys(states))
     missing = [name for name in names if name not in table]
     if missing:
         raise ModelError(
             f"{table.source}: no column for state {missing[0]!r}", "give one column a state, named as in column state."
         )
-    probabilities = np.stack([table.numbers(name, minimum=0, maximum=1) for name in names], axis=1)
+    numbers = {"action": 0.0} if reward is not None else {"action": 0.0, "reward": -np.inf}
+    read = {
+        name: findings.attempt(table.numbers, name, minimum=low, maximum=np.inf) for name, low in numbers.items()
+    } | {name: findings.attempt(table.numbers, name, minimum=0, maximum=1) for name in names}
+    findings.raise_if_any()
+    table.only((by, "state", "action", "reward", *names))
+    actions, probabilities = read["action"], np.stack([read[name] for name in names], axis=1)
+    if actions.max(initial=0.0) >= len(table):
+        row = int(actions.argmax())
+        raise ModelError(
+            f"{table.source}:{table.place(row)}: action is {actions[row]:g}, the table has {len(table)} rows",
+            "number actions from 0 and give each its rows.",
+        )
     groups = {value: number for number, value in enumerate(dict.fromkeys(owners))}
     n_actions = int(actions.max()) + 1
     if n_actions < 2:
         raise ModelError(f"{table.source}: only action 0 has rows", "give rows for action 1.")
     transition = np.full((len(groups), n_actions, len(names), len(names)), np.nan)
     paid_by = np.zeros((len(groups), len(names), n_actions))
-    paid = table.numbers("reward") if reward is None else np.zeros(len(table))
+    paid = read["reward"] if reward is None else np.zeros(len(table))
     for row, (owner, state, action) in enumerate(zip(owners, states, actions, strict=True)):
         if action != int(action):
             findings.add(table.place(row), f"action is {action:g}", "give a whole number")

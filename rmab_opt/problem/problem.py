@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,13 @@ from rmab_opt.errors import CapabilityError, Findings, ModelError
 from rmab_opt.problem.arms import Arms
 from rmab_opt.problem.dynamics import PROBABILITY_TOLERANCE, Dynamics
 from rmab_opt.problem.shared import SHARED_PREFIX
-from rmab_opt.problem.table import Table, nearest
+from rmab_opt.problem.table import Table, TableLike, nearest
 
 __all__ = ["Problem"]
+
+
+MOST_ROUNDS = 1_000_000
+"""Rounds above which a horizon is a slip of the pen: no plan over so many fits a machine."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,10 @@ class Problem:
         n_arms, n_states = self.dynamics.n_arms, self.dynamics.n_states
         if len(self.arms) != n_arms:
             raise ModelError(f"{len(self.arms)} arms but dynamics of {n_arms}", "give one row of dynamics an arm.")
-        if not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
-            raise ModelError(f"horizon is {self.horizon!r}", "give a whole number of rounds, at least 1.")
+        if not isinstance(self.horizon, int | np.integer) or not 1 <= self.horizon <= MOST_ROUNDS:
+            raise ModelError(
+                f"horizon is {self.horizon!r}", f"give a whole number of rounds, at least 1 and at most {MOST_ROUNDS}."
+            )
         if not 0.0 < self.discount <= 1.0:
             raise ModelError(f"discount is {self.discount!r}", "give a number above 0 and at most 1.")
         start = np.zeros(n_arms, dtype=np.int64) if self.start is None else np.asarray(self.start)
@@ -206,6 +211,19 @@ class Problem:
             )
         return np.asarray(shared, dtype=np.float64)
 
+    @property
+    def state_names(self) -> list[str]:
+        """Names of the states; their numbers where they have none."""
+        return list(getattr(self.dynamics, "state_names", map(str, range(self.dynamics.n_states))))
+
+    @property
+    def states_by_name(self) -> dict[str, int]:
+        """Number of a state by what a table may call it: its name, or its number where no name is a number."""
+        known = {name: number for number, name in enumerate(self.state_names)}
+        if not any(name.strip().isdecimal() for name in known):
+            known |= {str(number): number for number in range(self.dynamics.n_states)}
+        return known
+
     def split_shared(
         self, table: Table, id_column: str = "id", state_column: str = "state"
     ) -> tuple[Table, dict[str, float]]:
@@ -243,17 +261,48 @@ class Problem:
         return table.take(others), values
 
     def read_shared(
-        self, source: str | Path | Table, *, id_column: str = "id", state_column: str = "state"
+        self, source: TableLike, *, id_column: str = "id", state_column: str = "state"
     ) -> np.ndarray | None:
         """The shared state (K,) from a state file's rows ``shared:NAME``; None where the arms share none.
 
         Errors as in :meth:`split_shared`.
         """
-        table = source if isinstance(source, Table) else Table.from_csv(source)
+        table = Table.read(source, needed=(id_column, state_column)).without_totals(id_column)
         return self.shared_array(self.split_shared(table, id_column, state_column)[1])
 
+    def read_start(self, source: TableLike, *, others: str = "refuse") -> np.ndarray:
+        """First states (N,) as :meth:`read_state` reads them, or the chance of each, (N, S).
+
+        A table with a column for every state holds chances: members whose state is not known have a belief.
+        """
+        table = Table.read(source, needed=("id",))
+        names = list(getattr(self.dynamics, "state_names", ()))
+        if not names or not all(name in table for name in names) or "state" in table:
+            return self.read_state(table, others=others)
+        chance, seen = np.zeros((self.n_arms, len(names))), np.zeros(self.n_arms, dtype=bool)
+        cells = np.stack([table.numbers(name, minimum=0, maximum=1) for name in names], axis=1)
+        findings = Findings(table.source)
+        for row, name in enumerate(table.text("id")):
+            if name not in self.arms:
+                if others != "ignore":
+                    findings.add(table.place(row), f"no arm {name!r} in the cohort", nearest(name, self.arms.ids))
+                continue
+            arm = self.arms.index(name)
+            if seen[arm]:
+                findings.add(table.place(row), f"arm {name!r} stands twice", "keep one row an arm")
+            if abs(cells[row].sum() - 1.0) > 1e-6:
+                findings.add(table.place(row), f"chances of {name!r} sum to {cells[row].sum():.9g}", "make it one")
+            chance[arm], seen[arm] = cells[row] / max(float(cells[row].sum()), 1e-300), True
+        if not seen.all():
+            name = self.arms.ids[int(np.flatnonzero(~seen)[0])]
+            findings.add("", f"no chances for {name!r}", "give every arm a row")
+        findings.raise_if_any()
+        if ((chance == 0) | (chance == 1)).all():
+            return np.asarray(chance.argmax(axis=1), dtype=np.int64)
+        return chance
+
     def read_state(
-        self, source: str | Path | Table, id_column: str = "id", state_column: str = "state", *, others: str = "refuse"
+        self, source: TableLike, id_column: str = "id", state_column: str = "state", *, others: str = "refuse"
     ) -> np.ndarray:
         """Read one state an arm from a table with columns ``id`` and ``state`` (a number or a state's name).
 
@@ -271,11 +320,9 @@ class Problem:
         ModelError
             Listing every row with an unknown, doubled or missing id or an unknown state, by row number.
         """
-        table = source if isinstance(source, Table) else Table.from_csv(source)
+        table = Table.read(source, needed=(id_column, state_column)).without_totals(id_column)
         table, _ = self.split_shared(table, id_column, state_column)
-        names = list(getattr(self.dynamics, "state_names", [str(s) for s in range(self.dynamics.n_states)]))
-        known = {str(number): number for number in range(self.dynamics.n_states)}
-        known.update({name: number for number, name in enumerate(names)})
+        known, names = self.states_by_name, self.state_names
         findings = Findings(table.source)
         state = np.full(self.n_arms, -1, dtype=np.int64)
         for row, (name, cell) in enumerate(zip(table.text(id_column), table.text(state_column), strict=True)):

@@ -28,7 +28,7 @@ from pydantic import (
 
 from rmab_opt.decisions import Model
 from rmab_opt.errors import CapabilityError, Findings, ModelError
-from rmab_opt.problem import Table
+from rmab_opt.problem import Season, Table
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import nearest
 from rmab_opt.records import Entry, Log
@@ -74,7 +74,7 @@ class Standing:
 class Round(Entry):
     """One round as it is kept; ``info.context`` of its reading is the model."""
 
-    newest: ClassVar[int] = 2
+    newest: ClassVar[int] = 3
 
     model: str
     period: int = Field(ge=0)
@@ -92,31 +92,39 @@ class Round(Entry):
     decision: str = ""
     """SHA-256 of the saved decision, so that a repeated record is told from another decision of the same content."""
 
+    belief: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    """Chances of the states of members whose state was not known when it was decided."""
+    attributes: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Cells of the round's members by id and column, so that an earlier round stays readable whoever belongs later."""
+
     @field_validator("ids")
     @classmethod
-    def _of_this_cohort(cls, ids: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        model: Model | None = info.context
-        if model is not None and ids != model.problem.arms.ids:
-            raise ValueError("is of another cohort; name the model that the rounds were recorded for")
+    def _distinct(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(ids)) < len(ids):
+            raise ValueError("names a member twice")
         return ids
 
     @model_validator(mode="after")
     def _fits(self, info: ValidationInfo) -> Round:
+        if len(self.state) != len(self.ids):
+            raise ValueError(f"{len(self.state)} states of {len(self.ids)} members")
         model: Model | None = info.context
         if model is None:
             return self
         problem, columns = model.problem, model.actions.columns
         n_states = problem.dynamics.n_states
-        try:
-            problem.check_state(np.array(self.state))
-        except ModelError as error:
-            raise ValueError(error.message) from None
+        for name, state in zip(self.ids, self.state, strict=True):
+            if not 0 <= state < n_states:
+                raise ValueError(f"state of {name!r} is {state}; states are 0 to {n_states - 1}")
+        members = set(self.ids)
+        # A round of other members is no error: who has left stays in the ledger under the names of then.
+        known = members | set(columns.ids)
         for part, names in (("decided", self.decided), ("done", self.done)):
             for name in names:
-                if name not in columns:
+                if name not in known:
                     raise ValueError(f"{part} names {name!r}, which the model does not have")
         for name, seen in self.observed.items():
-            if name not in problem.arms or not 0 <= seen < n_states:
+            if name not in members or not 0 <= seen < n_states:
                 raise ValueError(f"observed state of {name!r} is {seen}; states are 0 to {n_states - 1}")
         for part, values in (("shared", self.shared), ("shared_after", self.shared_after)):
             if set(values) != set(problem.shared_names):
@@ -135,26 +143,30 @@ class _Saved(BaseModel):
     period: int = Field(ge=0)
     relaxed: str | None = None
     shared: dict[str, FiniteFloat] = Field(default_factory=dict)
+    belief: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
 
 
 class Ledger:
-    """Recorded rounds of one cohort.
+    """Recorded rounds of a cohort that may come and go.
 
     Parameters
     ----------
     folder
         Holds ``round-0001.json`` and so on; made when the first round is recorded.
     model
-        Cohort and dynamics the rounds belong to.
+        The cohort as it is now, with its dynamics. Rounds are matched to it by id: members may have joined, left or
+        stand in another order since.
+    keep
+        Columns of the cohort that each round keeps, e.g. village and type.
 
     Raises
     ------
     ModelError
-        When a round is missing, altered, unreadable or of another cohort; names the file.
+        When a round is missing, altered or unreadable; names the file.
     """
 
-    def __init__(self, folder: str | Path, model: Model) -> None:
-        self.folder, self.model = Path(folder), model
+    def __init__(self, folder: str | Path, model: Model, *, keep: tuple[str, ...] = ()) -> None:
+        self.folder, self.model, self.keep = Path(folder), model, keep
         # Format 1 was written before a head file protected the newest round.
         self._log: Log[Round] = Log(self.folder, Round, stem="round", context=model, headless=(1,))
         self.rounds: list[dict[str, Any]] = []
@@ -199,6 +211,8 @@ class Ledger:
             model=self.model.title,
             period=saved.period,
             ids=self.model.problem.arms.ids,
+            belief=saved.belief,
+            attributes=self._attributes(),
             state=saved.state,
             decided=saved.action,
             done=tuple(done),
@@ -218,6 +232,16 @@ class Ledger:
         path = self._log.append(entry)
         self._take(entry, len(self.rounds))
         return path
+
+    def _attributes(self) -> dict[str, dict[str, str]]:
+        """Cells of the cohort that the ledger keeps: those in :attr:`keep`, none by default."""
+        arms = self.model.problem.arms
+        columns = {name: arms.text(name) for name in self.keep if name in arms.table.columns}
+        return (
+            {member: {name: cells[row] for name, cells in columns.items()} for row, member in enumerate(arms.ids)}
+            if columns
+            else {}
+        )
 
     def _saved(self, decision: Mapping[str, Any]) -> _Saved:
         """The decision, held against the model: its cohort, its state, and what the constraints allow."""
@@ -259,9 +283,7 @@ class Ledger:
         _misspelt(outcomes)
         outcomes, after = problem.split_shared(outcomes)
         done = dict.fromkeys(saved.action, True)
-        known = {str(number): number for number in range(problem.dynamics.n_states)}
-        names = list(getattr(problem.dynamics, "state_names", known))
-        known.update({name: number for number, name in enumerate(names)})
+        known, names = problem.states_by_name, problem.state_names
         observed: dict[str, int] = {}
         findings, rows = Findings(outcomes.source), outcomes.text("id")
         blank = [""] * len(rows)
@@ -300,25 +322,33 @@ class Ledger:
         CapabilityError
             When arms are unobserved and the dynamics can say nothing about them.
         """
-        belief: np.ndarray | None = None
-        for found in self.rounds:
-            belief = self._after(belief, found)
-        if belief is None:
+        if not self.rounds:
             return None
+        # Who was in no round yet starts as the model says; who was away for rounds moved passively meanwhile.
+        belief = np.array(self.model.problem.start_distribution)
+        met = np.zeros(len(belief), dtype=bool)
+        for found in self.rounds:
+            belief = self._after(belief, met, found)
+            met |= np.isin(self.model.problem.arms.ids, list(found["ids"]))
         return Standing(
             len(self.rounds), belief, tuple(self.model.problem.arms.ids), self._log.entries[-1].shared_after
         )
 
-    def _after(self, belief: np.ndarray | None, found: Mapping[str, Any]) -> np.ndarray:
+    def _after(self, belief: np.ndarray, met: np.ndarray, found: Mapping[str, Any]) -> np.ndarray:
+        """Beliefs after a round, from those before it; ``met`` says who was in an earlier round."""
         problem, columns = self.model.problem, self.model.actions.columns
-        n_states = problem.dynamics.n_states
-        certain, decided_at = np.eye(n_states), np.array(found["state"])
-        before = certain[decided_at]
-        if belief is not None:
-            # Where the plan used the ledger's own estimate, its doubt stays; another state is a person's knowledge.
-            kept = belief.argmax(axis=1) == decided_at
-            before[kept] = belief[kept]
-        arms = [problem.arms.index(name) for name in found["observed"]]
+        certain = np.eye(problem.dynamics.n_states)
+        decided_for = dict(zip(found["ids"], found["state"], strict=True))
+        here = np.array([name in decided_for for name in problem.arms.ids], dtype=bool)
+        decided_at = np.array([decided_for.get(name, 0) for name in problem.arms.ids])
+        # Where the plan used the ledger's own estimate, its doubt stays; another state is a person's knowledge.
+        doubted = met & (belief.argmax(axis=1) == decided_at)
+        before = np.where((here & ~doubted)[:, None], certain[decided_at], belief)
+        for name, chances in found["belief"].items():
+            if name in problem.arms:
+                before[problem.arms.index(name)] = chances
+        moving = here | met
+        arms = [problem.arms.index(name) for name in found["observed"] if name in problem.arms]
         after = np.zeros_like(before)
         if len(arms) < problem.n_arms:
             action = columns.arm_action(np.isin(columns.ids, found["done"]).astype(np.int64))
@@ -330,12 +360,17 @@ class Ledger:
             else:
                 transition, _ = require_tabular(problem.dynamics, "states of arms that were not observed")
                 after = np.einsum("ns,nst->nt", before, transition[np.arange(problem.n_arms), action])
-        after[arms] = certain[list(found["observed"].values())]
+        after = np.where(moving[:, None], after, before)
+        after[arms] = certain[[seen for name, seen in found["observed"].items() if name in problem.arms]]
         return np.asarray(after)
 
     def _after_shared(self, before: np.ndarray, action: np.ndarray, found: Mapping[str, Any]) -> np.ndarray:
         """Chances of the next states at the round's shared values; exact only where all states were known."""
         dynamics: Any = self.model.problem.dynamics
+        if isinstance(dynamics, Season):
+            # What is left of a season limits the acts and moves nobody.
+            transition, _ = dynamics.frozen_tabular()
+            return np.asarray(np.einsum("ns,nst->nt", before, transition[np.arange(len(before)), action]))
         if (before.max(axis=1) < 1.0 - 1e-12).any():
             raise CapabilityError(
                 "chances of arms whose state was unknown",

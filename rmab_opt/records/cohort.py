@@ -15,17 +15,19 @@ from rmab_opt.records.log import Entry, Log
 
 __all__ = ["Cohort", "CohortEvent", "Members"]
 
-Event = Literal["join", "leave", "pause", "resume"]
+Event = Literal["join", "leave", "pause", "resume", "change"]
 
 NEEDS: dict[Event, tuple[str, ...]] = {
     "join": ("absent",),
     "leave": ("active", "paused"),
     "pause": ("active",),
     "resume": ("paused",),
+    "change": ("active", "paused"),
 }
 """What somebody must be for an event to happen to them."""
 
 BECOMES: dict[Event, str] = {"join": "active", "leave": "absent", "pause": "paused", "resume": "active"}
+"""What they are afterwards; a change of attributes leaves that as it is."""
 
 
 class CohortEvent(Entry):
@@ -37,7 +39,7 @@ class CohortEvent(Entry):
     ids: tuple[str, ...] = Field(min_length=1)
     """Sorted, each once."""
     attributes: dict[str, dict[str, str]] = Field(default_factory=dict)
-    """Cells of those who join, by id and column."""
+    """Cells by id and column: all of those who join, otherwise those that are new."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Cohort:
             )
         standing, findings = self._standing(latest), Findings(event)
         if any(_same(entry, done) for done in self.log.entries) and all(
-            standing.get(name, "absent") == BECOMES[event] for name in names
+            standing.get(name, "absent") == BECOMES.get(event, standing.get(name, "absent")) for name in names
         ):
             return
         for name, count in Counter(names).items():
@@ -137,7 +139,9 @@ class Cohort:
         cells: dict[str, dict[str, str]] = {}
         for done in self.log.entries:
             if done.period <= at:
-                cells |= {name: dict(row) for name, row in done.attributes.items()}
+                for name, row in done.attributes.items():
+                    kept = {} if done.event == "join" else cells.get(name, {})
+                    cells[name] = kept | dict(row)
         by = {
             word: tuple(sorted(name for name, is_now in standing.items() if is_now == word))
             for word in ("active", "paused")
@@ -148,7 +152,7 @@ class Cohort:
     def _standing(self, period: int) -> dict[str, str]:
         standing: dict[str, str] = {}
         for done in self.log.entries:
-            if done.period <= period:
+            if done.period <= period and done.event in BECOMES:
                 standing.update(dict.fromkeys(done.ids, BECOMES[done.event]))
         return standing
 

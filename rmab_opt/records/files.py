@@ -7,16 +7,19 @@ written (a folder, a pipe, no permission), a :class:`StorageError` where the mac
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
 import stat
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rmab_opt.errors import ModelError, RmabError, StorageError
 
-__all__ = ["in_a_sentence", "make_folder", "read_regular", "write_atomically"]
+__all__ = ["in_a_sentence", "is_ours", "make_folder", "read_regular", "write_atomically"]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system answers where nothing more fits."""
@@ -27,6 +30,7 @@ UNUSABLE = {
     errno.EROFS: "the disk is read-only",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOENT: "its folder is not there",
     errno.ELOOP: "the link leads to itself",
 }
 
@@ -127,3 +131,32 @@ def in_a_sentence(path: Path, done: str) -> Iterator[None]:
         if error.errno in UNUSABLE:
             raise ModelError(f"{path}: cannot be {done}, {UNUSABLE[error.errno]}", "name another path.") from None
         raise StorageError(f"{path}: cannot be {done} ({error.strerror})", "look at the disk and repeat.") from None
+
+
+MARK = b"rmab-opt"
+"""Stands in every file we write that a person may name: a JSON's keys, a page's head, a workbook's creator."""
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is one that this program writes: such a file may be replaced without asking.
+
+    A table in CSV has no room for a signature: its mark at the front, the column ``id`` first and its line ends have
+    to do; no spreadsheet writes these three together.
+    """
+    data = read_regular(path)
+    if not data:
+        return True
+    if data.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                return MARK in archive.read("docProps/core.xml")
+        except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, OSError):
+            return False
+    if data.lstrip()[:1] == b"{":
+        try:
+            document = json.loads(data)
+        except ValueError:
+            return False
+        return isinstance(document, dict) and {"format", "action", "value"} <= document.keys()
+    table = data.startswith((b"\xef\xbb\xbfid,", b"\xef\xbb\xbfid\n")) and b"\r\n" not in data
+    return table or MARK in data[:600]

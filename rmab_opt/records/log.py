@@ -143,6 +143,8 @@ class Log(Generic[Kept]):
         return path
 
     def _load(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ModelError(f"{self.folder}: is a file, not a folder", "name the folder of the log.")
         head, found = self._head(), self._numbers()
         count = max(found, default=0)
         if head is not None:

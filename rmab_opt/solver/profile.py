@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmab_opt.errors import ModelError
+from rmab_opt.records import read_regular
 
 __all__ = ["Profile", "load_profile", "profile_names"]
 
@@ -40,9 +41,11 @@ class Profile:
     nodes: int | None = None
     """Branch-and-bound node limit of one solve; None for none. Repeatable."""
     relative_gap: float = 1e-4
-    """A MILP counts as solved at this gap, as a share of the objective."""
+    """A MILP counts as solved at this gap, as a share of what is decided: the constant part does not count."""
     absolute_gap: float = 1e-6
-    """A MILP counts as solved at this gap, in the objective's unit."""
+    """A MILP counts as solved at this gap, as a multiple of the largest coefficient's power of two."""
+    proof_seconds: float | None = None
+    """Wall-clock limit of a proof by lists and trees; None for as long as the solve took, at least 1 s; 0 for none."""
     at_limit: Literal["best_with_gap", "raise"] = "best_with_gap"
     """At a limit: return the best found with its gap, or raise SolverError."""
     seed: int = 0
@@ -51,6 +54,8 @@ class Profile:
     """Ctrl-C stops a running solve. Costs a thread and a call-back, up to 5 % of a small solve."""
     log: bool = False
     """Keep the solver's log in ``Result.log``."""
+    unsafe: bool = False
+    """Take options that make a solver call wrong answers optimal: tolerances above 1e-5, scales, objective cut-offs."""
 
     def __post_init__(self) -> None:
         def demand(holds: bool, name: str, wanted: str) -> None:
@@ -63,15 +68,16 @@ class Profile:
             return isinstance(value, kind) and not isinstance(value, bool)
 
         demand(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}")
-        demand(number(self.threads, int) and self.threads >= 1, "threads", "an integer of at least 1")
+        threads = number(self.threads, int) and 1 <= self.threads <= MOST_THREADS
+        demand(threads, "threads", f"an integer from 1 to {MOST_THREADS}")
         demand(number(self.seed, int) and 0 <= self.seed < 2**31, "seed", "an integer from 0 to 2147483647")
-        for name in ("seconds", "relative_gap", "absolute_gap"):
+        for name in ("seconds", "relative_gap", "absolute_gap", "proof_seconds"):
             value = getattr(self, name)
-            known = value is None and name == "seconds"
+            known = value is None and name in ("seconds", "proof_seconds")
             demand(known or (number(value, (int, float)) and value >= 0), name, "a number of at least 0")
         demand(self.nodes is None or (number(self.nodes, int) and self.nodes >= 0), "nodes", "a whole number")
         demand(self.at_limit in ("best_with_gap", "raise"), "at_limit", "'best_with_gap' or 'raise'")
-        for name in ("interruptible", "log"):
+        for name in ("interruptible", "log", "unsafe"):
             demand(isinstance(getattr(self, name), bool), name, "true or false")
         for field_name, option in OWN_NAMES[self.solver].items():
             if option in self.options:
@@ -79,16 +85,58 @@ class Profile:
                     f"solver profile {self.name!r}: options hold {option!r}, which is the field {field_name!r}.",
                     f"set {field_name} instead.",
                 )
+        if not self.unsafe:
+            self._refuse_unsafe()
         if "mip_lifting_for_probing" in self.options:
             raise ModelError(
                 f"solver profile {self.name!r}: mip_lifting_for_probing makes HiGHS call feasible models infeasible.",
                 "remove the option.",
             )
 
+    def _refuse_unsafe(self) -> None:
+        """Options under which HiGHS called 12 of 12 wrong answers optimal with a bound below the best action."""
+        tolerances, others = UNSAFE[self.solver]
+        for name, value in self.options.items():
+            if name in tolerances and isinstance(value, int | float) and not value <= LOOSEST:
+                what = f"{value!r}, above {LOOSEST:g}"
+            elif name in others:
+                what = f"{value!r}, which changes what the solver calls optimal"
+            else:
+                continue
+            raise ModelError(
+                f"solver profile {self.name!r}: {name} is {what}.",
+                "remove the option, or set unsafe = true: bounds are then the solver's word only.",
+            )
+
+
+MOST_THREADS = 64
+"""More threads than a solver makes use of; a thousand end the process where memory is short."""
+
+LOOSEST = 1e-5
+"""Largest tolerance that a profile takes without ``unsafe``."""
 
 SOLVERS = ("highs", "gurobi", "scip", "cbc")
-_LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "at_limit")
-_TOP_KEYS = ("extends", "about", "solver", "threads", "seed", "interruptible", "log", "limits", *SOLVERS)
+UNSAFE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    solver: (frozenset(tolerances.split()), frozenset(others.split()))
+    for solver, (tolerances, others) in {
+        "highs": (
+            "primal_feasibility_tolerance dual_feasibility_tolerance mip_feasibility_tolerance optimality_tolerance "
+            "ipm_optimality_tolerance pdlp_optimality_tolerance kkt_tolerance primal_residual_tolerance "
+            "dual_residual_tolerance complementarity_tolerance",
+            "user_objective_scale user_cost_scale user_bound_scale objective_bound objective_target",
+        ),
+        "gurobi": ("FeasibilityTol OptimalityTol IntFeasTol BarConvTol", "ObjScale Cutoff BestObjStop BestBdStop"),
+        "scip": (
+            "numerics/feastol numerics/dualfeastol numerics/epsilon numerics/sumepsilon",
+            "limits/primal limits/dual limits/objectivestop",
+        ),
+        "cbc": ("primalTolerance dualTolerance integerTolerance", "cutoff increment objectiveScale rhsScale"),
+    }.items()
+}
+"""By solver: tolerances that must not be loose, and options that move the goal itself."""
+_LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "proof_seconds", "at_limit")
+OWN_KEYS = ("about", "threads", "seed", "interruptible", "log", "unsafe")
+_TOP_KEYS = ("extends", "solver", *OWN_KEYS, "limits", *SOLVERS)
 # The same six choices under each solver's own name: in a profile's solver table they set the profile's field, so that
 # a value written either way is the one a session uses and a child profile overrides.
 _FIELDS = ("threads", "seed", "seconds", "nodes", "relative_gap", "absolute_gap")
@@ -149,7 +197,10 @@ def _find_profile(profile: str | Path, folder: Any, asked_by: str) -> tuple[str,
             path = folder / path
         if not path.is_file():
             raise ModelError(f"{where}there is no solver profile {str(path)!r}.", f"give a file or one of {_listed()}.")
-        return str(path), path.read_text(encoding="utf-8"), path.parent
+        try:
+            return str(path), read_regular(path).decode("utf-8-sig"), path.parent
+        except UnicodeDecodeError:
+            raise ModelError(f"{where}{path}: is not text in UTF-8.", "give a profile's TOML file.") from None
     for place in _profile_folders():
         entry = place / f"{profile}.toml"
         if entry.is_file():
@@ -197,7 +248,7 @@ def _profile_fields(profile: str | Path, folder: Any, seen: tuple[str, ...]) -> 
             raise ModelError(f"{where}: has a table [{name}] but solves with {solver}.", f"set solver = {name!r}.")
     limits = table.get("limits", {})
     _refuse_unknown(limits, _LIMITS, f"{where}: limits")
-    own = {key: table[key] for key in ("about", "threads", "seed", "interruptible", "log") if key in table} | limits
+    own = {key: table[key] for key in OWN_KEYS if key in table} | limits
     options = dict(table.get(solver, {}))
     for name, option in OWN_NAMES[solver].items():
         if option in options:

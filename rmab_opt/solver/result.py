@@ -110,7 +110,7 @@ def conclude(
     if x is not None and status in ("optimal", "feasible_limit", "interrupted"):
         violation, relative = violation_of(arrays, x)
         x = x + 0.0  # HiGHS returns -0.0 for columns at zero.
-        objective = float(arrays.cost @ x + arrays.offset.item())
+        objective = float(arrays.cost @ x + arrays.offset.item()) if math.isfinite(relative) else math.nan
         if not (math.isfinite(objective) and relative <= VIOLATION_TOL):
             status, x = "error", None
     else:
@@ -143,7 +143,7 @@ def conclude(
 
 def violation_of(arrays: Arrays, x: Floats) -> tuple[float, float]:
     """Largest miss of a row, a bound or a whole number: as it is, and relative to max(1, |value|)."""
-    if not np.isfinite(x).all():
+    if x.shape != arrays.cost.shape or not np.isfinite(x).all():
         return math.inf, math.inf
     activity = arrays.matrix @ x
     misses = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.errors import CertificateError, ModelError, SolverError
 from rmab_opt.solver.compiling import Dependence, Parameters, compile_model
+from rmab_opt.solver.encoded import Watch, watches
 from rmab_opt.solver.highs import HighsSolver
 from rmab_opt.solver.profile import Profile, load_profile
 from rmab_opt.solver.program import FIX_NUMBER, Arrays, Floats, Ints, Names, Program, int32, refused, values_of
@@ -31,6 +34,9 @@ class Session:
         ``parameters``; fixed variables become columns with equal bounds, unused ones columns without coefficients.
     profile
         Name, path or Profile; see :func:`load_profile`.
+
+    later
+        Whether the solver is made only when it is first asked: who reads arrays alone needs none.
 
     Raises
     ------
@@ -66,18 +72,25 @@ class Session:
     """
 
     _model: Any = None
+    _watches: Sequence[Watch] = ()
 
-    def __init__(self, model: Any, profile: str | Path | Profile = "default") -> None:
+    def __init__(self, model: Any, profile: str | Path | Profile = "default", *, later: bool = False) -> None:
         compiled = compile_model(model)
         self._set_up(compiled.program, compiled.names, profile, compiled.parameters, compiled.dependence)
         self._model = model
+        self._watches = watches(model, self.index, self._rows, self._columns)
         self._refresh()
+        for watch in self._watches:
+            watch.demand(self._arrays, self._names)
+        if not later:
+            _ = self._solver
 
     @classmethod
     def from_arrays(cls, program: Program, profile: str | Path | Profile = "default") -> Session:
         """Session of a program given as arrays; without Pyomo components or Params."""
         session = cls.__new__(cls)
         session._set_up(program, Names(), profile, Parameters([]), None)
+        _ = session._solver
         return session
 
     def _set_up(
@@ -101,8 +114,10 @@ class Session:
         self._dependent: Floats | None = None
         self._seen: Floats | None = None
         self._start: tuple[Ints, Floats] | None = None
-        solver = HighsSolver if self.profile.solver == "highs" else PyomoSolver
-        self._solver: Solver = solver(self.profile)
+
+    @cached_property
+    def _solver(self) -> Solver:
+        return (HighsSolver if self.profile.solver == "highs" else PyomoSolver)(self.profile)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a Session does not pickle; ship session.program and use Session.from_arrays there.")
@@ -177,7 +192,7 @@ class Session:
         if self._model is not None:
             raise ModelError("a session of a Pyomo model cannot take another program.", "make one by from_arrays.")
         self._arrays, self._start = Arrays.of(program), None
-        self._solver.load(self._arrays)
+        self._solver.load(self._outward()[0])
 
     def set_cost(self, idx: ArrayLike, values: ArrayLike) -> None:
         """Set objective coefficients of columns ``idx``. A Param writes over it only when its value changes."""
@@ -238,12 +253,12 @@ class Session:
         new = Program(zeros, added, limits[0], limits[1], zeros, zeros, zeros > 0)
         if added.shape[1] != n:
             raise ModelError(f"add_rows: the matrix has {added.shape[1]} columns.", f"give it {n}.")
-        self._solver.push(arrays)
+        self._solver.push(self._outward()[0])
         first = arrays.row_lower.size
         arrays.matrix = int32(sparse.vstack([arrays.matrix, new.matrix], format="csr"))
         arrays.row_lower = np.concatenate([arrays.row_lower, new.row_lower])
         arrays.row_upper = np.concatenate([arrays.row_upper, new.row_upper])
-        self._solver.add_rows(arrays, new)
+        self._solver.add_rows(self._outward()[0], new)
         return np.arange(first, first + k)
 
     def delete_rows(self, idx: ArrayLike) -> None:
@@ -261,11 +276,11 @@ class Session:
             raise ModelError(
                 f"{self._names.row(int(gone[0]))} belongs to the model.", "open it with set_rows(idx, -inf, inf)."
             )
-        self._solver.push(arrays)
+        self._solver.push(self._outward()[0])
         kept = np.setdiff1d(np.arange(arrays.row_lower.size), gone)
         arrays.matrix = int32(arrays.matrix[kept])
         arrays.row_lower, arrays.row_upper = arrays.row_lower[kept], arrays.row_upper[kept]
-        self._solver.delete_rows(arrays, gone)
+        self._solver.delete_rows(self._outward()[0], gone)
 
     def start(self, idx: ArrayLike, values: ArrayLike) -> None:
         """Offer a MIP start for the next solve: values of some columns, the action's binaries are enough.
@@ -308,7 +323,12 @@ class Session:
                 raise ModelError(f"{place} is {numbers[bad[0]]}.", FIX_NUMBER)
         for kind, numbers in accepted.items():
             values_of(self._arrays, kind)[positions] = numbers
-            self._solver.matrix_changed |= kind == "data"
+            self._matrix_changed(kind)
+
+    def _matrix_changed(self, kind: str) -> None:
+        # A solver that is not there yet takes the whole program at its first solve.
+        if kind == "data" and "_solver" in self.__dict__:
+            self._solver.matrix_changed = True
 
     def _refresh(self) -> None:
         """Carry changed parameter values into the arrays."""
@@ -330,10 +350,28 @@ class Session:
                 changed = numbers[part] != self._dependent[part]
             if changed.any():
                 values_of(self._arrays, kind)[positions[changed]] = numbers[part][changed]
-                self._solver.matrix_changed |= kind == "data"
+                self._matrix_changed(kind)
         self._dependent, self._seen = numbers, current.copy()
 
     # ---- solving
+    def _outward(self) -> tuple[Arrays, float]:
+        """The arrays as solvers see them, and the unit of their objective: no tolerance of theirs knows ours.
+
+        Costs are divided by a power of two near the largest, which is exact; the constant stays here.
+
+        Raises
+        ------
+        ModelError
+            When a cost is above 1e150.
+        """
+        arrays = self._arrays
+        largest = float(np.abs(arrays.cost).max(initial=0.0))
+        if largest > LARGEST_COST:
+            place = self._names.place("cost", int(np.abs(arrays.cost).argmax()), arrays.matrix)
+            raise ModelError(f"{place} is {largest:g} in size.", f"give numbers of at most {LARGEST_COST:g}.")
+        unit = power_of_two(largest)
+        return replace(arrays, cost=arrays.cost / unit, offset=np.zeros(1)), unit
+
     def solve(
         self,
         *,
@@ -364,7 +402,10 @@ class Session:
         Raises
         ------
         ModelError
-            When a Param's value makes a number NaN or infinite; names the Param and the place.
+            When a Param's value makes a number NaN or infinite; names the Param and the place. When an encoded
+            network's inputs may leave the bounds it was encoded for, or its output is used against its ``sense``.
+        CertificateError
+            When an encoded network says another value at the point found, also after a tighter solve.
         SolverError
             When the profile says ``at_limit = "raise"`` and a limit was reached (``last_result`` has what was found),
             or the solver refuses an option or the arrays.
@@ -390,7 +431,16 @@ class Session:
         if not self._arrays.cost.size:
             self.last_result = solve_empty(self._arrays, limits)
             return self.last_result
-        self.last_result, stopped = self._solver.solve(self._arrays, limits, start, interrupt)
+        for watch in self._watches:
+            watch.demand(self._arrays, self._names)
+        arrays, unit = self._outward()
+        offset = self._arrays.offset.item()
+        if limits.cutoff is not None:
+            limits.cutoff = (limits.cutoff - offset) / unit
+        found, stopped = self._solver.solve(arrays, limits, start, interrupt)
+        self.last_result = _in_own_unit(found, self._arrays, unit, objective_cutoff)
+        if stopped is None and self._fault() is not None:
+            self.last_result = self._tighter(limits, objective_cutoff)
         if stopped is not None:
             raise stopped
         result = self.last_result
@@ -398,13 +448,68 @@ class Session:
         # Proof that nothing reaches the cut-off is an answer, not a limit.
         proven = not result.has_solution and result.bound == objective_cutoff
         if profile.at_limit == "raise" and at_limit and not proven:
-            found = f"objective {result.objective:g}, bound {result.bound:g}" if result.has_solution else "no solution"
+            said = f"objective {result.objective:g}, bound {result.bound:g}" if result.has_solution else "no solution"
             raise SolverError(
-                f"a limit stopped the solve after {result.seconds:.1f} s and {result.nodes} nodes with {found} "
+                f"a limit stopped the solve after {result.seconds:.1f} s and {result.nodes} nodes with {said} "
                 f"(profile {profile.name!r}).",
                 "raise the limit, or set at_limit = 'best_with_gap' to take the best found with its gap.",
             )
         return result
+
+    def _fault(self) -> str | None:
+        """How the last result differs from an encoded network's own value."""
+        x = None if self.last_result is None else self.last_result.x
+        if x is None:
+            return None
+        found = (watch.fault(self._arrays, x) for watch in self._watches)
+        return next((fault for fault in found if fault is not None), None)
+
+    def _tighter(self, limits: Limits, cutoff: float | None) -> Result:
+        """Once more with the tightest tolerances HiGHS has; CertificateError when the networks still say otherwise."""
+        profile = self.profile
+        if profile.solver == "highs":
+            options: dict[str, Any] = {
+                "mip_feasibility_tolerance": 1e-9,
+                "primal_feasibility_tolerance": 1e-9,
+                "presolve": "off",
+            }
+            profile = replace(profile, options={**profile.options, **options})
+        again = Session.from_arrays(self._arrays.program(), profile)
+        seconds = None if math.isinf(limits.seconds) else limits.seconds
+        self.last_result = again.solve(seconds=seconds, nodes=limits.nodes, objective_cutoff=cutoff)
+        fault = self._fault()
+        if fault is not None:
+            raise CertificateError(
+                f"the solver's point is not the network's: {fault}",
+                "scale the network's weights or tighten its inputs' bounds; report this with the model.",
+            )
+        return self.last_result
+
+
+LARGEST_COST = 1e150
+"""Larger numbers overflow in sums and squares."""
+
+
+def power_of_two(size: float) -> float:
+    """The power of two nearest to a size, by its logarithm; 1 for nothing."""
+    return float(2.0 ** round(math.log2(size))) if size > 0 else 1.0
+
+
+def _in_own_unit(found: Result, arrays: Arrays, unit: float, cutoff: float | None) -> Result:
+    """A result of the scaled program in the program's own unit."""
+    offset = arrays.offset.item()
+    sense = 1.0 if arrays.maximise else -1.0
+    objective = found.objective * unit + offset
+    bound = found.bound * unit + offset
+    if found.x is not None and found.bound == found.objective:
+        bound = objective
+    elif found.x is None and cutoff is not None and math.isfinite(found.bound):
+        bound = cutoff if abs(bound - cutoff) <= 1e-9 * (abs(cutoff) + abs(offset) + unit) else bound
+    row_duals = None if found.row_duals is None else found.row_duals * unit
+    reduced = None if found.reduced_costs is None else found.reduced_costs * unit
+    if found.x is not None and math.isfinite(bound):
+        bound = sense * max(sense * bound, sense * objective)
+    return replace(found, objective=objective, bound=bound, row_duals=row_duals, reduced_costs=reduced)
 
 
 def _demand_limit(name: str, value: float | None) -> None:

@@ -14,6 +14,7 @@ from rmab_opt.decisions.policy import POLICIES, Policy, make_policy
 from rmab_opt.decisions.question import Proposal
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CertificateError, ModelError, SolverError
+from rmab_opt.solver import load_profile
 
 PACKAGE = Path(ro.__file__).parent
 
@@ -127,8 +128,12 @@ def test_claims_of_a_way_are_held_against_the_evaluator():
             certify(asked, wrong)
     with pytest.raises(ModelError, match="give 0 or 1"):
         certify(asked, replace(claim, action=np.full(6, 2)))
-    with pytest.raises(SolverError, match="bound inf"):
-        certify(asked, replace(claim, bound=np.nan))
+    worse = np.zeros(6, dtype=int)
+    with pytest.raises(SolverError, match="stopped at a limit with value 0"):
+        certify(asked, replace(claim, action=worse, value=0.0, bound=np.nan))
+    # What a way claims of its bound is never believed, only proven.
+    free = replace(asked, profile=load_profile("default"))
+    assert certify(free, replace(claim, action=worse, value=0.0, bound=np.nan)).bound == pytest.approx(right.value)
 
 
 def test_a_name_is_registered_once():

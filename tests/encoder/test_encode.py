@@ -177,7 +177,9 @@ def test_optimum_is_the_best_enumerated_point(seed, n, depth, kind, effort, form
     if not len(points):
         return
     model = model_of(n, rows)
-    output, record = encode(network, model.q, model.act, effort=effort, reusable=reusable, formulation=formulation)
+    output, record = encode(
+        network, model.q, model.act, effort=effort, reusable=reusable, formulation=formulation, sense="maximise"
+    )
     assert record.faults(points) == []
     model.value = pyo.Objective(expr=output, sense=pyo.maximize)
     best = forward(network, points).max()
@@ -335,7 +337,7 @@ def test_what_needs_no_binary_gets_none():
     readout = np.array([[1.0, 1.0, 1.0, 0.0, -1.0, 1.0]])
     network = Network.from_arrays([(weight, bias, "relu"), (readout, [0.0], "linear")])
     model = model_of(2, (np.zeros((0, 2)), np.zeros(0), np.zeros(0)))
-    output, record = encode(network, model.q, model.act)
+    output, record = encode(network, model.q, model.act, sense="maximise")
     assert record.layers[0].status == ["active", "dead", "merged", "unused", "one-sided", "split"]
     assert record.counts["binaries"] == 1
     model.value = pyo.Objective(expr=output, sense=pyo.maximize)
@@ -353,7 +355,7 @@ def test_input_concave_network_needs_no_binaries():
     network = Network.from_arrays(layers)
     rows = random_rows(rng, 5, "at least")
     model = model_of(5, rows)
-    output, record = encode(network, model.q, model.act)
+    output, record = encode(network, model.q, model.act, sense="maximise")
     assert record.counts["binaries"] == 0
     model.value = pyo.Objective(expr=output, sense=pyo.maximize)
     assert Session(model).solve().objective == pytest.approx(forward(network, all_points(5, rows)).max(), abs=1e-6)
@@ -429,7 +431,7 @@ def test_message_passing_on_a_fixed_graph_equals_enumeration(formulation):
     network = on_a_graph(rng, 7, 2, 2)
     rows = random_rows(rng, 7, "at most")
     model = model_of(7, rows)
-    output, record = encode(network, model.q, model.act, formulation=formulation)
+    output, record = encode(network, model.q, model.act, formulation=formulation, sense="maximise")
     model.value = pyo.Objective(expr=output, sense=pyo.maximize)
     points = all_points(7, rows)
     assert record.faults(points) == []

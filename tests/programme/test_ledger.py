@@ -213,7 +213,10 @@ def test_a_week_is_recorded_and_the_next_starts_from_there(tmp_path):
     folder, week, kept = tmp_path / "demo", tmp_path / "week.json", tmp_path / "ledger"
     assert run("new", "weekly_calls", folder).code == 0
     start = ("decide", folder / "model.yaml", "--ledger", kept, "--out", week)
-    first = run(*start, "--state", folder / "monday.csv")
+    mistyped = run(*start, "--state", folder / "monday.csv")
+    assert mistyped.code == 2
+    assert "--new" in mistyped.err
+    first = run(*start, "--new", "--state", folder / "monday.csv")
     assert first.code == 0, first.err
     called = json.loads(week.read_text())["action"]
     seen = tmp_path / "seen.csv"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyomo.environ as pyo
+from pydantic import BeforeValidator
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, TableSource
+from rmab_opt.actions.constraint import Constraint, table_with
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
 from rmab_opt.errors import CapabilityError, Findings
+from rmab_opt.problem import Table
 
 __all__ = ["Capacity"]
 
@@ -35,7 +37,7 @@ class Capacity(Constraint, kind="capacity"):
 
     limiting: ClassVar[tuple[str, ...]] = ("load_of",)
 
-    workers: TableSource
+    workers: Annotated[Table, BeforeValidator(table_with("worker", "capacity"))]
     """Table with columns ``worker`` and ``capacity``."""
     cost: str | None = None
     """Column of the arms' table with the load of each arm; 1 an arm when absent."""
@@ -128,7 +130,7 @@ class Capacity(Constraint, kind="capacity"):
         """Workers' names, capacities (W,) and the columns' loads (C,)."""
 
         def data() -> tuple[list[str], np.ndarray, np.ndarray]:
-            names = self.workers.text("worker")
+            names = self.workers.only(("worker", "capacity")).text("worker")
             findings = Findings(self.workers.source)
             if not names:
                 findings.add("", "there is no worker", "give one row a worker")

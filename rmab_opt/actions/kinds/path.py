@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyomo.environ as pyo
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from scipy import sparse
 from scipy.sparse.csgraph import dijkstra
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, TableSource
+from rmab_opt.actions.constraint import Constraint, table_with
 from rmab_opt.errors import CapabilityError, Findings, ModelError
+from rmab_opt.problem import Table
 
 __all__ = ["Path"]
 
@@ -45,7 +46,7 @@ class Path(Constraint, kind="path"):
 
     limiting: ClassVar[tuple[str, ...]] = ("passed",)
 
-    edges: TableSource
+    edges: Annotated[Table, BeforeValidator(table_with("from", "to"))]
     """Table with columns ``from``, ``to`` (ids of arms) and optional ``minutes`` (whole time steps, 1 by
     default); each edge may be used both ways."""
     depot: str
@@ -216,6 +217,7 @@ class Path(Constraint, kind="path"):
             if self.depot not in columns:
                 raise ModelError(f"depot: no arm {self.depot!r}", "name an arm as depot.")
             findings = Findings(self.edges.source)
+            self.edges.only(("from", "to", "minutes"))
             steps = self.edges.numbers("minutes", minimum=1) if "minutes" in self.edges else np.ones(len(self.edges))
             shortest: dict[tuple[int, int], int] = {}
             for row, (one, two, step) in enumerate(
@@ -228,8 +230,13 @@ class Path(Constraint, kind="path"):
                     findings.add(self.edges.place(row), f"minutes is {step:g}", "give whole time steps")
                 if one in columns and two in columns:
                     i, j = columns.index(one), columns.index(two)
-                    for pair in ((i, j), (j, i)):
-                        shortest[pair] = min(int(step), shortest.get(pair, int(step)))
+                    if shortest.get((i, j), int(step)) != int(step):
+                        findings.add(
+                            self.edges.place(row),
+                            f"{one!r} and {two!r} are {shortest[i, j]} minutes apart in another row, {step:g} here",
+                            "give a pair one time: ways go in both directions",
+                        )
+                    shortest[i, j] = shortest[j, i] = int(step)
             findings.raise_if_any()
             arcs = [(i, j, step) for (i, j), step in sorted(shortest.items()) if i != j]
             return arcs, columns.index(self.depot)

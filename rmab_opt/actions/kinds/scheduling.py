@@ -11,16 +11,16 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyomo.environ as pyo
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Names, TableSource
+from rmab_opt.actions.constraint import Constraint, Names, table_with
 from rmab_opt.errors import CapabilityError, Findings, ModelError
 from rmab_opt.problem import Table
 
@@ -108,7 +108,7 @@ class Scheduling(Constraint, kind="scheduling"):
 
     limiting: ClassVar[tuple[str, ...]] = ("staff", "shift")
 
-    roster: TableSource
+    roster: Annotated[Table, BeforeValidator(table_with("worker", "slot"))]
     """Table with columns ``worker`` and ``slot``, one row a worker on duty in a slot; optional ``calls``
     (visits in that slot, 1 by default) and the column named by ``match``."""
     visits: int = Field(default=1, ge=1)
@@ -440,6 +440,7 @@ class Scheduling(Constraint, kind="scheduling"):
 
     def _shifts(self, columns: Columns) -> list[_Shift]:
         roster, findings = self.roster, Findings(self.roster.source)
+        roster.only(("worker", "slot", "calls"), () if self.match is None else (self.match,))
         workers, slots = roster.text("worker"), roster.text("slot")
         calls = roster.numbers("calls", minimum=0) if "calls" in roster else np.ones(len(roster))
         groups = [""] * len(roster) if self.match is None else roster.text(self.match)

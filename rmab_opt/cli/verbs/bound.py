@@ -14,6 +14,9 @@ from rmab_opt.registry import register
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
 
+MOST_POINTS = 10_000
+"""Points of a curve that anybody can look at."""
+
 Sweep = Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="The bound over a limit.")]
 Kind = Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")]
 Coupling = Annotated[str, typer.Option(help="auto, relaxation, or hull: tighter for routes and loads, takes longer.")]
@@ -77,6 +80,11 @@ def _limits(sweep: str) -> tuple[str, list[float]]:
         low, high, step = 0.0, -1.0, 0.0
     if not sign or not low <= high or not step > 0 or not high < 1e12:
         raise ModelError(f"--sweep {sweep!r}", "write --sweep NAME=FROM:TO:STEP, for example --sweep budget=5:50:5.")
+    if (high - low) / step > MOST_POINTS:
+        raise ModelError(
+            f"--sweep {sweep!r} has {(high - low) / step:.3g} points",
+            f"take a larger step: at most {MOST_POINTS} points.",
+        )
     return name, [low + step * k for k in range(int((high - low) / step + 1e-9) + 1)]
 
 

@@ -18,6 +18,9 @@ def check(
     decision: Annotated[
         Path | None, typer.Option("--decision", metavar="JSON", help="Verify a saved decision.")
     ] = None,
+    relax: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --decision: accept that this constraint was loosened.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read a model and say what it holds; with --decision, re-check a saved decision without a solver."""
@@ -27,12 +30,20 @@ def check(
     loaded = load_model(model, sets)
     if decision is not None:
         from rmab_opt.decisions import verify
+        from rmab_opt.programme.front_door import saved_objective
 
-        verdict = verify(decision, loaded.problem, loaded.actions, loaded.objective)
-        document = {"verified": verdict.ok, "problems": list(verdict.problems), "value": verdict.value}
+        objective = saved_objective(loaded, decision)
+        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
+        document = {
+            "verified": verdict.ok and verdict.proven,
+            "value_and_constraints": verdict.ok,
+            "problems": list(verdict.problems),
+            "value": verdict.value,
+            "says": verdict.said,
+        }
         answer(as_json, document, str(verdict))
-        if not verdict.ok:
-            raise typer.Exit(4)
+        if verdict.exit_code:
+            raise typer.Exit(verdict.exit_code)
         return
     check_names(loaded)
     problem = loaded.problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from rmab_opt.cli.common import (
     THIS_WEEK,
+    Force,
     GroupColumn,
     Json,
     LedgerFolder,
@@ -18,6 +20,7 @@ from rmab_opt.cli.common import (
     StateFile,
     answer,
     brought,
+    check_outputs,
     load_model,
 )
 from rmab_opt.errors import ModelError
@@ -30,15 +33,21 @@ if TYPE_CHECKING:
     from rmab_opt.programme.ledger import Standing
 
 Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
+NewLedger = Annotated[bool, typer.Option("--new", help="The --ledger is not there yet: this is its first round.")]
 Relax = Annotated[str | None, typer.Option(metavar="NAME", help="Loosen this constraint by its least change.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Decide by the network of this run.")]
-Seed = Annotated[int, typer.Option(help="Of a random first state, when no --state is given.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of a random first state, when no --state is given.")]
 Out = Annotated[Path | None, typer.Option(help="Write the list: .csv, .xlsx or .json.")]
 Report = Annotated[
     Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
 ]
 WhyNot = Annotated[list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")]
 Alternatives = Annotated[int, typer.Option(help="Other plans within 1 % to print.")]
+PolicyName = Annotated[
+    str | None,
+    typer.Option("--policy", metavar="NAME", help="Decide by this policy (`rmab-opt policies`), or `immediate`."),
+]
+Episodes = Annotated[int, typer.Option(help="Simulated runs behind the expected total to the horizon; 0: none.")]
 
 
 @register("verb", "decide", group=THIS_WEEK)
@@ -51,46 +60,60 @@ def decide(
     ledger: LedgerFolder = None,
     relax: Relax = None,
     run: RunFolder = None,
+    policy: PolicyName = None,
+    episodes: Episodes = 4,
     seed: Seed = 0,
     out: Out = None,
     report: Report = None,
     why_not: WhyNot = None,
     alternatives: Alternatives = 0,
     groups: GroupColumn = None,
+    force: Force = False,
+    new: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """Choose this round's action and prove how good it is."""
     import numpy as np
 
-    from rmab_opt.decisions import Chooser
+    from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision, saved_document
+    from rmab_opt.records import write_atomically
+    from rmab_opt.report import tree
 
     grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
     loaded = load_model(model, sets)
-    objective = loaded.objective
     if run is not None:
+        if policy is not None:
+            raise ModelError("--run and --policy both say who decides", "leave one of them out.")
         from rmab_opt.learning import load_policy
 
-        objective = load_policy(run, loaded).chooser.objective
+        loaded = loaded.with_objective(load_policy(run, loaded).chooser.objective)
     _check_formats(out, report)
+    check_outputs(loaded, out, report, also=[state], force=force)
+    if ledger is not None and not new and not ledger.exists():
+        raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     given, period, standing = _start(loaded, state, period, ledger)
     start = loaded.problem.start
+    belief = None if standing is None or not standing.estimated else standing.belief
     if given is None and start is not None and start.ndim != 1:
-        given = loaded.problem.sample_start(np.random.default_rng(seed))
+        if loaded.instance is None:
+            given, belief = start.argmax(axis=1), start
+        else:
+            given = loaded.problem.sample_start(np.random.default_rng(seed))
     shared = loaded.shared(state, None if standing is None else standing.shared or None)
-    decision = Chooser(
-        loaded.problem,
-        loaded.actions,
-        objective,
-        loaded.solver if solver is None else solver,
-        relax=relax,
-        title=f"{loaded.title}{f' · {state.stem}' if state is not None else ''}",
-        many=False,
-    ).decide(given, period, shared=shared)
+    plan = choose_rule(loaded, period, policy)
+    title = f"{loaded.title}{f' · {state.stem}' if state is not None else ''}"
+    decision = plan_decision(
+        loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax, title=title
+    )
+    seen = decision.state if belief is None else belief
+    ahead = outlook(loaded, plan, seen, period, shared=shared, episodes=episodes)
     if out is not None:
-        writers: dict[str, Any] = {".csv": decision.to_csv, ".xlsx": decision.to_excel, ".json": decision.to_json}
-        writers[out.suffix](out)
-    text = str(decision) + _asked(loaded, decision, why_not or [], alternatives)
-    document = decision.summary()
+        _write(decision, saved_document(loaded, decision, plan, belief), out)
+    lines = {"rule": str(plan), **({} if ahead is None else ahead.lines())}
+    text = f"{decision}\n{tree('To the horizon', lines)}" + _asked(loaded, decision, why_not or [], alternatives)
+    document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}}
+    if ahead is not None:
+        document["horizon"] = ahead.summary()
     if standing is not None:
         document["ledger"] = {"round": standing.period + 1, "estimated": standing.estimated}
         text += f"\nfrom the ledger: {standing}"
@@ -102,13 +125,23 @@ def decide(
         parts = told.parts
     if report is not None:
         from rmab_opt.page.report import decision_page
-        from rmab_opt.records import write_atomically
 
         write_atomically(report, decision_page(loaded, decision, parts))
     for written in (out, report):
         if written is not None:
             text += f"\nwritten to {written}"
     answer(as_json, document, text)
+
+
+def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:
+    from rmab_opt.records import write_atomically
+
+    if out.suffix == ".csv":
+        decision.to_csv(out)
+    elif out.suffix == ".xlsx":
+        decision.to_excel(out)
+    else:
+        write_atomically(out, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _check_formats(out: Path | None, report: Path | None) -> None:
@@ -151,6 +184,11 @@ def _asked(loaded: Model, decision: Decision, why_not: list[str], alternatives: 
             text += f"\n{decision.why_not(name)}"
         except InfeasibleError as error:
             text += f"\n{error.message}"
-    for number, plan in enumerate(decision.alternatives(alternatives) if alternatives else [], start=1):
+    if not alternatives:
+        return text
+    plans = decision.alternatives(alternatives)
+    for number, plan in enumerate(plans, start=1):
         text += f"\nplan {number + 1}: {' '.join(plan.chosen)}   value {plan.value:.6g}"
+    if plans.reason is not None:
+        text += f"\n{plans.reason}"
     return text

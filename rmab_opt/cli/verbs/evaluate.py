@@ -32,9 +32,9 @@ TABLE = "sequoia_table"
 """MODEL that stands for a comparison over many models."""
 
 Policies = Annotated[str, typer.Option(help="Names or run folders, separated by commas; see `rmab-opt policies`.")]
-Seeds = Annotated[int, typer.Option(help="How many seeds (instances, for a generated model).")]
-Seed = Annotated[int, typer.Option(help="The first of them.")]
-Episodes = Annotated[int, typer.Option(help="Episodes a seed.")]
+Seeds = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many seeds (instances, for a generated model).")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The first of them.")]
+Episodes = Annotated[int, typer.Option(min=1, max=10_000_000, help="Episodes a seed.")]
 Reward = Annotated[str, typer.Option(help="expected or sampled.")]
 WithBound = Annotated[bool, typer.Option("--bound/--no-bound", help="Compare with the upper bound.")]
 Hull = Annotated[bool, typer.Option("--hull", help="The tightest bound, through the allowed actions.")]

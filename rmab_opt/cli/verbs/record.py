@@ -36,7 +36,7 @@ def record(
     if missing:
         raise ModelError(f"{decision}: is no saved decision", "write one with `rmab-opt decide --out FILE.json`.")
     kept = Ledger(ledger, load_model(model, sets))
-    path = kept.record(made, Table.from_csv(outcomes))
+    path = kept.record(made, Table.read(outcomes, needed=("id",)))
     standing = kept.standing()
     assert standing is not None
     done, decided = set(kept.rounds[-1]["done"]), set(kept.rounds[-1]["decided"])

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 def train(
     model: ModelName,
     out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run in it goes on.")],
-    seed: Annotated[int, typer.Option(help="Of everything random in the run.")] = 0,
-    seeds: Annotated[int, typer.Option(help="How many runs, each in a folder of its own under --out.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random in the run.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="How many runs, each in a folder of its own under --out.")
+    ] = 1,
     jobs: Jobs = None,
     sets: Sets = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -32,7 +34,14 @@ def train(
 ) -> None:
     """Train a Q-network whose argmax is this model's program, or what another learner trains."""
     learner = registry.find("learner", policy)
+    if device not in ("cpu", "cuda"):
+        raise ModelError(f"--device {device}", "give cpu or cuda.")
     loaded = load_model(model, sets)
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ModelError("--device cuda: this machine has no CUDA device that torch can use", "leave it out.")
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
     if seeds != 1:

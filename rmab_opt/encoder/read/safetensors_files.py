@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from rmab_opt.encoder.network import WAY_OUT, Network, dense
 from rmab_opt.errors import ModelError
+from rmab_opt.records import read_regular, write_atomically
 
 __all__ = ["read_safetensors", "write_safetensors"]
 
@@ -33,13 +34,12 @@ def read_safetensors(path: str | Path, *, activation: Any = None) -> Network:
         When the file is missing, is not safetensors, or does not say its activations.
     """
     path = Path(path)
-    if not path.exists():
-        raise ModelError(f"{path}: no such file", "check the path.")
+    read_regular(path)
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: np.asarray(file.get_tensor(name), dtype=np.float64) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError, TypeError) as error:
         raise ModelError(f"{path}: not a safetensors file ({error})", "save the network again.") from error
     prefixes = {name.rsplit(".", 1)[0] for name in tensors if name.endswith(".weight")}
     try:
@@ -64,6 +64,10 @@ def read_safetensors(path: str | Path, *, activation: Any = None) -> Network:
     layers = []
     for prefix, kind in zip(order, kinds, strict=True):
         weight = tensors[f"{prefix}.weight"]
+        if weight.ndim != 2:
+            raise ModelError(
+                f"{path}: {prefix}.weight has shape {weight.shape}", "give one row a unit, one column an input."
+            )
         layers.append((weight, tensors.get(f"{prefix}.bias", np.zeros(len(weight))), kind))
     constant = tensors.get("constant", np.zeros(1))
     try:
@@ -84,4 +88,4 @@ def write_safetensors(network: Network, path: str | Path) -> None:
     for (source, target), link in network.links().items():
         tensors[f"link.{source}.{target}"] = np.ascontiguousarray(dense(link))
     said = {"activations": [activation.spec() for _, _, activation in layers]}
-    Path(path).write_bytes(save(tensors, metadata={FORMAT: json.dumps(said)}))
+    write_atomically(path, save(tensors, metadata={FORMAT: json.dumps(said)}))

@@ -1,276 +1,489 @@
-"""Computation graphs of other tools read into layers and links: torch modules, and what ONNX files are built from."""
+"""Torch modules read through torch.fx: an allow-list by exact type, function and complete argument list."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.network import INPUTS, WAY_OUT, Activation, Network
+from rmab_opt.encoder.network import WAY_OUT, Network
+from rmab_opt.encoder.read import torch_calls as calls
+from rmab_opt.encoder.read.compare import Box, compare, spread
+from rmab_opt.encoder.read.tape import Head, Tape, Value
 from rmab_opt.errors import ModelError
 
-__all__ = ["Tape", "Value", "read_torch"]
+__all__ = ["read_torch"]
 
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A vector inside the graph: shift + sum over sources of matrix @ its outputs."""
-
-    parts: dict[int, Floats | None]
-    """Layer number (-1: the inputs) -> matrix, or None for the identity of yet unknown width."""
-    shift: Floats
-    """Shape (width,) or (1,)."""
+RELATIVE = 1e-9
+"""Rounding of float64 forward passes, relative to the largest sum of terms."""
 
 
-class Tape:
-    """Layers written down in the order they are met; everything between two bends is one affine map.
-
-    Every vector is an affine function of the inputs and of earlier layers' outputs, so sums of branches, scalings and
-    concatenations need no layer of their own: a layer reads the one before it by its weight, others by links.
-    """
-
-    def __init__(self) -> None:
-        self.layers: list[tuple[Floats, Floats, Any]] = []
-        self.links: dict[tuple[int, int], Floats] = {}
-        self.inputs = Value({INPUTS: None}, np.zeros(1))
-
-    def width(self, value: Value) -> int | None:
-        """Entries of a vector; None while only the inputs, of unknown number, speak."""
-        sizes = [len(matrix) for matrix in value.parts.values() if matrix is not None]
-        return sizes[0] if sizes else (len(value.shift) if len(value.shift) > 1 else None)
-
-    def dense(self, value: Value, weight: Floats, bias: Floats) -> Value:
-        """weight @ value + bias."""
-        shift = weight @ np.broadcast_to(value.shift, weight.shape[1]) + bias
-        return Value({k: weight if m is None else weight @ m for k, m in value.parts.items()}, shift)
-
-    def scaled(self, value: Value, factor: Floats) -> Value:
-        """factor * value, a number or one an entry."""
-        parts: dict[int, Floats | None] = {}
-        for k, matrix in value.parts.items():
-            if matrix is None and factor.size == 1:
-                width = self.width(value)
-                if width is None:
-                    raise ModelError("the inputs are scaled before their number is known", "begin with a dense layer.")
-                matrix = np.eye(width)
-            parts[k] = np.diag(factor.reshape(-1)) if matrix is None else factor.reshape(-1, 1) * matrix
-        return Value(parts, factor.reshape(-1) * value.shift)
-
-    def sum(self, a: Value, b: Value) -> Value:
-        """a + b."""
-        wide = self.width(a) or self.width(b)
-        parts = dict(a.parts)
-        for k, matrix in b.parts.items():
-            if k not in parts:
-                parts[k] = matrix
-                continue
-            mine = parts[k]
-            if wide is None:
-                raise ModelError("the inputs are added to themselves first of all", "begin with a dense layer.")
-            parts[k] = (np.eye(wide) if mine is None else mine) + (np.eye(wide) if matrix is None else matrix)
-        return Value(parts, a.shift + b.shift)
-
-    def moved(self, value: Value, shift: Floats) -> Value:
-        """value + shift."""
-        return Value(value.parts, value.shift + shift.reshape(-1))
-
-    def joined(self, values: list[Value]) -> Value:
-        """One below the other."""
-        widths = [self.width(value) for value in values]
-        if any(width is None for width in widths):
-            raise ModelError("the inputs are joined before their number is known", "begin with a dense layer.")
-        sizes = [int(width) for width in widths if width is not None]
-        ends = np.cumsum([0, *sizes])
-        parts: dict[int, Floats | None] = {}
-        for value, start, size in zip(values, ends, sizes, strict=False):
-            for k, matrix in value.parts.items():
-                rows = np.eye(size) if matrix is None else matrix
-                mine = parts.setdefault(k, np.zeros((int(ends[-1]), rows.shape[1])))
-                assert mine is not None
-                mine[start : start + size] = rows
-        return Value(parts, np.concatenate([np.broadcast_to(v.shift, s) for v, s in zip(values, sizes, strict=True)]))
-
-    def bend(self, value: Value, activation: Any) -> Value:
-        """activation(value), as a new layer."""
-        number = self._layer(value, activation)
-        size = len(self.layers[number][1]) // Activation.of(activation).group
-        return Value({number: np.eye(size)}, np.zeros(size))
-
-    def _layer(self, value: Value, activation: Any) -> int:
-        number = len(self.layers)
-        width = self.width(value)
-        if width is None:
-            raise ModelError("an activation stands before any dense layer", "begin with a dense layer.")
-        before = INPUTS if number == 0 else number - 1
-        parts = {k: np.eye(width) if m is None else m for k, m in value.parts.items()}
-        if before not in parts:
-            given = self.layers[before][1].size // Activation.of(self.layers[before][2]).group if number else 0
-            parts[before] = np.zeros((width, given))
-        self.layers.append((parts[before], np.array(np.broadcast_to(value.shift, width)), activation))
-        self.links |= {(k, number): matrix for k, matrix in parts.items() if k != before and matrix.any()}
-        return number
-
-    def network(self, value: Value) -> Network:
-        """The network whose output is this value of one entry."""
-        if not self.layers and value.parts.get(INPUTS) is None:
-            raise ModelError("the graph has no dense layer", "export at least one.")
-        self._layer(value, "linear")
-        return Network.from_arrays(self.layers, links=self.links)
-
-
-# ---------------------------------------------------------------------------------------------------- torch
-def read_torch(module: Any) -> Network:
-    """A network from a torch module, known by the names of its parts' classes.
+def read_torch(
+    module: Any,
+    *,
+    shape: Sequence[int] | None = None,
+    output: Any = None,
+    box: Box | None = None,
+    smooth: float | None = None,
+    n_inputs: int | None = None,
+) -> Network:
+    """A network from a torch module in evaluation mode; see :meth:`Network.from_torch`.
 
     Raises
     ------
     ModelError
-        At a part that is not linear in pieces; names its number and type.
+        At anything that is not on the list, with its name; at a difference from the module's own forward pass.
     """
-    tape = Tape()
-    kind = type(module).__name__
-    if kind in ("Sequential", "ModuleList"):
-        value = tape.inputs
-        for number, part in enumerate(_flat(module)):
-            value = _part(tape, value, part, f"layer {number}")
-        return tape.network(value)
-    if kind == "Linear":
-        return tape.network(_part(tape, tape.inputs, module, "layer 0"))
-    return _traced(tape, module)
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(f"a {type(module).__name__} is not a torch module", "give one, arrays or a file.")
+    _no_hooks(module)
+    try:
+        module = copy.deepcopy(module).double().eval().cpu()
+    except Exception as error:
+        raise ModelError(f"the module cannot be copied in float64 ({error})", "give a plain module.") from error
+    graph = _traced(module)
+    _listed(module, graph)
+    problem: ModelError | None = None
+    for form in _shapes(module, shape, n_inputs):
+        reader = _Reader(module, graph, Tape((1, *form), smooth))
+        try:
+            with torch.no_grad():
+                module(torch.zeros((1, *form), dtype=torch.float64))
+        except Exception as failed:  # noqa: BLE001 - a forward of the user's may raise anything
+            problem = problem or ModelError(
+                f"the module does not take inputs of shape (1, {', '.join(map(str, form))}): {failed}",
+                "give shape=, that of one example.",
+            )
+            continue
+        with torch.no_grad():
+            result = reader.run()
+            points = spread(reader.tape.n, box)
+            given = _forward(module, points, form)
+            compare(reader.tape, result, points, given, partial(reader.steps, points), RELATIVE)
+            return reader.tape.network(result, output)
+    raise problem or ModelError(
+        "the number of inputs cannot be told from the module", "give shape=, that of one example."
+    )
 
 
-def _flat(part: Any) -> Iterable[Any]:
-    if type(part).__name__ in ("Sequential", "ModuleList"):
-        for child in part:
-            yield from _flat(child)
+def _no_hooks(module: Any) -> None:
+    import torch.nn.modules.module as base
+
+    for path, part in module.named_modules():
+        name = f"{path or 'the module'} ({type(part).__name__})"
+        for kind in ("_forward_hooks", "_forward_pre_hooks"):
+            if getattr(part, kind):
+                raise ModelError(f"{name} has a hook ({kind[1:-1]}), which may change what it computes", "remove it.")
+        if "forward" in vars(part):
+            raise ModelError(f"{name} has a forward that was put on the object", "write it in the class.")
+    if base._global_forward_hooks or base._global_forward_pre_hooks:
+        raise ModelError("torch has a global forward hook, which may change what modules compute", "remove it.")
+
+
+def _traced(module: Any) -> Any:
+    import torch.fx
+
+    class Tracer(torch.fx.Tracer):
+        """Modules on the list, and all of torch's own but containers, stay whole; a user's own are looked into."""
+
+        def is_leaf_module(self, m: Any, module_qualified_name: str) -> bool:
+            own = type(m).__module__.startswith("torch.") and not type(m).__module__.startswith("torch.fx")
+            return own and type(m) not in (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
+
+    class Whole(torch.nn.Module):
+        """Holds a single layer."""
+
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(x)
+
+    try:
+        if Tracer().is_leaf_module(module, ""):
+            return Tracer().trace(Whole(module))
+        if type(module) is torch.nn.ModuleList:
+            module = torch.nn.Sequential(*module)
+        return Tracer().trace(module)
+    except Exception as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be traced by torch.fx ({type(error).__name__}: {error})",
+            "give a Sequential, or the weights by Network.from_arrays.",
+        ) from error
+
+
+def _listed(module: Any, graph: Any) -> None:
+    """Refuse what is on no list by its name alone, before shapes are known and numbers go through it."""
+    parts, count = dict(module.named_modules()), 0
+    for number, node in enumerate(graph.nodes):
+        if node.op == "call_module":
+            part = parts.get(str(node.target), module)
+            if type(part) not in layers():
+                raise ModelError(
+                    f"layer {count} is a {type(part).__name__} ({node.target}), which has no exact linear rows",
+                    WAY_OUT + ".",
+                )
+            count += 1
+        elif node.op in ("call_function", "call_method"):
+            table = calls.methods() if node.op == "call_method" else calls.functions()
+            if node.target not in table and node.target not in calls.constants():
+                said = f"calls {calls.name_of(node)}, which has no exact linear rows or is not read"
+                raise ModelError(f"node {number} ({node.name}) {said}", WAY_OUT + ".")
+
+
+def _shapes(module: Any, shape: Sequence[int] | None, n_inputs: int | None) -> Iterable[tuple[int, ...]]:
+    """Shapes of one example to try, the likeliest first."""
+    import torch
+
+    if shape is not None:
+        yield tuple(int(size) for size in shape)
+        return
+    if n_inputs is not None:
+        yield (int(n_inputs),)
+        return
+    seen: list[int] = []
+    for part in module.modules():
+        if type(part) is torch.nn.Linear:
+            seen.append(part.in_features)
+        elif type(part) is torch.nn.BatchNorm1d:
+            seen.append(part.num_features)
+    seen += [tensor.shape[-1] for tensor in [*module.parameters(), *module.buffers()] if tensor.dim()]
+    yield from ((size,) for size in dict.fromkeys(seen))
+
+
+def _forward(module: Any, points: Floats, form: tuple[int, ...]) -> Floats:
+    """The module's own outputs, one example at a time, and the same of all examples at once where it takes them."""
+    import torch
+
+    inputs = torch.as_tensor(points, dtype=torch.float64).reshape(len(points), *form)
+    single = []
+    for example in inputs:
+        found = module(example[None].clone())
+        if not isinstance(found, torch.Tensor):
+            raise ModelError(f"the module gives a {type(found).__name__}", "return one tensor.")
+        single.append(found.double().numpy().reshape(-1))
+    given = np.stack(single)
+    try:
+        together = module(inputs.clone())
+    except Exception:  # noqa: BLE001 - it may be written for one example only, which is how it is read
+        return given
+    if together.shape[:1] == (len(points),) and together.numel() == given.size:
+        off = np.abs(together.double().numpy().reshape(given.shape) - given).max(initial=0.0)
+        if not off <= 1e-6 * (1.0 + np.abs(given).max(initial=0.0)):
+            raise ModelError(
+                "the module's output for one example hangs on the others of its batch, or changes from call to call, "
+                f"by {off:.3g}",
+                "give a module without normalisation over the batch, chance and memory.",
+            )
+    return given
+
+
+class _Reader:
+    """One walk through a traced graph, writing on a tape."""
+
+    def __init__(self, module: Any, graph: Any, tape: Tape) -> None:
+        self.module, self.graph, self.tape = module, graph, tape
+        self.known: dict[Any, Any] = {}
+        self.store: dict[Any, int] = {}
+        """Node -> number of the memory it looks into; what changes it in place changes all of them."""
+        self.names: dict[Any, str] = {}
+
+    def run(self) -> Any:
+        """The output's value."""
+        self.parts = dict(self.module.named_modules())
+        root = self.graph.owning_module
+        placed, counted = 0, 0
+        for number, node in enumerate(self.graph.nodes):
+            self.names[node] = f"node {number} ({node.name})"
+            self.store[node] = number
+            if node.op == "placeholder":
+                placed += 1
+                if placed > 1:
+                    raise ModelError(f"{type(self.module).__name__} takes several inputs", "give a module of one.")
+                self.known[node] = self.tape.inputs
+            elif node.op == "output":
+                return self._output(node)
+            else:
+                if node.op == "call_module":
+                    part = self._part(str(node.target), root)
+                    self.names[node] = f"layer {counted} is a {type(part).__name__} ({node.target}) that"
+                    counted += 1
+                try:
+                    found = self._node(node, root)
+                except ModelError as error:
+                    self._tell(node, error, counted - 1, root)
+                # What reads a classifier's head further on names the head, not itself.
+                said = self.names[node].removesuffix(" that")
+                self.known[node] = replace(found, where=said) if isinstance(found, Head) else found
+        raise ModelError(f"{type(self.module).__name__} has no output", "return one tensor.")
+
+    def _tell(self, node: Any, error: ModelError, count: int, root: Any) -> NoReturn:
+        if any(
+            isinstance(self.known.get(arg), Head) and error.message.startswith(self.known[arg].where)
+            for arg in node.all_input_nodes
+        ):
+            raise error
+        if node.op == "call_module":
+            kind = type(self._part(str(node.target), root)).__name__
+            said = error.message.replace(f"{kind} has no exact linear rows", "", 1)
+            said = said or "which has no exact linear rows"
+            raise ModelError(f"layer {count} is a {kind} ({node.target}): {said}", error.fix) from None
+        raise ModelError(f"{self.names[node]}: {error.message}", error.fix) from None
+
+    def _part(self, path: str, root: Any) -> Any:
+        if path in self.parts:
+            return self.parts[path]
+        return self.module if path == "inner" else self.parts[path]
+
+    def _output(self, node: Any) -> Any:
+        found = self._given(node.args[0])
+        if isinstance(found, tuple | list) and len(found) == 1:
+            found = found[0]
+        if not isinstance(found, Value | Head):
+            what = f"{len(found)} tensors" if isinstance(found, tuple | list | dict) else "what hangs on no input"
+            raise ModelError(f"{type(self.module).__name__} gives {what}", "return one tensor of the inputs.")
+        return found
+
+    def _given(self, argument: Any) -> Any:
+        import torch.fx
+
+        return torch.fx.node.map_arg(argument, lambda node: self.known[node])
+
+    def _node(self, node: Any, root: Any) -> Any:
+        import torch
+
+        if node.op == "get_attr":
+            found: Any = self.module
+            for name in str(node.target).split("."):
+                found = getattr(found, name)
+            return found
+        args, kwargs = self._given(node.args), self._given(node.kwargs)
+        if node.op == "call_module":
+            part = self._part(str(node.target), root)
+            known = layers()
+            if type(part) not in known:
+                raise ModelError(f"{type(part).__name__} has no exact linear rows", WAY_OUT + ".")
+            _plain(part)
+            if args and isinstance(args[0], Head):
+                calls.tensor(args[0])
+            if len(args) != 1 or kwargs or not isinstance(args[0], Value):
+                raise ModelError("is called with more than one tensor of the inputs", WAY_OUT + ".")
+            self._aliases(
+                node,
+                bool(getattr(part, "inplace", False)),
+                type(part) in (torch.nn.Identity, torch.nn.Flatten, torch.nn.Dropout),
+            )
+            return known[type(part)](self.tape, part, args[0])
+        name = calls.name_of(node)
+        table = calls.methods() if node.op == "call_method" else calls.functions()
+        handler = table.get(node.target)
+        if not any(isinstance(value, Value | Head) for value in _flat((args, kwargs))):
+            return self._folded(node, args, kwargs, handler, name)
+        if handler is None:
+            raise ModelError(f"calls {name}, which has no exact linear rows or is not read", WAY_OUT + ".")
+        inplace = bool(kwargs.get("inplace", False)) or calls.changes(node, args)
+        self._aliases(node, inplace, name in calls.VIEWS)
+        try:
+            return handler(self.tape, *args, **kwargs)
+        except (TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+            raise ModelError(
+                f"calls {name} with arguments that are not read ({error})", "use the plain form, or " + WAY_OUT + "."
+            ) from None
+
+    def _folded(self, node: Any, args: Any, kwargs: Any, handler: Any, name: str) -> Any:
+        """A call over constants alone, carried out by torch itself."""
+        if handler is None and node.target not in calls.constants():
+            raise ModelError(f"calls {name} over constants, which is not read", "compute it in the constructor.")
+        if calls.changes(node, args) or kwargs.get("inplace") or kwargs.get("out") is not None:
+            raise ModelError(f"calls {name}, which changes a constant in place", "compute it in the constructor.")
+        try:
+            if node.op == "call_method":
+                return getattr(args[0], node.target)(*args[1:], **kwargs)
+            return node.target(*args, **kwargs)
+        except Exception as error:
+            raise ModelError(f"calls {name}, which fails ({error})", "check the module.") from error
+
+    def _aliases(self, node: Any, inplace: bool, view: bool) -> None:
+        """Refuse a change in place of what is read again afterwards under another name."""
+        sources = [arg for arg in node.all_input_nodes if isinstance(self.known.get(arg), Value | tuple)]
+        if not sources:
+            return
+        first = sources[0]
+        if view or inplace:
+            self.store[node] = self.store[first]
+        if not inplace:
+            return
+        memory, after = self.store[first], False
+        for other in self.graph.nodes:
+            if other is node:
+                after = True
+                continue
+            if not after:
+                continue
+            for read in other.all_input_nodes:
+                if read is not node and read in self.store and self.store[read] == memory:
+                    raise ModelError(
+                        f"changes {first.name} in place, which {other.name} reads again afterwards",
+                        "leave out inplace=True and the underscore.",
+                    )
+
+    def steps(self, points: Floats) -> Iterable[tuple[str, Any, Floats]]:
+        """Every step with torch's own numbers at the points."""
+        import torch
+        import torch.fx
+
+        reader = self
+        found: dict[Any, list[Floats]] = {}
+
+        class Watch(torch.fx.Interpreter):
+            """Keeps what every node gives."""
+
+            def run_node(self, n: Any) -> Any:
+                given = super().run_node(n)
+                if isinstance(given, torch.Tensor) and isinstance(reader.known.get(n), Value | Head):
+                    found.setdefault(n, []).append(given.detach().double().numpy().reshape(-1).copy())
+                return given
+
+        root = self.module if not self.graph_is_whole() else self.graph.owning_module
+        watch = Watch(torch.fx.GraphModule(root, self.graph))
+        for example in points:
+            watch.run(torch.as_tensor(example, dtype=torch.float64).reshape(self.tape.shape))
+        for node in self.graph.nodes:
+            if node in found and node.op != "placeholder":
+                yield self.names[node].removesuffix(" that"), self.known[node], np.stack(found[node])
+
+    def graph_is_whole(self) -> bool:
+        """Whether the graph stands around a single layer."""
+        return any(node.op == "call_module" and node.target == "inner" for node in self.graph.nodes) and (
+            "inner" not in self.parts
+        )
+
+
+def _flat(given: Any) -> Iterable[Any]:
+    if isinstance(given, dict):
+        given = list(given.values())
+    if isinstance(given, slice):
+        given = [given.start, given.stop, given.step]
+    if isinstance(given, tuple | list):
+        for part in given:
+            yield from _flat(part)
     else:
-        yield part
+        yield given
+
+
+# ---------------------------------------------------------------------------------------------------- modules
+@cache
+def _known_fields(kind: Any) -> frozenset[str]:
+    """What an object of one of torch's classes holds, by one that was just made."""
+    try:
+        made = kind()
+    except TypeError:
+        made = kind(*[1] * (3 if "Conv" in kind.__name__ else 2 if kind.__name__ == "Linear" else 1))
+    return frozenset([*vars(made), *made._parameters, *made._buffers])
+
+
+def _plain(part: Any) -> None:
+    """Refuse attributes, parameters, buffers and children that its class does not bring."""
+    own = [*vars(part), *part._parameters, *part._buffers, *part._modules]
+    more = [name for name in own if name not in _known_fields(type(part))]  # type: ignore[arg-type]
+    if more:
+        raise ModelError(f"holds {more[0]!r}, which torch's own does not", "remove it, or give the weights by arrays.")
 
 
 def _numbers(tensor: Any) -> Floats:
     return np.asarray(tensor.detach().cpu().double().numpy())
 
 
-def _part(tape: Tape, value: Value, part: Any, where: str) -> Value:
-    """One torch module applied to a vector."""
-    kind = type(part).__name__
-    if kind in ("Sequential", "ModuleList"):
-        for child in _flat(part):
-            value = _part(tape, value, child, where)
-        return value
-    if kind == "Linear":
-        weight = _numbers(part.weight)
-        return tape.dense(value, weight, np.zeros(len(weight)) if part.bias is None else _numbers(part.bias))
-    if kind in ("Identity", "Dropout", "Flatten"):
-        return value
-    if kind == "BatchNorm1d" and part.running_mean is not None:
-        scale = 1.0 / np.sqrt(_numbers(part.running_var) + part.eps)
-        scale = scale if part.weight is None else scale * _numbers(part.weight)
-        shift = 0.0 if part.bias is None else _numbers(part.bias)
-        return tape.moved(tape.scaled(value, scale), shift - scale * _numbers(part.running_mean))
-    if tape.width(value) is None:
-        raise ModelError(f"{where} is a {kind} before any dense layer", "begin with a Linear layer.")
-    if kind == "MaxPool1d":
-        size, stride = (int(np.ravel(number)[0]) for number in (part.kernel_size, part.stride))
-        rest = (int(np.ravel(part.padding)[0]), int(np.ravel(part.dilation)[0]), bool(part.ceil_mode))
-        if size != stride or rest != (0, 1, False):
-            raise ModelError(f"{where} is a MaxPool1d over groups that overlap", "use a stride of the kernel's size.")
-        kept = (tape.width(value) or 0) // size * size
-        return tape.bend(tape.dense(value, np.eye(kept, tape.width(value)), np.zeros(kept)), ("max", size))
-    found = {
-        "ReLU": lambda p: "relu",
-        "LeakyReLU": lambda p: ("leaky_relu", float(p.negative_slope)),
-        "Hardtanh": lambda p: ("clip", float(p.min_val), float(p.max_val)),
-        "ReLU6": lambda p: ("clip", 0.0, 6.0),
-    }.get(kind)
-    if found is None:
-        raise ModelError(f"{where} is a {kind}, which has no exact linear rows", WAY_OUT + ".")
-    return tape.bend(value, found(part))
+def _dense(tape: Tape, part: Any, value: Value) -> Value:
+    found = tape.matmul(value, _numbers(part.weight).T)
+    return found if part.bias is None else tape.add(found, _numbers(part.bias))
 
 
-def _traced(tape: Tape, module: Any) -> Network:
-    """A module with a forward of its own, by torch.fx."""
-    import torch.fx
-
-    try:
-        graph = torch.fx.symbolic_trace(module).graph
-    except Exception as error:
-        raise ModelError(
-            f"{type(module).__name__} cannot be traced by torch.fx ({type(error).__name__}: {error})",
-            "give a Sequential, or the weights by Network.from_arrays.",
-        ) from error
-    parts = dict(module.named_modules())
-    known: dict[Any, Any] = {}
-
-    def attribute(path: str) -> Floats:
-        found = module
-        for name in path.split("."):
-            found = getattr(found, name)
-        return _numbers(found)
-
-    for number, node in enumerate(graph.nodes):
-        where = f"node {number} ({node.name})"
-        if node.op == "placeholder":
-            if any(isinstance(value, Value) for value in known.values()):
-                raise ModelError(f"{type(module).__name__} takes several inputs", "give a module of one.")
-            known[node] = tape.inputs
-        elif node.op == "get_attr":
-            known[node] = attribute(str(node.target))
-        elif node.op == "call_module":
-            known[node] = _part(tape, known[node.args[0]], parts[str(node.target)], where)
-        elif node.op == "output":
-            return tape.network(known[node.args[0]])
-        else:
-            known[node] = _called(tape, node, known, where)
-    raise ModelError(f"{type(module).__name__} has no output", "return one tensor.")
+def _normalised(tape: Tape, part: Any, value: Value) -> Value:
+    if part.running_mean is None or part.running_var is None:
+        raise ModelError("normalises over the batch", "track running statistics.")
+    return calls.batch_norm(
+        tape, value, part.running_mean, part.running_var, part.weight, part.bias, False, part.momentum, part.eps
+    )
 
 
-def _called(tape: Tape, node: Any, known: dict[Any, Any], where: str) -> Any:
-    """One function or method call of a traced module."""
-    name = node.target if isinstance(node.target, str) else node.target.__name__
-    given: list[Any] = [known.get(arg, arg) if not isinstance(arg, list | tuple) else arg for arg in node.args]
-    vectors = [arg for arg in given if isinstance(arg, Value)]
-    if name in ("relu", "relu_", "leaky_relu", "hardtanh", "relu6", "clamp", "clip"):
-        rest = dict(node.kwargs)
-        if name in ("relu", "relu_"):
-            return tape.bend(given[0], "relu")
-        if name == "leaky_relu":
-            slope = given[1] if len(given) > 1 else rest.get("negative_slope", 0.01)
-            return tape.bend(given[0], ("leaky_relu", float(slope)))
-        if name == "relu6":
-            return tape.bend(given[0], ("clip", 0.0, 6.0))
-        names = ("min_val", "max_val") if name == "hardtanh" else ("min", "max")
-        ends: list[Any] = [given[1 + i] if len(given) > 1 + i else rest.get(key) for i, key in enumerate(names)]
-        ends = [(-1.0, 1.0)[i] if end is None and name == "hardtanh" else end for i, end in enumerate(ends)]
-        if ends[0] == 0 and ends[1] is None:
-            return tape.bend(given[0], "relu")
-        if None in ends:
-            raise ModelError(f"{where} clips on one side", "clip on both sides or use relu.")
-        return tape.bend(given[0], ("clip", float(ends[0]), float(ends[1])))
-    if name in ("flatten", "dropout", "contiguous", "squeeze") and vectors:
-        return vectors[0]
-    if name in ("cat", "concat", "concatenate"):
-        axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-        if axis in (1, -1):
-            return tape.joined([known[arg] for arg in node.args[0]])
-    if name in ("add", "add_", "iadd", "sub", "mul", "imul") and len(given) == 2:
-        a, b = given
-        if len(vectors) == 2 and name != "mul" and name != "imul":
-            return tape.sum(a, tape.scaled(b, np.array([-1.0])) if name == "sub" else b)
-        if len(vectors) == 1:
-            number = np.asarray(b if isinstance(a, Value) else a, dtype=np.float64)
-            if name in ("mul", "imul"):
-                return tape.scaled(vectors[0], number)
-            if name == "sub":
-                return (
-                    tape.moved(a, -number)
-                    if isinstance(a, Value)
-                    else tape.moved(tape.scaled(b, np.array([-1.0])), number)
-                )
-            return tape.moved(vectors[0], number)
-    raise ModelError(f"{where} calls {name}, which has no exact linear rows or is not read", WAY_OUT + ".")
+def _convolution(tape: Tape, part: Any, value: Value) -> Value:
+    if part.padding_mode != "zeros":
+        raise ModelError(f"has padding_mode {part.padding_mode!r}", "use zeros.")
+    conv = {1: calls.conv1d, 2: calls.conv2d}[len(part.kernel_size)]
+    return conv(tape, value, part.weight, part.bias, part.stride, part.padding, part.dilation, part.groups)
+
+
+def _no_dropout(tape: Tape, part: Any, value: Value) -> Value:
+    if part.training:
+        raise ModelError("draws at random", "call eval().")
+    return value
+
+
+Layer = Callable[[Tape, Any, Value], Any]
+
+
+@cache
+def layers() -> dict[type, Layer]:
+    """Exact type of a module -> how it is read."""
+    from torch import nn
+
+    call = calls
+    return {
+        nn.Linear: _dense,
+        nn.Conv1d: _convolution,
+        nn.Conv2d: _convolution,
+        nn.BatchNorm1d: _normalised,
+        nn.BatchNorm2d: _normalised,
+        nn.Identity: lambda t, p, v: v,
+        nn.Dropout: _no_dropout,
+        nn.Dropout1d: _no_dropout,
+        nn.Dropout2d: _no_dropout,
+        nn.AlphaDropout: _no_dropout,
+        nn.Flatten: lambda t, p, v: call.moved("flatten")(t, v, p.start_dim, p.end_dim),
+        nn.Unflatten: lambda t, p, v: call.moved("unflatten")(t, v, p.dim, p.unflattened_size),
+        nn.ReLU: lambda t, p, v: t.relu(v),
+        nn.ReLU6: lambda t, p, v: t.clamp(v, p.min_val, p.max_val),
+        nn.LeakyReLU: lambda t, p, v: t.leaky(v, p.negative_slope),
+        nn.PReLU: lambda t, p, v: call.prelu(t, v, p.weight),
+        nn.Hardtanh: lambda t, p, v: t.clamp(v, p.min_val, p.max_val),
+        nn.Hardsigmoid: lambda t, p, v: call.hardsigmoid(t, v),
+        nn.Softshrink: lambda t, p, v: call.softshrink(t, v, p.lambd),
+        nn.Hardswish: lambda t, p, v: call.hardswish(t, v),
+        nn.Sigmoid: lambda t, p, v: call.sigmoid(t, v),
+        nn.Tanh: lambda t, p, v: call.tanh(t, v),
+        nn.Softplus: lambda t, p, v: call.softplus(t, v, p.beta, p.threshold),
+        nn.LogSigmoid: lambda t, p, v: call.logsigmoid(t, v),
+        nn.SiLU: lambda t, p, v: call.silu(t, v),
+        nn.GELU: lambda t, p, v: call.gelu(t, v, p.approximate),
+        nn.ELU: lambda t, p, v: call.elu(t, v, p.alpha),
+        nn.SELU: lambda t, p, v: call.selu(t, v),
+        nn.CELU: lambda t, p, v: call.celu(t, v, p.alpha),
+        nn.Tanhshrink: lambda t, p, v: call.tanhshrink(t, v),
+        nn.Softmax: lambda t, p, v: call.softmax(t, v, p.dim),
+        nn.LogSoftmax: lambda t, p, v: call.log_softmax(t, v, p.dim),
+        nn.MaxPool1d: lambda t, p, v: call.max_pool1d(
+            t, v, p.kernel_size, p.stride, p.padding, p.dilation, p.ceil_mode, p.return_indices
+        ),
+        nn.MaxPool2d: lambda t, p, v: call.max_pool2d(
+            t, v, p.kernel_size, p.stride, p.padding, p.dilation, p.ceil_mode, p.return_indices
+        ),
+        nn.AvgPool1d: lambda t, p, v: call.avg_pool1d(
+            t, v, p.kernel_size, p.stride, p.padding, p.ceil_mode, p.count_include_pad
+        ),
+        nn.AvgPool2d: lambda t, p, v: call.avg_pool2d(
+            t, v, p.kernel_size, p.stride, p.padding, p.ceil_mode, p.count_include_pad, p.divisor_override
+        ),
+        nn.AdaptiveAvgPool1d: lambda t, p, v: call.adaptive_avg_pool(1)(t, v, p.output_size),
+        nn.AdaptiveAvgPool2d: lambda t, p, v: call.adaptive_avg_pool(2)(t, v, p.output_size),
+    }

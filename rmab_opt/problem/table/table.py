@@ -27,12 +27,17 @@ from rmab_opt.problem.table.text import records
 from rmab_opt.problem.table.workbook import Unsaved, is_workbook, sheets
 from rmab_opt.records import read_regular
 
-__all__ = ["Table", "TableLike", "nearest"]
+__all__ = ["Table", "TableLike", "is_table_like", "nearest"]
 
 MOST_BYTES = 1 << 28
 
 TableLike = Union["Table", str, Path, Mapping[str, Sequence[object]], Any]
 """What a table can be made of: a table, a file's path, columns by name, or a pandas, polars or other data frame."""
+
+
+def is_table_like(given: object) -> bool:
+    """Whether a value is a table, a file of one, columns by name or a data frame, and no plain array."""
+    return isinstance(given, Table | str | Path | Mapping) or hasattr(given, "columns")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -247,9 +252,9 @@ class Table:
             findings.add(self.place(row), f"{known}: {what}", fix)
         if not missing:
             for row in np.flatnonzero(read.missing).tolist():
-                findings.add(
-                    self.place(row), f"{known}: {self.columns[known][row]!r} is not a number", "give its value"
-                )
+                cell = self.columns[known][row]
+                what = "is not a finite number" if cell else "is not a number"
+                findings.add(self.place(row), f"{known}: {cell!r} {what}", "give its value")
         findings.lines.sort(key=lambda line: int(line[len(self.source) + 1 :].split(":")[0]))
         findings.raise_if_any()
         with np.errstate(invalid="ignore"):
@@ -297,6 +302,11 @@ class Table:
         """A column read by itself, as evidence for others; None unless all its cells are numbers."""
         read = read_numbers(self._cells[name], self.columns[name], None, None, self.conventions.missing_words)
         return None if read.faults or read.refusal else read
+
+    def is_numeric(self, name: str) -> bool:
+        """Whether every cell of a column is a number."""
+        read = self._part(self._number_column(self.column(name)))
+        return not (read.faults or read.missing.any())
 
     def number_column(self, name: str) -> NumberColumn | None:
         """A column as numbers if at least one cell is one; None otherwise."""

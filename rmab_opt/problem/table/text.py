@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table.log import Log
+from rmab_opt.report import unmarked
 
 __all__ = ["Record", "records"]
 
@@ -19,7 +20,6 @@ DELIMITERS = ";,\t|"
 NAMES = {";": "semicolon", ",": "comma", "\t": "tab", "|": "bar"}
 LOOKED_AT = 2000
 """Records that decide the delimiter."""
-LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def decode(data: bytes, where: str, log: Log) -> str:
             f"{where}:{line}: byte {data[error.start]:02X} is neither UTF-8 nor Windows-1252 text",
             "export it as CSV UTF-8.",
         ) from None
-    word = next(word for word in re.split(r'[\s;,\t|"]+', text) if not word.isascii())
+    word = next((word for word in re.split(r'[\s;,\t|"]+', text) if not word.isascii()), "")
     log.add(None, "", word, word, f"read as Windows-1252: `{word[:40]}`")
     return text
 
@@ -153,7 +153,10 @@ def records(data: bytes, where: str, log: Log) -> list[Record]:
         When it is no text, or its quotes are not closed; names the line.
     """
     text = decode(data, where, log)
-    lines = [line for line in LINE.findall(text) if line]
+    # A line break is one sign, whichever a system writes, in a cell too.
+    lines = [f"{line}\n" for line in re.split(r"\r\n|\r|\n", text)]
+    if lines[-1] == "\n":
+        del lines[-1]
     skipped, delimiter = 0, None
     said = re.fullmatch(r"\s*\"?sep=(.)\"?\s*", lines[0]) if lines else None
     if said is not None:
@@ -179,8 +182,7 @@ def records(data: bytes, where: str, log: Log) -> list[Record]:
             raise ModelError(f"{where}:{feed.begun}: {what}", "repair the quotes in this line.") from None
         if any(cell.strip() for cell in cells):
             feed.header_read = True
-            # A line break in a cell is one sign, whichever a system writes.
-            found.append(Record(feed.begun, [re.sub(r"\r\n?", "\n", cell) for cell in cells]))
+            found.append(Record(feed.begun, [unmarked(cell) for cell in cells]))
         elif feed.begun > skipped:
             blank += 1
             log.blank.append(feed.begun)

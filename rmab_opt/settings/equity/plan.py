@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.errors import CapabilityError, CertificateError, ModelError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.occupancy import Polyhedron, polyhedron
 from rmab_opt.problem import Problem
@@ -29,6 +31,12 @@ LARGE_PROGRAM = 120_000
 SLACK = 1e-8
 """How far a level reached before may be missed by a later stage, relative: below what the solver tells apart."""
 
+ORDER = 1e-7
+"""Slack, as a share of the values, in the order of the limits of a smaller and a larger class of plans."""
+
+FREE = 1e-5
+"""Gap to which the limit of all policies beside a restricted plan is solved; it is a limit at any gap."""
+
 METHODS = ("auto", "program", "prices")
 
 
@@ -43,7 +51,8 @@ class FairPlan:
     values
         Mean total of an arm of each group, past included, (K,), attained by the relaxation.
     lower, upper
-        Welfare of ``values`` and the proven limit of every policy's welfare (of its expected group means).
+        Welfare of ``values`` and the proven limit of every policy's welfare (of its expected group means); of plans
+        under ``limits`` only, when there are any.
     weights
         Multiplier of each group's mean, (K,): the same plan is optimal for the weighted sum with these.
     prices
@@ -54,6 +63,9 @@ class FairPlan:
         Budget of each group where the mode gives one, (K,), else None.
     method, rounds, seconds
         How it was found.
+    limits
+        What restricts the plan beyond the action set, in words: a way to share the budget, whole budgets, floors,
+        ceilings. A policy that does not keep them may be above ``upper``.
     """
 
     groups: Groups
@@ -68,6 +80,40 @@ class FairPlan:
     method: str
     rounds: int
     seconds: float
+    limits: tuple[str, ...] = ()
+    _free: Callable[[], FairPlan] | None = field(default=None, repr=False)
+    """The same plan without the limits, when somebody asks for it."""
+
+    @cached_property
+    def over_all(self) -> float:
+        """Proven limit of every policy's welfare, whether it keeps ``limits`` or not; solved when first asked for.
+
+        Raises
+        ------
+        CertificateError
+            When a plan of the smaller class lies above it.
+        """
+        if self._free is None:
+            return self.upper
+        found = self._free().upper
+        # Budgets on totals are no smaller class: they may also be shifted between rounds.
+        if not any(word.startswith("mode total") for word in self.limits):
+            size = abs(found) + float(np.abs(self.values).max(initial=0.0))
+            if self.lower > found + ORDER * size:
+                raise CertificateError(
+                    f"the plan under {', '.join(self.limits)} reaches {self.lower:.9g}, above the limit of every "
+                    f"policy {found:.9g}",
+                    "report this with the model file.",
+                )
+        return found
+
+    @property
+    def promise(self) -> str:
+        """What the limit says, and of whom."""
+        if not self.limits:
+            return f"no policy above {cell(self.upper)}"
+        kind = ", ".join(self.limits)
+        return f"no plan of this kind above {cell(self.upper)} ({kind}) · every policy at most {cell(self.over_all)}"
 
     @property
     def gap(self) -> float:
@@ -104,6 +150,8 @@ class FairPlan:
             "welfare": self.welfare.name,
             "lower": self.lower,
             "upper": self.upper,
+            "limits": list(self.limits),
+            "over_all_policies": self.over_all,
             "relative_gap": self.relative_gap,
             "mean": self.mean,
             "worst": float(self.values.min()),
@@ -114,7 +162,7 @@ class FairPlan:
 
     def __str__(self) -> str:
         head = (
-            f"{self.welfare.name} {cell(self.lower)} · no policy above {cell(self.upper)} · mean {cell(self.mean)}"
+            f"{self.welfare.name} {cell(self.lower)} · {self.promise} · mean {cell(self.mean)}"
             f" · worst {cell(float(self.values.min()))} · Gini {cell(float(gini(self.values)))} · {self.method}"
         )
         return f"{head}\n{table_text(self.rows())}"
@@ -217,6 +265,18 @@ def fair_plan_arrays(
         backend = EquityProgram(transition, reward, start, groups, rows, mode=mode, **limits, **common)
     else:
         backend = PricedGroups(transition, reward, start, groups, rows, **priced, **common)
+    words = _in_words(mode, floors, limits)
+    free = partial(
+        fair_plan_arrays,
+        transition,
+        reward,
+        start,
+        groups,
+        rows,
+        welfare=kind,
+        tolerance=max(tolerance, FREE),
+        **common,
+    )
     least = np.full(len(groups), -np.inf) if floors is None else np.asarray(floors, dtype=float)
     first, last = solve_stages(backend, groups, kind, least, tolerance)
     if method == "program" and isinstance(backend, EquityProgram):
@@ -236,7 +296,23 @@ def fair_plan_arrays(
         method=method,
         rounds=first.rounds,
         seconds=time.perf_counter() - begun,
+        limits=words,
+        _free=free if words else None,
     )
+
+
+def _in_words(mode: str, floors: np.ndarray | None, limits: dict[str, Any]) -> tuple[str, ...]:
+    """What makes a plan one of a smaller class than all policies."""
+    found = [f"mode {mode}"] if mode != "step" else []
+    if limits.get("whole"):
+        found.append("whole budgets")
+    if floors is not None and np.isfinite(floors).any():
+        found.append("floors of groups")
+    if "arm_floors" in limits:
+        found.append("floors of arms")
+    found += [f"Gini at most {limits['gini']:g}"] if "gini" in limits else []
+    found += [f"ratio at least {limits['ratio']:g}"] if "ratio" in limits else []
+    return tuple(found)
 
 
 def _choose(

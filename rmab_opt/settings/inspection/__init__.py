@@ -14,7 +14,7 @@ _HOME = {
     "Gap": "kinds",
     "SlotBudget": "kinds",
     "VisitColumns": "kinds",
-    "VisitGains": "calendar",
+    "VisitGains": "gains",
     "Window": "kinds",
     "Windows": "beliefs",
     "calendar": "calendar",

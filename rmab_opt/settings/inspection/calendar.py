@@ -1,131 +1,44 @@
-"""Inspection plans as calendars, and inspection policies by name.
-
-A calendar is one period's plan with its certificate; what happened (missed, extra, complaints) is fed in and the rest
-is planned again. The policies choose slot by slot, for simulation and tables.
-"""
+"""Inspection plans as calendars: one period's visits with their certificate, and the same again after events."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.model import Model
-from rmab_opt.decisions.objective import LinearObjective, Situation
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
+from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.problem import Arms
 from rmab_opt.records import write_atomically
 from rmab_opt.report import tree
-from rmab_opt.settings.inspection.beliefs import EncodedArms
-from rmab_opt.settings.inspection.indices import EncodedIndices, encoded_indices, exact_gains
-from rmab_opt.settings.inspection.kinds import Frequency, Rows, VisitColumns, VisitRows, Window, closed_cells, visits_of
-from rmab_opt.settings.inspection.plan import all_rows, plan_visits, solve_rows
+from rmab_opt.settings.inspection.agenda import Asked, Late, Rest, plan_rest
+from rmab_opt.settings.inspection.dates import Dates
+from rmab_opt.settings.inspection.events import CalendarEvent, Happened, replay
+from rmab_opt.settings.inspection.gains import VisitGains, encoded_arms
+from rmab_opt.settings.inspection.indices import exact_gains
+from rmab_opt.settings.inspection.kinds import VisitRows, Window, visits_of
+from rmab_opt.settings.inspection.plan import clash_of, slot_price
 from rmab_opt.solver import Profile
 
 __all__ = ["Calendar", "VisitGains", "calendar"]
 
-INDEX_DISCOUNT = 0.99
-"""Per slot, inside index computation only; the published value. Rewards are plain sums."""
 
-
-def encoded_arms(dynamics: object, purpose: str) -> EncodedArms:
-    """The dynamics, when they are arms with windows in their state."""
-    if not isinstance(dynamics, EncodedArms):
-        raise CapabilityError(
-            "windows and beliefs",
-            dynamics,
-            (f"use the domain 'inspection' or EncodedArms for {purpose}", "choose another policy"),
-        )
-    return dynamics
-
-
-# ------------------------------------------------------------------------------------------------------------ objective
-class VisitGains(LinearObjective):
-    """What each visit of a period gains over none, from the arms' beliefs now; exact for one visit an arm.
-
-    Parameters
-    ----------
-    weights
-        ``gain``: reward gained until the period's end (and ``beyond`` slots more). ``index``: Whittle index of the
-        arm in that slot, left alone until then: the published weight.
-    """
-
-    def __init__(self, weights: Literal["gain", "index"] = "gain", beyond: int = 0) -> None:
-        if weights not in ("gain", "index"):
-            raise ModelError(f"weights is {weights!r}", "use 'gain' or 'index'.")
-        if beyond < 0:
-            raise ModelError(f"beyond is {beyond}", "give a whole number of slots, at least 0.")
-        self.weights, self.beyond = weights, beyond
-        self._indices: list[tuple[EncodedArms, EncodedIndices]] = []
-        """Of the arms asked about last: a cache, shared with copies that reach further."""
-
-    def reaching(self, beyond: int) -> VisitGains:
-        """The same weights felt for so many slots after the period; what was computed is shared."""
-        other = VisitGains(self.weights, beyond)
-        other._indices = self._indices
-        return other
-
-    def table(self, arms: EncodedArms, state: np.ndarray) -> np.ndarray:
-        """Weight of every arm in every slot of the rest of the period, (N, T)."""
-        age, slots, _ = arms.decode(state)
-        slot = int(slots[0])
-        if self.weights == "gain":
-            return exact_gains(arms.chains, age, arms.n_slots, slot=slot, beyond=self.beyond)
-        if not self._indices or self._indices[0][0] is not arms:
-            self._indices[:] = [(arms, encoded_indices(arms.chains, arms.windows, INDEX_DISCOUNT, verdict=False))]
-        weights = np.zeros((arms.n_arms, arms.n_slots))
-        for t in range(slot, arms.n_slots):
-            weights[:, t] = self._indices[0][1].at(np.minimum(age + t - slot, arms.chains.length - 1), t, 0)
-        return weights
-
-    def coefficients(self, situation: Situation) -> tuple[np.ndarray, float]:
-        arms, columns = encoded_arms(situation.problem.dynamics, "visit gains"), visits_of(situation.columns)
-        age, slots, _ = arms.decode(situation.state)
-        base = 0.0
-        if self.weights == "gain":
-            base = _earned(arms, age, np.zeros((arms.n_arms, arms.n_slots - int(slots[0]) + self.beyond), dtype=bool))
-        return self.table(arms, situation.state)[columns.arm, columns.slot], base
-
-    def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
-        # Arms by their beliefs, slot after slot, where that is what the weights mean; else the sum of the weights.
-        arms, columns = encoded_arms(situation.problem.dynamics, "visit gains"), visits_of(situation.columns)
-        age, slots, _ = arms.decode(situation.state)
-        slot = int(slots[0])
-        actions = np.asarray(actions)
-        tables = np.zeros((len(actions), arms.n_arms, arms.n_slots), dtype=bool)
-        tables[:, columns.arm, columns.slot] = actions > 0
-        if self.weights == "gain" and tables.sum(axis=2).max(initial=0) <= 1:
-            rest = np.zeros((arms.n_arms, self.beyond), dtype=bool)
-            return np.array([_earned(arms, age, np.concatenate([t[:, slot:], rest], axis=1)) for t in tables])
-        weights, base = self.coefficients(situation)
-        return actions @ weights + base
-
-
-def _earned(arms: EncodedArms, age: np.ndarray, visits: np.ndarray) -> float:
-    """Reward of visits bool (N, H) from ages (N,), each with effect, by walking through the slots."""
-    total, now = 0.0, age.copy()
-    for taken in visits.T:
-        now = np.where(taken, 0, now + 1)
-        total += float(arms.chains.at(now).sum())
-    return total
-
-
-# ------------------------------------------------------------------------------------------------------------- calendar
 @dataclass(frozen=True, eq=False)
 class Calendar:
     """One period's plan: who is visited when, what it earns, and what no plan could exceed.
 
     ``visits`` bool (N, T); ``value`` the reward of the period by walking through its slots; ``bound`` what no plan
-    under the same constraints exceeds (infinite where the objective's weights are no gains: then nothing is proven).
+    under the same constraints exceeds, whatever weights chose it; both with the ``beyond`` slots after the period.
     ``load`` and ``capacity`` (T,); ``price`` (T,) what one more visit there is worth, if the program was linear.
-    ``now``: slots before it are past. ``moved`` counts visits of the plan before that changed or went, ``late`` names
-    arms whose required visit has no open slot left.
+    ``now``: slots before it are past. ``moved`` counts visits of the plan before that changed or went, ``overdue``
+    says what required is not done in time: who, by when, when instead, and the least change that would do it.
+    ``log`` holds every event and plan so far: each re-plan replays all of it.
     """
 
     visits: np.ndarray
@@ -140,16 +53,33 @@ class Calendar:
     gains: np.ndarray
     now: int = 0
     moved: int = 0
-    late: tuple[str, ...] = ()
-    _arms: EncodedArms = field(repr=False, default=None)  # type: ignore[assignment]
-    _actions: ActionSet = field(repr=False, default=None)  # type: ignore[assignment]
-    _age: np.ndarray = field(repr=False, default=None)  # type: ignore[arg-type]
+    overdue: tuple[Late, ...] = ()
+    log: tuple[CalendarEvent, ...] = field(default=(), repr=False)
+    _at: Happened = field(repr=False, default=None)  # type: ignore[assignment]
+    _rest: Rest = field(repr=False, default=None)  # type: ignore[assignment]
+    _model: Model = field(repr=False, default=None)  # type: ignore[assignment]
+    _begin: Happened = field(repr=False, default=None)  # type: ignore[assignment]
     _profile: Any = field(repr=False, default="default")
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the arms."""
-        return visits_of(self._actions.columns).arms.ids
+        return self._at.cohort.ids
+
+    @property
+    def model(self) -> Model:
+        """The model that was planned."""
+        return self._model
+
+    @property
+    def cohort(self) -> Arms:
+        """The arms as they are now, with moved windows and those that opened."""
+        return self._at.cohort
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """Arms with something required that is not done in time."""
+        return tuple(dict.fromkeys(found.arm for found in self.overdue))
 
     @property
     def gap(self) -> float:
@@ -165,12 +95,15 @@ class Calendar:
         """One row a visit by slot: ``slot, id, belief`` before the visit, ``gain, best_slot, status``."""
         found = []
         ages = self._ages()
-        columns = visits_of(self._actions.columns)
-        open_cells = columns.table(~closed_cells(self._actions, columns)) > 0
+        columns, due = self._rest.columns, self._rest.due
+        open_cells = columns.table(due.allowed) > 0
+        tardy = {(found.arm, found.planned) for found in self.overdue}
         best = np.where(open_cells, self.gains, -np.inf).argmax(axis=1)
         for t in range(len(self.slots)):
             for i in np.flatnonzero(self.visits[:, t]).tolist():
-                belief = float(self._arms.chains.beliefs[i, min(ages[i, t], self._arms.chains.beliefs.shape[1] - 1)])
+                belief = float(
+                    self._at.arms.chains.beliefs[i, min(ages[i, t], self._at.arms.chains.beliefs.shape[1] - 1)]
+                )
                 found.append(
                     {
                         "slot": self.slots[t],
@@ -178,7 +111,7 @@ class Calendar:
                         "belief": round(belief, 4),
                         "gain": round(float(self.gains[i, t]), 4),
                         "best_slot": self.slots[int(best[i])],
-                        "status": "past" if t < self.now else "planned",
+                        "status": "past" if t < self.now else "late" if (self.ids[i], t) in tardy else "planned",
                     }
                 )
         return found
@@ -186,7 +119,7 @@ class Calendar:
     def _ages(self) -> np.ndarray:
         """Slots since the last visit at the start of each slot, (N, T)."""
         ages = np.zeros(self.visits.shape, dtype=np.int64)
-        now = self._age.copy()
+        now = self._at.age.copy()
         for t in range(self.visits.shape[1]):
             ages[:, t] = now
             now = np.where(self.visits[:, t], 0, now + 1)
@@ -223,7 +156,16 @@ class Calendar:
             "reason": self.reason,
             "past_slots": self.now,
             "moved": self.moved,
-            "late": list(self.late),
+            "late": [
+                {
+                    "who": late.arm,
+                    "what": late.what,
+                    "by": self.slots[late.by] if late.by >= 0 else "",
+                    "planned": None if late.planned is None else self.slots[late.planned],
+                    "least_change": late.change,
+                }
+                for late in self.overdue
+            ],
             "seconds": self.seconds,
         }
 
@@ -295,9 +237,19 @@ class Calendar:
         }
         if self.now:
             lines["re-planned"] = f"from slot {self.slots[self.now]} on · {self.moved} visits moved"
-        if self.late:
-            lines["late"] = f"{', '.join(self.late[:8])}{', ...' if len(self.late) > 8 else ''}"
+        for number, found in enumerate(self.overdue[:8]):
+            lines[f"late {number + 1}"] = self.said(found)
+        if len(self.overdue) > 8:
+            lines["late"] = f"and {len(self.overdue) - 8} more"
         return tree("Calendar", lines)
+
+    def said(self, found: Late) -> str:
+        """Who is late, with what, by when, and the least change, in words."""
+        due = f"was due by {self.slots[found.by]}" if found.by >= 0 else "has no open slot"
+        then = (
+            "cannot be planned in this period" if found.planned is None else f"is planned {self.slots[found.planned]}"
+        )
+        return f"{found.arm or 'a limit'}: {found.what} {due}, {then}; in time with: {found.change}"
 
     def replan(
         self,
@@ -306,9 +258,10 @@ class Calendar:
         missed: Sequence[tuple[str, int]] = (),
         extra: Sequence[tuple[str, int]] = (),
         must: Mapping[str, tuple[int, int]] | None = None,
+        events: Sequence[CalendarEvent] = (),
         stay: float = 0.0,
     ) -> Calendar:
-        """The plan from ``slot`` on, after what happened before it; the past is fixed.
+        """The plan from ``slot`` on, after all that ever happened; the past is fixed.
 
         Parameters
         ----------
@@ -320,115 +273,118 @@ class Calendar:
             Visits (arm, slot) of the past that were not planned; they reset their arm wherever they fall.
         must
             Complaints: arm to the first and last slot in which it must be visited, in or outside its window.
+        events
+            Anything else that happened, see :class:`CalendarEvent`.
         stay
-            What a visit must gain to be moved, in reward: keeps announced dates.
+            What a visit must gain to be moved, in reward: keeps announced dates. No part of value and bound.
 
         Raises
         ------
         ModelError
             When an event names no such arm or visit, or lies in the future.
-        InfeasibleError
-            When the rest cannot be planned.
         """
-        old = visits_of(self._actions.columns)
-        n_slots = old.n_slots
+        n_slots = len(self.slots)
         if not self.now <= slot < n_slots:
             raise ModelError(f"slot {slot}", f"give a slot from {self.now} to {n_slots - 1}.")
-        done = self.visits.copy()
-        done[:, slot:] = False
-        for events, happened in ((missed, False), (extra, True)):
-            for name, when in events:
-                i = old.arms.index(name) if name in old.arms else -1
-                if i < 0 or not 0 <= when < slot:
-                    raise ModelError(f"event {name!r} in slot {when}", f"name an arm and a slot before {slot}.")
-                if done[i, when] == happened:
-                    word = "took place already" if happened else "was not planned"
-                    raise ModelError(f"the visit of {name} in slot {when} {word}", "correct the event.")
-                done[i, when] = happened
-        complaints = _complaints(old, must or {}, slot)
-        cells = np.zeros(done.shape, dtype=bool)
-        cells[old.arm, old.slot] = True
-        columns = VisitColumns(old.arms, n_slots, cells | complaints | done)
-        actions = ActionSet(columns, self._actions.constraints)
-        # A complaint is followed up wherever its deadline falls, in or outside the window.
-        future = (columns.slot >= slot) & (~closed_cells(actions, columns) | complaints[columns.arm, columns.slot])
-        rows, late = _rest(actions, columns, done, complaints, future, must or {})
-        age = self._age.copy()
-        for t in range(slot):
-            age = np.where(done[:, t], 0, age + 1)
-        gains = exact_gains(self._arms.chains, age, n_slots, slot=slot)
-        kept = self.visits[columns.arm, columns.slot] & future
-        weight = gains[columns.arm, columns.slot]
-        solved = solve_rows(
-            Rows(rows.matrix[:, future], rows.lower, rows.upper, rows.names),
-            (weight + stay * kept)[future],
-            self._profile,
-        )
-        if solved is None:
-            raise InfeasibleError(
-                f"no plan for the rest from slot {slot} on", "give more visits a slot, or later deadlines."
-            )
-        visits = done.copy()
-        chosen = np.flatnonzero(future)[solved.action > 0]
-        visits[columns.arm[chosen], columns.slot[chosen]] = True
-        value = _earned(self._arms, self._age, visits)
-        past = _earned(self._arms, self._age, done[:, :slot]) + _earned(
-            self._arms, age, np.zeros((len(age), n_slots - slot), dtype=bool)
-        )
-        moved = int((self.visits[:, slot:] & ~visits[:, slot:]).sum())
-        return replace(
-            self, visits=visits, value=value, bound=max(value, past + solved.bound), price=None, path=solved.path,
-            reason=solved.reason, seconds=solved.seconds, gains=np.where(np.arange(n_slots) >= slot, gains, self.gains),
-            now=slot, moved=moved, late=late, _actions=actions,
-        )  # fmt: skip
+        given = [CalendarEvent(event="missed", arm=name, slot=when) for name, when in missed]
+        given += [CalendarEvent(event="done", arm=name, slot=when) for name, when in extra]
+        for name, (first, last) in (must or {}).items():
+            if not slot <= first <= last < n_slots:
+                raise ModelError(
+                    f"complaint {name!r}: slots {first} to {last}",
+                    f"name an arm and slots from {slot} to {n_slots - 1}.",
+                )
+            given.append(CalendarEvent(event="complaint", arm=name, slot=first, last=last))
+        given += events
+        for event in given:
+            if event.event in ("done", "missed") and not event.slot < slot:
+                raise ModelError(f"event {event.arm!r} in slot {event.slot}", f"name an arm and a slot before {slot}.")
+        return again(self._model, (*self.log, *given), slot, slots=self.slots, begin=self._begin, stay=stay,
+                     profile=self._profile)  # fmt: skip
+
+    def changes(self) -> list[dict[str, str]]:
+        """One row a visit that moved, came or went against the plan before: ``id, from, to``."""
+        if self._at.planned is None:
+            return []
+        found, now = [], self.now
+        for i in np.flatnonzero((self._at.planned[:, now:] != self.visits[:, now:]).any(axis=1)).tolist():
+            gone = np.flatnonzero(self._at.planned[i, now:] & ~self.visits[i, now:]) + now
+            come = np.flatnonzero(~self._at.planned[i, now:] & self.visits[i, now:]) + now
+            for k in range(max(len(gone), len(come))):
+                before = self.slots[gone[k]] if k < len(gone) else ""
+                found.append({"id": self.ids[i], "from": before, "to": self.slots[come[k]] if k < len(come) else ""})
+        return found
+
+    def because(self) -> str:
+        """What changed since the plan before, in a sentence."""
+        said = [f"{e.event} {e.arm or e.group}".strip() for e in self._at.news]
+        why = f", because of {'; '.join(said[:6])}{'; ...' if len(said) > 6 else ''}" if said else ""
+        if self._at.planned is None:
+            return "first plan"
+        new = sum(not row["from"] for row in self.changes())
+        return f"{self.moved} visits moved, {new} new, {len(self.overdue)} late{why or ': nothing happened'}"
 
 
-def _complaints(columns: VisitColumns, must: Mapping[str, tuple[int, int]], slot: int) -> np.ndarray:
-    """Cells that complaints open, bool (N, T)."""
-    cells = np.zeros((len(columns.arms), columns.n_slots), dtype=bool)
-    for name, (first, last) in must.items():
-        if name not in columns.arms or not slot <= first <= last < columns.n_slots:
-            raise ModelError(
-                f"complaint {name!r}: slots {first} to {last}",
-                f"name an arm and slots from {slot} to {columns.n_slots - 1}.",
-            )
-        cells[columns.arms.index(name), first : last + 1] = True
-    return cells
+def again(
+    model: Model, log: tuple[CalendarEvent, ...], slot: int, *, slots: tuple[str, ...], begin: Happened | None = None,
+    stay: float = 0.0, profile: str | Path | Profile | None = None,
+) -> Calendar:  # fmt: skip
+    """The plan from ``slot`` on after a whole log; see :meth:`Calendar.replan`."""
+    begin = beginning(model) if begin is None else begin
+    profile = model.solver if profile is None else profile
+    at = replay(begin, log, _window(model.actions))
+    asked = Asked(at, model.actions.constraints, _gains(model), _cells(model), slot)
+    rest = plan_rest(asked, profile, stay=stay)
+    assert rest is not None
+    return _shown(model, begin, at, rest, slots, log, slot, profile)
 
 
-def _rest(
-    actions: ActionSet, columns: VisitColumns, done: np.ndarray, complaints: np.ndarray, future: np.ndarray,
-    must: Mapping[str, tuple[int, int]],
-) -> tuple[Rows, tuple[str, ...]]:  # fmt: skip
-    """Rows over all columns whose limits have the past subtracted, and the arms whose required visit is lost."""
-    happened = done[columns.arm, columns.slot].astype(float)
-    freed = complaints[columns.arm, columns.slot]
-    parts, late = [], dict[str, None]()
-    for name, constraint in actions.constraints.items():
-        if isinstance(constraint, Window):
-            continue
-        found = all_rows(ActionSet(columns, {name: constraint}))
-        matrix = sparse.csr_array(found.matrix)
-        used = matrix @ happened
-        rest = sparse.csr_array(matrix @ sparse.diags_array(future.astype(float)))
-        rest.eliminate_zeros()
-        room = rest.sum(axis=1)
-        lower, upper = np.maximum(found.lower - used, -np.inf), np.maximum(found.upper - used, 0.0)
-        if isinstance(constraint, Frequency):
-            # What is past cannot be made up where no open slot is left; a complaint may pass the usual number.
-            lost = np.flatnonzero(lower > room)
-            late.update(dict.fromkeys(found.names[r].rsplit("[", 1)[-1].rstrip("]").split(" window")[0] for r in lost))
-            lower = np.minimum(lower, room)
-            upper = np.maximum(upper, (sparse.csr_array(matrix) @ freed.astype(float) > 0) * 1.0)
-        some = np.diff(rest.indptr) > 0
-        parts.append((rest[some], lower[some], upper[some]))
-    arm, index = columns.arm, {name: columns.arms.index(name) for name in must}
-    for name, (first, last) in must.items():
-        inside = ((arm == index[name]) & (columns.slot >= first) & (columns.slot <= last)).astype(float)
-        parts.append((sparse.csr_array(inside[None, :]), np.array([1.0]), np.array([np.inf])))
-    matrix = sparse.csr_array(sparse.vstack([part[0] for part in parts]))
-    lower, upper = np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])
-    return Rows(matrix, lower, upper, []), tuple(late)
+def _window(actions: ActionSet) -> str:
+    """Column of the arms' table with their open slots."""
+    return next((c.column for c in actions.constraints.values() if isinstance(c, Window)), "window")
+
+
+def _gains(model: Model) -> VisitGains:
+    if not isinstance(model.objective, VisitGains):
+        raise CapabilityError("gains of visits", model.objective, ("use the objective 'visit_gains'", "use decide"))
+    return model.objective
+
+
+def _cells(model: Model) -> np.ndarray:
+    """Cells that the model makes columns of, bool (N, T)."""
+    columns = visits_of(model.actions.columns)
+    return columns.table(np.ones(len(columns), dtype=np.int64)) > 0
+
+
+def _shown(
+    model: Model, begin: Happened, at: Happened, rest: Rest, slots: tuple[str, ...], log: tuple[CalendarEvent, ...],
+    now: int, profile: Any,
+) -> Calendar:  # fmt: skip
+    """A plan as a calendar, and as an entry of its log."""
+    columns, n_slots = rest.columns, len(slots)
+    room = np.full(n_slots, np.inf)
+    for constraint in model.actions.constraints.values():
+        if isinstance(constraint, VisitRows):
+            for whom, _, capacity in constraint.capacities(columns):
+                room = np.minimum(room, capacity) if not whom else room
+    age = at.age.copy()
+    for taken in rest.visits[:, :now].T:
+        age = np.where(taken, 0, age + 1)
+    gains = exact_gains(at.arms.chains, age, n_slots, slot=now, beyond=_gains(model).beyond)
+    moved = 0 if at.planned is None else int((at.planned[:, now:] & ~rest.visits[:, now:]).sum())
+    visits = {
+        at.cohort.ids[i]: tuple(np.flatnonzero(rest.visits[i]).tolist())
+        for i in np.flatnonzero(rest.visits.any(axis=1))
+    }
+    made = CalendarEvent(event="planned", slot=now, visits=visits)
+    price = None
+    if rest.solved.duals is not None and not rest.late and not now:
+        due = rest.due
+        price = slot_price(model.actions.constraints, columns, due.what, due.rows.names, rest.solved.duals)
+    return Calendar(
+        rest.visits, rest.value, rest.bound, room, price, rest.solved.path, rest.solved.reason, rest.solved.seconds,
+        slots, gains, now, moved, rest.late, (*log, made), at, rest, model, begin, profile,
+    )  # fmt: skip
 
 
 def calendar(
@@ -454,41 +410,41 @@ def calendar(
     InfeasibleError
         With the interval of slots that must hold too much, and the least budget that repairs it.
     """
+    columns = visits_of(model.actions.columns)
+    dates = dates_of(model)
+    names = tuple(slot_names(columns.n_slots, dates)) if slots is None else tuple(slots)
+    if len(names) != columns.n_slots:
+        raise ModelError(f"{len(names)} names for {columns.n_slots} slots", "give one a slot.")
+    begin = beginning(model, state)
+    profile = model.solver if solver is None else solver
+    rest = plan_rest(Asked(begin, model.actions.constraints, _gains(model), _cells(model), 0), profile, strict=True)
+    if rest is None:
+        raise clash_of(model.actions)
+    return _shown(model, begin, begin, rest, names, (), 0, profile)
+
+
+def beginning(model: Model, state: np.ndarray | None = None) -> Happened:
+    """Where a calendar stands before anything happened, closed dates included."""
     arms, columns = encoded_arms(model.problem.dynamics, "a calendar"), visits_of(model.actions.columns)
-    if not isinstance(model.objective, LinearObjective):
-        raise CapabilityError("linear gains", model.objective, ("use the objective 'visit_gains'", "use decide"))
     begin = model.problem.start if state is None else model.problem.check_state(state)
     assert begin is not None
     begin = begin if begin.ndim == 1 else begin.argmax(axis=1)
-    names = tuple(str(t) for t in range(columns.n_slots)) if slots is None else tuple(slots)
-    if len(names) != columns.n_slots:
-        raise ModelError(f"{len(names)} names for {columns.n_slots} slots", "give one a slot.")
-    gains, _ = model.objective.coefficients(Situation(model.problem, columns, begin))
-    profile = model.solver if solver is None else solver
-    plan = plan_visits(model.actions, gains, profile)
     age, first, _ = arms.decode(begin)
     if (first != 0).any():
         raise ModelError("the state is not a period's start", "plan from slot 0; use replan() later.")
-    visits = columns.table(plan.action) > 0
-    value = _earned(arms, age, visits)
-    # Single gains are exact for one visit an arm; the sum of several is more than they earn together where beliefs
-    # only fall (persistence >= 0), so it still bounds every plan.
-    exact = isinstance(model.objective, VisitGains) and model.objective.weights == "gain" and not model.objective.beyond
-    single = any(
-        isinstance(c, Frequency) and c.per == "period" and 1 in (c.equal, c.at_most)
-        for c in model.actions.constraints.values()
-    )
-    exact = exact and (single or bool((arms.chains.persistence >= 0).all()))
-    base = _earned(arms, age, np.zeros_like(visits))
-    bound = max(value, base + plan.bound) if exact else np.inf
-    room = np.full(columns.n_slots, np.inf)
-    for constraint in model.actions.constraints.values():
-        if isinstance(constraint, VisitRows):
-            for whom, _, capacity in constraint.capacities(columns):
-                room = np.minimum(room, capacity) if not whom else room
-    table = np.zeros(visits.shape)
-    table[columns.arm, columns.slot] = plan.gains
-    return Calendar(
-        visits, value, bound, room, plan.slot_price, plan.path, plan.reason, plan.seconds, names, table,
-        _arms=arms, _actions=model.actions, _age=age, _profile=profile,
-    )  # fmt: skip
+    none = np.zeros((len(columns.arms), columns.n_slots), dtype=bool)
+    shut, dates = none.copy(), dates_of(model)
+    if dates is not None:
+        shut[:, dates.shut(columns.n_slots)] = True
+    return Happened(arms, columns.arms, age, none, None, shut, none[:, 0], none[:, 0])
+
+
+def dates_of(model: Model) -> Dates | None:
+    """The dates of the slots, where the model file has a section ``calendar``."""
+    section = model.settings.get("calendar")
+    return Dates.of(section) if section else None
+
+
+def slot_names(n_slots: int, dates: Dates | None) -> list[str]:
+    """Names of the slots: dates, or numbers."""
+    return [str(t) if dates is None else dates.name(t) for t in range(n_slots)]

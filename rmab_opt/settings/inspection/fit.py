@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions import Model
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Arms, Table
-from rmab_opt.problem.table import nearest
+from rmab_opt.problem.table import TableLike, nearest
 from rmab_opt.report import table_text
 from rmab_opt.settings.inspection.beliefs import BeliefChains, Windows
 from rmab_opt.settings.inspection.indices import exact_gains
@@ -126,7 +125,7 @@ def records_of(model: Model) -> Records:
     return read_records(model.path.parent / columns.file, columns)
 
 
-def read_records(source: str | Path | Table, columns: RecordColumns) -> Records:
+def read_records(source: TableLike, columns: RecordColumns) -> Records:
     """Read a user's own records.
 
     Raises
@@ -135,7 +134,7 @@ def read_records(source: str | Path | Table, columns: RecordColumns) -> Records:
         For rows that are not numbers or no 0/1 results; for a feature that leaks the outcome: one that is declared a
         result of the visit, is the outcome itself, or alone orders the outcomes almost perfectly.
     """
-    table = source if isinstance(source, Table) else Table.from_csv(source)
+    table = Table.read(source, needed=(columns.arm, columns.outcome)).without_totals(columns.arm)
     results = {columns.outcome, *columns.after_visit}
     for name in columns.features:
         if name in results:
@@ -185,9 +184,8 @@ def read_records(source: str | Path | Table, columns: RecordColumns) -> Records:
 def _feature(table: Table, name: str) -> tuple[np.ndarray, list[str]]:
     """A numeric column, scaled, or the indicators of a text column's values."""
     cells = table.text(name)
-    try:
-        values = np.array([float(cell) for cell in cells])
-    except ValueError:
+    values = table.numbers(name) if table.is_numeric(name) else None
+    if values is None:
         kinds, position = np.unique(np.array(cells, dtype=str), return_inverse=True)
         return np.eye(len(kinds))[position.reshape(-1)], [f"{name}={kind}" for kind in kinds.tolist()]
     spread = values.std()

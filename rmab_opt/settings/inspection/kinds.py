@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Names, Rows
+from rmab_opt.actions.constraint import Constraint, Names, Rows, TableSource
 from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.problem.table import nearest
 from rmab_opt.registry import register
 from rmab_opt.settings.inspection.beliefs import Windows
+from rmab_opt.settings.inspection.dates import Dates, read_date
+from rmab_opt.settings.inspection.events import CalendarEvent
 
-__all__ = ["Cells", "Frequency", "Gap", "Rows", "SlotBudget", "VisitColumns", "Window"]
+__all__ = ["Cells", "ClassRules", "Frequency", "Gap", "Inspectors", "Rows", "SlotBudget", "VisitColumns", "Window"]
 
 
 class VisitColumns(Columns):
@@ -55,6 +58,14 @@ class VisitColumns(Columns):
         n = len(owner)
         effect = sparse.csr_array((np.ones(n), self.arm, np.arange(n + 1)), shape=(n, len(arms)))
         super().__init__(arms, visits, effect)
+
+    def arm_action(self, action: np.ndarray) -> np.ndarray:
+        # A period's visits are no round's action: simulating or training on them would do them all in every round.
+        raise CapabilityError(
+            "one round's action: its columns are the visits of a whole period",
+            self,
+            ("plan and value it with `rmab-opt plan`", "use columns of arms for policies round by round"),
+        )
 
     def table(self, action: np.ndarray) -> np.ndarray:
         """The action as an arm by slot table of 0 and 1, int64 (N, T)."""
@@ -102,6 +113,10 @@ class VisitRows(Constraint):
         """(whom, arms bool (N,), visits each slot can hold (T,)) for every limit on slots."""
         return []
 
+    def changes(self, columns: VisitColumns, events: Sequence[CalendarEvent]) -> list[tuple[str, int, int]]:
+        """(whom, slot, visits more or fewer) that events do to this limit; whom as in the rows' names."""
+        return []
+
     def closed(self, columns: VisitColumns) -> np.ndarray:
         """Columns that this constraint forbids, bool (C,)."""
         return np.zeros(len(columns), dtype=bool)
@@ -117,10 +132,17 @@ class Window(VisitRows, kind="window"):
     """Visits only in the arm's own slots: the sum of act over an arm's closed slots is 0."""
 
     column: str = "window"
-    """Attribute with the open slots of each arm: ``2-4``, or ``0-1;6-7`` for two windows."""
+    """Attribute with the open slots of each arm: ``2-4``, or ``0-1;6-7`` for two windows; with ``start`` also dates."""
+    start: str | None = None
+    """First day of the first slot, for windows written as dates: ``2026-03-01..2026-04-15``."""
+    unit: Literal["day", "week", "month"] = "week"
+    """What a slot is, with ``start``."""
 
     def _open(self, columns: VisitColumns) -> np.ndarray:
         cells = columns.arms.text(self.column)
+        if self.start is not None:
+            dates = Dates(read_date(self.start, "window.start"), self.unit)
+            cells = [dates.window(cell) for cell in cells]
         windows: Windows = self._once(columns, lambda: Windows.parse(cells, columns.n_slots))
         return windows.open
 
@@ -259,6 +281,158 @@ class Frequency(VisitRows, kind="frequency"):
         return bool((self._limits(visits_of(columns))[0] <= 0).all())
 
 
+class ClassRules(Frequency, kind="class_rules"):
+    """How often the arms of each class are visited in the period, in one table: risk 1 twice, risk 2 once, risk 3 every
+    other period."""
+
+    column: str = "class"
+    """Attribute with the arm's class."""
+    rules: TableSource
+    """One row a class: ``class``, ``visits`` at least, ``at_most`` (the same by default), ``every`` (periods from visit
+    to visit, 1 by default)."""
+    last: str | None = None
+    """Attribute with the periods since the arm's last visit, where a rule has ``every``; due where it is reached."""
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> ClassRules:
+        if any(given is not None for given in (self.equal, self.at_least, self.at_most)) or self.per != "period":
+            raise ValueError("the numbers stand in the table `rules`, a period each")
+        return self
+
+    def _limits(self, columns: VisitColumns) -> tuple[np.ndarray, np.ndarray]:
+        table = self.rules
+        known = table.text("class")
+        given = columns.arms.text(self.column)
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ModelError(f"rules: no row for {self.column} {unknown[0]!r}", nearest(unknown[0], known))
+        row = np.array([known.index(name) for name in given])
+        least = table.numbers("visits", minimum=0)
+        most = table.numbers("at_most", minimum=0) if "at_most" in table else least
+        every = table.numbers("every", minimum=1) if "every" in table else np.ones(len(known))
+        since = np.full(len(given), np.inf) if self.last is None else columns.arms.numbers(self.last, minimum=0)
+        due = (every[row] <= 1) | (since >= every[row])
+        return np.where(due, least[row], 0.0), most[row]
+
+    def describe(self) -> str:
+        known, visits = self.rules.text("class"), self.rules.text("visits")
+        return "visits a period by class: " + ", ".join(f"{k} {v}" for k, v in zip(known, visits, strict=True))
+
+
+class Inspectors(VisitRows, kind="inspectors"):
+    """Visits that a slot's inspectors can do: for every set of needs, those with one of them are at most what the
+    inspectors with a fitting skill can do together (then each slot's visits can be given out, by Hall's condition)."""
+
+    staff: TableSource
+    """One row an inspector: ``id``, ``capacity`` (visits a slot), and where they are known ``district`` (home),
+    ``skills`` (words; empty for all) and ``off`` (slots away, ``3-5``)."""
+    skill: str | None = None
+    """Attribute of the arm: the skill that its visit needs, empty for none."""
+    district: str = "district"
+    """Attribute of the arm that is compared with the inspector's home."""
+
+    def rooms(self, n_slots: int, events: Sequence[CalendarEvent] = ()) -> np.ndarray:
+        """Visits of each inspector in each slot, (I, T), with the leaves among some events.
+
+        Raises
+        ------
+        ModelError
+            When somebody is on leave who is no inspector.
+        """
+        ids, capacity = self.staff.text("id"), self.staff.numbers("capacity", minimum=0)
+        off = self.staff.text("off") if "off" in self.staff else [""] * len(capacity)
+        room = np.asarray(capacity[:, None] * ~Windows.parse(off, n_slots).open)
+        for event in events:
+            if event.event == "leave":
+                if event.arm not in ids:
+                    raise ModelError(f"leave: no inspector {event.arm!r}", nearest(event.arm, ids))
+                room[ids.index(event.arm), event.slot : event.end + 1] = 0.0
+        return room
+
+    def able(self, needs: Sequence[str]) -> np.ndarray:
+        """Whether an inspector can do a visit with each need, bool (I, len(needs))."""
+        held = self.staff.text("skills") if "skills" in self.staff else [""] * len(self.staff)
+        return np.array([[not need or not own.strip() or need in own.split() for need in needs] for own in held])
+
+    def _needs(self, columns: VisitColumns) -> list[str]:
+        return columns.arms.text(self.skill) if self.skill is not None else [""] * len(columns.arms)
+
+    def _sets(
+        self, columns: VisitColumns, events: Sequence[CalendarEvent] = ()
+    ) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """(name, arms bool (N,), visits a slot (T,)) of every set of needs."""
+        mine = np.array(self._needs(columns), dtype=str)
+        known = sorted(set(mine.tolist()))
+        room, able = self.rooms(columns.n_slots, events), self.able(known)
+        found = [("", np.ones(len(mine), dtype=bool), able.any(axis=1) @ room)]
+        for size in range(1, len(known)):
+            for group in combinations(range(len(known)), size):
+                name = "+".join(known[k] or "any" for k in group)
+                inside = np.isin(mine, [known[k] for k in group])
+                found.append((name, inside, able[:, list(group)].any(axis=1) @ room))
+        return found
+
+    def rows(self, columns: Columns) -> Rows:
+        visits = visits_of(columns)
+        group, members, upper, names = [], [], [], []
+        for number, (name, arms, room) in enumerate(self._sets(visits)):
+            inside = np.flatnonzero(arms[visits.arm])
+            group.append(number * visits.n_slots + visits.slot[inside])
+            members.append(inside)
+            upper.append(room)
+            names += [f"{name + ' ' if name else ''}slot {t}" for t in range(visits.n_slots)]
+        return _rows(np.concatenate(group), np.concatenate(members), len(visits), -np.inf, np.concatenate(upper), names)
+
+    def capacities(self, columns: VisitColumns) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        return [(f"need {name}" if name else "", arms, room) for name, arms, room in self._sets(columns)]
+
+    def changes(self, columns: VisitColumns, events: Sequence[CalendarEvent]) -> list[tuple[str, int, int]]:
+        found = [
+            ("", t, event.change)
+            for event in events
+            if event.event == "capacity" and not event.group
+            for t in range(event.slot, event.end + 1)
+        ]
+        usual, now = self._sets(columns), self._sets(columns, events)
+        for (name, _, before), (_, _, after) in zip(usual, now, strict=True):
+            found += [(name, int(t), int(after[t] - before[t])) for t in np.flatnonzero(after != before)]
+        return found
+
+    def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
+        visits = visits_of(columns)
+        taken = np.flatnonzero(action)
+        needs = self._needs(visits)
+        room = self.rooms(visits.n_slots)
+        for t in range(visits.n_slots):
+            here = visits.arm[taken[visits.slot[taken] == t]]
+            able = self.able([needs[i] for i in here.tolist()])
+            # Given out one by one along augmenting paths: nothing of the rows above is used.
+            short = len(here) - _given_out(able, room[:, t])
+            if short:
+                yield f"{short} of {len(here)} visits in slot {t} have no inspector"
+
+    def describe(self) -> str:
+        return f"{len(self.staff)} inspectors do each slot's visits{' by skill' if self.skill else ''}"
+
+    def check(self, columns: Columns) -> None:
+        visits = visits_of(columns)
+        if len(set(self._needs(visits))) > 6:
+            raise ModelError(f"skill: {len(set(self._needs(visits)))} different needs", "give at most 6.")
+        self._sets(visits)
+
+    def monotone(self, columns: Columns) -> bool:
+        return True
+
+
+def _given_out(able: np.ndarray, room: np.ndarray) -> int:
+    """Most visits that inspectors can do: able bool (I, V), room (I,)."""
+    seats = np.repeat(np.arange(len(room)), np.rint(room).astype(int))
+    if not len(seats) or not able.shape[1]:
+        return 0
+    matched = csgraph.maximum_bipartite_matching(sparse.csr_array(able[seats].astype(int)), perm_type="row")
+    return int((matched >= 0).sum())
+
+
 class SlotBudget(VisitRows, kind="slot_budget"):
     """How many visits each slot holds, in all or per value of an attribute: at_least <= visits in slot t <= at_most."""
 
@@ -312,6 +486,14 @@ class SlotBudget(VisitRows, kind="slot_budget"):
         return [
             (f"{self.per} {value}" if value else "", mask, self._limits(columns, value)[1])
             for value, mask in self._groups(columns).items()
+        ]
+
+    def changes(self, columns: VisitColumns, events: Sequence[CalendarEvent]) -> list[tuple[str, int, int]]:
+        return [
+            (event.group, t, event.change)
+            for event in events
+            if event.event == "capacity" and bool(event.group) == (self.per is not None)
+            for t in range(event.slot, event.end + 1)
         ]
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
@@ -400,6 +582,22 @@ class Cells(VisitRows, kind="cells"):
 
     def monotone(self, columns: Columns) -> bool:
         return not self.must
+
+
+def most_visits(actions: ActionSet, columns: VisitColumns) -> np.ndarray:
+    """Visits that each arm can get in the period at most, by its open cells and frequencies, (N,)."""
+    n_arms = len(columns.arms)
+    open_cells = ~closed_cells(actions, columns)
+    most = np.bincount(columns.arm[open_cells], minlength=n_arms).astype(float)
+    for constraint in actions.constraints.values():
+        if isinstance(constraint, Frequency):
+            found = constraint.rows(columns)
+            counted = np.zeros(n_arms)
+            some = np.diff(found.matrix.indptr) > 0
+            np.add.at(counted, columns.arm[found.matrix.indices[found.matrix.indptr[:-1][some]]], found.upper[some])
+            outside = open_cells & (np.asarray(found.matrix.sum(axis=0)).ravel() == 0)
+            most = np.minimum(most, counted + np.bincount(columns.arm[outside], minlength=n_arms))
+    return most
 
 
 class Gap(VisitRows, kind="gap"):

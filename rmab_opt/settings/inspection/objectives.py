@@ -9,7 +9,8 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
-from rmab_opt.settings.inspection.calendar import VisitGains
+from rmab_opt.settings.inspection.gains import VisitGains
+from rmab_opt.settings.inspection.kinds import most_visits, visits_of
 
 
 @register("objective", "visit_gains")
@@ -17,4 +18,5 @@ def _visit_gains(
     problem: Problem, actions: ActionSet, folder: Path, *, weights: Literal["gain", "index"] = "gain", beyond: int = 0
 ) -> Objective:
     """What each visit of a period gains over none."""
-    return VisitGains(weights, beyond)
+    several = bool((most_visits(actions, visits_of(actions.columns)) > 1).any())
+    return VisitGains(weights, beyond, several=several)

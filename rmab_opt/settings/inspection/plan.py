@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,14 +12,28 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.actions.constraint import Constraint
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
 from rmab_opt.settings.inspection.kinds import Rows, VisitColumns, VisitRows, closed_cells, visits_of
 from rmab_opt.solver import Profile, Program, Session, load_profile
 
-__all__ = ["Shortage", "Structure", "VisitPlan", "all_rows", "plan_visits", "shortage", "solve_rows", "two_sided"]
+__all__ = [
+    "Shortage",
+    "Structure",
+    "VisitPlan",
+    "all_rows",
+    "clash_of",
+    "plan_visits",
+    "shortage",
+    "slot_price",
+    "solve_rows",
+    "two_sided",
+]
 
 WHOLE = 1e-6
 """How far an entry of a linear program's vertex may be from a whole number: the solver's feasibility tolerance."""
+
+WHOLE_FLOW = "the linear program of the arms' walks has a whole solution"
 
 EXPLAINED = 5_000
 """Columns up to which a clash that is no lack of capacity is explained through the general program."""
@@ -228,19 +243,20 @@ def plan_visits(actions: ActionSet, gains: np.ndarray, profile: str | Path | Pro
         gains = gains[columns.arm, columns.slot]
     if gains.shape != (len(columns),) or not np.isfinite(gains).all():
         raise ModelError(f"gains have shape {gains.shape}", f"give finite numbers, one a column ({len(columns)}).")
-    clash = _explain(actions)
-    if clash is not None:
-        raise clash
     solved = solve_rows(all_rows(actions), gains, profile)
     if solved is None:
-        raise _clash(actions)
+        raise clash_of(actions)
     action = solved.action
     broken = actions.violations(action)
     if broken:
         name = next(iter(broken))
         raise CertificateError(f"the plan breaks {name}: {broken[name][0]}", "report this with the model file.")
     value = float(gains @ action)
-    price = None if solved.duals is None else _slot_price(actions, columns, solved.duals)
+    price = (
+        None
+        if solved.duals is None
+        else slot_price(actions.constraints, columns, actions.plain_rows.owner, actions.plain_rows.key, solved.duals)
+    )
     return VisitPlan(
         columns, gains, action, value, max(solved.bound, value), solved.path, solved.reason, price,
         perf_counter() - begun, solved.seconds, solved.fractional,
@@ -260,15 +276,22 @@ class Solved:
     fractional: int
 
 
-def solve_rows(rows: Rows, gains: np.ndarray, profile: str | Path | Profile = "default") -> Solved | None:
+def solve_rows(
+    rows: Rows, gains: np.ndarray, profile: str | Path | Profile = "default", *, relax_first: bool = False
+) -> Solved | None:
     """Best 0/1 vector of the rows: linear where they are nested on two sides; None when there is none.
+
+    Parameters
+    ----------
+    relax_first
+        Whether the linear program is tried first although nothing says that it is whole, as flows nearly are.
 
     Raises
     ------
     SolverError
         When a limit was reached before anything was found.
     """
-    structure = two_sided(rows.matrix, rows.lower, rows.upper)
+    structure = Structure(True, WHOLE_FLOW) if relax_first else two_sided(rows.matrix, rows.lower, rows.upper)
     n = len(gains)
     integer = np.full(n, not structure.exact)
     program = Program(gains, rows.matrix, rows.lower, rows.upper, np.zeros(n), np.ones(n), integer, maximise=True)
@@ -288,14 +311,22 @@ def solve_rows(rows: Rows, gains: np.ndarray, profile: str | Path | Profile = "d
             # An optimal face has whole vertices, but an interior point of it is not one.
             session.set_integer(np.arange(n), True)
             result = session.solve()
+            # A limit may have stopped it: the better of the two bounds holds.
+            bound = min(bound, result.bound) if result.bound is not None else bound
             seconds += result.seconds
+            if result.status in ("infeasible", "infeasible_or_unbounded"):
+                return None
             path, reason = "mixed-integer", f"{fractional} entries of the linear solution were not whole"
     if result.x is None:
         raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
     return Solved(np.rint(result.x).astype(np.int64), bound, path, reason, duals, seconds, fractional)
 
 
-def _clash(actions: ActionSet) -> Exception:
+def clash_of(actions: ActionSet) -> Exception:
+    """Why there is no plan: lack of capacity where there is one to be seen, else the constraints that clash."""
+    lack = _explain(actions)
+    if lack is not None:
+        return lack
     if len(actions) <= EXPLAINED:
         return actions.infeasibility()
     named = "\n".join(f"  {name}  {sentence}" for name, sentence in actions.describe().items())
@@ -311,15 +342,17 @@ def _dual_bound(program: Program, duals: np.ndarray) -> float:
     return paid + float(np.maximum(0.0, program.cost - program.matrix.T @ price).sum()) + program.offset
 
 
-def _slot_price(actions: ActionSet, columns: VisitColumns, duals: np.ndarray) -> np.ndarray:
-    """Prices of the rows that limit whole slots, summed over constraints."""
-    price, owner = np.zeros(columns.n_slots), np.array(actions.plain_rows.owner)
-    keys = np.array(actions.plain_rows.key)
-    for name, constraint in actions.constraints.items():
+def slot_price(
+    constraints: Mapping[str, Constraint], columns: VisitColumns, what: Sequence[str], names: Sequence[str],
+    duals: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Prices of the rows that limit whole slots, summed over constraints; ``what`` is each row's constraint."""
+    price, owner = np.zeros(columns.n_slots), np.array(what)
+    for name, constraint in constraints.items():
         if not isinstance(constraint, VisitRows):
             continue
         if [members.all() for _, members, _ in constraint.capacities(columns)] == [True]:
             # A slot without cells has no row, and no price.
-            for row in np.flatnonzero(owner == name):
-                price[int(keys[row].rsplit(" ", 1)[-1])] += duals[row]
+            for row in np.flatnonzero(owner == name).tolist():
+                price[int(names[row].rsplit(" ", 1)[-1])] += duals[row]
     return price

@@ -16,7 +16,7 @@ from rmab_opt.decisions.policy import Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError
 from rmab_opt.settings.inspection.beliefs import EncodedArms
-from rmab_opt.settings.inspection.calendar import INDEX_DISCOUNT, VisitGains, encoded_arms
+from rmab_opt.settings.inspection.gains import INDEX_DISCOUNT, VisitGains, encoded_arms
 from rmab_opt.settings.inspection.indices import encoded_indices, free_indices
 from rmab_opt.settings.inspection.kinds import Rows
 from rmab_opt.settings.inspection.periods import plan_periods

@@ -7,7 +7,6 @@ Zhang, Sun, Wang (2025): attribute ranges and the size of the India network (202
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.instances import Instance, domain
 from rmab_opt.problem import Arms, Problem, Table
-from rmab_opt.problem.table import nearest
+from rmab_opt.problem.table import TableLike, nearest
 from rmab_opt.settings.networked.cascade import Cascade, Graph
 
 __all__ = ["REGIMES", "attributes", "contact_edges", "contact_problem", "contacts", "read_contacts"]
@@ -152,7 +151,7 @@ def contact_problem(
 
 def read_contacts(
     arms: Arms,
-    table: Table | str | Path,
+    table: TableLike,
     *,
     ends: tuple[str, str] = ("u", "v"),
     probability: float | str = 0.05,
@@ -175,7 +174,7 @@ def read_contacts(
     ModelError
         Listing rows with unknown ids, doubled contacts and loops; or with probabilities out of range.
     """
-    table = table if isinstance(table, Table) else Table.from_csv(table)
+    table = Table.read(table, needed=ends).without_totals(ends[0])
     findings = Findings(table.source)
     first, second = table.text(ends[0]), table.text(ends[1])
     kept = []

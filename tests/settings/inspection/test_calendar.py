@@ -19,7 +19,8 @@ from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.instances import generate
 from rmab_opt.learning import evaluate
 from rmab_opt.settings.inspection import Frequency, SlotBudget, VisitColumns, Window
-from rmab_opt.settings.inspection.calendar import VisitGains, calendar
+from rmab_opt.settings.inspection.calendar import calendar
+from rmab_opt.settings.inspection.gains import VisitGains
 
 POLICIES = (
     "random_eligible",
@@ -175,7 +176,7 @@ def test_the_rest_is_planned_again_after_events():
 
 
 def _last_open(plan, name: str) -> int:
-    cell = plan._actions.columns.arms.text("window")[plan.ids.index(name)]
+    cell = plan.cohort.text("window")[plan.ids.index(name)]
     return int(cell.split("-")[1])
 
 
@@ -187,7 +188,12 @@ def test_nothing_happened_nothing_moves_and_a_lost_visit_is_named():
     name, slot = next((plan.ids[i], t) for t in range(12) for i in np.flatnonzero(plan.visits[:, t]))
     lost = plan.replan(_last_open(plan, name) + 1, missed=[(name, slot)])
     assert lost.late == (name,)
-    assert lost.value < plan.value
+    found = lost.overdue[0]
+    assert found.by == _last_open(plan, name)
+    assert found.planned is not None
+    assert found.planned > found.by
+    assert lost.visits[plan.ids.index(name), found.planned]
+    assert [row["slot"] for row in lost.rows() if row["status"] == "late"] == [str(found.planned)]
 
 
 def test_staying_put_costs_at_most_what_it_was_told_to():

@@ -38,6 +38,15 @@ CONSTRAINTS = {
         constraint("slot_budget", per="district", limits={"a": 1, "b": 2}),
     ],
     "cells": [constraint("cells", must=["arm0@1"], must_not=["arm2@0", "arm1@2"])],
+    "class_rules": [
+        constraint("class_rules", column="district", rules={"class": ["a", "b"], "visits": [1, 0], "at_most": [2, 1]})
+    ],
+    "inspectors": [
+        constraint("inspectors", staff={"id": ["ann", "bob"], "capacity": [1, 1], "off": ["", "1"]}),
+        constraint(
+            "inspectors", skill="district", staff={"id": ["ann", "bob"], "capacity": [1, 1], "skills": ["a", "a b"]}
+        ),
+    ],
     "gap": [constraint("gap", slots=2), constraint("gap", slots=3)],
 }
 DOMAINS = {"inspection": {"n_arms": 5, "n_slots": 4, "window": 2}}
@@ -53,7 +62,11 @@ def slots_model() -> Model:
 def plan_model() -> Model:
     """A whole period at once."""
     problem = generate("inspection", n_arms=3, n_slots=3, window=2, horizon=3).problem
-    rules = {"season": constraint("window"), "slot": constraint("slot_budget", at_most=1)}
+    rules = {
+        "season": constraint("window"),
+        "once": constraint("frequency", at_most=1),
+        "slot": constraint("slot_budget", at_most=1),
+    }
     return Model(problem, ActionSet(VisitColumns(problem.arms, 3), rules), solver="exact")
 
 

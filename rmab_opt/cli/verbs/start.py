@@ -1,0 +1,61 @@
+"""``rmab-opt start``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rmab_opt.cli.common import PROGRAMME, Json, answer, say
+from rmab_opt.errors import ModelError
+from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.programme.folder import Week
+
+
+@register("verb", "start", group=PROGRAMME)
+def start(
+    sheet: Annotated[Path, typer.Argument(metavar="REGISTER", help="The register: .csv, .xlsx or .ods.")],
+    log: Annotated[Path, typer.Option("--log", help="The call log: id, week, called, listened.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the programme, to be made.")],
+    roster: Annotated[
+        Path | None, typer.Option("--roster", help="Who works in which slot, for how many calls.")
+    ] = None,
+    columns: Annotated[Path | None, typer.Option("--columns", help="A columns.yaml: which column means what.")] = None,
+    calls: Annotated[int | None, typer.Option(help="At most so many calls a week, beside the roster.")] = None,
+    weeks: Annotated[int, typer.Option(help="Weeks to look ahead.")] = 12,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the columns as they are inferred.")] = False,
+    as_json: Json = False,
+) -> None:
+    """From a programme's spreadsheets to this week's list."""
+    from rmab_opt.problem import Table
+    from rmab_opt.programme.columns import PlanSection, infer
+    from rmab_opt.programme.folder import start as begin
+
+    plan = PlanSection(weeks=weeks, calls=calls)
+    if columns is None and not yes:
+        found = infer(Table.read(sheet), Table.read(log), None if roster is None else Table.read(roster), plan)
+        if not sys.stdin.isatty():
+            listed = "\n  ".join(found.said)
+            raise ModelError(f"columns are inferred:\n  {listed}", "repeat with --yes, or tell them in --columns FILE.")
+        say("\n".join(found.said))
+        if not typer.confirm("Is this right?", default=True):
+            raise ModelError("the columns are not as inferred", "tell them in --columns FILE; see docs/programme.md.")
+    if roster is None and calls is None and columns is None:
+        raise ModelError("neither a roster nor a number of calls", "give --roster FILE or --calls NUMBER.")
+    week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan if columns is None else None)
+    answer(as_json, week.document(), f"{week}\nto read and print: {write_page(week)}")
+
+
+def write_page(week: Week) -> Path:
+    """The week on one page, beside its list."""
+    from rmab_opt.page.report import decision_page
+    from rmab_opt.records import write_atomically
+
+    path = week.list_path.with_suffix(".html")
+    assert week.model is not None
+    write_atomically(path, decision_page(week.model, week.decision, week.parts()))
+    return path

@@ -1,0 +1,475 @@
+"""What a decision proves and how: made once beside the answer, stored in its file, checked again without a solver.
+
+A proof holds prices, a tree or the count of a list; the bound is always computed here, from these and the model's
+rows, by :mod:`rmab_opt.actions.checker` and :mod:`rmab_opt.decisions.leaves`. Nobody's claimed bound is read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+import pyomo.environ as pyo
+from pydantic import BaseModel, ConfigDict, Field
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.checker import Rows, best_of_routes, price_bound, table_rows
+from rmab_opt.decisions.leaves import Closed, Layers, Leaves
+from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
+from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.decisions.scale import Unit
+from rmab_opt.encoder import Network
+from rmab_opt.errors import CertificateError, ModelError
+from rmab_opt.solver import Program
+from rmab_opt.solver.compiling import compile_model
+
+__all__ = [
+    "FORMAT",
+    "NONE",
+    "Proof",
+    "ProofFile",
+    "back",
+    "layers_of",
+    "prove",
+    "recheck",
+    "rows_of",
+    "rows_of_set",
+    "sampled",
+]
+
+FORMAT: Literal[1] = 1
+
+FEW_PRICES = 2000
+"""Up to so many non-zero prices are stored in double precision."""
+
+LONGEST_CHECK = 60.0
+"""Seconds that a stored tree may take to check."""
+
+SAMPLED = 64
+"""Of many decisions by trees, one in so many is checked again."""
+
+Kind = Literal["none", "prices", "table", "tree", "listing", "routes", "gains"]
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """A proven upper limit of every allowed action's value, and what proves it.
+
+    Parameters
+    ----------
+    kind
+        ``prices``: one a row, weak duality; ``table``: the same with one knapsack row maximised exactly; ``tree``:
+        columns and neurons branched on; ``listing``, ``routes``: complete lists, found again by enumeration; ``gains``:
+        gains that only shrink, which is an assumption; ``none``.
+    bound
+        In the objective's unit; infinite for ``none``.
+    prices
+        In units of the decision, one a row of the model's program, (m,).
+    table
+        Row that is maximised exactly.
+    tree
+        int16, level by level; see :mod:`rmab_opt.decisions.leaves`.
+    target
+        What every leaf of the tree stays below, in units of the decision, relative to choosing nothing.
+    count
+        Entries of a listing.
+    leaves, seconds
+        Of the tree; seconds that the proof took.
+    """
+
+    kind: Kind = "none"
+    bound: float = np.inf
+    prices: np.ndarray | None = None
+    table: int | None = None
+    tree: np.ndarray | None = None
+    target: float | None = None
+    count: int | None = None
+    leaves: int = 0
+    seconds: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes that prices and tree take in a file, before the text around them."""
+        file = self.file()
+        return sum(len(part) for part in (file.prices, file.tree) if part is not None)
+
+    def words(self) -> str:
+        """By what it is proven."""
+        if self.kind == "tree":
+            return f"a tree of {self.leaves} {'leaf' if self.leaves == 1 else 'leaves'}"
+        return {
+            "prices": "prices",
+            "table": "prices and a table",
+            "listing": f"listing all {self.count}",
+            "routes": f"listing {self.count} routes",
+            "gains": "gains that only shrink (an assumption)",
+            "none": "nobody",
+        }[self.kind]
+
+    def file(self) -> ProofFile:
+        """As a decision file holds it."""
+        prices, places, number = None, None, "f8"
+        if self.prices is not None:
+            at = np.flatnonzero(self.prices).astype(np.int32)
+            number = "f8" if len(at) <= FEW_PRICES else "f4"
+            places, prices = _packed(at, "<i4"), _packed(self.prices[at], f"<{number}")
+        return ProofFile(
+            format=1,
+            kind=self.kind,
+            proven_bound=float(self.bound) if np.isfinite(self.bound) else None,
+            prices=prices,
+            places=places,
+            number=number,  # type: ignore[arg-type]
+            rows=None if self.prices is None else len(self.prices),
+            table=self.table,
+            tree=None if self.tree is None else _packed(self.tree, "<i2"),
+            target=self.target,
+            count=self.count,
+        )
+
+
+NONE = Proof()
+
+
+class ProofFile(BaseModel):
+    """The proof in a decision file; unknown fields and other types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    format: Literal[1]
+    kind: Kind
+    proven_bound: float | None
+    prices: str | None = None
+    places: str | None = None
+    number: Literal["f4", "f8"] = "f8"
+    rows: int | None = Field(default=None, ge=0)
+    table: int | None = Field(default=None, ge=0)
+    tree: str | None = None
+    target: float | None = None
+    count: int | None = Field(default=None, ge=0)
+
+    def proof(self) -> Proof:
+        """What it holds.
+
+        Raises
+        ------
+        ModelError
+            When a packed array is broken; names the field.
+        """
+        prices = None
+        if self.prices is not None:
+            places = _unpacked(self.places or "", "<i4", "proof.places").astype(np.int64)
+            numbers = _unpacked(self.prices, f"<{self.number}", "proof.prices").astype(np.float64)
+            rows = self.rows or 0
+            if len(places) != len(numbers) or (len(places) and not (places.min() >= 0 and places.max() < rows)):
+                raise ModelError("proof.places do not fit proof.prices", "give the file that `decide --out` wrote.")
+            if not np.isfinite(numbers).all():
+                raise ModelError("proof.prices hold NaN or infinity", "give the file that `decide --out` wrote.")
+            prices = np.zeros(rows)
+            prices[places] = numbers
+        tree = None if self.tree is None else _unpacked(self.tree, "<i2", "proof.tree").astype(np.int16)
+        if tree is not None and (not len(tree) or len(tree) != 2 * int((tree >= 0).sum()) + 1):
+            raise ModelError("proof.tree is no tree", "give the file that `decide --out` wrote.")
+        bound = np.inf if self.proven_bound is None else self.proven_bound
+        return Proof(self.kind, bound, prices, self.table, tree, self.target, self.count)
+
+
+def _packed(array: np.ndarray, number: str) -> str:
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype=number).tobytes(), 9)).decode()
+
+
+LARGEST_PACK = 64_000_000
+"""Bytes that a packed array may unfold to."""
+
+
+def _unpacked(text: str, number: str, field: str) -> np.ndarray:
+    try:
+        unzip = zlib.decompressobj()
+        raw = unzip.decompress(base64.b64decode(text, validate=True), LARGEST_PACK)
+        if unzip.unconsumed_tail or not unzip.eof:
+            raise ValueError("too long, or cut off")
+        return np.frombuffer(raw, dtype=number)
+    except (ValueError, zlib.error) as error:
+        raise ModelError(f"{field} cannot be read ({error})", "give the file that `decide --out` wrote.") from None
+
+
+# ---- the set and the objective as the checker sees them
+def rows_of(program: Program, act: np.ndarray) -> Rows:
+    """A program's rows for the checker."""
+    matrix = program.matrix
+    return Rows(
+        matrix.indptr.astype(np.int64),
+        matrix.indices.astype(np.int64),
+        np.asarray(matrix.data, dtype=np.float64),
+        program.row_lower,
+        program.row_upper,
+        program.lower,
+        program.upper,
+        program.integer,
+        np.asarray(act, dtype=np.int64),
+    )
+
+
+_ROWS: dict[int, tuple[ActionSet, Rows]] = {}
+"""Rows of the last sets that were proven about."""
+
+
+def rows_of_set(actions: ActionSet) -> Rows:
+    """The set's rows for the checker; kept for the last few sets."""
+    found = _ROWS.get(id(actions))
+    if found is None or found[0] is not actions:
+        while len(_ROWS) >= 16:
+            del _ROWS[next(iter(_ROWS))]
+        found = _ROWS[id(actions)] = (actions, rows_of(*actions.program))
+    return found[1]
+
+
+def layers_of(network: Network) -> Layers:
+    """A network's reduced arrays for the checker."""
+    reduced = network.reduced.dense()
+    parts = reduced.hidden
+    return Layers(
+        tuple(np.asarray(part.weight) for part in parts),
+        tuple(part.bias for part in parts),
+        tuple(part.slope for part in parts),
+        tuple(part.gain for part in parts),
+        reduced.readout,
+        reduced.skip,
+        float(reduced.constant),
+    )
+
+
+# ---- proving
+def prove(question: Question, proposal: Proposal, value: float, enough: float, seconds: float) -> Proof:
+    """The best bound that can be proven of a question's actions, tried until it is ``enough``.
+
+    Parameters
+    ----------
+    question
+        In its own unit; see :func:`rmab_opt.decisions.scale.scaled`.
+    proposal
+        Its ``data`` are looked at (``prices``, ``tree``), its bound is not.
+    value
+        Of the proposal's action, as recomputed, in the question's unit.
+    enough
+        The bound up to which the action counts as proven; nothing more is tried then.
+    seconds
+        For what takes time: lists and trees.
+
+    Returns
+    -------
+    Proof
+        In the question's unit; of kind ``none`` when nothing was proven.
+
+    Raises
+    ------
+    CertificateError
+        When the tree meets an allowed action that is worth more than was claimed to be the most.
+    """
+    if not question.plain or proposal.proof == "none":
+        return NONE
+    began = perf_counter()
+    if proposal.proof == "submodular":
+        return Proof("gains", proposal.bound)
+    objective = question.objective
+    best = NONE
+    linear = isinstance(objective, LinearObjective) and objective.linear(question.situation)
+    tries: list[Callable[[], Proof]] = []
+    if proposal.proof == "listing":
+        tries += [lambda: _routes(question), lambda: _listing(question)]
+    elif linear:
+        tries += [lambda: _priced(question, proposal), lambda: _tabled(question, proposal)]
+        tries += [lambda: _routes(question), lambda: _listing(question)] if seconds > 0 else []
+    elif isinstance(objective, NetworkObjective):
+        if question.actions.__dict__.get("listed") is not None:
+            tries.append(lambda: _listing(question))
+        if seconds > 0:
+            tries.append(lambda: _tree(question, proposal, value, enough, seconds))
+    else:
+        tries.append(lambda: _priced(question, proposal))
+    for attempt in tries:
+        found = attempt()
+        best = found if found.bound < best.bound else best
+        if best.bound <= enough:
+            break
+    return replace(best, seconds=perf_counter() - began)
+
+
+def recheck(proof: Proof, question: Question) -> float:
+    """The bound that a stored proof proves of a question in its own unit; infinite when it proves none."""
+    if proof.kind in ("prices", "table"):
+        rows, cost, constant = _whole_program(question)
+        if proof.prices is None or len(proof.prices) != len(rows.row_lower):
+            return np.inf
+        if proof.table is not None and proof.table not in table_rows(rows):
+            return np.inf
+        return price_bound(rows, cost, constant, proof.prices, table=proof.table)
+    if proof.kind == "listing":
+        return _listing(question, count=proof.count).bound
+    if proof.kind == "routes":
+        return _routes(question, count=proof.count).bound
+    if proof.kind == "tree" and proof.tree is not None and proof.target is not None:
+        return _walk(proof, question)
+    return np.inf
+
+
+def _walk(proof: Proof, question: Question) -> float:
+    """The bound of a stored tree."""
+    assert isinstance(question.objective, NetworkObjective)
+    assert proof.tree is not None
+    assert proof.target is not None
+    leaves = _leaves(question, proof.prices)
+    if int(proof.tree.max()) >= leaves.n + sum(leaves.sizes):
+        return np.inf
+    found = leaves.close(
+        proof.target, question.actions.allows, proof.tree, seconds=LONGEST_CHECK, nodes=2 * len(proof.tree) + 512
+    )
+    return found.bound if found.better is None else np.inf
+
+
+def _whole_program(
+    question: Question, at_hand: tuple[Program, np.ndarray] | None = None
+) -> tuple[Rows, np.ndarray, float]:
+    """Rows, cost of every column, constant: of the set for linear objectives, else of the question's own program."""
+    objective = question.objective
+    if isinstance(objective, LinearObjective) and objective.linear(question.situation):
+        rows = rows_of_set(question.actions)
+        gain, base = objective.coefficients(question.situation)
+        cost = np.zeros(len(rows.lower))
+        cost[rows.act] = gain
+        return rows, cost, float(base)
+    program, act = _own_program(question) if at_hand is None else at_hand
+    return rows_of(program, act), program.cost if program.maximise else -program.cost, program.offset
+
+
+def _own_program(question: Question) -> tuple[Program, np.ndarray]:
+    """The question's program, with the objective's own variables, read without a solver."""
+    model = pyo.ConcreteModel()
+    question.actions.build(model)
+    model.objective_block = pyo.Block()
+    expression = question.objective.build(model.objective_block, model.act, question.situation)
+    model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
+    read = compile_model(model)
+    places = {id(variable): j for j, variable in enumerate(read.names.variables)}
+    return read.program, np.array([places[id(variable)] for variable in model.act.values()], dtype=np.int64)
+
+
+def _priced(question: Question, proposal: Proposal) -> Proof:
+    prices = proposal.data.get("prices")
+    if prices is None:
+        return NONE
+    rows, cost, constant = _whole_program(question, proposal.data.get("program"))
+    prices = np.asarray(prices, dtype=np.float64)
+    if np.count_nonzero(prices) > FEW_PRICES:
+        prices = prices.astype(np.float32).astype(np.float64)
+    return Proof("prices", price_bound(rows, cost, constant, prices), prices)
+
+
+def _tabled(question: Question, proposal: Proposal) -> Proof:
+    """One knapsack row maximised exactly, the others at their prices."""
+    prices = proposal.data.get("prices")
+    if prices is None:
+        return NONE
+    rows, cost, constant = _whole_program(question)
+    prices, best = np.asarray(prices, dtype=np.float64), NONE
+    for row in table_rows(rows)[:3]:
+        if prices[row] != 0:
+            bound = price_bound(rows, cost, constant, prices, table=row)
+            best = Proof("table", bound, prices, row) if bound < best.bound else best
+    return best
+
+
+def _listing(question: Question, count: int | None = None) -> Proof:
+    """All allowed actions, valued; with ``count`` the list must be as long as it was."""
+    listed = question.actions.listed
+    if listed is None or not len(listed) or (count is not None and count != len(listed)):
+        return NONE
+    objective, situation = question.objective, question.situation
+    if not objective.listable and len(listed) > 2000:
+        return NONE
+    if isinstance(objective, LinearObjective) and objective.linear(situation):
+        gain, base = objective.coefficients(situation)
+        slack = float(4 * (len(gain) + 2) * np.finfo(float).eps * float(np.abs(gain).sum() + abs(base)))
+        values = np.asarray(listed @ gain + base)
+    else:
+        values, slack = np.asarray(objective.batch_value(listed, situation)), 0.0
+        if isinstance(objective, NetworkObjective):
+            slack = 1e-12 * float(layers_of(objective.network(situation)).mass()[1])
+    return Proof("listing", float(values.max()) + slack, count=len(listed))
+
+
+def _routes(question: Question, count: int | None = None) -> Proof:
+    """The best within each of all routes."""
+    routes, objective = question.actions.routes, question.objective
+    if routes is None or not isinstance(objective, LinearObjective) or not objective.linear(question.situation):
+        return NONE
+    if count is not None and count != len(routes.sets):
+        return NONE
+    gain, base = objective.coefficients(question.situation)
+    bits = (routes.sets[:, None] >> np.arange(routes.n_columns, dtype=np.uint64)) & np.uint64(1)
+    return Proof("routes", best_of_routes(bits == 1, gain, routes.most) + base, count=len(routes.sets))
+
+
+def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:
+    assert isinstance(question.objective, NetworkObjective)
+    rows = rows_of_set(question.actions)
+    if prices is not None and len(prices) != len(rows.row_lower):
+        prices = None
+    return Leaves(layers_of(question.objective.network(question.situation)), rows, prices)
+
+
+def _tree(question: Question, proposal: Proposal, value: float, target: float, seconds: float) -> Proof:
+    """A tree that closes at the target: one of columns or one of neurons, whichever ends first."""
+    leaves = _leaves(question, proposal.data.get("prices"))
+    allows = question.actions.allows
+    began, turn, kept = perf_counter(), 0.1, []
+    while perf_counter() - began < seconds:
+        for guide, neurons in ((None, False), (None, True)):
+            left = seconds - (perf_counter() - began)
+            if left <= 0:
+                break
+            found = leaves.close(target, allows, guide, neurons=neurons, seconds=min(turn, left))
+            if found.better is not None:
+                raise CertificateError(
+                    f"an allowed action is worth more than what was called the most ({target:.8g} in the proof's unit)",
+                    "report this with the model file and the network; method 'program' may be right.",
+                )
+            kept.append(found)
+            if found.whole or found.ended:
+                return _grown(found, proposal)
+        turn *= 4
+    best = min(kept, key=lambda found: found.bound, default=None)
+    if best is None or not np.isfinite(best.bound):
+        return NONE
+    return _grown(best, proposal)
+
+
+def _grown(found: Closed, proposal: Proposal) -> Proof:
+    """A tree's proof: its target lies a hair above its largest leaf, for sums that another machine orders otherwise."""
+    target = found.bound + 2e-10 * max(1.0, abs(found.bound))
+    return Proof("tree", target, proposal.data.get("prices"), None, found.tree, target, leaves=found.leaves)
+
+
+def back(proof: Proof, unit: Unit) -> Proof:
+    """A proof's bound in the objective's own unit; what proves it stays in the question's."""
+    if not np.isfinite(proof.bound):
+        return proof
+    bound = proof.bound * unit.size + unit.base
+    # The last sum is rounded outward as well.
+    return replace(
+        proof, bound=float(bound + 4 * np.finfo(float).eps * (abs(proof.bound) * unit.size + abs(unit.base)))
+    )
+
+
+def sampled(question: Question) -> bool:
+    """Whether a decision among many is one of those that are checked again; depends on the question alone."""
+    if not question.many or question.profile.name == "exact":
+        return True
+    text = question.state.tobytes() + repr((question.period, question.seed)).encode()
+    return hashlib.sha256(text).digest()[0] % SAMPLED == 0

@@ -1,0 +1,288 @@
+"""From a call log to each member's chances, with what the log can and cannot tell."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmab_opt.errors import Findings, ModelError
+from rmab_opt.problem import Table
+from rmab_opt.programme.columns import LogColumns
+from rmab_opt.programme.moves import UNKNOWN, Moves, count_moves
+from rmab_opt.programme.targeted import TargetedFit, fit_targeted
+from rmab_opt.report import table_csv, table_text
+
+__all__ = ["CallLog", "Estimate", "Member", "estimate", "read_log"]
+
+FEW_MOVES = 30
+"""Called moves of a group and state below which its uplift is not worth a figure."""
+
+WIDE = 0.30
+"""Width of an uplift's interval above which the figure is not worth much."""
+
+STATES = ("away", "engaged")
+
+VALID = (
+    "The estimate holds where calls depended on group, state, reach and a lasting level of the family; not where "
+    "workers reacted to a passing event that the log does not show."
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody to estimate for: group, and whether they can be reached."""
+
+    group: str
+    reachable: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class CallLog:
+    """A log side by side: members sorted by id, weeks in order without a gap.
+
+    ``seen`` and ``called`` are (N, W): 1 yes, 0 no, ``UNKNOWN`` where the log has nothing.
+    """
+
+    ids: tuple[str, ...]
+    weeks: tuple[int, ...]
+    seen: np.ndarray
+    called: np.ndarray
+    said: tuple[str, ...] = ()
+
+
+def week_number(cell: str) -> int | None:
+    """A week as a number: a number itself, an ISO week, or a date's Monday counted in weeks; None when neither."""
+    cell = cell.strip()
+    if re.fullmatch(r"[0-9]{1,4}", cell):
+        return int(cell)
+    iso = re.fullmatch(r"([0-9]{4})-?W([0-9]{1,2})", cell)
+    try:
+        if iso:
+            return datetime.date.fromisocalendar(int(iso[1]), int(iso[2]), 1).toordinal() // 7
+    except ValueError:
+        return None
+    return None
+
+
+def read_log(table: Table, columns: LogColumns) -> CallLog:
+    """A log in long form, one row a member and week.
+
+    Raises
+    ------
+    ModelError
+        Naming rows whose week is none, or that contradict another of the same member and week.
+    """
+    ids, cells = table.text(columns.id), table.text(columns.week)
+    weeks = [week_number(cell) for cell in cells]
+    if any(week is None for week in weeks):
+        dates = table.dates(columns.week)
+        weeks = [None if day is None else (day.toordinal() - 1) // 7 for day in dates]
+    called, seen = table.yes_no(columns.called), table.yes_no(columns.listened)
+    findings = Findings(table.source)
+    names = tuple(sorted({name for name in ids if name}))
+    known = sorted({week for week in weeks if week is not None})
+    if not known:
+        raise ModelError(f"{table.source}: no week", "give the log at least two weeks.")
+    arm = {name: n for n, name in enumerate(names)}
+    span = range(known[0], known[-1] + 1)
+    found = np.full((2, len(names), len(span)), UNKNOWN)
+    for row, (name, week, call, heard) in enumerate(zip(ids, weeks, called, seen, strict=True)):
+        if not name or week is None:
+            findings.add(table.place(row), "id or week is missing", "complete the row")
+            continue
+        at = arm[name], week - known[0]
+        for part, value in enumerate((heard, call)):
+            now = UNKNOWN if value is None else int(value)
+            if found[part][at] not in (UNKNOWN, now) and now != UNKNOWN:
+                findings.add(table.place(row), f"{name!r} in week {week} says otherwise in another row", "keep one")
+            elif now != UNKNOWN:
+                found[part][at] = now
+    findings.raise_if_any()
+    lost = len(names) * len(span) - len({(n, w) for n, w in zip(ids, weeks, strict=True)})
+    said = (
+        f"{len(table)} rows, {len(names)} members, weeks {known[0]} to {known[-1]}; "
+        f"{lost} of {len(names) * len(span)} member-weeks have no row and are missing, not 'no call'",
+    )
+    return CallLog(names, tuple(span), found[0], found[1], said)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Chances of members sorted by id, with the evidence.
+
+    ``transition`` is (N, 2, 2, 2) over the states away and engaged.
+    """
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    group: np.ndarray
+    reachable: np.ndarray
+    moves: Moves
+    fit: TargetedFit
+    weeks: int
+    first_share: np.ndarray
+    """Share engaged by group among those seen in their first week: what is assumed of somebody new."""
+
+    @property
+    def transition(self) -> np.ndarray:
+        """Posterior mean tables, (N, A, S, S)."""
+        return self.fit.transition
+
+    def uplifts(self) -> list[dict[str, Any]]:
+        """One row a group and state: mean uplift with its interval, the called moves behind it."""
+        rows = []
+        draws = self.fit.draws[..., 0]
+        for g, name in enumerate(self.groups):
+            here = self.group == g
+            if not here.any():
+                continue
+            gain = (draws[:, here, 1] - draws[:, here, 0]).mean(axis=1)
+            low, high = np.quantile(gain, [0.025, 0.975], axis=0)
+            for s, state in enumerate(STATES):
+                rows.append(
+                    {
+                        "group": name,
+                        "state": state,
+                        "uplift": float(gain[:, s].mean()),
+                        "low": float(low[s]),
+                        "high": float(high[s]),
+                        "called moves": int(self.moves.total[here, 1, s].sum()),
+                        "passive moves": int(self.moves.total[here, 0, s].sum()),
+                    }
+                )
+        return rows
+
+    def warnings(self) -> list[str]:
+        """Sentences of what the log cannot tell; each appears when its condition holds and only then."""
+        said = []
+        for row in self.uplifts():
+            cell = f"{row['group']}/{row['state']}"
+            if row["low"] <= 0:
+                interval = f"{row['low']:.3f} to {row['high']:.3f}"
+                said.append(f"not shown: that calls help {cell} (uplift {row['uplift']:.3f}, {interval})")
+            width = row["high"] - row["low"]
+            if row["called moves"] < FEW_MOVES or width > WIDE:
+                per_week = row["called moves"] / max(self.weeks, 1)
+                more = int(np.ceil(3 * row["called moves"] / per_week)) if per_week > 0 else 0
+                until = (
+                    f"about {more} further weeks like these would halve it"
+                    if more
+                    else "there are no calls to learn from"
+                )
+                said.append(
+                    f"not enough data for a figure: {cell} has {row['called moves']} called moves, the interval is "
+                    f"{width:.2f} wide; {until}"
+                )
+        for g, name in enumerate(self.groups):
+            delta, half = float(self.fit.delta[g]), 1.96 * float(self.fit.delta_sd[g])
+            if abs(delta) > half:
+                whom = "weaker" if delta < 0 else "stronger"
+                said.append(f"targeting: calls went to {whom} families of {name}: delta {delta:.2f} +- {half:.2f}")
+        return said
+
+    def exposure(self) -> list[str]:
+        """Who was called, and how those who never were move by themselves."""
+        called = self.moves.visits[:, 1].sum(axis=1)
+        never = (called == 0).mean()
+        reached = f"{int(called.sum())} calls to {int((called > 0).sum())} of {len(called)}"
+        lines = [f"{reached}; never called: {100 * never:.0f} %"]
+        passive = self.moves.counts[:, 0, :, 1], self.moves.total[:, 0]
+        parts = []
+        for s, state in enumerate(STATES):
+            shares = []
+            for who in (called > 0, (called == 0) & self.reachable):
+                total = passive[1][who, s].sum()
+                shares.append(passive[0][who, s].sum() / total if total else np.nan)
+            parts.append(f"{state} {shares[0]:.3f} / {shares[1]:.3f}")
+        lines.append(
+            f"engaged next week without a call, ever called / never called though reachable: {', '.join(parts)}"
+        )
+        return lines
+
+    def __str__(self) -> str:
+        rows = [{**row} for row in self.uplifts()]
+        moves = self.moves.total.sum(axis=(0, 2))
+        head = f"Estimate · {len(self.ids)} members, {self.weeks} weeks, {moves[0]} passive and {moves[1]} called moves"
+        warnings = [f"! {line}" for line in self.warnings()]
+        return "\n".join([head, table_text(rows), *self.exposure(), *warnings, VALID])
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        moves = self.moves.total.sum(axis=(0, 2))
+        return {
+            "members": len(self.ids),
+            "weeks": self.weeks,
+            "moves": {"passive": int(moves[0]), "called": int(moves[1])},
+            "uplift": self.uplifts(),
+            "targeting": {
+                name: {"delta": float(self.fit.delta[g]), "half_width": 1.96 * float(self.fit.delta_sd[g])}
+                for g, name in enumerate(self.groups)
+            },
+            "warnings": self.warnings(),
+            "valid": VALID,
+        }
+
+    def transitions_csv(self, states: Sequence[str] = STATES) -> str:
+        """Rows for ``{kind: tabular, by: id}``: id, state, action and the chance of each next state."""
+        rows = []
+        for n, name in enumerate(self.ids):
+            for s, state in enumerate(states):
+                for a in (0, 1):
+                    up = float(self.transition[n, a, s, 1])
+                    rows.append(
+                        {"id": name, "state": state, "action": a, states[0]: f"{1 - up:.12f}", states[1]: f"{up:.12f}"}
+                    )
+        return table_csv(rows)
+
+
+def estimate(log: CallLog, members: Mapping[str, Member], *, call_acts: str = "next_week") -> Estimate:
+    """Fit the targeted-log estimator for all members; those who are not in the log get their group's chances.
+
+    Raises
+    ------
+    ModelError
+        When a group has no called move, or all its members were called in the same weeks: such a log says nothing
+        about what calls do.
+    """
+    ids = tuple(sorted(members))
+    row = {name: n for n, name in enumerate(log.ids)}
+    at = np.array([row.get(name, -1) for name in ids])
+    blank = np.full((1, log.seen.shape[1]), UNKNOWN)
+    seen, called = np.vstack([log.seen, blank])[at], np.vstack([log.called, blank])[at]
+    groups = tuple(sorted({member.group for member in members.values()}))
+    group = np.array([groups.index(members[name].group) for name in ids])
+    reachable = np.array([members[name].reachable for name in ids])
+    moves = count_moves(seen, called, 2, call_acts=call_acts)
+    for g, name in enumerate(groups):
+        here = group == g
+        if not moves.total[here, 1].sum():
+            raise ModelError(
+                f"group {name!r} has no called move in the log: nothing says what a call does there",
+                "give a longer log, or put the group together with another (register.group in columns.yaml).",
+            )
+        logged = called[here][(called[here] != UNKNOWN).any(axis=1)]
+        by_week = [set(column[column != UNKNOWN]) for column in logged.T]
+        if len(logged) > 1 and all(len(values) <= 1 for values in by_week):
+            raise ModelError(
+                f"all of group {name!r} were called in the same weeks: the log cannot tell a call from a good week",
+                "use weeks in which some were called and others not.",
+            )
+    fit = fit_targeted(moves, group, reachable, rng=np.random.default_rng(0))
+    return Estimate(ids, groups, group, reachable, moves, fit, len(log.weeks), _first_shares(seen, group, len(groups)))
+
+
+def _first_shares(seen: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    known = seen != UNKNOWN
+    has = known.any(axis=1)
+    first = seen[np.arange(len(seen)), known.argmax(axis=1)]
+    shares = np.full(n_groups, 0.5)
+    for g in range(n_groups):
+        here = (group == g) & has
+        if here.any():
+            shares[g] = first[here].mean()
+    return shares

@@ -1,0 +1,646 @@
+"""A programme's folder: from sheets to a model and a list, week after week.
+
+``columns.yaml`` says which column means what; ``model.yaml`` with its tables is this week's model, to read and change;
+``log.csv`` is the call log so far; ``weeks/`` has each list with its certificate; ``ledger/`` and ``cohort/`` what
+happened. Everything is keyed by id and sorted by it, so that the order of a sheet's rows never matters.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rmab_opt.catalog import load
+from rmab_opt.decisions import Decision, Model
+from rmab_opt.errors import ModelError
+from rmab_opt.problem import Table
+from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
+from rmab_opt.programme.columns import (
+    Columns,
+    LogColumns,
+    PlanSection,
+    RegisterColumns,
+    check,
+    infer,
+    read_columns,
+    write_columns,
+)
+from rmab_opt.programme.estimate import STATES, CallLog, Estimate, Member, estimate, read_log
+from rmab_opt.programme.front_door import Outlook, Plan, choose_rule, outlook, plan_decision, saved_document
+from rmab_opt.programme.ledger import Ledger
+from rmab_opt.programme.moves import UNKNOWN
+from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
+from rmab_opt.records import write_atomically
+from rmab_opt.records.cohort import Cohort
+from rmab_opt.report import tree
+
+__all__ = ["Week", "estimate_sheets", "next_week", "read_register", "start"]
+
+OPEN_PAUSE = 4
+"""Weeks for which a pause without an end is taken to last."""
+
+Cells = dict[str, dict[str, str]]
+"""Members by id: ``group``, ``state``, ``slots``, ``reach`` and kept columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Week:
+    """A week's list with everything that is said about it."""
+
+    number: int
+    decision: Decision
+    plan: Plan
+    outlook: Outlook | None
+    estimate: Estimate
+    list_path: Path
+    said: list[str] = field(default_factory=list)
+    """What was assumed and what has changed."""
+    possible: int = 0
+    """Members who could have been on the list."""
+    model: Model | None = None
+    places: tuple[str, dict[str, str]] = ("", {})
+    """A kept column, e.g. the village, and its cell by id."""
+
+    def parts(self) -> list[Part]:
+        """What stands on the week's page beside the list and the proof."""
+        lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
+        lines |= {"list": f"{len(self.decision.chosen)} of {self.possible} possible", "assumed": "; ".join(self.said)}
+        column, cells = self.places
+        where: list[Part] = []
+        if column:
+            where = [(f"The list by {column}", list_pictures([cells.get(name, "") for name in self.decision.chosen]))]
+        return [("To the horizon", lines), *where, *estimate_parts(self.estimate)[:2]]
+
+    def __str__(self) -> str:
+        lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
+        lines["list"] = f"{len(self.decision.chosen)} of {self.possible} possible"
+        for k, line in enumerate(self.said):
+            lines["assumed" if not k else " " * k] = line
+        warnings = self.estimate.warnings()
+        if warnings:
+            lines["the estimate"] = f"{len(warnings)} warnings, see estimate.txt: {warnings[0]}"
+        return f"{self.decision}\n{tree('To the horizon', lines)}\nlist to tick: {self.list_path}"
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            **self.decision.summary(),
+            "week": self.number,
+            "rule": {"policy": self.plan.policy, "reason": self.plan.reason},
+            "horizon": None if self.outlook is None else self.outlook.summary(),
+            "possible": self.possible,
+            "said": self.said,
+            "estimate": self.estimate.document(),
+            "list": str(self.list_path),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Now:
+    """A programme at a week: who belongs, what is known, what is closed."""
+
+    columns: Columns
+    members: Cells
+    log: CallLog
+    week: int
+    period: int = 0
+    paused: dict[str, int | None] = field(default_factory=dict)
+    """Last week of each pause; None without an end."""
+    met: frozenset[str] = frozenset()
+    """Members of an earlier round: the ledger knows their states."""
+
+    @property
+    def own(self) -> RegisterColumns:
+        return self.columns.register_
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+def read_register(path: Path, columns: RegisterColumns) -> tuple[Cells, Table]:
+    """The register as cells by id; rows of totals and repeated rows are left out and noted."""
+    table = Table.read(path, needed=[columns.id]).without_totals(columns.id).one_a_key(columns.id)
+    return _cells(table, columns), table
+
+
+def _cells(table: Table, columns: RegisterColumns) -> Cells:
+    ids = table.text(columns.id)
+    blank = [""] * len(ids)
+    of_kind = {"group": columns.group, "state": columns.state}
+    parts = {own: table.categories(name) if name in table else blank for own, name in of_kind.items() if name}
+    if columns.slots:
+        parts["slots"] = [";".join(slots) for slots in table.lists(columns.slots)]
+    if columns.reach:
+        parts["reach"] = ["yes" if cell else "no" for cell in table.text(columns.reach)]
+    for name in dict.fromkeys((*columns.keep, *columns.show)):
+        parts[name] = table.categories(name) if name in columns.keep else table.text(name)
+    return {member: {own: cells[row] for own, cells in parts.items()} for row, member in enumerate(ids)}
+
+
+def _beside(path: Path, needed: list[str], key: str) -> Table:
+    return Table.read(path, needed=needed).without_totals(key)
+
+
+def _same_ids(known: list[str], log: CallLog) -> tuple[CallLog, list[str]]:
+    """The log under the register's ids: leading zeros that one of them lost are given back when all fit."""
+    foreign = [name for name in log.ids if name not in set(known)]
+    if not foreign:
+        return log, []
+    bare = {name.lstrip("0"): name for name in known}
+    if len(bare) == len(known) and all(name.lstrip("0") in bare for name in log.ids):
+        ids = tuple(bare[name.lstrip("0")] for name in log.ids)
+        order = np.argsort(np.array(ids))
+        meant = bare[foreign[0].lstrip("0")]
+        said = f"ids of the log are the register's without leading zeros ({foreign[0]!r} is {meant!r})"
+        return CallLog(tuple(sorted(ids)), log.weeks, log.seen[order], log.called[order], log.said), [said]
+    if len(foreign) == len(log.ids):
+        raise ModelError(
+            f"no id of the log is in the register, e.g. {', '.join(map(repr, foreign[:3]))}",
+            "use the same ids in both sheets.",
+        )
+    return log, [f"{len(foreign)} members of the log are not in the register ({foreign[0]!r}); their rows are not used"]
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
+    """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it."""
+    rows = []
+    for row in decision.rows():
+        shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
+        rest = {key: cell for key, cell in row.items() if key != "id"}
+        rows.append({"id": row["id"], **shown, **rest, "week": now.week, "done": "", "state": ""})
+    names = list(rows[0]) if rows else ["id", "week", "done", "state"]
+    path = f"weeks/week-{now.week:02d}.csv"
+    write_atomically(stage / path, "\ufeff" + _csv(rows, names))
+    return path
+
+
+def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _First) -> None:
+    """``model.yaml`` and its tables."""
+    own, columns, members = now.own, now.columns, now.members
+    kept = list(own.keep)
+    names = ["id", "group", *kept, *(["slots"] if own.slots else [])]
+    rows = [{"id": name, "group": cells.get("group", "all"), **cells} for name, cells in sorted(members.items())]
+    write_atomically(folder / "cohort.csv", _csv([{k: row.get(k, "") for k in names} for row in rows], names))
+    write_atomically(folder / "transitions.csv", made.transitions_csv())
+    start = [
+        {"id": name, STATES[0]: f"{1 - up:.12g}", STATES[1]: f"{up:.12g}"} for name, up in sorted(first.up.items())
+    ]
+    write_atomically(folder / "start.csv", _csv(start, ["id", *STATES]))
+    constraints: dict[str, Any] = {}
+    if columns.roster is not None:
+        constraints["roster"] = {"kind": "scheduling", "roster": "roster.csv", "visits": 1}
+        if columns.roster.match:
+            constraints["roster"]["match"] = columns.roster.match
+    if columns.plan.calls is not None:
+        constraints["weekly"] = {"kind": "budget", "at_most": columns.plan.calls}
+    if first.closed:
+        write_atomically(folder / "closed.csv", _csv(first.closed, ["id", "open_from", "reason"]))
+        constraints["closed"] = {"kind": "closed", "table": "closed.csv"}
+    dynamics: dict[str, Any] = {
+        "kind": "tabular", "file": "transitions.csv", "by": "id", "reward": dict.fromkeys(STATES, 0) | {STATES[1]: 1},
+        "paid_on": "arrival",
+    }  # fmt: skip
+    document = {
+        "format": 1,
+        "title": title,
+        "about": "Written by `rmab-opt start` and `next` from the programme's own sheets; change what is wrong.",
+        "problem": {
+            "arms": "cohort.csv",
+            "dynamics": dynamics,
+            "horizon": now.period + columns.plan.weeks,
+            "start": "start.csv",
+        },
+        "constraints": constraints,
+        "solver": "quick",
+    }
+    write_atomically(folder / "model.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+@dataclass(frozen=True)
+class _First:
+    """Chance to be engaged at first of each member, and who is closed until when."""
+
+    up: dict[str, float]
+    closed: list[dict[str, Any]]
+    said: list[str]
+
+
+STAGE, WHOLE = ".next", "whole"
+"""Folder in which a week is made, and the file that says it is whole: a crash leaves the old week or the new one."""
+
+
+def _stage(folder: Path) -> Path:
+    """An empty folder to make a week in."""
+    _finish(folder)
+    stage = folder / STAGE
+    if stage.exists():
+        shutil.rmtree(stage)
+    (stage / "weeks").mkdir(parents=True)
+    return stage
+
+
+def _finish(folder: Path) -> None:
+    """Bring a whole new week into place; what is only half made stays where it is."""
+    stage = folder / STAGE
+    if not (stage / WHOLE).exists():
+        return
+    for path in sorted(stage.rglob("*")):
+        if path.is_file() and path.name != WHOLE:
+            target = folder / path.relative_to(stage)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    shutil.rmtree(stage)
+
+
+def _first(now: _Now, made: Estimate) -> _First:
+    engaged = now.own.engaged.casefold()
+    row = {name: n for n, name in enumerate(now.log.ids)}
+    at = {name: n for n, name in enumerate(made.ids)}
+    up, from_log, from_group = {}, 0, 0
+    for name, cells in now.members.items():
+        state = cells.get("state", "")
+        if state:
+            up[name] = float(state.casefold() == engaged)
+            continue
+        n = at[name]
+        last = _last(now.log, row.get(name), made.transition[n])
+        from_log += last is not None and name not in now.met
+        from_group += last is None and name not in now.met
+        up[name] = float(made.first_share[made.group[n]]) if last is None else last
+    said = []
+    if from_log:
+        said.append(f"{from_log} states are not known; their chances follow from the log's last weeks")
+    if from_group:
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in zip(made.groups, made.first_share, strict=True))
+        said.append(f"{from_group} states were never seen; assumed engaged with the share of first weeks ({shares})")
+    closed: list[dict[str, Any]] = [
+        {"id": name, "open_from": "", "reason": "out of reach"}
+        for name, cells in sorted(now.members.items())
+        if cells.get("reach", "yes") == "no"
+    ]
+    open_ended = 0
+    for name, until in sorted(now.paused.items()):
+        open_ended += until is None
+        last_week = now.week + OPEN_PAUSE - 1 if until is None else until
+        closed.append({"id": name, "open_from": now.period + last_week - now.week + 1, "reason": "paused"})
+    if open_ended:
+        said.append(f"{open_ended} pauses have no end and are taken to last {OPEN_PAUSE} weeks")
+    return _First(up, closed, said)
+
+
+def _last(log: CallLog, row: int | None, transition: np.ndarray) -> float | None:
+    """Chance to be engaged after the log's last week, from the last state it has and what was done since."""
+    if row is None:
+        return None
+    known = np.flatnonzero(log.seen[row] != UNKNOWN)
+    if not known.size:
+        return None
+    last = int(known[-1])
+    up = float(log.seen[row, last])
+    for w in range(last, log.seen.shape[1]):
+        action = int(log.called[row, w] == 1)
+        up = up * float(transition[action, 1, 1]) + (1 - up) * float(transition[action, 0, 1])
+    return up
+
+
+# --------------------------------------------------------------------------------------------------------------- verbs
+def start(
+    register: Path,
+    out: Path,
+    *,
+    log: Path,
+    roster: Path | None = None,
+    columns: Path | None = None,
+    plan: PlanSection | None = None,
+) -> Week:
+    """A model folder and the first list from a register, a call log and a roster.
+
+    Raises
+    ------
+    ModelError
+        When a sheet cannot be read with certainty, or does not say what is needed; names sheet, row and remedy.
+    """
+    if (out / "model.yaml").exists():
+        raise ModelError(f"{out}: holds a programme already", "use `rmab-opt next`, or another folder.")
+    given, said, log_table, roster_table = _sheets(register, log, roster, columns, plan)
+    assert given.log is not None
+    members, table = read_register(register, given.register_)
+    read, matched = _same_ids(list(members), read_log(log_table, given.log))
+    stage = _stage(out)
+    write_atomically(stage / "columns.yaml", write_columns(given))
+    tables = {register: table, log: log_table}
+    if roster is not None and roster_table is not None and given.roster is not None:
+        tables[roster] = roster_table.without_totals(given.roster.worker)
+        _write_roster(stage, tables[roster], given)
+    _write_readings(stage, tables)
+    Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
+    now = _Now(given, members, read, read.weeks[-1] + 1)
+    return _list(out, now, [*said, *matched, *read.said, *_dropped(tables)])
+
+
+def _sheets(
+    register: Path, log: Path, roster: Path | None, columns: Path | None, plan: PlanSection | None
+) -> tuple[Columns, list[str], Table, Table | None]:
+    """Columns as told or inferred, what was inferred, and the tables of log and roster."""
+    given = None if columns is None else read_columns(columns)
+    needed = [given.register_.id] if given is not None else []
+    table = Table.read(register, needed=needed)
+    log_table = Table.read(log)
+    roster_table = None if roster is None else Table.read(roster)
+    said: list[str] = []
+    if given is None:
+        inferred = infer(table, log_table, roster_table, plan or PlanSection())
+        given, said = inferred.columns, inferred.said
+    elif plan is not None:
+        given = given.model_copy(update={"plan": plan})
+    if given.log is None:
+        raise ModelError("columns.yaml: no section log", "say which columns of the log are id, week, called, listened.")
+    check(given, {"register": table, "log": log_table, "roster": roster_table})
+    return given, said, log_table, roster_table
+
+
+def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> tuple[Estimate, list[str]]:
+    """The estimate from a log and a register, with what was assumed; errors as :func:`start`."""
+    given, said, log_table, _ = _sheets(register, log, None, columns, None)
+    members, _ = read_register(register, given.register_)
+    assert given.log is not None
+    read, matched = _same_ids(list(members), read_log(log_table, given.log))
+    return estimate(read, _who(members), call_acts=given.log.call_acts), [*said, *matched, *read.said]
+
+
+def _who(members: Cells) -> dict[str, Member]:
+    return {
+        name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes") for name, cells in members.items()
+    }
+
+
+def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
+    """Record a week, take in what has changed, estimate anew and make the next list; as :func:`start` otherwise.
+
+    The command can be repeated after a crash: what was recorded stays, and is recorded once.
+    """
+    _finish(folder)
+    columns = read_columns(folder / "columns.yaml")
+    standing = _standing(folder)
+    week, period = standing["week"], standing["period"]
+    model = load(folder)
+    document = json.loads((folder / "weeks" / f"week-{week:02d}.json").read_text(encoding="utf-8"))
+    ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
+    filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
+    members = _read_members(folder, columns)
+    stage = _stage(folder)
+    pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
+    ended = sorted(set(standing["paused"]) - set(pauses))
+    changes = Changes() if register is None else _changes(register, columns, members, week + 1)
+    members_after, pauses = _apply(changes, members, pauses)
+    said += _completed(members_after, columns, changes, folder)
+    # From here on the week is recorded; everything before could be refused without a trace.
+    ledger.record(document, filled)
+    _keep(Cohort(folder / "cohort"), changes, ended, period + 1, columns.register_)
+    if (folder / "roster.csv").exists():
+        shutil.copy(folder / "roster.csv", stage / "roster.csv")
+    if ended:
+        said.append(f"{len(ended)} back from a pause that ended")
+    met = frozenset(name for found in ledger.rounds for name in found["ids"])
+    now = _Now(columns, members_after, _extended(folder, ledger, week), week + 1, period + 1, pauses, met)
+    return _list(folder, now, [*changes.lines(), *said])
+
+
+def _changes(register: Path, columns: Columns, members: Cells, week: int) -> Changes:
+    table = Table.read(register)
+    if is_events(table):
+        changes = changes_of_events(table, columns.register_, week)
+    else:
+        changes = changes_of_register(members, read_register(register, columns.register_)[0], columns.register_)
+    require_members(changes, members)
+    return changes
+
+
+def _list(folder: Path, now: _Now, said: list[str]) -> Week:
+    """Estimate, write the model, decide, write the list; all in a stage that is brought into place as a whole."""
+    stage = folder / STAGE
+    assert now.columns.log is not None
+    made = estimate(now.log, _who(now.members), call_acts=now.columns.log.call_acts)
+    first = _first(now, made)
+    write_atomically(stage / "estimate.txt", f"{made}\n")
+    write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "estimate.html", estimate_page(made))
+    write_atomically(stage / "log.csv", _log_csv(now.log))
+    write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
+    _write_model(stage, folder.name, now, made, first)
+    model = load(stage)
+    standing = Ledger(folder / "ledger", model).standing()
+    belief = model.problem.start_distribution if standing is None else standing.belief
+    if standing is not None:
+        said = [*said, f"{len(standing.estimated)} of {len(belief)} states are estimated from earlier weeks"]
+    plan = choose_rule(model, now.period)
+    title = f"{folder.name} · week {now.week}"
+    decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title)
+    ahead = outlook(model, plan, belief, now.period, episodes=2)
+    document = saved_document(model, decision, plan, belief)
+    saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
+    path = _write_list(stage, now, decision)
+    state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
+    write_atomically(stage / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / WHOLE, "")
+    _finish(folder)
+    shut = {row["id"] for row in first.closed}
+    possible = len(set(now.members) - shut)
+    column = next(iter(now.own.keep), "")
+    places = (column, {name: cells.get(column, "") for name, cells in now.members.items()})
+    return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places)
+
+
+# ------------------------------------------------------------------------------------------------------ parts of a week
+def _standing(folder: Path) -> dict[str, Any]:
+    path = folder / "standing.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[Table, list[str]]:
+    """The ticked list, or any sheet with ids, as the ledger takes it: id, done, state."""
+    engaged = columns.register_.engaged.casefold()
+    words = {"engaged": STATES[1], engaged: STATES[1], "away": STATES[0]}
+    ids = table.text("id")
+    if "week" in table and (others := sorted({cell for cell in table.text("week") if cell} - {str(week)})):
+        raise ModelError(
+            f"{table.source}: is about week {', '.join(others)}, the list to record is week {week}'s",
+            "give that week's outcomes; a week is recorded once.",
+        )
+    blank: list[str] = [""] * len(ids)
+    done_column = next((name for name in ("done", "called") if name in table), None)
+    state_column = next((name for name in ("state", "status", "listened") if name in table), None)
+    done = (
+        blank if done_column is None else ["" if v is None else "yes" if v else "no" for v in table.yes_no(done_column)]
+    )
+    states = list(blank)
+    if state_column is not None:
+        cells = table.text(state_column)
+        if all(not cell or cell.casefold() in words for cell in cells):
+            states = [words.get(cell.casefold(), "") for cell in cells]
+        else:
+            states = ["" if v is None else STATES[int(v)] for v in table.yes_no(state_column)]
+    if done_column == "called":
+        # A log names everybody: who was not on the list and was not called has nothing to be done.
+        done = [
+            cell if cell == "yes" or name in model.actions.columns else "" for name, cell in zip(ids, done, strict=True)
+        ]
+    empty = sum(not cell for cell in done)
+    said = [f"{sum(bool(s) for s in states)} states seen, {sum(d == 'no' for d in done)} calls not made"]
+    if empty and done_column == "done":
+        said.append(f"{empty} cells of done are empty: taken as done as planned")
+    return Table({"id": ids, "done": done, "state": states}, source=table.source), said
+
+
+def _apply(changes: Changes, members: Cells, paused: dict[str, int | None]) -> tuple[Cells, dict[str, int | None]]:
+    """Members and pauses after the changes; nobody's history goes."""
+    after = {name: dict(cells) for name, cells in members.items() if name not in changes.leave}
+    for name, cells in changes.change.items():
+        after[name].update({key: cell for key, cell in cells.items() if key != "state"})
+    for name, cells in changes.join.items():
+        after[name] = {"reach": "yes", **cells}
+    pauses = {name: until for name, until in paused.items() if name in after and name not in changes.resume}
+    return after, pauses | changes.pause
+
+
+def _completed(members: Cells, columns: Columns, changes: Changes, folder: Path) -> list[str]:
+    """Fill in what a short sheet of events leaves open about newcomers and those who moved; said, never silent."""
+    own, said = columns.register_, []
+    match = None if columns.roster is None else columns.roster.match
+    if own.slots:
+        bare = [name for name in changes.join if not members[name].get("slots")]
+        if bare and (folder / "roster.csv").exists():
+            every = ";".join(dict.fromkeys(Table.read(folder / "roster.csv").text("slot")))
+            for name in bare:
+                members[name]["slots"] = every
+            said.append(f"{len(bare)} newcomers name no slots: taken as free in all")
+    if match:
+        for by in (column for column in own.keep if column != match):
+            place: dict[str, set[str]] = {}
+            for name, cells in members.items():
+                if cells.get(match) and name not in changes.join and name not in changes.change:
+                    place.setdefault(cells.get(by, ""), set()).add(cells[match])
+            filled = 0
+            for name in (*changes.join, *changes.change):
+                found = place.get(members[name].get(by, ""), set())
+                told = changes.join.get(name, changes.change.get(name, {}))
+                if len(found) == 1 and match not in told and members[name].get(match) != (only := next(iter(found))):
+                    members[name][match] = only
+                    filled += 1
+            if filled:
+                said.append(f"{match} of {filled} follows from {by}, as it does for all others there")
+    return said
+
+
+def _dropped(tables: Mapping[Path, Table]) -> list[str]:
+    """How many things the readings changed, by sheet."""
+    return [
+        f"{path.name}: {len(table.log.remarks)} remarks on reading, see readings.csv"
+        for path, table in tables.items()
+        if table.log.remarks
+    ]
+
+
+def _keep(cohort: Cohort, changes: Changes, ended: list[str], period: int, columns: RegisterColumns) -> None:
+    """The events, for ever; each once, however often the command is repeated."""
+    here = cohort.members()
+    cohort.add("resume", [name for name in (*ended, *changes.resume) if name in here.paused], period)
+    cohort.add("join", list(changes.join), period, {n: _public(c, columns) for n, c in changes.join.items()})
+    until = {name: {"until": "" if last is None else str(last)} for name, last in changes.pause.items()}
+    cohort.add("pause", [name for name in changes.pause if name in here.active], period, until)
+    cohort.add("change", list(changes.change), period, {n: _public(c, columns) for n, c in changes.change.items()})
+    cohort.add("leave", changes.leave, period)
+
+
+def _public(cells: Mapping[str, str], columns: RegisterColumns) -> dict[str, str]:
+    """Cells that records keep: no name and no telephone, unless they are among the kept columns."""
+    return {key: cell for key, cell in cells.items() if key in ("group", "slots", *columns.keep)}
+
+
+def _members_csv(members: Cells, columns: RegisterColumns) -> str:
+    names = ["id", "group", "state", "slots", "reach", *dict.fromkeys((*columns.keep, *columns.show))]
+    return _csv([{"id": name, **cells} for name, cells in sorted(members.items())], names)
+
+
+def _read_members(folder: Path, columns: Columns) -> Cells:
+    table = Table.read(folder / "names.csv", needed=["id"])
+    names = [name for name in table.columns if name != "id"]
+    cells = {name: table.text(name) for name in names}
+    return {member: {name: cells[name][row] for name in names} for row, member in enumerate(table.text("id"))}
+
+
+def _write_roster(folder: Path, table: Table, columns: Columns) -> None:
+    own = columns.roster
+    assert own is not None
+    parts = {"worker": table.text(own.worker), "slot": table.text(own.slot)}
+    if own.calls:
+        parts["calls"] = [f"{calls:g}" for calls in table.numbers(own.calls, minimum=0)]
+    if own.match:
+        parts[own.match] = table.categories(own.match)
+    rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+    rows.sort(key=lambda row: tuple(row.values()))
+    write_atomically(folder / "roster.csv", _csv(rows, list(parts)))
+
+
+def _log_csv(log: CallLog) -> str:
+    words = {UNKNOWN: "", 0: "no", 1: "yes"}
+    rows = []
+    for n, name in enumerate(log.ids):
+        for w, week in enumerate(log.weeks):
+            called, seen = int(log.called[n, w]), int(log.seen[n, w])
+            if (called, seen) != (UNKNOWN, UNKNOWN):
+                rows.append({"id": name, "week": week, "called": words[called], "listened": words[seen]})
+    return _csv(rows, ["id", "week", "called", "listened"])
+
+
+def _extended(folder: Path, ledger: Ledger, week: int) -> CallLog:
+    """The log with the week that was just recorded, and the states seen at its end as a week without calls yet."""
+    own = LogColumns(id="id", week="week", called="called", listened="listened")
+    log = read_log(Table.read(folder / "log.csv"), own)
+    found = ledger.rounds[-1]
+    ids = tuple(sorted({*log.ids, *found["ids"]}))
+    width = week + 2 - log.weeks[0]
+    seen, called = (np.full((len(ids), width), UNKNOWN) for _ in range(2))
+    at = {name: n for n, name in enumerate(ids)}
+    rows = [at[name] for name in log.ids]
+    keep = min(width, log.seen.shape[1])
+    seen[rows, :keep], called[rows, :keep] = log.seen[:, :keep], log.called[:, :keep]
+    done, unsure = set(found["done"]), set(found["belief"])
+    for name, state in zip(found["ids"], found["state"], strict=True):
+        called[at[name], width - 2] = int(name in done)
+        if name not in unsure:
+            seen[at[name], width - 2] = state
+    for name, state in found["observed"].items():
+        seen[at[name], width - 1] = state
+    return CallLog(ids, tuple(range(log.weeks[0], week + 2)), seen, called)
+
+
+def _write_readings(folder: Path, tables: Mapping[Path, Table]) -> None:
+    """The change log of all sheets: what was dropped, assumed or changed, cell by cell."""
+    rows = [
+        {"sheet": path.name, "digest": table.digest, **remark.row()}
+        for path, table in tables.items()
+        for remark in table.log.remarks
+    ]
+    write_atomically(folder / "readings.csv", _csv(rows, ["sheet", "digest", "line", "column", "was", "is", "why"]))

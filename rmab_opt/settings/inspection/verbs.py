@@ -1,0 +1,117 @@
+"""``rmab-opt plan``, ``replan`` and ``fit``: a calendar from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.settings.inspection.calendar import Calendar
+
+CALENDAR = "a calendar"
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model's name or a model file.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+PlanOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the plan; must hold none.")]
+PlanFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a plan.")]
+Events = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--event",
+        metavar="WORDS",
+        help="'kind=complaint arm=r12 on=2026-03-02 by=2026-03-05'; kinds: done, missed, complaint, failed, closed, "
+        "opened (like=), window (window=), capacity (change=, group=), leave (arm= the inspector), holiday.",
+    ),
+]
+EventFile = Annotated[Path | None, typer.Option("--file", metavar="CSV", help="Events, one a row, same words.")]
+Now = Annotated[str | None, typer.Option("--now", metavar="DATE", help="First date or slot that is still open.")]
+Stay = Annotated[float, typer.Option(help="Reward that moving a visit must gain.")]
+Records = Annotated[str, typer.Argument(metavar="CSV", help="Dated inspections, or pairs with the time between.")]
+Column = Annotated[str, typer.Option(help="Column of the table.")]
+Features = Annotated[list[str] | None, typer.Option("--feature", help="Column known before the visit.")]
+FitOut = Annotated[Path | None, typer.Option("--out", metavar="CSV", help="Write the arms with their decay.")]
+
+
+@register("verb", "plan", group=CALENDAR)
+def plan(model: ModelName, out: PlanOut = Path("plan"), sets: Sets = None, as_json: Json = False) -> None:
+    """Plan a period's visits, keep the plan in a folder with its log, and write it as tables, calendars and a page."""
+    from rmab_opt.catalog import load_with
+    from rmab_opt.settings.inspection.saved import SavedPlan
+
+    source = str(Path(model).resolve()) if Path(model).exists() else model
+    _, made = SavedPlan.create(out, load_with(model, sets), source, sets or [])
+    _answer(made, out, as_json)
+
+
+@register("verb", "replan", group=CALENDAR)
+def replan(
+    folder: PlanFolder,
+    event: Events = None,
+    file: EventFile = None,
+    now: Now = None,
+    stay: Stay = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Plan the rest again after what happened; the whole log is replayed, and nothing that is due is dropped."""
+    from rmab_opt.catalog import load_with
+    from rmab_opt.problem import Table
+    from rmab_opt.settings.inspection.saved import SavedPlan, read_event, read_slot
+
+    source, sets = SavedPlan.source(folder)
+    saved = SavedPlan.open(folder, load_with(source, sets))
+    given: list[Any] = list(event or [])
+    if file is not None:
+        table = Table.from_csv(file)
+        given += [{name: cells[row] for name, cells in table.columns.items()} for row in range(len(table))]
+    events = [read_event(words, saved.dates) for words in given]
+    slot = None if now is None else read_slot(now, saved.dates, "--now")
+    _answer(saved.replan(events, now=slot, stay=stay), folder, as_json)
+
+
+def _answer(made: Calendar, folder: Path, as_json: bool) -> None:
+    import json
+    import sys
+
+    document = {**made.summary(), "changes": made.changes(), "because": made.because(), "folder": str(folder)}
+    text = f"{made}\n{made.because()}\nwritten to {folder}"
+    sys.stdout.write((json.dumps(document, ensure_ascii=False, indent=1) if as_json else text) + "\n")
+
+
+@register("verb", "fit", group=CALENDAR)
+def fit(
+    records: Records,
+    arm: Column = "id",
+    outcome: Column = "outcome",
+    dated: Annotated[str | None, typer.Option("--date", help="Column with the visit's date.")] = None,
+    elapsed: Column = "elapsed",
+    before: Column = "before",
+    group: Annotated[str | None, typer.Option("--class", help="Column with the arm's class.")] = None,
+    feature: Features = None,
+    unit: Annotated[str, typer.Option(help="Slots of the plan: day, week or month.")] = "month",
+    out: FitOut = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate decay from inspection records, and say when memory is only a difference between establishments."""
+    import json
+    import sys
+
+    from rmab_opt.settings.inspection.fit import RecordColumns
+    from rmab_opt.settings.inspection.memory import from_records
+
+    given = RecordColumns(
+        arm=arm, elapsed=elapsed, before=before, outcome=outcome, features=tuple(feature or ())
+    )  # fmt: skip
+    found = from_records(records, given, dated=dated, group=group, unit=unit)
+    text = str(found)
+    if out is not None:
+        from rmab_opt.records import write_atomically
+        from rmab_opt.report import table_csv
+
+        write_atomically(out, table_csv(found.arms))
+        text += f"\nwritten to {out}"
+    sys.stdout.write((json.dumps(found.summary(), indent=1) if as_json else text) + "\n")

@@ -1,0 +1,182 @@
+"""A plan to read and to carry out: visits given to inspectors, as CSV, XLSX (a sheet an inspector), iCalendar, HTML."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from rmab_opt.errors import CapabilityError
+from rmab_opt.records import write_atomically
+from rmab_opt.report import page_html, table_csv
+from rmab_opt.settings.inspection.calendar import Calendar
+from rmab_opt.settings.inspection.dates import Dates
+from rmab_opt.settings.inspection.kinds import Inspectors
+
+__all__ = ["given_out", "to_ics", "write_views", "year_page"]
+
+AWAY = 1.0
+"""What a visit outside the inspector's home district costs against a full share of load."""
+
+NOBODY = 1e6
+"""Cost of a visit that the inspector cannot do."""
+
+
+def given_out(plan: Calendar) -> dict[tuple[str, int], str]:
+    """Who does each visit, by (arm, slot): home district first, then whoever has done least of the season so far.
+
+    Empty where the model names no inspectors. Slot by slot an assignment at least cost; the plan's own rows see to it
+    that there is one.
+    """
+    rules = plan.model.actions.constraints
+    kind = next((c for c in rules.values() if isinstance(c, Inspectors)), None)
+    if kind is None:
+        return {}
+    names, n_slots = kind.staff.text("id"), len(plan.slots)
+    room = kind.rooms(n_slots, plan.log)
+    cohort = plan.cohort
+    needs = cohort.text(kind.skill) if kind.skill is not None else [""] * len(cohort)
+    home = kind.staff.text("district") if "district" in kind.staff else [""] * len(names)
+    area = cohort.text(kind.district) if kind.district in cohort.columns else [""] * len(cohort)
+    away = np.array([[bool(h) and h != a for a in area] for h in home], dtype=float) * AWAY
+    unable = ~kind.able(needs) * NOBODY
+    done, found = np.zeros(len(names)), {}
+    for t in range(n_slots):
+        here = np.flatnonzero(plan.visits[:, t])
+        seats = np.repeat(np.arange(len(names)), np.rint(room[:, t]).astype(int))
+        if not len(here) or not len(seats):
+            continue
+        share = done / np.maximum(1.0, room[:, : t + 1].sum(axis=1))
+        cost = (away + unable)[seats][:, here] + 0.5 * share[seats][:, None]
+        for seat, place in zip(*optimize.linear_sum_assignment(cost), strict=True):
+            if cost[seat, place] < NOBODY:
+                found[cohort.ids[int(here[place])], t] = names[int(seats[seat])]
+                done[seats[seat]] += 1
+    return found
+
+
+def visit_rows(plan: Calendar) -> list[dict[str, Any]]:
+    """One row a visit in the order of time, with its inspector where there are any."""
+    who = given_out(plan)
+    place = {name: t for t, name in enumerate(plan.slots)}
+    rows = []
+    for row in plan.rows():
+        name = who.get((row["id"], place[row["slot"]]))
+        rows.append({**row, "inspector": name or "nobody"} if who else row)
+    return rows
+
+
+def to_ics(rows: list[dict[str, Any]], plan: Calendar, dates: Dates) -> bytes:
+    """Visits as an iCalendar file of whole days; the same plan gives the same bytes.
+
+    Raises
+    ------
+    CapabilityError
+        When the package ``icalendar`` is not installed.
+    """
+    try:
+        from icalendar import Calendar as Ics
+        from icalendar import Event
+    except ImportError:
+        raise CapabilityError("to_ics", plan, ("install rmab-opt[report]", "use visits.csv")) from None
+    place = {name: t for t, name in enumerate(plan.slots)}
+    book = Ics()
+    book.add("prodid", "-//rmab-opt//calendar//EN")
+    book.add("version", "2.0")
+    for row in rows:
+        slot = place[row["slot"]]
+        entry = Event()
+        entry.add("uid", f"{row['id']}-{row['slot']}@rmab-opt")
+        entry.add("dtstamp", dates.first(0))
+        entry.add("dtstart", dates.first(slot))
+        entry.add("dtend", dates.last(slot) + timedelta(days=1))
+        late = " (late)" if row["status"] == "late" else ""
+        entry.add("summary", f"Visit {row['id']}{late}")
+        entry.add("description", f"chance of being in order {row['belief']:.0%}, gain {row['gain']:g}")
+        book.add_component(entry)
+    return bytes(book.to_ical())
+
+
+def write_views(folder: Path, plan: Calendar, dates: Dates | None) -> None:
+    """``visits.csv``, ``load.csv``, ``changes.csv``, ``year.html``, and where they can be written ``plan.xlsx`` and an
+    ``.ics`` file an inspector (models with dates)."""
+    rows = visit_rows(plan)
+    write_atomically(folder / "visits.csv", table_csv(rows))
+    write_atomically(folder / "load.csv", table_csv(plan.loads()))
+    write_atomically(folder / "changes.csv", table_csv(plan.changes()))
+    write_atomically(folder / "year.html", year_page(plan))
+    by: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by.setdefault(str(row.get("inspector", "visits")), []).append(row)
+    try:
+        _workbook(folder / "plan.xlsx", plan, by)
+        if dates is not None:
+            for name, own in by.items():
+                write_atomically(folder / "ics" / f"{_file(name)}.ics", to_ics(own, plan, dates))
+    except CapabilityError:
+        # Tables and page say the same; spreadsheets and calendars are the extra `report`.
+        return
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name) or "visits"
+
+
+def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]) -> None:
+    """One sheet an inspector, then load, late list and certificate; text never becomes a formula."""
+    try:
+        from openpyxl import Workbook
+    except ImportError:
+        raise CapabilityError("plan.xlsx", plan, ("install rmab-opt[report]", "use visits.csv")) from None
+    book = Workbook(write_only=True)
+    late = [{"late": plan.said(found)} for found in plan.overdue]
+    certificate = [{"what": key, "value": str(value)} for key, value in plan.summary().items() if key != "seconds"]
+    sheets = {**by, "load": plan.loads(), "late": late, "changes": plan.changes(), "certificate": certificate}
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(re.sub(r"[\[\]:*?/\\]", "_", title)[:31])
+        sheet.append(list(rows[0]) if rows else ["(none)"])
+        for row in rows:
+            sheet.append([f"'{v}" if isinstance(v, str) and v[:1] in "=+-@" and v else v for v in row.values()])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def year_page(plan: Calendar) -> str:
+    """The period on one page: load by slot, coverage, the late list, and what changed since the plan before."""
+    room = plan.capacity[np.isfinite(plan.capacity)]
+    most = max(1.0, float(plan.load.max(initial=0)), float(room.max(initial=0)))
+    load = [
+        {
+            "slot": name,
+            "visits": f"{int(plan.load[t])}" + (f" of {plan.capacity[t]:g}" if np.isfinite(plan.capacity[t]) else ""),
+            "load": "█" * round(24 * float(plan.load[t]) / most) + ("" if t >= plan.now else " past"),
+        }
+        for t, name in enumerate(plan.slots)
+    ]
+    visited = int(plan.visits.any(axis=1).sum())
+    proof = {
+        "coverage": f"{visited} of {len(plan.ids)} are visited, {int(plan.visits.sum())} visits",
+        "value": f"{plan.value:.6g}, no plan exceeds {plan.bound:.6g}",
+        "since the plan before": plan.because(),
+    }
+    late = [{"late": plan.said(found)} for found in plan.overdue]
+    who = given_out(plan)
+    share: dict[str, int] = {}
+    for name in who.values():
+        share[name] = share.get(name, 0) + 1
+    parts: list[Any] = [("", proof)]
+    parts += [("Late", late)] if late else [("", "Nothing is late.")]
+    parts += (
+        [("Inspectors", [{"inspector": escape(n), "visits": str(k)} for n, k in sorted(share.items())])] if who else []
+    )
+    changes = plan.changes()
+    parts += [("Load", load)] + ([("What changed", changes)] if changes else [])
+    return page_html(f"Plan · {plan.model.title}", parts)

@@ -1,0 +1,242 @@
+"""Proofs: never accepted where enumeration finds better, refused a millionth below, forged files named, scale exact."""
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import rmab_opt as ro
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.checker import best_of_routes, knapsack, price_bound
+from rmab_opt.actions.kinds import Budget, Conflict, Knapsack
+from rmab_opt.decisions import Chooser, Model, NetworkObjective, Scores, decide, verify
+from rmab_opt.decisions.leaves import Leaves
+from rmab_opt.decisions.proof import Proof, layers_of, rows_of_set
+from rmab_opt.encoder import Network
+from rmab_opt.errors import CertificateError, ModelError
+from rmab_opt.problem import Arms, Problem, Tabular
+from rmab_opt.search import branch_and_bound
+
+N = 8
+EVERY = np.array(list(itertools.product((0, 1), repeat=N)))
+
+
+def sets(rng: np.random.Generator) -> ActionSet:
+    cost = rng.integers(1, 9, N) if rng.random() < 0.5 else rng.uniform(0.5, 3.0, N).round(2)
+    arms = Arms.from_arrays(N, cost=cost.tolist())
+    kinds = {
+        "budget": Budget(at_most=int(rng.integers(1, 5))),
+        "money": Knapsack(cost="cost", at_most=float(np.round(0.4 * cost.sum(), 2))),
+        "apart": Conflict(groups=[["arm0", "arm1", "arm2"], ["arm2", "arm5"]]),
+    }
+    return ActionSet(arms, {name: kinds[name] for name in rng.permutation(list(kinds))[: rng.integers(1, 4)]})
+
+
+def problem_of(actions: ActionSet) -> Problem:
+    rng = np.random.default_rng(7)
+    tables = Tabular(rng.dirichlet(np.ones(2), (N, 2, 2)), rng.random((N, 2, 2)))
+    return Problem(actions.columns.arms, tables, horizon=3, start=np.zeros(N, dtype=int))
+
+
+def network(rng: np.random.Generator, scale: float = 1.0) -> Network:
+    layers = [
+        (rng.normal(size=(10, N)), rng.normal(size=10), "relu"),
+        (rng.normal(size=(5, 10)), rng.normal(size=5), "relu"),
+    ]
+    return Network.from_arrays([*layers, (scale * rng.normal(size=(1, 5)), scale * rng.normal(size=1), "linear")])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_prices_bound_every_allowed_action(seed):
+    rng = np.random.default_rng(seed)
+    actions = sets(rng)
+    rows, scores = rows_of_set(actions), rng.normal(size=N)
+    allowed = EVERY[[actions.allows(a) for a in EVERY]]
+    best = (allowed @ scores).max()
+    for scale in (0.0, 0.3, 1.0, 1e3):
+        # Wrong signs, wild sizes: loose bounds, never false ones.
+        assert price_bound(rows, scores, 0.0, scale * rng.normal(size=len(rows.row_lower))) >= best
+    for size in (2.0**-40, 1.0, 2.0**40):
+        goal = Scores(scores * size)
+        made = decide(Model(problem_of(actions), actions, goal))
+        assert made.bound >= best * size
+        assert made.status == "optimal"
+        assert made.value == pytest.approx(best * size, rel=1e-4)
+
+
+def test_tables_and_routes_are_the_best_of_all():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        gain, weight, room = rng.normal(size=N), rng.integers(1, 6, N), int(rng.integers(0, 16))
+        assert knapsack(gain, weight, room) == pytest.approx((EVERY @ gain)[EVERY @ weight <= room].max())
+        inside, most = rng.random((4, N)) < 0.6, int(rng.integers(0, 4))
+        fits = [a for a in EVERY if a.sum() <= most and any((a <= row).all() for row in inside)]
+        assert best_of_routes(inside, gain, most) == pytest.approx((np.array(fits) @ gain).max())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_tree_is_accepted_at_the_value_and_refused_a_millionth_below(seed):
+    rng = np.random.default_rng(seed)
+    actions, net = sets(rng), network(rng)
+    allowed = EVERY[[actions.allows(a) for a in EVERY]]
+    best = float(net(allowed).max())
+    step = 1e-6 * max(1.0, abs(best))
+    for neurons in (False, True):
+        leaves = Leaves(layers_of(net), rows_of_set(actions))
+        found = leaves.close(best + step, actions.allows, neurons=neurons)
+        assert found.whole
+        assert best <= found.bound <= best + step
+        again = leaves.close(best + step, actions.allows, found.tree, neurons=neurons)
+        assert again.whole
+        assert again.bound >= best
+        below = leaves.close(best - step, actions.allows, found.tree, neurons=neurons)
+        assert not below.whole or below.better is not None
+        # Any other tree is a guide and no more.
+        wild = rng.integers(0, leaves.n + sum(leaves.sizes), 15)
+        wild = np.concatenate([wild, np.full(16, -1)]).astype(np.int16)
+        guided = leaves.close(best + step, actions.allows, wild, neurons=neurons)
+        assert guided.bound >= best
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_a_search_with_wrong_hidden_bounds_makes_no_wrong_certificate(share, monkeypatch):
+    real, wrong = branch_and_bound.NodeBounds.tighten, 0
+
+    def narrow(self, node, cutoff=-np.inf):
+        alive = real(self, node, cutoff)
+        node["upper"] = node["lower"] + share * (node["upper"] - node["lower"])
+        return alive
+
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        actions, net = sets(rng), network(rng)
+        best = float(net(EVERY[[actions.allows(a) for a in EVERY]]).max())
+        chooser = Chooser(
+            problem_of(actions), actions, NetworkObjective(lambda _, net=net: net), method="search", many=False
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(branch_and_bound.NodeBounds, "tighten", narrow)
+            try:
+                made = chooser.decide()
+            except CertificateError:
+                continue
+        wrong += made.bound < best or (made.status == "optimal" and made.value < best - 1e-4 * (1 + abs(best)))
+    assert not wrong
+
+
+@pytest.mark.parametrize("case", ["prices", "program", "listing", "network", "network program"])
+def test_scale_by_powers_of_two_changes_nothing_bit_for_bit(case):
+    rng = np.random.default_rng(3)
+    arms = Arms.from_arrays(N, cost=[3, 5, 2, 7, 4, 6, 1, 8])
+    kinds = {"budget": Budget(at_most=3)} if case == "prices" else {"money": Knapsack(cost="cost", at_most=11)}
+    actions = ActionSet(arms, kinds)
+    problem, scores = problem_of(actions), rng.normal(size=N)
+    method = {"prices": "prices", "listing": "listing", "network": "search"}.get(case, "program")
+    seen = set()
+    for k in range(-40, 41, 1 if "network" not in case else 8):
+        size = 2.0**k
+        goal = Scores(scores * size)
+        if "network" in case:
+            net = network(np.random.default_rng(5), size)
+            goal = NetworkObjective(lambda _, net=net: net)
+        made = Chooser(problem, actions, goal, method=method, many=False).decide()
+        prices = b"" if made.proof.prices is None else made.proof.prices.tobytes()
+        seen.add((made.chosen, made.value / size, made.bound / size, made.status, made.relative_gap, prices))
+    assert len(seen) == 1
+
+
+def saved(tmp_path):
+    rng = np.random.default_rng(2)
+    actions = ActionSet(
+        Arms.from_arrays(N, cost=[3, 5, 2, 7, 4, 6, 1, 8]), {"money": Knapsack(cost="cost", at_most=11)}
+    )
+    model = Model(problem_of(actions), actions, Scores(rng.random(N)))
+    path = tmp_path / "week.json"
+    decide(model).to_json(path)
+    return model, path
+
+
+def test_an_honest_file_is_verified_and_every_forged_field_is_refused(tmp_path):
+    model, path = saved(tmp_path)
+    honest = json.loads(path.read_text())
+    verdict = verify(path, model.problem, model.actions, model.objective)
+    assert verdict.ok
+    assert verdict.proven
+    assert verdict.exit_code == 0
+    forged = {
+        "value": honest["value"] * (1 + 1e-6),
+        "bound": honest["value"] * (1 - 1e-6),
+        "gap": 1.0,
+        "relative_gap": 0.5,
+        "action": honest["action"][:-1],
+        "state": [1, *honest["state"][1:]],
+        "period": 1,
+        "unit": 2 * honest["unit"],
+        "base": 0.5,
+        "bound_kind": "listing" if honest["bound_kind"] != "listing" else "prices",
+        "tight": {"money": ["9 of 9"]},
+        "relaxed": "money",
+        "violations": {"money": ["x"]},
+        "assignment": [{"column": "arm0"}],
+        "digests": {**honest["digests"], "tables": "0" * 64},
+        "extra": 1,
+        "status": "proven",
+    }
+    for field, value in forged.items():
+        try:
+            verdict = verify({**honest, field: value}, model.problem, model.actions, model.objective)
+        except ModelError:
+            continue
+        assert not verdict.ok, field
+    lower = {**honest, "bound": honest["value"], "gap": 0.0, "relative_gap": 0.0}
+    worse = {**lower, "action": [], "value": 0.0, "bound": 0.0, "tight": {}}
+    worse["proof"] = {**honest["proof"], "proven_bound": 0.0}
+    assert not verify(worse, model.problem, model.actions, model.objective).ok
+
+
+def test_other_models_and_old_files(tmp_path):
+    model, path = saved(tmp_path)
+    other = replace(model, actions=ActionSet(model.actions.columns.arms, {"money": Knapsack(cost="cost", at_most=12)}))
+    assert "digests" in str(verify(path, other.problem, other.actions, other.objective))
+    document = json.loads(path.read_text())
+    old = {key: document[key] for key in ("ids", "state", "action", "value", "bound", "violations")}
+    verdict = verify({"format": 1, **old}, model.problem, model.actions, model.objective)
+    assert verdict.exit_code == 5
+    assert "the bound is the solver's word" in str(verdict)
+
+
+def test_a_file_is_checked_without_solver_and_torch(tmp_path):
+    model = ro.load("scheduling", n_arms=10)
+    decide(model, np.zeros(10, dtype=int)).to_json(tmp_path / "week.json")
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("highspy", "torch"):
+            raise ImportError(name + " is not here")
+
+sys.meta_path.insert(0, Absent())
+from rmab_opt.cli import main
+sys.argv = ["rmab-opt", "check", "scheduling", "--set", "n_arms=10", "--decision", {str(tmp_path / "week.json")!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verified without a solver" in done.stdout
+
+
+def test_proofs_survive_their_file():
+    proof = Proof(
+        "tree", 1.5, np.array([0.0, 2.5, 0.0, 1e-30]), None, np.array([3, -1, 4, -1, -1], dtype=np.int16), 1.5
+    )
+    again = proof.file().proof()
+    assert (again.prices == proof.prices).all()
+    assert (again.tree == proof.tree).all()
+    assert again.target == 1.5
+    with pytest.raises(ModelError, match=r"proof.tree"):
+        proof.file().model_copy(update={"tree": "AAAA"}).proof()

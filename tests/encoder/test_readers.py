@@ -1,0 +1,128 @@
+"""Whatever a reader takes equals the framework everywhere, and whatever else there is is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from encoder.drawn import onnx_graph, torch_module
+
+from rmab_opt.encoder import Network
+from rmab_opt.errors import ModelError
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+
+def differs(network, given, x, relative=1e-6):
+    mine = network(x)
+    return np.abs(mine - given).max() > relative * max(1.0, np.abs(given).max())
+
+
+def check_torch(seeds):
+    refused = []
+    for seed in seeds:
+        module, n = torch_module(seed)
+        x = np.random.default_rng(seed).normal(size=(1000, n)) * 3
+        try:
+            network = Network.from_torch(module, shape=(n,))
+        except ModelError as error:
+            refused.append((seed, error.message))
+            continue
+        with torch.no_grad():
+            assert not differs(network, module(torch.as_tensor(x)).numpy()[:, 0], x), f"seed {seed}"
+    return refused
+
+
+def judged(model, x):
+    """onnxruntime's values; of onnx's own evaluator where there is no kernel in float64."""
+    runtime = pytest.importorskip("onnxruntime")
+    runtime.set_default_logger_severity(4)
+    try:
+        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - onnxruntime's errors have no common class
+        from onnx.reference import ReferenceEvaluator
+
+        return ReferenceEvaluator(model).run(None, {"x": x})[0][:, 0]
+    return session.run(None, {"x": x})[0][:, 0]
+
+
+def check_onnx(seeds, folder):
+    refused = []
+    for seed in seeds:
+        model, n = onnx_graph(seed)
+        x = np.random.default_rng(seed).normal(size=(1000, n)) * 3
+        path = folder / f"{seed}.onnx"
+        onnx.save(model, str(path))
+        try:
+            network = Network.from_onnx(path)
+        except ModelError as error:
+            refused.append((seed, error.message))
+            continue
+        given = judged(model, x)
+        assert not differs(network, given, x), f"seed {seed}"
+    return refused
+
+
+def test_random_torch_modules_are_read_as_torch_has_them():
+    """Refused are changes in place of what is read again, and nothing else."""
+    refused = check_torch(range(300))
+    assert all("in place" in message for _, message in refused)
+    assert len(refused) < 30
+
+
+def test_random_onnx_graphs_are_read_as_onnx_has_them(tmp_path):
+    refused = check_onnx(range(300), tmp_path)
+    assert all("cannot be run" in message for _, message in refused)
+    assert len(refused) < 6
+
+
+@pytest.mark.slow
+def test_three_thousand_modules_and_graphs(tmp_path):
+    assert all("in place" in message for _, message in check_torch(range(1000, 4000)))
+    # Neither onnxruntime nor onnx's own evaluator runs a few pools in float64: what cannot be compared is refused.
+    refused = check_onnx(range(1000, 4000), tmp_path)
+    assert all("cannot be run" in message for _, message in refused)
+    assert len(refused) < 60
+
+
+@pytest.mark.parametrize("accuracy", [0.05, 0.005])
+def test_curves_are_within_their_stated_error(accuracy):
+    from rmab_opt.encoder.read.curves import CURVES, pieces
+
+    x = np.concatenate([np.linspace(-60, 60, 400_001), [-1e4, 1e4]])
+    for name, make in CURVES.items():
+        found = pieces(make(), accuracy)
+        assert np.abs(found(x) - make().function(x)).max() <= found.error <= 1.01 * accuracy, name
+        assert len(found.at) < 40
+
+
+def test_networks_of_curves_are_within_their_stated_error():
+    for seed in range(40):
+        module, n = torch_module(seed, curves=True)
+        try:
+            network = Network.from_torch(module, shape=(n,), smooth=0.01)
+        except ModelError as error:
+            assert "in place" in error.message, seed  # noqa: PT017 - any other refusal is the failure
+            continue
+        x = np.random.default_rng(seed).normal(size=(2000, n)) * 3
+        with torch.no_grad():
+            given = module(torch.as_tensor(x)).numpy()[:, 0]
+        assert np.abs(network(x) - given).max() <= network.error + 1e-9 * np.abs(given).max(), seed
+
+
+def test_of_several_outputs_one_is_chosen():
+    nn = torch.nn
+    torch.manual_seed(2)
+    body = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    with torch.no_grad():
+        y = body(torch.as_tensor(x)).numpy()
+    margin = y[:, 1] - np.maximum(y[:, 0], y[:, 2])
+    for head in (nn.Identity(), nn.Softmax(dim=1), nn.LogSoftmax(dim=-1)):
+        assert np.allclose(Network.from_torch(nn.Sequential(body, head), output=("margin", 1))(x), margin)
+    assert np.allclose(Network.from_torch(body, output=2)(x), y[:, 2])
+    assert np.allclose(Network.from_torch(body, output=[1.0, -2.0, 0.5])(x), y @ [1.0, -2.0, 0.5])
+    with pytest.raises(ModelError, match="only the order is read"):
+        Network.from_torch(nn.Sequential(body, nn.Softmax(dim=1)), output=1)
+    with pytest.raises(ModelError, match="output 3 of 3"):
+        Network.from_torch(body, output=3)

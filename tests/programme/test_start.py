@@ -1,0 +1,232 @@
+"""From sheets to a list and to the next: one command a week, nothing lost, the order of rows never matters."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run
+
+from rmab_opt.errors import ModelError
+from rmab_opt.programme.columns import PlanSection
+from rmab_opt.programme.folder import next_week, start
+from rmab_opt.records.cohort import Cohort
+
+FOLDER = Path(os.environ.get("RMAB_DATA", Path(__file__).parents[3] / "shared" / "data")) / "programme"
+needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason="the programme's spreadsheets are not here")
+
+
+# ------------------------------------------------------------------------------------------------- a small programme
+def sheets(folder: Path, n: int = 60, weeks: int = 8, shuffle: int | None = None) -> dict[str, Path]:
+    """Messy sheets of a small programme: titles, totals, decimal commas, ids with zeros and number signs."""
+    rng = np.random.default_rng(5)
+    ids = [f"#{k:03d}" if k > n - 2 else f"{k:03d}" for k in range(1, n + 1)]
+    level = rng.normal(0, 0.6, n)
+    state = (rng.random(n) < 0.5).astype(int)
+    log = []
+    for week in range(1, weeks + 1):
+        called = rng.random(n) < 0.2
+        log += [[ids[k], week, "Yes" if called[k] else "No", "Yes" if state[k] else "No"] for k in range(n)]
+        base = np.where(called, np.where(state, 2.0, 0.5), np.where(state, 1.0, -1.5))
+        state = (rng.random(n) < 1 / (1 + np.exp(-base - level))).astype(int)
+    register = [
+        [ids[k], f"Family {k}", "North" if k % 2 else "South", "engaged" if state[k] else "away",
+         "0700" if k % 9 else "", "mon-am; tue-pm" if k % 3 else "tue-pm"]
+        for k in range(n)
+    ]  # fmt: skip
+    register[4][3] = ""
+    roster = [["Ada", "mon-am", 2, "North"], ["Ada", "tue-pm", 2, "North"], ["Bo", "tue-pm", 3, ""]]
+    if shuffle is not None:
+        for rows in (register, log, roster):
+            random.Random(shuffle).shuffle(rows)
+    found = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, head, rows, title, total in [
+        ("register", ["Family ID", "Name", "Region", "Status", "Phone", "Slots"], register, "Export of July", None),
+        ("log", ["id", "week", "called", "listened"], log, None, None),
+        ("roster", ["Worker", "Slot", "Calls", "Region"], roster, None, ["Total", "", 7, ""]),
+    ]:
+        found[name] = folder / f"{name}.csv"
+        with found[name].open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.writer(file, delimiter=";")
+            if title:
+                file.write(f"{title}{';' * (len(head) - 1)}\r\n")
+            writer.writerow(head)
+            writer.writerows(rows + ([total] if total else []))
+    return found
+
+
+def begun(folder: Path, **more) -> Path:
+    given = sheets(folder / "sheets", **more)
+    start(given["register"], folder / "own", log=given["log"], roster=given["roster"], plan=PlanSection(weeks=4))
+    return folder / "own"
+
+
+def ticked(folder: Path, week: int, out: Path, states: dict[str, str] | None = None) -> Path:
+    rows = list(csv.DictReader((folder / "weeks" / f"week-{week:02d}.csv").open(encoding="utf-8-sig")))
+    for k, row in enumerate(rows):
+        row["done"] = "no" if k == 1 else "x"
+        row["state"] = (states or {}).get(row["id"], "engaged")
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+    return out
+
+
+def test_a_list_from_messy_sheets_does_not_depend_on_the_order_of_rows(tmp_path):
+    one, two = begun(tmp_path / "one"), begun(tmp_path / "two", shuffle=3)
+    for name in ("weeks/week-09.csv", "model.yaml", "transitions.csv", "start.csv", "cohort.csv", "closed.csv"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    rows = list(csv.DictReader((one / "weeks" / "week-09.csv").open(encoding="utf-8-sig")))
+    assert 0 < len(rows) <= 7
+    unreachable = {row["id"] for row in csv.DictReader((one / "closed.csv").open())}
+    assert not unreachable & {row["id"] for row in rows}
+    assert "#060" in (one / "cohort.csv").read_text()
+
+
+def test_the_ticked_list_comes_back_and_the_cohort_lives_on(tmp_path):
+    folder = begun(tmp_path)
+    back = ticked(folder, 9, tmp_path / "ticked.csv")
+    events = tmp_path / "changes.csv"
+    events.write_text(
+        "id;event;from week;to week;Region;Status\n101;joined;10;;North;engaged\n102;joined;10;;South;\n"
+        "001;left;10;;;\n002;paused;10;11;;\n003;moved;10;;South;\n",
+        encoding="utf-8",
+    )
+    before = {path: path.read_bytes() for path in (folder / "weeks").iterdir()}
+    week = next_week(folder, back, events)
+    assert week.number == 10
+    said = "\n".join(week.said)
+    for words in ("2 joined", "1 left", "1 paused", "1 changed", "1 calls not made", "1 states were never seen"):
+        assert words in said
+    members = {row["id"]: row for row in csv.DictReader((folder / "cohort.csv").open(encoding="utf-8"))}
+    assert "001" not in members
+    assert members["003"]["Region"] == "South"
+    assert members["101"]["slots"] == "mon-am;tue-pm"
+    closed = {row["id"]: row for row in csv.DictReader((folder / "closed.csv").open())}
+    # Paused for weeks 10 and 11: open again in week 12, three rounds after the first.
+    assert closed["002"]["open_from"] == "3"
+    assert all(path.read_bytes() == data for path, data in before.items())
+    # The next week, in which the pause is over for the plan when week 12 comes; a week is recorded once.
+    with pytest.raises(ModelError, match="week 10's"):
+        next_week(folder, back)
+    third = next_week(folder, ticked(folder, 10, tmp_path / "second.csv"))
+    fourth = next_week(folder, ticked(folder, 11, tmp_path / "third.csv"))
+    assert third.number == 11
+    assert "1 back from a pause that ended" in fourth.said
+    standing = Cohort(folder / "cohort").members()
+    assert "002" in standing.active
+    assert "001" not in standing.active
+
+
+def test_who_is_missing_from_a_new_register_is_a_question_and_no_leaver(tmp_path):
+    folder = begun(tmp_path)
+    register = tmp_path / "sheets" / "register.csv"
+    text = register.read_text(encoding="utf-8-sig").splitlines()
+    shorter = tmp_path / "new.csv"
+    shorter.write_text("\n".join(line for line in text if not line.startswith("007;")), encoding="utf-8")
+    week = next_week(folder, ticked(folder, 9, tmp_path / "t.csv"), shorter)
+    assert any("1 missing from the new register and paused (007)" in line for line in week.said)
+    assert "007" in (folder / "cohort.csv").read_text()
+    assert "007" not in week.decision.chosen
+
+
+def test_a_crash_leaves_the_old_week_or_the_new_one(tmp_path, monkeypatch):
+    folder = begun(tmp_path)
+    back = ticked(folder, 9, tmp_path / "t.csv")
+    from rmab_opt.programme import folder as module
+
+    for broken in ("plan_decision", "_finish"):
+        copy = tmp_path / broken
+        shutil.copytree(folder, copy)
+        real, calls = getattr(module, broken), []
+
+        def stop(*given, real=real, calls=calls, broken=broken, **named):
+            calls.append(1)
+            if broken == "_finish" and len(calls) < 3:
+                return real(*given, **named)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, broken, stop)
+            with pytest.raises(KeyboardInterrupt):
+                next_week(copy, back)
+        if broken == "plan_decision":
+            # Nothing of the new week shows; the same command again makes it.
+            assert json.loads((copy / "standing.json").read_text())["week"] == 9
+            assert next_week(copy, back).number == 10
+        else:
+            # The week was whole: the next command brings it into place and asks for its outcomes.
+            with pytest.raises(ModelError, match="week 10's"):
+                next_week(copy, back)
+        whole = tmp_path / f"{broken}-whole"
+        shutil.copytree(folder, whole)
+        next_week(whole, back)
+        assert (copy / "weeks" / "week-10.csv").read_bytes() == (whole / "weeks" / "week-10.csv").read_bytes()
+
+
+def test_columns_are_asked_for_or_told(tmp_path):
+    given = sheets(tmp_path)
+    common = ("--log", given["log"], "--roster", given["roster"], "--out", tmp_path / "own")
+    asked = run("start", given["register"], *common)
+    assert asked.code == 2
+    assert "id is column 'Family ID'" in asked.err
+    assert "--yes" in asked.err
+    told = run("start", given["register"], *common, "--yes", "--weeks", "3")
+    assert told.code == 0, told.err
+    assert "rule" in told.out
+    assert "3 rounds to go" in told.out
+    again = run(
+        "start", given["register"], *common[:-1], tmp_path / "second", "--columns", tmp_path / "own" / "columns.yaml"
+    )
+    assert again.code == 0, again.err
+    assert (tmp_path / "own/weeks/week-09.csv").read_bytes() == (tmp_path / "second/weeks/week-09.csv").read_bytes()
+    page = (tmp_path / "own/weeks/week-09.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    checked = run("check", tmp_path / "own", "--decision", tmp_path / "own/weeks/week-09.json")
+    assert checked.code == 0, checked.out
+    made = run("estimate", given["log"], "--register", given["register"], "--out", tmp_path / "estimate")
+    assert made.code == 0, made.err
+    assert (tmp_path / "estimate/transitions.csv").read_bytes() == (tmp_path / "own/transitions.csv").read_bytes()
+
+
+def test_records_hold_no_name_and_no_telephone(tmp_path):
+    folder = begun(tmp_path)
+    next_week(folder, ticked(folder, 9, tmp_path / "t.csv"))
+    for part in ("ledger", "cohort"):
+        for path in (folder / part).iterdir():
+            assert "Family " not in path.read_text(encoding="utf-8")
+            assert "0700" not in path.read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------- the shared programme
+@needs_data
+@pytest.mark.slow
+def test_the_shared_programme_from_workbook_to_week_28(tmp_path):
+    right = json.loads((FOLDER / "right_values.json").read_text(encoding="utf-8"))
+    folder = tmp_path / "own"
+    week = start(
+        FOLDER / "families.xlsx", folder, log=FOLDER / "call_log.csv", roster=FOLDER / "roster.csv", plan=PlanSection()
+    )
+    assert week.number == 27
+    assert len(week.decision.chosen) <= right["roster_calls"]
+    assert week.estimate.moves.total.sum() == 27_072
+    assert {"#01196", "#01200"} <= set(week.estimate.ids)
+    assert len(week.estimate.ids) == right["rows"]
+    assert week.outlook is not None
+    assert week.outlook.total <= week.outlook.bound + 3 * (week.outlook.high - week.outlook.low)
+    back = ticked(folder, 27, tmp_path / "t.csv")
+    after = next_week(folder, back, FOLDER / "changes_week28.csv")
+    members = Cohort(folder / "cohort").members()
+    paused = right["week28"]["paused"]
+    assert len(members.active) + len(members.paused) == right["week28"]["enrolled"]
+    assert len(members.paused) == paused
+    assert len(members.active) == right["week28"]["callable before phones"]
+    assert any("4 states were never seen" in line for line in after.said)

@@ -1,0 +1,131 @@
+"""What leaves the program: no formula, no control sign, any encoding, and nothing written over that is not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import openpyxl
+import pytest
+from command_line import run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmab_opt.catalog import copy_model
+from rmab_opt.cli.common import printed
+from rmab_opt.errors import ModelError
+from rmab_opt.problem import Arms, Table
+from rmab_opt.report import is_visible, marked, page_html, table_text, tree, unmarked, visible, workbook
+
+
+@pytest.fixture
+def folder(tmp_path):
+    copy_model("weekly_calls", tmp_path / "demo")
+    return tmp_path / "demo"
+
+
+@given(text=st.text())
+def test_a_marked_text_is_no_formula_and_reads_back(text):
+    assert unmarked(marked(text)) == text
+    assert not str(marked(text)).startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+@given(text=st.text(), title=st.text(max_size=20))
+def test_no_text_forges_a_line_or_moves_the_cursor(text, title):
+    shown = tree(title, {"arms": text, "last": "x"})
+    assert len(shown.split("\n")) == 3
+    assert is_visible(shown.replace("\n", ""))
+    assert len(table_text([{"id": text}]).split("\n")) == 2
+    assert "\x1b" not in page_html(title, [("", text)])
+    if is_visible(text):
+        assert visible(text) == text
+
+
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"])), encoding=st.sampled_from(["ascii", "cp1252", "utf-8", None])
+)
+def test_every_text_is_printed_in_every_encoding(text, encoding):
+    printed(text, encoding).encode(encoding or "utf-8")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "\u202ea", "a\x00"])
+def test_ids_with_control_signs_are_refused(name):
+    with pytest.raises(ModelError, match="control sign"):
+        Arms(Table({"id": [name]}))
+
+
+def test_a_workbook_says_which_text_it_cannot_keep():
+    with pytest.raises(ModelError, match="no workbook can keep"):
+        workbook({"s": [["id"], ["a\x01"]]})
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_the_command_line_speaks_in_any_encoding(folder, encoding):
+    around = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "rmab_opt.cli", "check", str(folder / "model.yaml")]
+    told = subprocess.run(command, env=around, capture_output=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "some action satisfies all constraints" in told.stdout.decode(encoding)
+
+
+def test_a_list_out_has_what_the_cohort_says_and_is_no_formula(folder):
+    out = folder.parent / "o.xlsx"
+    assert run("decide", folder / "model.yaml", "--state", folder / "monday.csv", "--out", out).code == 0
+    sheet = openpyxl.load_workbook(out)["actions"]
+    rows = list(sheet.iter_rows(values_only=True))
+    assert rows[0][:3] == ("id", "worker", "slot")
+    assert {"village", "region", "minutes"} <= set(rows[0])
+    assert all(cell.data_type in "sn" for row in sheet.iter_rows() for cell in row)
+    table = Table.read(f"{out}#actions")
+    assert table.text("id") == [row[0] for row in rows[1:]]
+
+
+def test_nothing_is_written_over_that_is_read_or_not_ours(folder):
+    decide = ("decide", folder / "model.yaml", "--state", folder / "monday.csv", "--out")
+    for name in ("arms.csv", "roster.csv", "monday.csv", "transitions.csv"):
+        before = (folder / name).read_bytes()
+        for force in ((), ("--force",)):
+            answer = run(*decide, folder / name, *force)
+            assert answer.code == 2
+            assert name in answer.err
+        assert (folder / name).read_bytes() == before
+    foreign = {"o.csv": b"\xef\xbb\xbfid,x\r\na,1\r\n", "o.json": b'{"a": 1}', "o.xlsx": b"text"}
+    for name, content in foreign.items():
+        out = folder / name
+        out.write_bytes(content)
+        assert run(*decide, out).code == 2
+        assert out.read_bytes() == content
+        assert run(*decide, out, "--force").code == 0
+        assert out.read_bytes() != content
+        # What is ours is replaced without a word.
+        assert run(*decide, out).code == 0
+    assert json.loads((folder / "o.json").read_text())["action"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("decide", "budget", "--seed", -1), "--seed"),
+        (("evaluate", "budget", "--seed", -1), "--seed"),
+        (("evaluate", "budget", "--seeds", 0), "--seeds"),
+        (("evaluate", "budget", "--jobs", -7), "n_jobs"),
+        (("check", "budget", "--set", "seed=-1"), "seed"),
+        (("check", "budget", "--set", "n_arms=1000000000000"), "n_arms"),
+        (("check", "budget", "--set", "horizon=1000000000"), "horizon"),
+        (("bound", "budget", "--sweep", "budget=0:1e11:1e-3"), "--sweep"),
+        (("decide", "budget", "--ledger", "no/such/ledger"), "--new"),
+        (("check", "x" * 300 + ".yaml"), "no such model file"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(arguments, word):
+    answer = run(*arguments)
+    assert answer.code == 2, answer.err
+    assert word in answer.err
+
+
+def test_the_exit_codes_are_in_the_help():
+    help_text = run("--help").out
+    for code in ("0 answered", "2 a model", "3 no", "4 the solver", "70 an internal", "74 the machine", "130 stopped"):
+        assert code in " ".join(help_text.split())
