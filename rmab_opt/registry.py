@@ -496,6 +496,9 @@ def _brings(kind: str, name: str) -> str:
         if setting.hidden:
             _once(kind, setting.name, partial(setting.part, PARTS[kind].module))
     entry = _TABLE.entries[kind].get(name)
+    if entry is None and kind == "policy":
+        # Every rule is a policy of the same name.
+        return _brings("rule", name)
     return entry.setting if entry is not None else ""
 
 
