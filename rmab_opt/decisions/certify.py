@@ -24,6 +24,9 @@ feasibility tolerance. What is printed is re-computed either way."""
 CLOSE = 1e-9
 """Proofs that come so near, relative to what is decided, are exact but for rounding."""
 
+SOLVER_CLOSE = 1e-6
+"""A solver's own tolerances: how far off its bound may be when it calls an answer optimal. It proves nothing."""
+
 LEAST_PROOF_SECONDS = 1.0
 
 
@@ -154,7 +157,7 @@ def _status(question: Question, proposal: Proposal, unit: Unit, value: float, bo
         return "optimal"
     if proposal.status == "optimal" and np.isfinite(proposal.bound):
         claim = (proposal.bound - unit.base) / unit.size
-        if claim - value <= 2 * allowed_gap(question.profile, value, claim, least) + CLOSE:
+        if claim - value <= 2 * allowed_gap(question.profile, value, claim, least) + SOLVER_CLOSE * (1.0 + abs(value)):
             return "solver_optimal"
     return "heuristic" if proposal.status == "heuristic" else "limit"
 

@@ -259,7 +259,7 @@ def test_policies_run_by_name_and_the_optimal_one_is_best():
     assert by_name["tabular"]["reward"] == pytest.approx(optimal.value[0, 0], rel=0.03)
     for name in names[:-1]:
         assert table.difference("tabular", name)[2] > 0, name
-    with pytest.raises(CapabilityError, match="myopic_cascade"):
+    with pytest.raises(CapabilityError, match="single_gains"):
         make_policy("myopic", model).decide(np.zeros(5, dtype=np.int64), 0, np.random.default_rng(0))
 
 
