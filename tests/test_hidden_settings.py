@@ -28,7 +28,7 @@ FLAGS = [
     ("equity", ["bound", "weekly_calls", "--target", "2"]),
     ("equity", ["evaluate", "weekly_calls", "--groups", "village"]),
     ("equity", ["evaluate", "budget", "--policies", "none,leximin"]),
-    ("equity", ["check", "weekly_calls", "--set", "objective.kind=fair"]),
+    ("equity", ["check", "budget", "--set", "objective.kind=fair"]),
     ("coupled", ["evaluate", "sequoia_table", "--quick"]),
     ("neural_index", ["train", "budget", "--policy", "neural_index", "--out", "nowhere"]),
     ("neural_index", ["evaluate", "budget", "--policies", "neural_index"]),

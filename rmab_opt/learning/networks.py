@@ -650,3 +650,9 @@ def make_network(
         options["head"] = head
     network: QNetwork = entry.make(problem, columns, hidden, scale=scale, generator=generator, **options)
     return network
+
+
+def demand_cuda() -> None:
+    """Raise ModelError where torch can use no CUDA device."""
+    if not torch.cuda.is_available():
+        raise ModelError("--device cuda: this machine has no CUDA device that torch can use", "leave it out.")

@@ -40,7 +40,7 @@ class PolicyCase:
         moves, choices = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
         state, shared, found = problem.sample_start(moves), problem.start_shared, []
         for period in range(problem.horizon):
-            made = policy.decide(state.copy(), period, choices, shared)
+            made = _decided(policy, state.copy(), period, choices, shared)
             found.append(made)
             state, shared = self.move(made, moves)
         return found
@@ -76,7 +76,7 @@ def decisions_are_of_their_round(case: PolicyCase) -> None:
     shared = problem.start_shared
     for period in range(problem.horizon):
         given = state.copy()
-        made = policy.decide(given, period, rng, shared)
+        made = _decided(policy, given, period, rng, shared)
         require(same(given, state), f"round {period}: the state was changed")
         require(made.ids == case.model.actions.columns.ids, f"round {period}: names other columns")
         require(same(made.state, state), f"round {period}: speaks of state {np.asarray(made.state).tolist()}")
@@ -121,10 +121,10 @@ def decisions_stand(case: PolicyCase) -> None:
     """``why_not`` and ``alternatives`` say the same before and after ten more decisions of the same policy."""
     problem, rng, moves = case.model.problem, np.random.default_rng(1), np.random.default_rng(0)
     policy, state, shared = case.make(), problem.sample_start(moves), problem.start_shared
-    made = policy.decide(state.copy(), 0, rng, shared)
+    made = _decided(policy, state.copy(), 0, rng, shared)
     before = _explained(made)
     for k in range(LATER):
-        now = policy.decide(state.copy(), k % problem.horizon, rng, shared)
+        now = _decided(policy, state.copy(), k % problem.horizon, rng, shared)
         state, shared = case.move(now, moves)
         if (k + 1) % problem.horizon == 0:
             state, shared = problem.sample_start(moves), problem.start_shared
@@ -202,3 +202,8 @@ def check_policy(
     """
     name = policy if isinstance(policy, str) else getattr(policy, "__name__", str(policy))
     keep(f"policy {name!r}", PolicyCase(policy, model, scales), promises)
+
+
+def _decided(policy: Any, state: np.ndarray, period: int, rng: np.random.Generator, shared: np.ndarray | None) -> Any:
+    """What a policy decides; an object of somebody's own takes no shared state."""
+    return policy.decide(state, period, rng) if shared is None else policy.decide(state, period, rng, shared)

@@ -38,10 +38,9 @@ def train(
         raise ModelError(f"--device {device}", "give cpu or cuda.")
     loaded = load_model(model, sets)
     if device == "cuda":
-        import torch
+        from rmab_opt.learning.networks import demand_cuda
 
-        if not torch.cuda.is_available():
-            raise ModelError("--device cuda: this machine has no CUDA device that torch can use", "leave it out.")
+        demand_cuda()
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
     if seeds != 1:
