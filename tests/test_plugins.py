@@ -95,7 +95,9 @@ def test_a_setting_from_elsewhere_is_found_by_every_verb(package, tmp_path, way)
     first, myopic = json.loads(answer.stdout)["rows"]
     assert first["policy"] == "acme_first:weight=2"
     assert first["reward"] == myopic["reward"]
-    assert "A calendar:\n  acme  Say where one stands." in rmab("--help").stdout
+    shown = rmab("--help").stdout
+    assert "acme" in shown.partition("A calendar:")[2].partition(":\n")[0]
+    assert "Say where one stands." in shown
 
 
 def test_a_folder_is_a_plugin_and_its_kinds_verbs_and_models_are_listed_and_copied(package, tmp_path):

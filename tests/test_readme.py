@@ -42,7 +42,7 @@ def test_the_commands_run_in_order_as_written(tmp_path):
                 shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-    assert (tmp_path / "out" / "week.csv").read_text().startswith("id,worker,slot")
+    assert (tmp_path / "out" / "week.csv").read_text(encoding="utf-8-sig").startswith("id,worker,slot")
     assert (tmp_path / "out" / "table" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "run" / "learning.png").exists()
 
