@@ -72,7 +72,7 @@ def test_every_rule_keeps_the_budgets_and_stays_below_the_bound():
     found = bound(problem, actions, occupancy=True, tolerance=1e-5)
     nothing = simulate(problem, budgets, None, 60)[0].mean()
     for name in (entry.name for entry in registry.entries("rule") if not entry.setting):
-        if name == "whittle":
+        if name in ("whittle", "mean_field"):  # for two states and two actions alone: they have tests of their own
             continue
         total, most = simulate(
             problem,
@@ -111,7 +111,7 @@ def test_two_action_rules_are_close_to_the_bound_and_to_each_other():
 def test_tables_have_one_entry_an_arm_action_and_resting_scores_nothing():
     problem, actions = hard(n_arms=6, budgets=(2, 1), horizon=4)
     for name in TABLES:
-        if name == "whittle":
+        if name in ("whittle", "mean_field"):  # for two states and two actions alone: they have tests of their own
             continue
         table = registry.find("rule", name).make(problem, actions)
         assert table.values.shape[1:] == (6, 4, 3), name
