@@ -64,7 +64,6 @@ def certify(
     actions, situation = question.actions, question.situation
     action = actions.check_action(proposal.action)
     action.flags.writeable = False
-    value = question.objective.value(action, situation)
     violations = actions.violations(action)
     unexpected = {name: said for name, said in violations.items() if name != question.relax}
     if unexpected:
@@ -73,6 +72,8 @@ def certify(
             f"the answer did not survive its re-check: {proposal.by or 'the proposal'} breaks {name}: {said[0]}",
             "repair who proposed it; for a shipped way report this with the model file.",
         )
+    # Only now: an action that breaks a limit may have no value, such as two actions of one arm.
+    value = question.objective.value(action, situation)
     claimed = value if proposal.value is None else proposal.value
     claims = proposal.proof != "none" or proposal.value is not None
     unit, asked = (scaled(question) if in_unit is None else in_unit) if claims else (Unit(), question)
