@@ -36,11 +36,13 @@ __all__ = [
     "ProofFile",
     "back",
     "layers_of",
+    "packed",
     "prove",
     "recheck",
     "rows_of",
     "rows_of_set",
     "sampled",
+    "unpacked",
 ]
 
 FORMAT: Literal[1] = 1
@@ -118,7 +120,7 @@ class Proof:
         if self.prices is not None:
             at = np.flatnonzero(self.prices).astype(np.int32)
             number = "f8" if len(at) <= FEW_PRICES else "f4"
-            places, prices = _packed(at, "<i4"), _packed(self.prices[at], f"<{number}")
+            places, prices = packed(at, "<i4"), packed(self.prices[at], f"<{number}")
         return ProofFile(
             format=1,
             kind=self.kind,
@@ -128,7 +130,7 @@ class Proof:
             number=number,  # type: ignore[arg-type]
             rows=None if self.prices is None else len(self.prices),
             table=self.table,
-            tree=None if self.tree is None else _packed(self.tree, "<i2"),
+            tree=None if self.tree is None else packed(self.tree, "<i2"),
             target=self.target,
             count=self.count,
         )
@@ -164,8 +166,8 @@ class ProofFile(BaseModel):
         """
         prices = None
         if self.prices is not None:
-            places = _unpacked(self.places or "", "<i4", "proof.places").astype(np.int64)
-            numbers = _unpacked(self.prices, f"<{self.number}", "proof.prices").astype(np.float64)
+            places = unpacked(self.places or "", "<i4", "proof.places").astype(np.int64)
+            numbers = unpacked(self.prices, f"<{self.number}", "proof.prices").astype(np.float64)
             rows = self.rows or 0
             if len(places) != len(numbers) or (len(places) and not (places.min() >= 0 and places.max() < rows)):
                 raise ModelError("proof.places do not fit proof.prices", "give the file that `decide --out` wrote.")
@@ -173,14 +175,15 @@ class ProofFile(BaseModel):
                 raise ModelError("proof.prices hold NaN or infinity", "give the file that `decide --out` wrote.")
             prices = np.zeros(rows)
             prices[places] = numbers
-        tree = None if self.tree is None else _unpacked(self.tree, "<i2", "proof.tree").astype(np.int16)
+        tree = None if self.tree is None else unpacked(self.tree, "<i2", "proof.tree").astype(np.int16)
         if tree is not None and (not len(tree) or len(tree) != 2 * int((tree >= 0).sum()) + 1):
             raise ModelError("proof.tree is no tree", "give the file that `decide --out` wrote.")
         bound = np.inf if self.proven_bound is None else self.proven_bound
         return Proof(self.kind, bound, prices, self.table, tree, self.target, self.count)
 
 
-def _packed(array: np.ndarray, number: str) -> str:
+def packed(array: np.ndarray, number: str) -> str:
+    """An array as base64 of zlib of its bytes, as numbers of a type such as ``<f8``."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype=number).tobytes(), 9)).decode()
 
 
@@ -188,7 +191,14 @@ LARGEST_PACK = 64_000_000
 """Bytes that a packed array may unfold to."""
 
 
-def _unpacked(text: str, number: str, field: str) -> np.ndarray:
+def unpacked(text: str, number: str, field: str, fix: str = "give the file that `decide --out` wrote.") -> np.ndarray:
+    """The array that :func:`packed` packed.
+
+    Raises
+    ------
+    ModelError
+        When it cannot be read; names the field.
+    """
     try:
         unzip = zlib.decompressobj()
         raw = unzip.decompress(base64.b64decode(text, validate=True), LARGEST_PACK)
@@ -196,7 +206,7 @@ def _unpacked(text: str, number: str, field: str) -> np.ndarray:
             raise ValueError("too long, or cut off")
         return np.frombuffer(raw, dtype=number)
     except (ValueError, zlib.error) as error:
-        raise ModelError(f"{field} cannot be read ({error})", "give the file that `decide --out` wrote.") from None
+        raise ModelError(f"{field} cannot be read ({error})", fix) from None
 
 
 # ---- the set and the objective as the checker sees them

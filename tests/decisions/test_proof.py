@@ -13,7 +13,7 @@ import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import best_of_routes, knapsack, price_bound
 from rmab_opt.actions.kinds import Budget, Conflict, Knapsack
-from rmab_opt.decisions import Chooser, Model, NetworkObjective, Scores, decide, verify
+from rmab_opt.decisions import Chooser, Model, NetworkObjective, Scores, bound, decide, save_bound, verify
 from rmab_opt.decisions.leaves import Leaves
 from rmab_opt.decisions.proof import Proof, layers_of, rows_of_set
 from rmab_opt.encoder import Network
@@ -212,6 +212,7 @@ def test_other_models_and_old_files(tmp_path):
 def test_a_file_is_checked_without_solver_and_torch(tmp_path):
     model = ro.load("scheduling", n_arms=10)
     decide(model, np.zeros(10, dtype=int)).to_json(tmp_path / "week.json")
+    save_bound(model, bound(model), path=tmp_path / "bound.json")
     code = f"""
 import sys
 
@@ -222,12 +223,17 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from rmab_opt.cli import main
-sys.argv = ["rmab-opt", "check", "scheduling", "--set", "n_arms=10", "--decision", {str(tmp_path / "week.json")!r}]
-main()
+for flag, file in (("--decision", "week.json"), ("--bound", "bound.json")):
+    sys.argv = ["rmab-opt", "check", "scheduling", "--set", "n_arms=10", flag, {str(tmp_path)!r} + "/" + file]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "verified without a solver" in done.stdout
+    assert done.stdout.count("verified without a solver") == 2
 
 
 def test_proofs_survive_their_file():

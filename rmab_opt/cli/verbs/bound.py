@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import RESEARCH, GroupColumn, Json, ModelName, Sets, StateFile, answer, brought, load_model
+from rmab_opt.cli.common import (
+    RESEARCH,
+    Force,
+    GroupColumn,
+    Json,
+    ModelName,
+    Sets,
+    StateFile,
+    answer,
+    brought,
+    check_outputs,
+    load_model,
+)
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
@@ -28,7 +40,9 @@ WelfareName = Annotated[
 Target = Annotated[
     list[float] | None, typer.Option(help="With --groups: the smallest budget that lifts every group so far.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for the curve (CSV and plot).")]
+Out = Annotated[
+    Path | None, typer.Option(help="File.json for the bound with its proof; with --sweep a folder for the curve.")
+]
 
 
 @register("verb", "bound", group=RESEARCH)
@@ -45,6 +59,7 @@ def bound(
     target: Target = None,
     sets: Sets = None,
     out: Out = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
@@ -65,10 +80,21 @@ def bound(
     if sweep is not None:
         _sweep(loaded, sweep, out, as_json)
         return
+    if out is not None:
+        if out.suffix != ".json":
+            raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .json; --sweep takes a folder.")
+        check_outputs(loaded, out, also=[state], force=force)
     found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method)
     near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
-    text = f"{found}\n{table_text(near)}" if near else str(found)
-    answer(as_json, {**found.summary(), "margin": near} if near else found.summary(), text)
+    text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
+    document |= {"margin": near} if near else {}
+    if out is not None:
+        from rmab_opt.decisions import save_bound
+
+        written, proven = save_bound(loaded, found, loaded.state(state), path=out)
+        document |= {"proven": proven, "bytes": len(written)}
+        text += f"\nproven at most {proven:.6g} by the prices in {out} ({len(written)} bytes)"
+    answer(as_json, document, text)
 
 
 def _limits(sweep: str) -> tuple[str, list[float]]:

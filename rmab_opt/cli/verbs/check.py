@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmab_opt.cli.common import THIS_WEEK, Json, ModelName, Sets, answer, load_model
+from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
 
 
 @register("verb", "check", group=THIS_WEEK)
@@ -18,32 +22,21 @@ def check(
     decision: Annotated[
         Path | None, typer.Option("--decision", metavar="JSON", help="Verify a saved decision.")
     ] = None,
+    bound: Annotated[Path | None, typer.Option("--bound", metavar="JSON", help="Verify a saved bound.")] = None,
     relax: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --decision: accept that this constraint was loosened.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read a model and say what it holds; with --decision, re-check a saved decision without a solver."""
+    """Read a model and say what it holds; with --decision or --bound, re-check a saved one without a solver."""
     from rmab_opt.catalog import check_names
     from rmab_opt.report import tree
 
     loaded = load_model(model, sets)
-    if decision is not None:
-        from rmab_opt.decisions import verify
-        from rmab_opt.programme.front_door import saved_objective
-
-        objective = saved_objective(loaded, decision)
-        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
-        document = {
-            "verified": verdict.ok and verdict.proven,
-            "value_and_constraints": verdict.ok,
-            "problems": list(verdict.problems),
-            "value": verdict.value,
-            "says": verdict.said,
-        }
-        answer(as_json, document, str(verdict))
-        if verdict.exit_code:
-            raise typer.Exit(verdict.exit_code)
+    if decision is not None and bound is not None:
+        raise ModelError("--decision and --bound", "check one file at a time.")
+    if decision is not None or bound is not None:
+        _judge(loaded, decision, bound, relax, as_json)
         return
     check_names(loaded)
     problem = loaded.problem
@@ -75,3 +68,28 @@ def check(
         "ready": True,
     }
     answer(as_json, found, tree(f"Model · {loaded.title}", lines))
+
+
+def _judge(loaded: Model, decision: Path | None, bound: Path | None, relax: str | None, as_json: bool) -> None:
+    """Verify a saved decision or bound; the exit code says how far it holds."""
+    if bound is not None:
+        from rmab_opt.decisions import verify_bound
+
+        verdict = verify_bound(bound, loaded)
+    else:
+        from rmab_opt.decisions import verify
+        from rmab_opt.programme.front_door import saved_objective
+
+        assert decision is not None
+        objective = saved_objective(loaded, decision)
+        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
+    document = {
+        "verified": verdict.ok and verdict.proven,
+        "value_and_constraints": verdict.ok,
+        "problems": list(verdict.problems),
+        "value": verdict.value,
+        "says": verdict.said,
+    }
+    answer(as_json, document, str(verdict))
+    if verdict.exit_code:
+        raise typer.Exit(verdict.exit_code)
