@@ -193,7 +193,7 @@ def test_another_model_and_a_calendar_are_refused():
 def test_columns_that_share_arms_are_bounded_by_levels(monkeypatch):
     rng = np.random.default_rng(0)
     arms = Arms.from_arrays(3)
-    problem = Problem(arms, tabular(3, 3, 2, rng), horizon=3, start=np.zeros(3, int))
+    problem = Problem(arms, tabular(3, 2, 3, rng), horizon=3, start=np.zeros(3, int))
     effect = sparse.csr_array(np.array([[1.0, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]]))
     columns = Columns(arms, Table({"id": ["a", "b", "c", "d"]}), effect)
     model = Model(problem, ActionSet(columns, {"two": Budget(at_most=2)}))
@@ -202,7 +202,7 @@ def test_columns_that_share_arms_are_bounded_by_levels(monkeypatch):
     for listed in (True, False):
         with monkeypatch.context() as patch:
             if not listed:
-                patch.setattr(ActionSet, "listed", None)
+                patch.setitem(model.actions.__dict__, "listed", None)
             text, value = save_bound(model, found)
             assert verify_bound(json.loads(text), model).exit_code == 0
         assert json.loads(text)["rents"] == ("listing" if listed else "rows")
