@@ -206,4 +206,6 @@ def test_columns_that_share_arms_are_bounded_by_levels(monkeypatch):
             text, value = save_bound(model, found)
             assert verify_bound(json.loads(text), model).exit_code == 0
         assert json.loads(text)["rents"] == ("listing" if listed else "rows")
-        assert best <= value < best + 5
+        assert value >= best
+        # Levels relaxed to fractions are worth more than any list of actions; the file says so.
+        assert value == pytest.approx(found.value) if listed else value > found.value
