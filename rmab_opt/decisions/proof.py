@@ -36,6 +36,7 @@ __all__ = [
     "ProofFile",
     "back",
     "layers_of",
+    "objective_rows",
     "packed",
     "prove",
     "recheck",
@@ -314,7 +315,7 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, s
 def recheck(proof: Proof, question: Question) -> float:
     """The bound that a stored proof proves of a question in its own unit; infinite when it proves none."""
     if proof.kind in ("prices", "table"):
-        rows, cost, constant = _whole_program(question)
+        rows, cost, constant = objective_rows(question)
         if proof.prices is None or len(proof.prices) != len(rows.row_lower):
             return np.inf
         if proof.table is not None and proof.table not in table_rows(rows):
@@ -343,7 +344,7 @@ def _walk(proof: Proof, question: Question) -> float:
     return found.bound if found.better is None else np.inf
 
 
-def _whole_program(
+def objective_rows(
     question: Question, at_hand: tuple[Program, np.ndarray] | None = None
 ) -> tuple[Rows, np.ndarray, float]:
     """Rows, cost of every column, constant: of the set for linear objectives, else of the question's own program."""
@@ -374,7 +375,7 @@ def _priced(question: Question, proposal: Proposal) -> Proof:
     prices = proposal.data.get("prices")
     if prices is None:
         return NONE
-    rows, cost, constant = _whole_program(question, proposal.data.get("program"))
+    rows, cost, constant = objective_rows(question, proposal.data.get("program"))
     prices = np.asarray(prices, dtype=np.float64)
     if np.count_nonzero(prices) > FEW_PRICES:
         prices = prices.astype(np.float32).astype(np.float64)
@@ -386,7 +387,7 @@ def _tabled(question: Question, proposal: Proposal) -> Proof:
     prices = proposal.data.get("prices")
     if prices is None:
         return NONE
-    rows, cost, constant = _whole_program(question)
+    rows, cost, constant = objective_rows(question)
     prices, best = np.asarray(prices, dtype=np.float64), NONE
     for row in table_rows(rows)[:3]:
         if prices[row] != 0:

@@ -31,6 +31,7 @@ __all__ = [
     "digests_of_set",
     "parsed",
     "read_document",
+    "saved_question",
     "verify",
 ]
 
@@ -179,7 +180,8 @@ def digests_of_problem(problem: Problem) -> dict[str, str]:
 def digests_of_set(actions: ActionSet) -> dict[str, str]:
     """SHA-256 of the ids, the rows and every constraint."""
     rows = rows_of_set(actions)
-    parts = (rows.indptr, rows.indices, rows.data, rows.row_lower, rows.row_upper, rows.lower, rows.upper)
+    ends = (rows.row_lower, rows.row_upper, rows.lower, rows.upper)
+    parts = (rows.indptr, rows.indices, rows.data, *ends, rows.whole.astype(np.int64), rows.act)
     found = {"ids": digest(list(actions.columns.ids)), "rows": digest(*parts)}
     for name, constraint in actions.constraints.items():
         said = type(constraint).__name__, constraint.describe(), _fields(dict(constraint))
@@ -229,6 +231,13 @@ def verify(
     ModelError
         When the file is not a saved decision, has a field of another type, or names other columns than the model.
     """
+    return _judged(*saved_question(decision, problem, actions, objective, relax=relax))
+
+
+def saved_question(
+    decision: Any, problem: Problem, actions: ActionSet, objective: Objective, *, relax: str | None = None
+) -> tuple[DecisionFile | OldFile, Question]:
+    """A saved decision as its fields, and the question that it answers; parameters and errors as :func:`verify`."""
     if hasattr(decision, "to_json"):
         document: Mapping[str, Any] = json.loads(decision.to_json())
     else:
@@ -256,7 +265,7 @@ def verify(
     question = Question(
         problem, here, objective, state, load_profile("default"), saved.period, relax=relax, shared=shared
     ).about(objective)
-    return _judged(saved, question)
+    return saved, question
 
 
 def parsed(document: Mapping[str, Any], kind: type[File], what: str, fix: str) -> File:
