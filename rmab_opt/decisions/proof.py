@@ -54,6 +54,9 @@ FEW_PRICES = 2000
 LONGEST_CHECK = 60.0
 """Seconds that a stored tree may take to check."""
 
+OWN_SHARE = 0.6
+"""Share of a proof's seconds for the search's own tree; other trees get the rest."""
+
 SAMPLED = 64
 """Of many decisions by trees, one in so many is checked again."""
 
@@ -436,16 +439,20 @@ def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:
 
 
 def _tree(question: Question, proposal: Proposal, value: float, target: float, seconds: float) -> Proof:
-    """A tree that closes at the target: one of columns or one of neurons, whichever ends first."""
+    """A tree that closes at the target: the search's own, one of columns or one of neurons, whichever ends first."""
     leaves = _leaves(question, proposal.data.get("prices"))
     allows = question.actions.allows
+    own = proposal.data.get("tree")
     began, turn, kept = perf_counter(), 0.1, []
+    # The search's own tree is nearly always as small as the better of the two others: it comes first and longest.
+    tries: list[tuple[np.ndarray | None, bool, float]] = [] if own is None else [(own, True, OWN_SHARE * seconds)]
     while perf_counter() - began < seconds:
-        for guide, neurons in ((None, False), (None, True)):
+        tries += [(None, False, turn), (None, True, turn)]
+        for guide, neurons, most in tries:
             left = seconds - (perf_counter() - began)
             if left <= 0:
                 break
-            found = leaves.close(target, allows, guide, neurons=neurons, seconds=min(turn, left))
+            found = leaves.close(target, allows, guide, neurons=neurons, seconds=min(most, left))
             if found.better is not None:
                 raise CertificateError(
                     f"an allowed action is worth more than what was called the most ({target:.8g} in the proof's unit)",
@@ -454,7 +461,7 @@ def _tree(question: Question, proposal: Proposal, value: float, target: float, s
             kept.append(found)
             if found.whole or found.ended:
                 return _grown(found, proposal)
-        turn *= 4
+        turn, tries = 4 * turn, []
     best = min(kept, key=lambda found: found.bound, default=None)
     if best is None or not np.isfinite(best.bound):
         return NONE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_proof import EVERY, N, network, problem_of, sets
+from proof_models import EVERY, N, network, problem_of, sets
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
