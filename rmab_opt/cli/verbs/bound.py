@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from rmab_opt.cli.common import (
     GroupColumn,
     Json,
     ModelName,
+    Seconds,
     Sets,
     StateFile,
     answer,
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 10_000
 """Points of a curve that anybody can look at."""
+
+KEPT = 0.9
+"""Share of --seconds for reading and solving; the rest is for the proof and the file."""
 
 Sweep = Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="The bound over a limit.")]
 Kind = Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")]
@@ -58,6 +63,7 @@ def bound(
     welfare: WelfareName = "leximin",
     target: Target = None,
     sets: Sets = None,
+    seconds: Seconds = None,
     out: Out = None,
     force: Force = False,
     as_json: Json = False,
@@ -72,6 +78,7 @@ def bound(
         flag = "--target" if target else "--welfare"
         brought("report", "bound_groups", "equity", flag)
         raise ModelError(f"{flag} without --groups", "say whose it is: --groups COLUMN.")
+    began = perf_counter()
     from rmab_opt.decisions import bound as upper_bound
     from rmab_opt.decisions import margin as arms_at_margin
     from rmab_opt.report import table_text
@@ -84,7 +91,8 @@ def bound(
         if out.suffix != ".json":
             raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .json; --sweep takes a folder.")
         check_outputs(loaded, out, also=[state], force=force)
-    found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method)
+    left = None if seconds is None else max(0.0, KEPT * seconds - (perf_counter() - began))
+    found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method, seconds=left)
     near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
     text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
     document |= {"margin": near} if near else {}
