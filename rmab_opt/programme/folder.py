@@ -12,7 +12,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,12 @@ from rmab_opt.programme.front_door import Outlook, Plan, choose_rule, outlook, p
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
+from rmab_opt.programme.targeted import tables_of
 from rmab_opt.records import write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree
 
-__all__ = ["Week", "estimate_sheets", "next_week", "read_register", "start"]
+__all__ = ["Week", "drawn_models", "estimate_sheets", "next_week", "read_register", "read_standing", "start"]
 
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
@@ -398,7 +399,7 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     """
     _finish(folder)
     columns = read_columns(folder / "columns.yaml")
-    standing = _standing(folder)
+    standing = read_standing(folder)
     week, period = standing["week"], standing["period"]
     model = load(folder)
     document = json.loads((folder / "weeks" / f"week-{week:02d}.json").read_text(encoding="utf-8"))
@@ -469,8 +470,36 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places)
 
 
+def estimate_again(folder: Path) -> Estimate:
+    """The estimate behind the folder's list, made again from its log and members."""
+    columns = read_columns(folder / "columns.yaml")
+    own = LogColumns(id="id", week="week", called="called", listened="listened")
+    assert columns.log is not None
+    members = _read_members(folder, columns)
+    return estimate(read_log(Table.read(folder / "log.csv"), own), _who(members), call_acts=columns.log.call_acts)
+
+
+def drawn_models(folder: Path) -> Callable[[Model, int], Model]:
+    """A folder's model under posterior draw k of its estimate; the estimate is made when it is first asked for."""
+    from rmab_opt.programme.comparison import with_tables
+
+    made: list[Estimate] = []
+
+    def drawn(model: Model, k: int) -> Model:
+        if not made:
+            made.append(estimate_again(folder))
+        found = made[0]
+        draw = found.fit.draws[(k * 37) % len(found.fit.draws)].astype(np.float64)
+        place = {name: n for n, name in enumerate(found.ids)}
+        rows = [place[name] for name in model.problem.arms.ids]
+        return with_tables(model, tables_of(draw[rows]))
+
+    return drawn
+
+
 # ------------------------------------------------------------------------------------------------------ parts of a week
-def _standing(folder: Path) -> dict[str, Any]:
+def read_standing(folder: Path) -> dict[str, Any]:
+    """Week, round and pauses of a programme's folder; ModelError where it is none."""
     path = folder / "standing.json"
     if not path.is_file():
         raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
