@@ -24,6 +24,7 @@ from rmab_opt.catalog import load
 from rmab_opt.decisions import Decision, Model
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
+from rmab_opt.problem.table import nearest
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     Columns,
@@ -41,11 +42,23 @@ from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
 from rmab_opt.programme.targeted import tables_of
+from rmab_opt.programme.trial import Villages, villages_of
 from rmab_opt.records import write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree
 
-__all__ = ["Week", "drawn_models", "estimate_sheets", "next_week", "read_register", "read_standing", "start"]
+__all__ = [
+    "Week",
+    "drawn_models",
+    "estimate_sheets",
+    "next_week",
+    "read_members",
+    "read_register",
+    "read_standing",
+    "spread_of_villages",
+    "start",
+    "who",
+]
 
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
@@ -383,10 +396,10 @@ def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> t
     members, _ = read_register(register, given.register_)
     assert given.log is not None
     read, matched = _same_ids(list(members), read_log(log_table, given.log))
-    return estimate(read, _who(members), call_acts=given.log.call_acts), [*said, *matched, *read.said]
+    return estimate(read, who(members), call_acts=given.log.call_acts), [*said, *matched, *read.said]
 
 
-def _who(members: Cells) -> dict[str, Member]:
+def who(members: Cells) -> dict[str, Member]:
     return {
         name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes") for name, cells in members.items()
     }
@@ -405,7 +418,7 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     document = json.loads((folder / "weeks" / f"week-{week:02d}.json").read_text(encoding="utf-8"))
     ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
     filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
-    members = _read_members(folder, columns)
+    members = read_members(folder, columns)
     stage = _stage(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
     ended = sorted(set(standing["paused"]) - set(pauses))
@@ -438,7 +451,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     """Estimate, write the model, decide, write the list; all in a stage that is brought into place as a whole."""
     stage = folder / STAGE
     assert now.columns.log is not None
-    made = estimate(now.log, _who(now.members), call_acts=now.columns.log.call_acts)
+    made = estimate(now.log, who(now.members), call_acts=now.columns.log.call_acts)
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
     write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
@@ -475,8 +488,21 @@ def estimate_again(folder: Path) -> Estimate:
     columns = read_columns(folder / "columns.yaml")
     own = LogColumns(id="id", week="week", called="called", listened="listened")
     assert columns.log is not None
-    members = _read_members(folder, columns)
-    return estimate(read_log(Table.read(folder / "log.csv"), own), _who(members), call_acts=columns.log.call_acts)
+    members = read_members(folder, columns)
+    return estimate(read_log(Table.read(folder / "log.csv"), own), who(members), call_acts=columns.log.call_acts)
+
+
+def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:
+    """How the values of a column of the cohort differ, by a folder's log; ModelError when there is no such column."""
+    columns = read_columns(folder / "columns.yaml")
+    members = read_members(folder, columns)
+    known = {name: cells for cells in members.values() for name in cells}
+    meant = next((name for name in known if name.casefold() == column.casefold()), None)
+    if meant is None:
+        raise ModelError(f"{folder}: no column {column!r} is kept", nearest(column, list(known)))
+    own = LogColumns(id="id", week="week", called="called", listened="listened")
+    log = read_log(Table.read(folder / "log.csv"), own)
+    return villages_of(log, {name: cells.get(meant, "") for name, cells in members.items()}, weeks)
 
 
 def drawn_models(folder: Path) -> Callable[[Model, int], Model]:
@@ -612,7 +638,7 @@ def _members_csv(members: Cells, columns: RegisterColumns) -> str:
     return _csv([{"id": name, **cells} for name, cells in sorted(members.items())], names)
 
 
-def _read_members(folder: Path, columns: Columns) -> Cells:
+def read_members(folder: Path, columns: Columns) -> Cells:
     table = Table.read(folder / "names.csv", needed=["id"])
     names = [name for name in table.columns if name != "id"]
     cells = {name: table.text(name) for name in names}
