@@ -71,7 +71,12 @@ WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
 ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
 
 DAYS = [{**row, "day": "week" if row["slot"] in ("mon", "tue") else "end"} for row in ROSTER]
-BESIDE = {"rest_after": {"duty": constraint("scheduling", roster=DAYS)}}
+WISHED = {"duty": constraint("scheduling", roster=ROSTER)}
+BESIDE = {
+    "rest_after": {"duty": constraint("scheduling", roster=DAYS)},
+    "same_worker": WISHED,
+    "preferred_slot": WISHED,
+}
 """What stands beside the examples of a kind that names other constraints."""
 
 CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
@@ -102,6 +107,14 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
         (constraint("scheduling", roster=ROSTER, visits=2, rule="distinct_workers"), COHORT),
         (constraint("scheduling", roster=ROSTER, match="village"), COHORT),
     ],
+    "continuity": [(constraint("continuity", last=[{"id": "arm0"}, {"id": "arm3"}], at_most=2), COHORT)],
+    "same_worker": [
+        (
+            constraint("same_worker", roster="duty", last=[{"id": f"arm{k}", "worker": "asha"} for k in (0, 1, 2)]),
+            COHORT,
+        )
+    ],
+    "preferred_slot": [(constraint("preferred_slot", roster="duty", slots="slots"), COHORT)],
     "rest_after": [
         (constraint("rest_after", roster="duty"), COHORT),
         (constraint("rest_after", roster="duty", rest=0, a_day=1), COHORT),

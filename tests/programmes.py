@@ -72,12 +72,13 @@ def begun(folder: Path, **more) -> Path:
 
 
 def ticked(folder: Path, week: int, out: Path, states: dict[str, str] | None = None) -> Path:
-    rows = list(csv.DictReader((folder / "weeks" / f"week-{week:02d}.csv").open(encoding="utf-8-sig")))
+    reader = csv.DictReader((folder / "weeks" / f"week-{week:02d}.csv").open(encoding="utf-8-sig"))
+    rows = list(reader)
     for k, row in enumerate(rows):
         row["done"] = "no" if k == 1 else "x"
         row["state"] = (states or {}).get(row["id"], "engaged")
     with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
+        writer = csv.DictWriter(file, reader.fieldnames, delimiter=";")
         writer.writeheader()
         writer.writerows(rows)
     return out

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rmab_opt.actions import ActionSet
+from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
+from rmab_opt.decisions.priced import Priced
 from rmab_opt.decisions.proof import Proof, ProofFile, back, layers_of, recheck, rows_of_set
 from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.scale import scaled
@@ -151,6 +152,12 @@ def _fields(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else type(value).__name__
 
 
+def _said(constraint: Constraint) -> str:
+    # Files from before there were preferences hold digests without the field.
+    fields = {name: value for name, value in dict(constraint).items() if name != "soft" or value is not None}
+    return _sha(type(constraint).__name__, constraint.describe(), _fields(fields))
+
+
 def digests_of(question: Question) -> dict[str, str]:
     """SHA-256 of all that a decision rests on, by name: tables, state, ids, rows, every constraint, objective."""
     problem, actions, objective = question.problem, question.actions, question.objective
@@ -168,8 +175,12 @@ def digests_of(question: Question) -> dict[str, str]:
         "rows": _sha(rows.indptr, rows.indices, rows.data, rows.row_lower, rows.row_upper, rows.lower, rows.upper),
     }
     for name, constraint in actions.constraints.items():
-        found[f"constraint {name}"] = _sha(type(constraint).__name__, constraint.describe(), _fields(dict(constraint)))
+        found[f"constraint {name}"] = _said(constraint)
+    for name, constraint in actions.preferences.soft.items():
+        found[f"preference {name}"] = _said(constraint)
     situation = question.situation
+    if isinstance(objective, Priced):
+        objective = objective.inner
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         gain, base = objective.coefficients(situation)
         found["objective"] = _sha("linear", gain, repr(float(base)))

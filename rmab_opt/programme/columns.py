@@ -88,7 +88,13 @@ class PlanSection(_Section):
     calls: int | None = Field(default=None, ge=0)
     """At most so many a week; the roster's total where there is one."""
     season: int | None = Field(default=None, ge=0)
-    """At most so many from the first week on, in all."""
+    """At most so many in the first ``weeks`` weeks, in all."""
+    explore: Literal["none", "optimism", "sampling"] = "none"
+    """Whether lists are planned to find things out as well; see :mod:`rmab_opt.programme.explore`."""
+    block: int = Field(default=1, ge=1)
+    """Weeks that a draw of ``sampling`` is kept."""
+    seed: int = Field(default=0, ge=0)
+    """Of the draws."""
 
 
 class Columns(_Section):

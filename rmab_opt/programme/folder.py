@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,24 @@ from rmab_opt.programme.columns import (
     read_columns,
     write_columns,
 )
+from rmab_opt.programme.comparison import with_tables
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, Member, estimate, read_log
+from rmab_opt.programme.explore import called_useless, planned_tables
 from rmab_opt.programme.front_door import Outlook, Plan, choose_rule, outlook, plan_decision, saved_document
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
+from rmab_opt.programme.privacy import ERASED, erase_files, hide
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
 from rmab_opt.records import write_atomically
 from rmab_opt.records.cohort import Cohort
-from rmab_opt.report import tree
+from rmab_opt.report import tree, workbook
 
 __all__ = [
     "Week",
     "drawn_models",
+    "erase",
     "estimate_sheets",
     "next_week",
     "read_members",
@@ -194,7 +198,7 @@ def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
 
 def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
     """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in decision.rows():
         shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
         rest = {key: cell for key, cell in row.items() if key != "id"}
@@ -202,17 +206,19 @@ def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
     path = f"weeks/week-{now.week:02d}.csv"
     write_atomically(stage / path, "\ufeff" + _csv(rows, names))
+    listed = [names, *([row.get(name, "") for name in names] for row in rows)]
+    write_atomically((stage / path).with_suffix(".xlsx"), workbook({"list": listed}))
     return path
 
 
-def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _First) -> None:
+def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> None:
     """``model.yaml`` and its tables."""
     own, columns, members = now.own, now.columns, now.members
     kept = list(own.keep)
     names = ["id", "group", *kept, *(["slots"] if own.slots else [])]
     rows = [{"id": name, "group": cells.get("group", "all"), **cells} for name, cells in sorted(members.items())]
     write_atomically(folder / "cohort.csv", _csv([{k: row.get(k, "") for k in names} for row in rows], names))
-    write_atomically(folder / "transitions.csv", made.transitions_csv())
+    write_atomically(folder / "transitions.csv", transitions)
     start = [
         {"id": name, STATES[0]: f"{1 - up:.12g}", STATES[1]: f"{up:.12g}"} for name, up in sorted(first.up.items())
     ]
@@ -231,6 +237,9 @@ def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _Fi
         "kind": "tabular", "file": "transitions.csv", "by": "id", "reward": dict.fromkeys(STATES, 0) | {STATES[1]: 1},
         "paid_on": "arrival",
     }  # fmt: skip
+    if columns.plan.season is not None:
+        dynamics = {"kind": "season", "total": columns.plan.season, "of": dynamics}
+        constraints["season"] = {"kind": "budget", "at_most": {"from": LEFT}}
     document = {
         "format": 1,
         "title": title,
@@ -238,13 +247,20 @@ def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _Fi
         "problem": {
             "arms": "cohort.csv",
             "dynamics": dynamics,
-            "horizon": now.period + columns.plan.weeks,
+            "horizon": _horizon(now),
             "start": "start.csv",
         },
         "constraints": constraints,
         "solver": "quick",
     }
     write_atomically(folder / "model.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def _horizon(now: _Now) -> int:
+    """Rounds from the first list on: so many weeks ahead, or the season's own end while it lasts."""
+    plan = now.columns.plan
+    in_season = plan.season is not None and now.period < plan.weeks
+    return plan.weeks if in_season else now.period + plan.weeks
 
 
 @dataclass(frozen=True)
@@ -255,6 +271,9 @@ class _First:
     closed: list[dict[str, Any]]
     said: list[str]
 
+
+LEFT = "left"
+"""Name of what is left of a season."""
 
 STAGE, WHOLE = ".next", "whole"
 """Folder in which a week is made, and the file that says it is whole: a crash leaves the old week or the new one."""
@@ -363,7 +382,7 @@ def start(
     if roster is not None and roster_table is not None and given.roster is not None:
         tables[roster] = roster_table.without_totals(given.roster.worker)
         _write_roster(stage, tables[roster], given)
-    _write_readings(stage, tables)
+    _write_readings(stage, tables, _private(members, given.register_))
     Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
     now = _Now(given, members, read, read.weeks[-1] + 1)
     return _list(out, now, [*said, *matched, *read.said, *_dropped(tables)])
@@ -418,6 +437,7 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     document = json.loads((folder / "weeks" / f"week-{week:02d}.json").read_text(encoding="utf-8"))
     ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
     filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
+    filled = _season_row(filled, document)
     members = read_members(folder, columns)
     stage = _stage(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
@@ -435,6 +455,26 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     met = frozenset(name for found in ledger.rounds for name in found["ids"])
     now = _Now(columns, members_after, _extended(folder, ledger, week), week + 1, period + 1, pauses, met)
     return _list(folder, now, [*changes.lines(), *said])
+
+
+def erase(folder: Path, name: str) -> str:
+    """Put a token in place of a person everywhere in a programme's folder; the token. From now on they have left.
+
+    Raises
+    ------
+    ModelError
+        When the folder never knew the id.
+    """
+    _finish(folder)
+    standing = read_standing(folder)
+    stage = _stage(folder)
+    token = erase_files(folder, stage, name, standing["week"])
+    members = Cohort(stage / "cohort").members()
+    if token in (*members.active, *members.paused):
+        Cohort(stage / "cohort").leave([token], max(members.period, standing["period"]))
+    write_atomically(stage / WHOLE, "")
+    _finish(folder)
+    return token
 
 
 def _changes(register: Path, columns: Columns, members: Cells, week: int) -> Changes:
@@ -458,16 +498,31 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     write_atomically(stage / "estimate.html", estimate_page(made))
     write_atomically(stage / "log.csv", _log_csv(now.log))
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
-    _write_model(stage, folder.name, now, made, first)
+    plan_section = now.columns.plan
+    meant = planned_tables(made, plan_section.explore, now.period, seed=plan_section.seed, block=plan_section.block)
+    _write_model(stage, folder.name, now, made.transitions_csv(transition=meant.transition), first)
     model = load(stage)
-    standing = Ledger(folder / "ledger", model).standing()
+    # What is believed of the states rests on the estimate itself, whatever the list is planned on.
+    known = model if not meant.drawn else with_tables(model, _in_order(made, made.transition, model))
+    standing = Ledger(folder / "ledger", known).standing()
     belief = model.problem.start_distribution if standing is None else standing.belief
+    shared = model.shared(None, None if standing is None else standing.shared or None)
     if standing is not None:
         said = [*said, f"{len(standing.estimated)} of {len(belief)} states are estimated from earlier weeks"]
+    said = [*said, *([f"planned to find things out: {meant.drawn}"] if meant.drawn else called_useless(made))]
     plan = choose_rule(model, now.period)
     title = f"{folder.name} · week {now.week}"
-    decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title)
-    ahead = outlook(model, plan, belief, now.period, episodes=2)
+    decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title, shared=shared)
+    if shared is not None:
+        said = [*said, f"{shared[0]:g} calls are left of the season's {plan_section.season}"]
+        if now.period >= plan_section.weeks:
+            said = [
+                *said,
+                f"the season of {plan_section.weeks} weeks is over: what is left is spread over as many again",
+            ]
+    if meant.drawn:
+        decision = replace(decision, notes={**decision.notes, "explored": meant.drawn})
+    ahead = outlook(model, plan, belief, now.period, episodes=2, shared=shared)
     document = saved_document(model, decision, plan, belief)
     saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
@@ -505,10 +560,14 @@ def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:
     return villages_of(log, {name: cells.get(meant, "") for name, cells in members.items()}, weeks)
 
 
+def _in_order(made: Estimate, tables: np.ndarray, model: Model) -> np.ndarray:
+    """Tables in the order of a model's arms."""
+    place = {name: n for n, name in enumerate(made.ids)}
+    return np.asarray(tables[[place[name] for name in model.problem.arms.ids]])
+
+
 def drawn_models(folder: Path) -> Callable[[Model, int], Model]:
     """A folder's model under posterior draw k of its estimate; the estimate is made when it is first asked for."""
-    from rmab_opt.programme.comparison import with_tables
-
     made: list[Estimate] = []
 
     def drawn(model: Model, k: int) -> Model:
@@ -516,9 +575,7 @@ def drawn_models(folder: Path) -> Callable[[Model, int], Model]:
             made.append(estimate_again(folder))
         found = made[0]
         draw = found.fit.draws[(k * 37) % len(found.fit.draws)].astype(np.float64)
-        place = {name: n for n, name in enumerate(found.ids)}
-        rows = [place[name] for name in model.problem.arms.ids]
-        return with_tables(model, tables_of(draw[rows]))
+        return with_tables(model, _in_order(found, tables_of(draw), model))
 
     return drawn
 
@@ -561,11 +618,26 @@ def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[
         done = [
             cell if cell == "yes" or name in model.actions.columns else "" for name, cell in zip(ids, done, strict=True)
         ]
+    gone = [name for name in model.problem.arms.ids if name.startswith(ERASED)]
+    ids, done, states = [*ids, *gone], [*done, *["no"] * len(gone)], [*states, *[""] * len(gone)]
     empty = sum(not cell for cell in done)
     said = [f"{sum(bool(s) for s in states)} states seen, {sum(d == 'no' for d in done)} calls not made"]
     if empty and done_column == "done":
         said.append(f"{empty} cells of done are empty: taken as done as planned")
     return Table({"id": ids, "done": done, "state": states}, source=table.source), said
+
+
+def _season_row(filled: Table, document: Mapping[str, Any]) -> Table:
+    """The outcomes with what is left of the season, where there is one: what was left less what was done."""
+    left = document.get("shared", {}).get(LEFT)
+    if left is None:
+        return filled
+    done = dict.fromkeys(document["action"], True)
+    ids, words = list(filled.text("id")), list(filled.text("done"))
+    done |= {name: word == "yes" for name, word in zip(ids, words, strict=True) if word}
+    after = max(left - sum(done.values()), 0.0)
+    cells = {"id": [*ids, f"shared:{LEFT}"], "done": [*words, ""], "state": [*filled.text("state"), f"{after:g}"]}
+    return Table(cells, source=filled.source)
 
 
 def _apply(changes: Changes, members: Cells, paused: dict[str, int | None]) -> tuple[Cells, dict[str, int | None]]:
@@ -691,11 +763,17 @@ def _extended(folder: Path, ledger: Ledger, week: int) -> CallLog:
     return CallLog(ids, tuple(range(log.weeks[0], week + 2)), seen, called)
 
 
-def _write_readings(folder: Path, tables: Mapping[Path, Table]) -> None:
-    """The change log of all sheets: what was dropped, assumed or changed, cell by cell."""
-    rows = [
-        {"sheet": path.name, "digest": table.digest, **remark.row()}
-        for path, table in tables.items()
-        for remark in table.log.remarks
-    ]
+def _private(members: Cells, columns: RegisterColumns) -> frozenset[str]:
+    """Cells that no record keeps: those of shown columns that are not kept, e.g. names."""
+    shown = [name for name in columns.show if name not in columns.keep]
+    return frozenset(cells[name] for cells in members.values() for name in shown if cells.get(name))
+
+
+def _write_readings(folder: Path, tables: Mapping[Path, Table], private: frozenset[str]) -> None:
+    """The change log of all sheets: what was dropped, assumed or changed, cell by cell; names are left out."""
+    rows = []
+    for path, table in tables.items():
+        for remark in table.log.remarks:
+            row = {"sheet": path.name, "digest": table.digest, **remark.row()}
+            rows.append({key: hide(str(cell), private) if key in ("was", "is") else cell for key, cell in row.items()})
     write_atomically(folder / "readings.csv", _csv(rows, ["sheet", "digest", "line", "column", "was", "is", "why"]))

@@ -31,6 +31,7 @@ __all__ = [
     "Plan",
     "ahead_of",
     "choose_rule",
+    "offered_of",
     "outlook",
     "plan_decision",
     "saved_document",
@@ -188,9 +189,16 @@ def _offered(
         worth = np.einsum("ns,nsa->na", belief, table[min(question.period, len(table) - 1)])
         return policy, question.about(Scores(worth))
     if belief is not None and plan.policy == "myopic":
-        reward = require_tabular(model.problem.dynamics, "expected gains")[1]
+        dynamics: Any = model.problem.dynamics
+        frozen = isinstance(dynamics, Season)
+        reward = (dynamics.frozen_tabular() if frozen else require_tabular(dynamics, "expected gains"))[1]
         return policy, question.about(Scores(np.einsum("ns,nsa->na", belief, reward)))
     return policy, policy.propose(question, policy.begin(np.random.default_rng(0)))[0]
+
+
+def offered_of(model: Model, plan: Plan, question: Question, belief: np.ndarray | None) -> Proposal | Question:
+    """What a plan's policy hands over in answer to a question; beliefs as in :func:`plan_decision`."""
+    return _offered(model, plan, question, belief)[1] if plan.policy else question.about(model.objective)
 
 
 def plan_decision(
