@@ -70,6 +70,10 @@ ROSTER = [
 WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
 ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
 
+VILLAGE_ROADS = [
+    {"from": "clinic", "to": "north"}, {"from": "north", "to": "south"}, {"from": "south", "to": "east", "minutes": 2},
+]  # fmt: skip
+
 DAYS = [{**row, "day": "week" if row["slot"] in ("mon", "tue") else "end"} for row in ROSTER]
 WISHED = {"duty": constraint("scheduling", roster=ROSTER)}
 BESIDE = {
@@ -101,6 +105,7 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "path": [
         (constraint("path", edges=ROADS, depot="arm0", length=4), COHORT),
         (constraint("path", edges=ROADS, depot="arm0", length=3, vehicles=2), COHORT),
+        (constraint("path", edges=VILLAGE_ROADS, depot="clinic", length=4, point="village"), COHORT),
     ],
     "scheduling": [
         (constraint("scheduling", roster=ROSTER), COHORT),

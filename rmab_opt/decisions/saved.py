@@ -29,6 +29,9 @@ FORMAT = 2
 CLOSE = 1e-9
 """Numbers that agree so well, relative to value and unit, agree but for rounding on another machine."""
 
+NEWER = ("soft", "point")
+"""Fields of constraints that older files' digests do not know; where they say nothing they are left out."""
+
 FIX = "give the file that `decide --out` wrote, or decide again."
 
 
@@ -153,8 +156,7 @@ def _fields(value: Any) -> Any:
 
 
 def _said(constraint: Constraint) -> str:
-    # Files from before there were preferences hold digests without the field.
-    fields = {name: value for name, value in dict(constraint).items() if name != "soft" or value is not None}
+    fields = {name: value for name, value in dict(constraint).items() if name not in NEWER or value is not None}
     return _sha(type(constraint).__name__, constraint.describe(), _fields(fields))
 
 

@@ -23,6 +23,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "reach": ("phone", "telephone", "mobile", "phone number", "tel", "telefon", "telefono"),
     "name": ("name", "nom", "nombre", "full name"),
     "village": ("village", "place", "community", "town", "ort", "aldea"),
+    "since": ("registered", "joined", "enrolled", "registration date", "enrolment date", "date of registration"),
     "worker": ("worker", "nurse", "caller", "staff", "volunteer"),
     "calls": ("calls", "capacity", "visits", "slots per week"),
     "week": ("week", "date", "round", "woche", "semaine", "semana"),
@@ -51,6 +52,8 @@ class RegisterColumns(_Section):
     slots: str | None = None
     reach: str | None = None
     """Who has nothing here cannot be acted on, e.g. the telephone."""
+    since: str | None = None
+    """Date of joining: from it the bound learns how many more will come."""
     show: tuple[str, ...] = ()
     """Columns of the list that is printed."""
     keep: tuple[str, ...] = ()
@@ -163,6 +166,14 @@ def infer(register: Table, log: Table | None, roster: Table | None, plan: PlanSe
     group, state = take(register, "group"), take(register, "state")
     slots = take(register, "slots") if roster is not None else None
     reach, name, village = take(register, "reach"), take(register, "name"), take(register, "village")
+    since = take(register, "since")
+    if since is not None:
+        try:
+            register.dates(since)
+        except ModelError as error:
+            # Only a bound is better for it: what cannot be read with certainty is left out, and said.
+            said.append(f"{since!r} is not used: {error.message}")
+            since = None
     engaged = "engaged" if state is None else _good(register, state)
     by_roster = None
     match = None
@@ -189,6 +200,7 @@ def infer(register: Table, log: Table | None, roster: Table | None, plan: PlanSe
         engaged=engaged,
         slots=slots,
         reach=reach,
+        since=since,
         show=tuple(column for column in (name, village) if column is not None),
         keep=tuple(dict.fromkeys(kept)),
     )

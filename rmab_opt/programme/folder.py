@@ -8,6 +8,7 @@ happened. Everything is keyed by id and sorted by it, so that the order of a she
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import os
@@ -25,6 +26,7 @@ from rmab_opt.decisions import Decision, Model
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
+from rmab_opt.programme.arrivals import bound_with, rates_of
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     Columns,
@@ -39,7 +41,15 @@ from rmab_opt.programme.columns import (
 from rmab_opt.programme.comparison import with_tables
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, Member, estimate, read_log
 from rmab_opt.programme.explore import called_useless, planned_tables
-from rmab_opt.programme.front_door import Outlook, Plan, choose_rule, outlook, plan_decision, saved_document
+from rmab_opt.programme.front_door import (
+    Ahead,
+    Outlook,
+    Plan,
+    ahead_of,
+    choose_rule,
+    plan_decision,
+    saved_document,
+)
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
@@ -158,6 +168,8 @@ def _cells(table: Table, columns: RegisterColumns) -> Cells:
         parts["slots"] = [";".join(slots) for slots in table.lists(columns.slots)]
     if columns.reach:
         parts["reach"] = ["yes" if cell else "no" for cell in table.text(columns.reach)]
+    if columns.since and columns.since in table:
+        parts["since"] = ["" if day is None else day.isoformat() for day in table.dates(columns.since)]
     for name in dict.fromkeys((*columns.keep, *columns.show)):
         parts[name] = table.categories(name) if name in columns.keep else table.text(name)
     return {member: {own: cells[row] for own, cells in parts.items()} for row, member in enumerate(ids)}
@@ -522,7 +534,9 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
             ]
     if meant.drawn:
         decision = replace(decision, notes={**decision.notes, "explored": meant.drawn})
-    ahead = outlook(model, plan, belief, now.period, episodes=2, shared=shared)
+    seen = ahead_of(model, plan, belief, now.period, shared=shared)
+    ahead = None if seen is None else seen.outlook(2)
+    said = [*said, *_with_joiners(folder, now, made, seen)]
     document = saved_document(model, decision, plan, belief)
     saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
@@ -558,6 +572,25 @@ def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:
     own = LogColumns(id="id", week="week", called="called", listened="listened")
     log = read_log(Table.read(folder / "log.csv"), own)
     return villages_of(log, {name: cells.get(meant, "") for name, cells in members.items()}, weeks)
+
+
+def _with_joiners(folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -> list[str]:
+    """What the bound becomes with those who will join and leave; nothing where no date of joining is known."""
+    if seen is None or seen.course is None or seen.prices is None:
+        return []
+    dates = [
+        (datetime.date.fromisoformat(cells["since"]), made.groups.index(cells.get("group") or "all"))
+        for cells in now.members.values()
+        if cells.get("since")
+    ]
+    events = Cohort(folder / "cohort").log.entries
+    left = sum(len(event.ids) for event in events if event.event == "leave" and event.period > 0)
+    found = rates_of(dates, len(made.groups), now.period * len(now.members), left)
+    if found is None:
+        return []
+    tables = np.stack([made.transition[made.group == g].mean(axis=0) for g in range(len(made.groups))])
+    value, low, high = bound_with(seen.course, seen.prices, found, (tables, made.first_share.tolist()))
+    return [f"{found}: nothing above {value:.6g} with them ({low:.6g} to {high:.6g})"]
 
 
 def _in_order(made: Estimate, tables: np.ndarray, model: Model) -> np.ndarray:
@@ -706,7 +739,7 @@ def _public(cells: Mapping[str, str], columns: RegisterColumns) -> dict[str, str
 
 
 def _members_csv(members: Cells, columns: RegisterColumns) -> str:
-    names = ["id", "group", "state", "slots", "reach", *dict.fromkeys((*columns.keep, *columns.show))]
+    names = ["id", "group", "state", "slots", "reach", "since", *dict.fromkeys((*columns.keep, *columns.show))]
     return _csv([{"id": name, **cells} for name, cells in sorted(members.items())], names)
 
 

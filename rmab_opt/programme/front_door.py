@@ -19,6 +19,7 @@ from rmab_opt.decisions.policies.living import Living
 from rmab_opt.decisions.policy import Policy, make_policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning.living import Course
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Season
 from rmab_opt.problem.dynamics import require_tabular
@@ -345,6 +346,9 @@ class Ahead:
     values: np.ndarray
     bound: float
     worth: Mapping[str, float]
+    course: Course | None = None
+    """What the living plan looks ahead on, with the prices that it found."""
+    prices: tuple[np.ndarray, float] | None = None
 
     @classmethod
     def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int) -> Ahead:
@@ -382,8 +386,9 @@ class Ahead:
         if shared is not None:
             worth["the season's acts"] = found.saved
         return cls(
-            model, policy, period, belief, shared, policy.transition, policy.reward, found.values, found.value, worth
-        )
+            model, policy, period, belief, shared, policy.transition, policy.reward, found.values, found.value, worth,
+            policy.course(belief, period, shared), (found.prices, found.saved),
+        )  # fmt: skip
 
     @property
     def rounds(self) -> int:
