@@ -196,7 +196,10 @@ class Entry:
     def described(self) -> dict[str, Any]:
         """Arguments by name with their defaults as text; None where one must be given."""
         said: dict[str, Any] = {}
+        common = getattr(self.make, "common", ())
         for name, parameter in self.arguments.items():
+            if name in common:
+                continue
             default = parameter.default
             if default is inspect.Parameter.empty:
                 said[name] = None

@@ -192,6 +192,9 @@ class Constraint(BaseModel):
     looks_only: ClassVar[bool] = False
     """Whether it reads the constraint that it names and asks nothing of that one's block."""
 
+    common: ClassVar[tuple[str, ...]] = ("soft",)
+    """Fields that every kind has: lists of kinds leave them out."""
+
     soft: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Price a unit of violation, in the objective's unit: then it is a preference, and no constraint."""
 

@@ -18,6 +18,7 @@ from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.columns import LogColumns, read_columns
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
+from rmab_opt.programme.groups import members_of
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN, count_moves
 from rmab_opt.programme.off_policy import OtherList, price_for, soft_price_rule, value_of_another
@@ -127,7 +128,7 @@ def audit(folder: Path, log: Path | None = None, chance: str = "chance", calls: 
         When no week is recorded yet, or the log does not fit.
     """
     from rmab_opt.catalog import load
-    from rmab_opt.programme.folder import read_members, read_standing, who
+    from rmab_opt.programme.folder import read_members, read_standing
 
     columns, standing = read_columns(folder / "columns.yaml"), read_standing(folder)
     model = load(folder)
@@ -137,10 +138,10 @@ def audit(folder: Path, log: Path | None = None, chance: str = "chance", calls: 
     first_week = standing["week"] - standing["period"]
     names = LogColumns(id="id", week="week", called="called", listened="listened")
     whole = read_log(Table.read(folder / "log.csv"), names)
-    members = who(read_members(folder, columns))
+    before = _until(whole, first_week)
+    members = members_of(read_members(folder, columns), columns.register_, before)
     acts = "next_week" if columns.log is None else columns.log.call_acts
     said = [f"{len(ledger.rounds)} weeks, from week {first_week}"]
-    before = _until(whole, first_week)
     moved: Rows = []
     made: Estimate | None = None
     try:

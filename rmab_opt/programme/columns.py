@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
@@ -58,8 +58,19 @@ class RegisterColumns(_Section):
     """Columns of the list that is printed."""
     keep: tuple[str, ...] = ()
     """Columns that the model and the ledger keep."""
+    cross: tuple[str, ...] = ()
+    """Kept columns by which a group is split where there are calls enough."""
+    clusters: int = Field(default=0, ge=0, le=12)
+    """At most so many clusters of members who move alike when nobody calls; 0: none."""
     missing: Literal["ask", "left"] = "ask"
     """Whether a member who is missing from a new register has left; by default they are paused and asked about."""
+
+    @model_validator(mode="after")
+    def _kept(self) -> RegisterColumns:
+        foreign = [name for name in self.cross if name not in self.keep]
+        if foreign:
+            raise ValueError(f"cross: {foreign[0]!r} is not among keep")
+        return self
 
 
 class LogColumns(_Section):
@@ -231,7 +242,7 @@ def check(columns: Columns, tables: Mapping[str, Table | None]) -> None:
         table = tables.get(name)
         if section is None or table is None:
             continue
-        values = section.model_dump(exclude={"engaged", "missing", "call_acts"})
+        values = section.model_dump(exclude={"engaged", "missing", "call_acts", "clusters"})
         for key, value in values.items():
             for column in value if isinstance(value, tuple | list) else [value]:
                 if column is not None and column not in table:

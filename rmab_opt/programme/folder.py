@@ -39,7 +39,7 @@ from rmab_opt.programme.columns import (
     write_columns,
 )
 from rmab_opt.programme.comparison import with_tables
-from rmab_opt.programme.estimate import STATES, CallLog, Estimate, Member, estimate, read_log
+from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
 from rmab_opt.programme.explore import called_useless, planned_tables
 from rmab_opt.programme.front_door import (
     Ahead,
@@ -50,6 +50,7 @@ from rmab_opt.programme.front_door import (
     plan_decision,
     saved_document,
 )
+from rmab_opt.programme.groups import members_of
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
@@ -71,7 +72,6 @@ __all__ = [
     "read_standing",
     "spread_of_villages",
     "start",
-    "who",
 ]
 
 OPEN_PAUSE = 4
@@ -427,13 +427,11 @@ def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> t
     members, _ = read_register(register, given.register_)
     assert given.log is not None
     read, matched = _same_ids(list(members), read_log(log_table, given.log))
-    return estimate(read, who(members), call_acts=given.log.call_acts), [*said, *matched, *read.said]
-
-
-def who(members: Cells) -> dict[str, Member]:
-    return {
-        name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes") for name, cells in members.items()
-    }
+    return estimate(read, members_of(members, given.register_, read), call_acts=given.log.call_acts), [
+        *said,
+        *matched,
+        *read.said,
+    ]
 
 
 def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
@@ -503,7 +501,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     """Estimate, write the model, decide, write the list; all in a stage that is brought into place as a whole."""
     stage = folder / STAGE
     assert now.columns.log is not None
-    made = estimate(now.log, who(now.members), call_acts=now.columns.log.call_acts)
+    made = estimate(now.log, members_of(now.members, now.own, now.log), call_acts=now.columns.log.call_acts)
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
     write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
@@ -558,7 +556,8 @@ def estimate_again(folder: Path) -> Estimate:
     own = LogColumns(id="id", week="week", called="called", listened="listened")
     assert columns.log is not None
     members = read_members(folder, columns)
-    return estimate(read_log(Table.read(folder / "log.csv"), own), who(members), call_acts=columns.log.call_acts)
+    log = read_log(Table.read(folder / "log.csv"), own)
+    return estimate(log, members_of(members, columns.register_, log), call_acts=columns.log.call_acts)
 
 
 def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:
@@ -578,9 +577,10 @@ def _with_joiners(folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -
     """What the bound becomes with those who will join and leave; nothing where no date of joining is known."""
     if seen is None or seen.course is None or seen.prices is None:
         return []
+    place = {name: n for n, name in enumerate(made.ids)}
     dates = [
-        (datetime.date.fromisoformat(cells["since"]), made.groups.index(cells.get("group") or "all"))
-        for cells in now.members.values()
+        (datetime.date.fromisoformat(cells["since"]), int(made.group[place[name]]))
+        for name, cells in now.members.items()
         if cells.get("since")
     ]
     events = Cohort(folder / "cohort").log.entries
