@@ -189,6 +189,8 @@ class Entry:
         """``name`` or ``name:argument=default,...`` as a person would write it."""
         said = []
         for name, parameter in self.arguments.items():
+            if name in getattr(self.make, "common", ()):
+                continue
             required = parameter.default is inspect.Parameter.empty
             said.append(f"{name}=..." if required else f"{name}={parameter.default}")
         return f"{self.name}:{','.join(said)}" if said else self.name

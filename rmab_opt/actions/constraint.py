@@ -195,7 +195,7 @@ class Constraint(BaseModel):
     common: ClassVar[tuple[str, ...]] = ("soft",)
     """Fields that every kind has: lists of kinds leave them out."""
 
-    soft: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    soft: float | None = Field(default=None, gt=0, allow_inf_nan=False, repr=False)
     """Price a unit of violation, in the objective's unit: then it is a preference, and no constraint."""
 
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)

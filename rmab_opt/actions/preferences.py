@@ -54,7 +54,9 @@ class Preferences:
     def _weights(self, roster: str) -> np.ndarray:
         """Cost of every shift for every column, (C, K)."""
         own = self.wishes[roster].values()
-        return sum(np.where(one.unmet(self.columns), FIRM if one.soft is None else one.soft, 0.0) for one in own)  # type: ignore[return-value]
+        return np.sum(
+            [np.where(one.unmet(self.columns), FIRM if one.soft is None else one.soft, 0.0) for one in own], axis=0
+        )
 
     def visits(self, roster: str, action: np.ndarray) -> list[tuple[int, int]] | None:
         """(column, shift) so that wishes cost least; None where nobody wishes or the roster cannot serve the action."""
@@ -94,13 +96,13 @@ class Preferences:
             prices = [wish.soft for wish in own.values() if wish.soft is not None]
             if not prices:
                 continue
-            weights = sum(np.where(w.unmet(self.columns), w.soft, 0.0) for w in own.values() if w.soft is not None)
+            weights = np.sum([np.where(w.unmet(self.columns), w.soft or 0.0, 0.0) for w in own.values()], axis=0)
             for row, action in enumerate(actions):
                 visits = self.visits(roster, action)
                 if visits is None:
                     total[row] += sum(prices) * action.sum()
                 else:
-                    total[row] += sum(float(weights[c, k]) for c, k in visits)  # type: ignore[index]
+                    total[row] += sum(float(weights[c, k]) for c, k in visits)
         return total
 
     def build(self, block: Any, act: Any) -> Any:

@@ -5,16 +5,18 @@ Everything is counted in groups: no id, name or telephone stands on the page.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rmab_opt.decisions import Model
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Closed
+from rmab_opt.decisions import Immediate, Model
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import ModelError
-from rmab_opt.problem import Table
+from rmab_opt.problem import Season, Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.columns import LogColumns, read_columns
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
@@ -304,15 +306,13 @@ def other_list(
 
 def _bare(model: Model) -> Model:
     """The model as seen by its prices alone: what is closed or left of a season does not change a gain's order."""
-    from dataclasses import replace
-
-    from rmab_opt.actions import ActionSet
-    from rmab_opt.actions.kinds import Closed
-    from rmab_opt.decisions import Immediate
-
     kept = {
         name: one
         for name, one in model.actions.constraints.items()
         if not isinstance(one, Closed) and not one.open_limits
     }
-    return replace(model, actions=ActionSet(model.actions.columns, kept), objective=Immediate())
+    dynamics: Any = model.problem.dynamics
+    problem = replace(
+        model.problem, dynamics=dynamics.arms if isinstance(dynamics, Season) else dynamics, start_shared=None
+    )
+    return replace(model, problem=problem, actions=ActionSet(model.actions.columns, kept), objective=Immediate())

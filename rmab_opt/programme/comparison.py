@@ -268,7 +268,7 @@ def _full(name: str, part: str) -> str:
 
 
 def _reworded(model: Model, word: str, what: str) -> Model:
-    constraints = dict(model.actions.constraints)
+    constraints = dict(model.actions.declared)
     if word == "without":
         if what not in constraints:
             raise ModelError(f"without={what}: no constraint {what!r}", nearest(what, list(constraints)))
