@@ -8,14 +8,14 @@ from time import perf_counter
 import numpy as np
 
 from rmab_opt.decisions.decision import Decision
-from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
+from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.proof import back, prove, sampled
 from rmab_opt.decisions.question import Proposal, Question, Status
-from rmab_opt.decisions.scale import Unit, scaled
+from rmab_opt.decisions.scale import Unit, least_value, scaled
 from rmab_opt.errors import CertificateError, SolverError
 from rmab_opt.solver import Profile
 
-__all__ = ["CLOSE", "allowed_gap", "certify", "least_value"]
+__all__ = ["CLOSE", "allowed_gap", "certify"]
 
 VALUE_TOLERANCE = 1e-4
 """Claimed against re-computed value, relative to the larger of the unit and the value: a hundred times the solver's
@@ -64,7 +64,6 @@ def certify(
     actions, situation = question.actions, question.situation
     action = actions.check_action(proposal.action)
     action.flags.writeable = False
-    value = question.objective.value(action, situation)
     violations = actions.violations(action)
     unexpected = {name: said for name, said in violations.items() if name != question.relax}
     if unexpected:
@@ -73,6 +72,8 @@ def certify(
             f"the answer did not survive its re-check: {proposal.by or 'the proposal'} breaks {name}: {said[0]}",
             "repair who proposed it; for a shipped way report this with the model file.",
         )
+    # Only now: an action that breaks a limit may have no value, such as two actions of one arm.
+    value = question.objective.value(action, situation)
     claimed = value if proposal.value is None else proposal.value
     claims = proposal.proof != "none" or proposal.value is not None
     unit, asked = (scaled(question) if in_unit is None else in_unit) if claims else (Unit(), question)
@@ -133,22 +134,6 @@ def allowed_gap(profile: Profile, value: float, bound: float, least: float) -> f
     """The gap up to which an action counts as optimal: the profile's, of what is decided; all in one unit."""
     span = max(abs(value - least), abs(bound - least) if np.isfinite(bound) else 0.0)
     return max(profile.absolute_gap, profile.relative_gap * span, CLOSE * span)
-
-
-def least_value(asked: Question) -> float:
-    """What the cheapest allowed action is worth, of a question in its unit: what is decided is counted from there.
-
-    Choosing nothing where that is allowed; the least value where sorting finds it; else choosing nothing all the same.
-    """
-    objective, actions = asked.objective, asked.actions
-    if not isinstance(objective, LinearObjective) or not objective.linear(asked.situation):
-        if isinstance(objective, NetworkObjective):
-            return 0.0
-        nothing = np.zeros(len(actions), dtype=np.int64)
-        return float(objective.value(nothing, asked.situation))
-    if not actions.shape.lower_limits or actions.structured or not actions.shape._sorts:
-        return 0.0
-    return -float(actions.shape.best(-objective.coefficients(asked.situation)[0][None]).values[0])
 
 
 def _status(question: Question, proposal: Proposal, unit: Unit, value: float, bound: float, least: float) -> Status:

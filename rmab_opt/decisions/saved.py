@@ -17,7 +17,7 @@ from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Obje
 from rmab_opt.decisions.priced import Priced
 from rmab_opt.decisions.proof import Proof, ProofFile, back, layers_of, recheck, rows_of_set
 from rmab_opt.decisions.question import Question
-from rmab_opt.decisions.scale import scaled
+from rmab_opt.decisions.scale import least_value, scaled
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem, Table
 from rmab_opt.solver import load_profile
@@ -341,8 +341,6 @@ def _proven(saved: DecisionFile, question: Question, value: float, mass: float) 
             return fail("status is optimal without a proof")
         word = "its bound rests on an assumption" if proof.kind == "gains" else "the bound is the solver's word"
         return Verification((), value, False, f"{word}: not re-checked")
-    from rmab_opt.decisions.certify import least_value
-
     found = back(_with(proof, recheck(proof, asked)), unit).bound
     assert saved.bound is not None
     if found > saved.bound + CLOSE * mass:

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 from command_line import run
+from liars import Everything
 
 import rmab_opt as ro
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import ModelError, RmabError
 from rmab_opt.settings.equity.fairness import (
     capacity_plot,
     capacity_table,
@@ -109,3 +110,11 @@ def test_the_worst_group_over_25_seeds_is_what_was_promised(name, budget, worst,
     row = compare_groups(ro.load(name, at_most=budget), ["leximin"], episodes=25, bound=False).row("leximin")
     assert row["worst"] >= worst
     assert row["mean"] >= published_mean
+
+
+def test_a_policy_that_chooses_everything_and_claims_no_violations_is_refused():
+    model = ro.load("equity_synthetic")
+    with pytest.raises(RmabError) as refused:
+        compare_groups(model, [Everything(model)], episodes=2, bound=False)
+    assert "everything" in str(refused.value)
+    assert next(iter(model.actions.constraints)) in str(refused.value)
