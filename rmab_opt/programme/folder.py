@@ -479,6 +479,9 @@ def erase(folder: Path, name: str) -> str:
     standing = read_standing(folder)
     stage = _stage(folder)
     token = erase_files(folder, stage, name, standing["week"])
+    if (folder / "travel").is_dir():
+        # Pseudonyms of the person are in it; the current week's can be made again.
+        shutil.rmtree(folder / "travel")
     members = Cohort(stage / "cohort").members()
     if token in (*members.active, *members.paused):
         Cohort(stage / "cohort").leave([token], max(members.period, standing["period"]))

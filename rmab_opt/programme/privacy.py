@@ -31,6 +31,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.front_door import Plan, offered_of, saved_document
 from rmab_opt.records import Entry, Log, write_atomically
+from rmab_opt.report import workbook
 
 __all__ = ["ERASED", "Erasure", "erase_files", "hide", "travelling"]
 
@@ -189,6 +190,8 @@ def erase_files(folder: Path, stage: Path, name: str, week: int) -> str:
     for table in ("model.yaml", "roster.csv"):
         if (folder / table).is_file():
             shutil.copy(folder / table, stage / table)
+    if (folder / "readings.csv").is_file():
+        write_atomically(stage / "readings.csv", _renamed(folder / "readings.csv", {"was": other, "is": other}))
     _drop_rows(folder / "names.csv", stage / "names.csv", name)
     standing = json.loads((folder / "standing.json").read_text(encoding="utf-8"))
     standing["paused"].pop(name, None)
@@ -248,6 +251,9 @@ def _erase_weeks(folder: Path, stage: Path, name: str, token: str, week: int) ->
         target = stage / "weeks" / path.name
         if path.suffix == ".csv":
             _drop_rows(path, target, name)
+            rows = list(csv.reader(io.StringIO(target.read_text(encoding="utf-8-sig"))))
+            if path.with_suffix(".xlsx").is_file():
+                write_atomically(target.with_suffix(".xlsx"), workbook({"list": rows}))
         elif path.suffix == ".html":
             # A row that names the person goes whole: the cells beside the id name them too.
             text = re.sub(r"<tr>(?:(?!</tr>).)*?</tr>", lambda row: "" if cell.search(row[0]) else row[0],

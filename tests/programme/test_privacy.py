@@ -12,6 +12,7 @@ from programmes import begun, ticked
 
 from rmab_opt.catalog import load
 from rmab_opt.errors import ModelError
+from rmab_opt.problem import Table
 from rmab_opt.programme.folder import erase, next_week
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.privacy import travelling
@@ -19,7 +20,8 @@ from rmab_opt.records.cohort import Cohort
 
 
 def texts(folder):
-    return {path: path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".xlsx"]
+    return {path: path.read_text(encoding="utf-8") for path in files}
 
 
 def test_what_travels_has_no_person_in_it_and_verifies(tmp_path):
@@ -47,8 +49,11 @@ def test_one_person_is_erased_and_the_records_hold(tmp_path):
 
     listed = week.decision.chosen[0]
     before = Ledger(folder / "ledger", load(folder)).rounds
+    travelling(folder, 10)
     token = erase(folder, listed)
     assert token == "erased-001"
+    assert not (folder / "travel").exists()
+    assert listed not in Table.read(folder / "weeks/week-10.xlsx", needed=["id"]).text("id")
     for path, text in texts(folder).items():
         assert f'"{listed}"' not in text, path
         assert f"\n{listed}," not in text, path
