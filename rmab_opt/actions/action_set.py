@@ -15,8 +15,9 @@ from scipy import sparse
 from rmab_opt.actions.agreement import Agreement, agreement_of
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
-from rmab_opt.actions.kinds import OneAction
+from rmab_opt.actions.kinds import OneAction, Scheduling
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
+from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
 from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, RmabError, SolverError
@@ -145,12 +146,20 @@ class ActionSet:
                 raise ModelError(
                     f"constraints.{name} is a {type(constraint).__name__}", "give an instance of a constraint kind."
                 )
-        self.constraints = linked(self.constraints)
-        for name, constraint in self.constraints.items():
+        self.declared = linked(self.constraints)
+        for name, constraint in self.declared.items():
             try:
                 constraint.check(columns)
+                if constraint.soft is not None and not constraint.open_limits:
+                    constraint.shortfall(np.zeros((1, len(columns)), dtype=np.int64), columns)
             except ModelError as error:
                 raise ModelError(f"constraints.{name}: {error.message}", error.fix) from None
+        self.constraints = {name: one for name, one in self.declared.items() if one.soft is None}
+        for name, constraint in self.constraints.items():
+            on_soft = [key for key in constraint.needs if getattr(constraint, key) not in ("", None, *self.constraints)]
+            if on_soft:
+                raise ModelError(f"constraints.{name}: {on_soft[0]} names a preference", "make that one firm.")
+        self.preferences = Preferences(self.declared, columns)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -179,7 +188,7 @@ class ActionSet:
         now: dict[str, Constraint] = {}
         for name in self.open_constraints:
             try:
-                now[name] = self.constraints[name].at(period, shared or {})
+                now[name] = self.declared[name].at(period, shared or {})
             except ModelError as error:
                 raise ModelError(f"constraints.{name}: {error.message}", error.fix) from None
         if not now:
@@ -187,9 +196,9 @@ class ActionSet:
         key = tuple(
             (name, field, getattr(constraint, field))
             for name, constraint in now.items()
-            for field in self.constraints[name].open_limits
+            for field in self.declared[name].open_limits
         )
-        found = self._at.pop(key, None) or ActionSet(self.columns, self.constraints | now)
+        found = self._at.pop(key, None) or ActionSet(self.columns, self.declared | now)
         # Last used last; the first is forgotten.
         self._at[key] = found
         if len(self._at) > SETS_KEPT:
@@ -199,7 +208,7 @@ class ActionSet:
     @cached_property
     def open_constraints(self) -> tuple[str, ...]:
         """Names of the constraints with limits that depend on the round or a shared value."""
-        return tuple(name for name, constraint in self.constraints.items() if constraint.open_limits)
+        return tuple(name for name, constraint in self.declared.items() if constraint.open_limits)
 
     @cached_property
     def _at(self) -> dict[tuple[Any, ...], ActionSet]:
@@ -296,7 +305,10 @@ class ActionSet:
 
     def describe(self) -> dict[str, str]:
         """Name to sentence."""
-        return {name: constraint.describe() for name, constraint in self.constraints.items()}
+        priced = {name: one for name, one in self.declared.items() if one.soft is not None}
+        return {name: constraint.describe() for name, constraint in self.constraints.items()} | {
+            name: f"preferred at {one.soft:g} a unit: {one.describe()}" for name, one in priced.items()
+        }
 
     def assignment(self, action: np.ndarray) -> list[dict[str, str]]:
         """Who does what and when, as far as constraints say so; rows with ``constraint`` and ``column``."""
@@ -304,7 +316,7 @@ class ActionSet:
         return [
             {"constraint": name, **row}
             for name, constraint in self.constraints.items()
-            for row in constraint.assignment(action, self.columns)
+            for row in self._assigned(name, constraint, action)
         ]
 
     def misassigned(self, rows: list[dict[str, str]], action: np.ndarray) -> str | None:
@@ -318,6 +330,15 @@ class ActionSet:
             if fault is not None:
                 return f"{name}: {fault}"
         return None
+
+    def _assigned(self, name: str, constraint: Constraint, action: np.ndarray) -> list[dict[str, str]]:
+        """What one constraint says of who does what; wishes about a roster choose among its ways."""
+        visits = self.preferences.visits(name, action)
+        if visits is None or not isinstance(constraint, Scheduling):
+            return constraint.assignment(action, self.columns)
+        shifts = constraint.shifts_of(self.columns)
+        ordered = sorted(visits, key=lambda visit: (visit[1], visit[0]))
+        return [{"column": self.columns.ids[c], "worker": shifts[k][0], "slot": shifts[k][1]} for c, k in ordered]
 
     @cached_property
     def compiled(self) -> tuple[Any, Session]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective, Situation
+from rmab_opt.decisions.priced import priced
 from rmab_opt.problem import Problem
 from rmab_opt.solver import Profile
 
@@ -110,8 +111,9 @@ class Question:
         return np.inf if self.deadline is None else max(0.0, self.deadline - perf_counter())
 
     def about(self, objective: Objective, **changes: Any) -> Question:
-        """The same question about another objective, frozen here; ``changes`` of other fields."""
-        return replace(self, objective=objective.frozen(self.situation), ready=None, **changes)
+        """The same question about another objective, frozen here, less what preferences cost; ``changes`` of fields."""
+        own = priced(objective.frozen(self.situation), self.actions)
+        return replace(self, objective=own, ready=None, **changes)
 
 
 @dataclass(frozen=True, eq=False)

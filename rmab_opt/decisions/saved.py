@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rmab_opt.actions import ActionSet
+from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
+from rmab_opt.decisions.priced import Priced
 from rmab_opt.decisions.proof import Proof, ProofFile, back, layers_of, recheck, rows_of_set
 from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.scale import least_value, scaled
@@ -41,6 +42,9 @@ FORMAT = 2
 
 CLOSE = 1e-9
 """Numbers that agree so well, relative to value and unit, agree but for rounding on another machine."""
+
+NEWER = ("soft", "point")
+"""Fields of constraints that older files' digests do not know; where they say nothing they are left out."""
 
 FIX = "give the file that `decide --out` wrote, or decide again."
 
@@ -166,6 +170,11 @@ def _fields(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else type(value).__name__
 
 
+def _said(constraint: Constraint) -> str:
+    fields = {name: value for name, value in dict(constraint).items() if name not in NEWER or value is not None}
+    return digest(type(constraint).__name__, constraint.describe(), _fields(fields))
+
+
 def digests_of_problem(problem: Problem) -> dict[str, str]:
     """SHA-256 of the tables: horizon, discount, start, chances and rewards."""
     start = np.zeros(0) if problem.start is None else np.asarray(problem.start)
@@ -184,8 +193,9 @@ def digests_of_set(actions: ActionSet) -> dict[str, str]:
     parts = (rows.indptr, rows.indices, rows.data, *ends, rows.whole.astype(np.int64), rows.act)
     found = {"ids": digest(list(actions.columns.ids)), "rows": digest(*parts)}
     for name, constraint in actions.constraints.items():
-        said = type(constraint).__name__, constraint.describe(), _fields(dict(constraint))
-        found[f"constraint {name}"] = digest(*said)
+        found[f"constraint {name}"] = _said(constraint)
+    for name, constraint in actions.preferences.soft.items():
+        found[f"preference {name}"] = _said(constraint)
     return found
 
 
@@ -194,6 +204,8 @@ def digests_of(question: Question) -> dict[str, str]:
     problem, objective, situation = question.problem, question.objective, question.situation
     found = digests_of_problem(problem) | digests_of_set(question.actions)
     found["state"] = digest(question.state, str(question.period), problem.shared_values(question.shared))
+    if isinstance(objective, Priced):
+        objective = objective.inner
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         gain, base = objective.coefficients(situation)
         found["objective"] = digest("linear", gain, repr(float(base)))

@@ -232,6 +232,49 @@ class Scheduling(Constraint, kind="scheduling"):
 
         return self._once(columns, offered)
 
+    def shifts_of(self, columns: Columns) -> list[tuple[str, str, int]]:
+        """(worker, slot, calls) of every shift."""
+        return [(one.worker, one.slot, one.calls) for one in self._plan(columns).shifts]
+
+    def open_to(self, columns: Columns) -> np.ndarray:
+        """Whether each column can be served in each shift, bool (C, shifts)."""
+
+        def ways() -> np.ndarray:
+            plan = self._plan(columns)
+            found = np.zeros((len(columns), len(plan.shifts)), dtype=bool)
+            for c, units in enumerate(plan.demand):
+                for unit in units:
+                    found[c, plan.pools[unit]] = True
+            return found
+
+        return self._once(columns, ways)
+
+    def shortfall(self, actions: np.ndarray, columns: Columns) -> np.ndarray:
+        """Visits that the roster leaves without a worker."""
+        plan = self._plan(columns)
+        return np.array([float(self._short(plan, np.flatnonzero(one), columns)) for one in actions])
+
+    def build_short(self, block: Any, act: Any, columns: Columns) -> Any:
+        if self.rule != "any":
+            raise ModelError(f"soft: rule {self.rule!r} has no price a visit", "use rule 'any', or make it firm.")
+        plan = self._plan(columns)
+        pairs = [(c, unit) for c, units in enumerate(plan.demand) for unit in units]
+        users = defaultdict(list)
+        for c, unit in pairs:
+            users[unit].append(c)
+        block.served = pyo.Var(pairs, bounds=(0, plan.need))
+
+        @block.Constraint([c for c, units in enumerate(plan.demand) if units])
+        def visits(_: Any, c: int) -> Any:
+            return sum(block.served[c, unit] for unit in plan.demand[c]) <= plan.need * act[c]
+
+        @block.Constraint(sorted(users))
+        def staff(_: Any, unit: int) -> Any:
+            return sum(block.served[c, unit] for c in users[unit]) <= int(plan.capacity[unit])
+
+        wanted = pyo.quicksum(plan.need * act[c] for c in range(len(columns)))
+        return wanted - pyo.quicksum(block.served.values())
+
     def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
         """Rows ``column, worker, slot``, in the roster's order; empty when the action breaks the roster.
 
