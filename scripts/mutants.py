@@ -47,7 +47,7 @@ ROOMS = (
 
 NEAREST = {
     "actions/kinds": ("tests/actions",),
-    "catalog": ("tests/test_models.py", "tests/test_bad_input.py"),
+    "catalog": ("tests/catalog", "tests/test_models.py", "tests/test_bad_input.py"),
     "cli": ("tests/cli", "tests/test_journeys.py", "tests/test_bad_input.py"),
     "registry": ("tests/test_registry.py", "tests/test_plugins.py", "tests/test_bad_input.py"),
     "solver": ("tests/solver", "tests/test_solver.py", "tests/test_profiles.py"),
@@ -404,8 +404,10 @@ def run(root: Path, mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutan
         for number in range(workers if left else 0):
             trees.put(copied(root, Path(folder) / str(number)))
         states = {mutant.key: state_of(root, mutant) for mutants_ in left.values() for mutant in mutants_}
-        # One file's tests first: they are the quick ones.
-        tasks = [pool.submit(group, tests) for tests in sorted(left, key=lambda t: (not t[0].endswith(".py"), t))]
+        # What was never judged first, and of it one file's tests: they are the quick ones.
+        known = {tests for tests, group_ in left.items() if any(mutant.key in before for mutant in group_)}
+        order_ = sorted(left, key=lambda tests: (tests in known, not tests[0].endswith(".py"), tests))
+        tasks = [pool.submit(group, tests) for tests in order_]
         for _ in tasks:
             while (answer := said.get()) is not None:
                 mutant, verdict = answer
