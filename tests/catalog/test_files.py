@@ -22,7 +22,7 @@ def test_a_model_is_found_by_its_name_its_path_and_its_folder(tmp_path, monkeypa
     assert locate("./budget.yaml").resolve() == tmp_path / "budget.yaml"
     with pytest.raises(ModelError, match="no such model file"):
         locate("elsewhere/budget")
-    with pytest.raises(ModelError, match="no model .budgte.\n.*did you mean .budget.?"):
+    with pytest.raises(ModelError, match=r"no model .budgte.\n.*did you mean .budget."):
         locate("budgte")
 
 
