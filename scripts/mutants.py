@@ -87,6 +87,11 @@ class Mutant:
     def key(self) -> str:
         return self.name or f"{self.file}:{self.line}:{self.column}:{self.operator}"
 
+    @property
+    def what(self) -> str:
+        """The change wherever it stands."""
+        return f"{self.file}: {self.old} -> {self.new}"
+
     def broken(self, text: str) -> str:
         """The module's text with the change in it."""
         lines = text.split("\n")
@@ -388,7 +393,7 @@ def run(root: Path, mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutan
     kept, before = {}, {}
     for row in map(json.loads, lines):
         kept[row["key"], row["state"]] = row
-        before[row["key"]] = str(row["by"]).split("::")[0]
+        before[row.get("what", row["key"])] = str(row["by"]).split("::")[0]
     excused, left = equivalent(root), dict[tuple[str, ...], list[Mutant]]()
     for mutant in mutants:
         reason = excused.get((mutant.file, mutant.old, mutant.new))
@@ -406,7 +411,7 @@ def run(root: Path, mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutan
         try:
             sound: set[str] = set()
             for mutant in left[tests]:
-                order = ordered(root, mutant, before.get(mutant.key, ""))
+                order = ordered(root, mutant, before.get(mutant.what, before.get(mutant.key, "")))
                 said.put((mutant, judge(tree, mutant, order, sound)))
         finally:
             trees.put(tree)
@@ -418,14 +423,19 @@ def run(root: Path, mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutan
             trees.put(copied(root, Path(folder) / str(number)))
         states = {mutant.key: state_of(root, mutant) for mutants_ in left.values() for mutant in mutants_}
         # What was never judged first, and of it one file's tests: they are the quick ones.
-        known = {tests for tests, group_ in left.items() if any(mutant.key in before for mutant in group_)}
+        known = {
+            tests for tests, group_ in left.items() if any({mutant.what, mutant.key} & set(before) for mutant in group_)
+        }
         order_ = sorted(left, key=lambda tests: (tests in known, not tests[0].endswith(".py"), tests))
         tasks = [pool.submit(group, tests) for tests in order_]
         for _ in tasks:
             while (answer := said.get()) is not None:
                 mutant, verdict = answer
                 with kept_file.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps({"key": mutant.key, "state": states[mutant.key], **verdict}) + "\n")
+                    out.write(
+                        json.dumps({"key": mutant.key, "what": mutant.what, "state": states[mutant.key], **verdict})
+                        + "\n"
+                    )
                 yield mutant, verdict
         for task in tasks:
             task.result()
