@@ -140,6 +140,8 @@ class _Stationary:
         self.policy = np.zeros((n_arms, n_states), dtype=np.int64)
         self.base = np.empty((n_arms, n_states, 1 + self.n_prices))
         self.average = discount == 1.0
+        self.size = float(np.abs(reward).max(initial=0.0))
+        self.dear = np.abs(cost).reshape(self.n_prices, -1).max(axis=1, initial=0.0)
         self.slack = np.zeros(n_arms)
         self._solve(np.arange(n_arms))
 
@@ -174,6 +176,8 @@ class _Stationary:
         arms = np.arange(n_arms)
         slack = np.zeros(n_arms)
         weight = np.concatenate([[1.0], -price])
+        # What is earned and paid in a round: no absolute size, or small rewards would all be ties.
+        pay = self.size + float(np.abs(price) @ self.dear)
         for _ in range(200):
             every = arms.size == n_arms
             kernel = self.transition if every else self.transition[arms]
@@ -196,7 +200,7 @@ class _Stationary:
                 choice[better] = action
                 np.maximum(best, q[:, action], out=best)
             gain = best - level
-            threshold = IMPROVEMENT * (1.0 + np.abs(level).max(axis=1))
+            threshold = IMPROVEMENT * (pay + np.abs(level).max(axis=1))
             move = gain > threshold[:, None]
             slack[arms] = np.maximum(gain.max(axis=1), 0.0)
             changed = move.any(axis=1)

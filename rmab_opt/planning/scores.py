@@ -228,7 +228,7 @@ def _probability(occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unit_scale(values: np.ndarray) -> np.ndarray:
-    return values / max(float(np.abs(values).max()), 1e-12)
+    return values / (float(np.abs(values).max()) or 1.0)
 
 
 @register("rule", "lp_priority")
@@ -250,9 +250,9 @@ def lp_priority(problem: Problem, actions: ActionSet, *, found: Bound | None = N
     chance, seen = _probability(found.occupancy)
     # Where the program never is, complementary slackness says what it would do: act where the priced gain is best.
     best = reduced.max(axis=-1, keepdims=True)
-    chance = np.where(seen[..., None], chance, (reduced >= best - 1e-9).astype(float))
+    chance = np.where(seen[..., None], chance, (reduced >= best - 1e-9 * np.abs(q).max()).astype(float))
     group = np.where(chance > 1.0 - 1e-6, 2.0, np.where(chance > 1e-6, 1.0, 0.0))
-    rank = 0.5 + 0.49 * np.tanh(reduced / max(float(np.abs(reduced).mean()), 1e-12))
+    rank = 0.5 + 0.49 * np.tanh(reduced / (float(np.abs(reduced).mean()) or 1.0))
     table = np.where((group == 0) & (gain <= 0), rank - 1.0, group + rank)
     table[..., 0] = 0.0
     return ScoreTable(table, "lp_priority", bound=found)

@@ -18,6 +18,7 @@ from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policies.living import Living
 from rmab_opt.decisions.policy import Policy, make_policy
 from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.decisions.saved import DecisionFile, parsed
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.living import Course
 from rmab_opt.planning.scores import priced_action_values
@@ -272,14 +273,16 @@ def saved_objective(model: Model, saved: Path) -> Objective:
     """
     try:
         document = json.loads(saved.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         # What is wrong with the file is said by the one who verifies it.
         return model.objective
     name = document.get("policy") if isinstance(document, Mapping) and "state" in document else None
-    if name and tuple(document.get("ids", ())) != model.actions.columns.ids:
+    ids = document.get("ids") if name else None
+    if not isinstance(ids, list) or tuple(ids) != model.actions.columns.ids:
+        # Another model's, or no policy's: the check says which.
         return model.objective
-    if not name:
-        return model.objective
+    # A field of another type is said here, before anything is worked out from it.
+    parsed(document, DecisionFile, "decision", "give the file that `decide --out` wrote, or decide again.")
     plan = Plan(str(name), "saved")
     state = model.problem.check_state(np.asarray(document["state"]))
     chooser = Chooser(model.problem, model.actions, Immediate(), model.solver, many=False)
