@@ -26,8 +26,7 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.scale import Unit
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CertificateError, ModelError
-from rmab_opt.solver import Program
-from rmab_opt.solver.compiling import compile_model
+from rmab_opt.solver import Program, Session
 
 __all__ = [
     "FORMAT",
@@ -369,9 +368,11 @@ def _own_program(question: Question) -> tuple[Program, np.ndarray]:
     model.objective_block = pyo.Block()
     expression = question.objective.build(model.objective_block, model.act, question.situation)
     model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
-    read = compile_model(model)
-    places = {id(variable): j for j, variable in enumerate(read.names.variables)}
-    return read.program, np.array([places[id(variable)] for variable in model.act.values()], dtype=np.int64)
+    session = Session(model, "fast", later=True)
+    # A program that is kept between states takes their numbers as parameters: they are part of what is proven.
+    for name, values in question.objective.update(question.situation).items():
+        session.parameters[f"objective_block.{name}"] = values
+    return session.program, np.asarray(session.index(model.act), dtype=np.int64)
 
 
 def _priced(question: Question, proposal: Proposal) -> Proof:

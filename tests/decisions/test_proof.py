@@ -217,3 +217,14 @@ def test_proofs_survive_their_file():
     assert again.target == 1.5
     with pytest.raises(ModelError, match=r"proof.tree"):
         proof.file().model_copy(update={"tree": "AAAA"}).proof()
+
+
+@pytest.mark.parametrize("name", ["interventions", "crowding"])
+def test_programs_whose_numbers_are_parameters_are_verified(name):
+    """The state's numbers are set in a kept program: the checker's own program must hold them too."""
+    model = ro.load(name)
+    assert verify(decide(model, np.zeros(model.problem.n_arms, dtype=int)), *_parts(model)).exit_code == 0
+
+
+def _parts(model):
+    return model.problem, model.actions, model.objective
