@@ -78,6 +78,7 @@ def test_other_factors_to_rounding(case, factor):
     assert other.value == pytest.approx(factor * whole.value, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dual", "highs", "hull"])
 def test_bounds_scale_bit_for_bit(method):
     how = {"coupling": "hull"} if method == "hull" else {"method": method}
@@ -89,6 +90,7 @@ def test_bounds_scale_bit_for_bit(method):
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", KINDS)
 @pytest.mark.parametrize("more", [2.0**-20, 1.0, 2.0**20])
 def test_a_constant_on_every_reward_shifts_value_and_bound(case, more):
@@ -102,6 +104,7 @@ def test_a_constant_on_every_reward_shifts_value_and_bound(case, more):
     assert other.value - N * more * rounds == pytest.approx(whole.value, abs=1e-9 * mass * rounds)
 
 
+@pytest.mark.slow
 def test_a_constant_on_all_scores_under_an_exact_count():
     arms = Arms.from_arrays(N)
     problem = replace(model_of("budget").problem, arms=arms)
@@ -112,6 +115,7 @@ def test_a_constant_on_all_scores_under_an_exact_count():
     assert shifted.bound == pytest.approx(plain.bound + 0.75, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", KINDS)
 def test_order_names_and_states_do_not_matter(case):
     rng, plain = np.random.default_rng(1), made(model_of(case), case)
@@ -132,6 +136,7 @@ def test_order_names_and_states_do_not_matter(case):
     assert bound(model_of(case, start=certain)).value == bound(model_of(case)).value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["budget", "money"])
 def test_every_arm_twice_and_every_limit_doubled(case):
     plain, double = made(model_of(case), case), made(model_of(case, copies=2), case)
@@ -140,6 +145,7 @@ def test_every_arm_twice_and_every_limit_doubled(case):
     assert bound(model_of(case, copies=2)).value == pytest.approx(2 * bound(model_of(case)).value, rel=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", KINDS)
 def test_redundant_rows_and_hopeless_columns(case):
     plain = made(model_of(case), case)

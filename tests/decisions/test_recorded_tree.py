@@ -39,6 +39,7 @@ LIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES)
 def test_a_search_that_lies_makes_no_wrong_certificate(lie, monkeypatch):
     """Whatever the search says it has closed, `optimal` and the bound are the proof's."""
