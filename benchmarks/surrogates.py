@@ -6,8 +6,9 @@ Every model is trained here on seeded data of an invented yield of 3 to 5 inputs
 that pools a maximum, a tanh one read as pieces, scikit-learn's perceptron with a scaler, forests of 50 trees and
 gradient boosting. It is maximised over a box cut by two rows. `--quick` is 20 models, `--full` 200. For each: the
 value (held against the framework's own forward pass), the best of 20,000 allowed draws, the solver's bound, and CPU
-seconds from the trained model to the answer. Where `omlt` is installed and reads the model (plain ReLU layers and trees) the same program goes
-through OMLT and HiGHS in the same run, by turns first and second, with the same gaps; optima must agree to 1e-6.
+seconds from the trained model to the answer. Where `omlt` is installed and reads the model (plain ReLU layers and
+trees) the same program goes through OMLT and HiGHS in the same run, by turns first and second, with the same gaps;
+optima must agree to 1e-6.
 The last lines are the CPU ratios, geometric means by kind.
 """
 
