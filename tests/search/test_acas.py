@@ -70,6 +70,6 @@ def test_the_users_own_networks_are_solved_over_property_three(path):
     acas = runpy.run_path(str(BENCHMARK))
     box = (acas["LOWER"], acas["UPPER"])
     network = acas["read_nnet"](path) if path.suffix == ".nnet" else read_model(path, output=0, box=box)
-    found = acas["row"](path.name, network, *box, 60.0)
+    found = acas["row"](path.name, network, *box, 40_000)
     assert found["value"] >= found["sampled"] - 1e-9
     assert found["gap_of_value"] <= 0.05
