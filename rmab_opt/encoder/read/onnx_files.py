@@ -98,6 +98,8 @@ class _File:
     opset: int
     source: Any
     """The one input that is no constant."""
+    calls: dict[tuple[str, ...], Callable[[list[str], dict[str, Any]], list[Any]]] = field(default_factory=dict)
+    """Evaluators by the tensors that they give: a session asks at every solve."""
 
     @classmethod
     def of(cls, onnx: Any, model: Any) -> _File:
@@ -159,12 +161,13 @@ class _File:
 
     def forward(self, points: Floats, form: tuple[int, ...], batch: int, names: list[str]) -> dict[str, Floats]:
         """The framework's own numbers of tensors at points (P, n), each (P, size)."""
-        onnx = self.onnx
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        wanted = [name for name in names if name not in {value.name for value in model.graph.output}]
-        model.graph.output.extend([onnx.ValueInfoProto(name=name) for name in wanted])
-        call = _evaluator(onnx, model)
+        call = self.calls.get(tuple(names))
+        if call is None:
+            model = self.onnx.ModelProto()
+            model.CopyFrom(self.model)
+            wanted = [name for name in names if name not in {value.name for value in model.graph.output}]
+            model.graph.output.extend([self.onnx.ValueInfoProto(name=name) for name in wanted])
+            call = self.calls[tuple(names)] = _evaluator(self.onnx, model)
         kind = np.float64 if self.double else np.float32
         found: dict[str, list[Floats]] = {name: [] for name in names}
         for point in points:
