@@ -16,7 +16,7 @@ from rmab_opt.actions.kinds import Scheduling
 from rmab_opt.catalog import load, load_with
 from rmab_opt.decisions import Decision, Model
 from rmab_opt.errors import ModelError, RmabError
-from rmab_opt.problem import Table, Tabular
+from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.front_door import Outlook, Plan, ahead_of, choose_rule, plan_decision
 from rmab_opt.programme.ledger import Ledger
@@ -367,18 +367,3 @@ def _bound_of(here: Standpoint, model: Model, policy: str | None) -> float | Non
     plan = choose_rule(model, here.period, policy)
     found = ahead_of(model, plan, here.belief, here.period, shared=_shared(here, model))
     return None if found is None else found.bound
-
-
-def with_tables(model: Model, transition: np.ndarray) -> Model:
-    """The model under other transitions, (N, A, S, S)."""
-    from rmab_opt.problem import Season
-
-    dynamics: Any = model.problem.dynamics
-    inner = dynamics.arms if isinstance(dynamics, Season) else dynamics
-    names = tuple(model.problem.state_names)
-    # Paid on arrival: the reward is the chance to be in the state that counts next.
-    other: Any = Tabular(transition, transition[..., -1].transpose(0, 2, 1).copy(), state_names=names)
-    if isinstance(dynamics, Season):
-        assert inner is dynamics.arms
-        other = Season(other, float(dynamics.shared_start[0]), dynamics.shared_names[0])
-    return replace(model, problem=replace(model.problem, dynamics=other))
