@@ -32,6 +32,9 @@ LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 SETS_KEPT = 64
 """Sets at different limits that are kept with what was compiled for them."""
 
+LARGEST_SPAN = 1e9
+"""Largest ratio of two weights in one row; solvers' tolerances are near one over it."""
+
 WITNESSES = 8
 """Allowed actions that every network decision's bounds and rows are held against, beside its own and its start."""
 
@@ -316,6 +319,18 @@ class ActionSet:
             for row in self._assigned(name, constraint, action)
         ]
 
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray) -> str | None:
+        """What is wrong with who does what, as :meth:`assignment` gives it; None for any right way."""
+        strange = [row for row in rows if row.get("constraint") not in self.constraints]
+        if strange:
+            return f"{strange[0]} is of no constraint"
+        for name, constraint in self.constraints.items():
+            own = [{k: v for k, v in row.items() if k != "constraint"} for row in rows if row["constraint"] == name]
+            fault = constraint.misassigned(own, action, self.columns)
+            if fault is not None:
+                return f"{name}: {fault}"
+        return None
+
     def _assigned(self, name: str, constraint: Constraint, action: np.ndarray) -> list[dict[str, str]]:
         """What one constraint says of who does what; wishes about a roster choose among its ways."""
         visits = self.preferences.visits(name, action)
@@ -358,6 +373,7 @@ class ActionSet:
         matrix = sparse.csr_array(sparse.vstack(blocks, format="csr"))
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
+        _demand_span(matrix, [name for name, rows in found for _ in rows.names])
         lower = np.concatenate([np.empty(0), *(rows.lower for _, rows in found)])
         upper = np.concatenate([np.empty(0), *(rows.upper for _, rows in found)])
         # A row without members is said by none: it holds, or it stays and makes the set empty.
@@ -609,6 +625,22 @@ class ActionSet:
         if not result.has_solution:
             raise SolverError(f"feasibility was not settled: {result.status}", "give the profile more time.")
         return True
+
+
+def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:
+    """Raise ModelError when a row's weights are so far apart that no solver tells the small ones from nothing."""
+    if not matrix.nnz:
+        return
+    size, filled = np.abs(matrix.data), np.flatnonzero(np.diff(matrix.indptr) > 0)
+    first = matrix.indptr[:-1][filled]
+    most, least = np.maximum.reduceat(size, first), np.minimum.reduceat(size, first)
+    wide = np.flatnonzero(most > LARGEST_SPAN * least)
+    if wide.size:
+        at = int(wide[0])
+        raise ModelError(
+            f"constraints.{owner[filled[at]]}: weights from {least[at]:.3g} to {most[at]:.3g} stand in one row",
+            f"leave out what is negligible: the largest may be {LARGEST_SPAN:g} times the smallest.",
+        )
 
 
 def _session(model: Any) -> Session:

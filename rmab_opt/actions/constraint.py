@@ -305,6 +305,21 @@ class Constraint(BaseModel):
         """Who does what, when: rows with ``column`` and further keys; none by default."""
         return []
 
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
+        """What is wrong with rows of who does what for an action, judged row by row; None when nothing is.
+
+        Kinds with several ways to serve an action say which they are; by default only their own is right.
+        """
+
+        def told(given: list[dict[str, str]]) -> list[tuple[tuple[str, str], ...]]:
+            return sorted(tuple(sorted(row.items())) for row in given)
+
+        own = self.assignment(action, columns)
+        if told(own) == told(rows):
+            return None
+        odd = [row for row in rows if row not in own]
+        return f"{odd[0] if odd else 'a visit is missing'} is not this action's"
+
     def said_rows(self, columns: Columns) -> Rows | None:
         """:meth:`rows`, unless a subclass writes other rows in a ``build`` of its own."""
         for base in type(self).__mro__:

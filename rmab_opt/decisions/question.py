@@ -26,6 +26,10 @@ Status = Literal["optimal", "solver_optimal", "limit", "heuristic"]
 gap, the proof does not; ``limit``: best found, gap open; ``heuristic``: nothing is claimed."""
 
 
+KEPT, LEAST_KEPT = 0.1, 0.2
+"""Share of the time left, and seconds at least, that are kept for the proof and the re-check."""
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """One decision to make, complete: whoever answers it later answers the same.
@@ -95,11 +99,16 @@ class Question:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that are left: the profile's, or until the deadline when that comes first."""
+        """Seconds for the way to an answer: the profile's, or what the deadline leaves beside the proof."""
         if self.deadline is None:
             return self.profile.seconds
-        left = max(0.0, self.deadline - perf_counter())
+        left = max(0.0, self.left - max(LEAST_KEPT, KEPT * self.left))
         return left if self.profile.seconds is None else min(left, self.profile.seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline, the proof's included; infinite without one."""
+        return np.inf if self.deadline is None else max(0.0, self.deadline - perf_counter())
 
     def about(self, objective: Objective, **changes: Any) -> Question:
         """The same question about another objective, frozen here, less what preferences cost; ``changes`` of fields."""

@@ -221,7 +221,7 @@ def plan_decision(
         Probability of each state of each arm, (N, S), where some are not known: then the plan takes the mean of the
         gains, never the gain of the most probable state.
     options
-        ``shared``, ``solver``, ``relax`` and ``title`` of the decision.
+        ``shared``, ``solver``, ``relax``, ``title`` and ``deadline`` (as of a question) of the decision.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def plan_decision(
         title=options.get("title", ""),
         many=False,
     )
-    question = chooser.question(state, period, shared=options.get("shared"))
+    question = chooser.question(state, period, shared=options.get("shared"), deadline=options.get("deadline"))
     if not plan.policy:
         return chooser.answer(question)
     try:

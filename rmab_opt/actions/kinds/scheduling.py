@@ -290,6 +290,37 @@ class Scheduling(Constraint, kind="scheduling"):
             {"column": columns.ids[c], "worker": plan.shifts[k].worker, "slot": plan.shifts[k].slot} for c, k in visits
         ]
 
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
+        if any(set(row) != {"column", "worker", "slot"} for row in rows):
+            return "a row names column, worker and slot"
+        plan, offered = self._plan(columns), self.parts(columns)
+        shift_of = {(shift.worker, shift.slot): k for k, shift in enumerate(plan.shifts)}
+        unit_of = {k: unit for unit, members in plan.pools.items() for k in members}
+        made: dict[str, list[Shift]] = {columns.ids[c]: [] for c in np.flatnonzero(action)}
+        used: dict[Shift, int] = defaultdict(int)
+        for row in rows:
+            shift = (row["worker"], row["slot"])
+            if row["column"] not in made or shift not in shift_of:
+                return f"{row}: the column is not chosen, or the worker is not on duty then"
+            if unit_of[shift_of[shift]] not in plan.demand[columns.index(row["column"])]:
+                return f"{row}: the column cannot be served then, or not by that worker"
+            made[row["column"]].append(shift)
+            used[shift] += 1
+        for name, shifts in made.items():
+            workers, slots = {worker for worker, _ in shifts}, {slot for _, slot in shifts}
+            apart = self.rule == "distinct_workers" or (self.rule == "same_slot" and self.visits > 1)
+            if len(shifts) != self.visits or (apart and len(workers) < self.visits):
+                return f"{name} has not {self.visits} visits" + (" by different workers" if apart else "")
+            if self.rule == "same_slot" and len(slots) > 1:
+                return f"{name} has visits in several slots"
+        over = [shift for shift, count in used.items() if count > offered.open[shift]]
+        if over:
+            return f"{over[0][0]} has more visits in {over[0][1]} than calls"
+        worked = tuple(shift for shift in offered.open if used[shift])
+        if self.rules and self._visits(np.flatnonzero(action), columns, self.rules) is not None:
+            return next((f"{rule.describe()}: broken" for rule in self.rules if rule.clash(worked, offered)), None)
+        return None
+
     @property
     def rules(self) -> tuple[RosterRule, ...]:
         """Rules of other kinds on this roster, in the order of declaration."""
