@@ -33,7 +33,7 @@ def check(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Read a model and say what it holds; with --decision or --bound, re-check a saved one without a solver."""
+    """Say what a model holds; with --decision or --bound, re-check a saved one without a solver."""
     from rmab_opt.catalog import check_names
     from rmab_opt.report import tree
 
