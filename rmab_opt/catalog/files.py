@@ -45,13 +45,16 @@ def _models() -> dict[str, Path]:
 def locate(name: str | Path) -> Path:
     """The file of a model given by name, by path or by its folder.
 
+    A text without a slash is a shipped model's name before it is a folder here; a ``Path`` is a folder first.
+
     Raises
     ------
     ModelError
         When there is none; names the nearest.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
+    is_folder = isinstance(name, Path) and _holds_model(path)
+    if is_folder or path.suffix in (".yaml", ".yml") or path.parent != Path("."):
         try:
             path = path / "model.yaml" if path.is_dir() else path
             found = path.is_file()
@@ -62,8 +65,17 @@ def locate(name: str | Path) -> Path:
         return path
     known = _models()
     if str(name) not in known:
+        if _holds_model(path):
+            return path / "model.yaml"
         raise ModelError(f"no model {str(name)!r}", nearest(str(name), list(known)))
     return known[str(name)]
+
+
+def _holds_model(path: Path) -> bool:
+    try:
+        return (path / "model.yaml").is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def copy_model(name: str, folder: str | Path) -> list[Path]:

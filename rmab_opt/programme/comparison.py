@@ -16,7 +16,7 @@ from rmab_opt.actions.kinds import Scheduling
 from rmab_opt.catalog import load, load_with
 from rmab_opt.decisions import Decision, Model
 from rmab_opt.errors import ModelError, RmabError
-from rmab_opt.problem import Table, Tabular
+from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.front_door import Outlook, Plan, ahead_of, choose_rule, plan_decision
 from rmab_opt.programme.ledger import Ledger
@@ -41,7 +41,7 @@ class Standpoint:
     ``drawn`` makes another model of posterior draw k of the transitions; None where there is no estimate.
     """
 
-    name: str
+    name: str | Path
     belief: np.ndarray
     period: int = 0
     shared: np.ndarray | None = None
@@ -223,22 +223,23 @@ def standpoint(name: str, state: Path | None = None) -> Standpoint:
         As :func:`rmab_opt.load` and :class:`Ledger`.
     """
     folder = Path(name)
-    model = load(name)
+    in_programme = (folder / "standing.json").is_file()
+    model = load(folder if in_programme else name)
     if state is not None:
         seen = model.state(state)
         assert seen is not None
         return Standpoint(name, np.eye(model.problem.dynamics.n_states)[seen], shared=model.shared(state))
-    if not (folder / "standing.json").is_file():
+    if not in_programme:
         return Standpoint(name, model.problem.start_distribution, shared=model.shared())
     from rmab_opt.programme.folder import drawn_models, read_standing
 
     found = Ledger(folder / "ledger", model).standing()
     belief = model.problem.start_distribution if found is None else found.belief
     shared = model.shared(None, None if found is None else found.shared or None)
-    return Standpoint(name, belief, read_standing(folder)["period"], shared, drawn_models(folder))
+    return Standpoint(folder, belief, read_standing(folder)["period"], shared, drawn_models(folder))
 
 
-def changed(name: str, change: str) -> Model:
+def changed(name: str | Path, change: str) -> Model:
     """The model with a change as a person writes it: ``weekly.at_most=67``, ``without=roster``, ``more=Ada``,
     ``less=Ada``; several joined by `` and ``.
 
@@ -257,7 +258,7 @@ def changed(name: str, change: str) -> Model:
     return model
 
 
-def _full(name: str, part: str) -> str:
+def _full(name: str | Path, part: str) -> str:
     """``weekly=67`` means the limit of the constraint of that name."""
     key, sign, value = part.partition("=")
     if sign and key.strip().isidentifier():
@@ -366,18 +367,3 @@ def _bound_of(here: Standpoint, model: Model, policy: str | None) -> float | Non
     plan = choose_rule(model, here.period, policy)
     found = ahead_of(model, plan, here.belief, here.period, shared=_shared(here, model))
     return None if found is None else found.bound
-
-
-def with_tables(model: Model, transition: np.ndarray) -> Model:
-    """The model under other transitions, (N, A, S, S)."""
-    from rmab_opt.problem import Season
-
-    dynamics: Any = model.problem.dynamics
-    inner = dynamics.arms if isinstance(dynamics, Season) else dynamics
-    names = tuple(model.problem.state_names)
-    # Paid on arrival: the reward is the chance to be in the state that counts next.
-    other: Any = Tabular(transition, transition[..., -1].transpose(0, 2, 1).copy(), state_names=names)
-    if isinstance(dynamics, Season):
-        assert inner is dynamics.arms
-        other = Season(other, float(dynamics.shared_start[0]), dynamics.shared_names[0])
-    return replace(model, problem=replace(model.problem, dynamics=other))

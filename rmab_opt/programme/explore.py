@@ -8,15 +8,17 @@ measured here it is not better otherwise. Optimism adds half a confidence width 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
+from rmab_opt.decisions import Model
+from rmab_opt.problem import Season, Tabular
 from rmab_opt.programme.estimate import FEW_MOVES, STATES, Estimate
 from rmab_opt.programme.targeted import tables_of
 
-__all__ = ["Counts", "Explore", "Planned", "called_useless", "planned_tables"]
+__all__ = ["Counts", "Explore", "Planned", "called_useless", "planned_tables", "with_tables"]
 
 Explore = Literal["none", "optimism", "sampling"]
 
@@ -100,3 +102,16 @@ class Counts:
             assert self.alpha.shape[-1] == len(STATES)
             return _hopeful(self.mean(), self.alpha.sum(axis=-1), week)
         return self.mean()
+
+
+def with_tables(model: Model, transition: np.ndarray) -> Model:
+    """The model under other transitions, (N, A, S, S)."""
+    dynamics: Any = model.problem.dynamics
+    inner = dynamics.arms if isinstance(dynamics, Season) else dynamics
+    names = tuple(model.problem.state_names)
+    # Paid on arrival: the reward is the chance to be in the state that counts next.
+    other: Any = Tabular(transition, transition[..., -1].transpose(0, 2, 1).copy(), state_names=names)
+    if isinstance(dynamics, Season):
+        assert inner is dynamics.arms
+        other = Season(other, float(dynamics.shared_start[0]), dynamics.shared_names[0])
+    return replace(model, problem=replace(model.problem, dynamics=other))

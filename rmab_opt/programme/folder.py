@@ -38,9 +38,8 @@ from rmab_opt.programme.columns import (
     read_columns,
     write_columns,
 )
-from rmab_opt.programme.comparison import with_tables
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
-from rmab_opt.programme.explore import called_useless, planned_tables
+from rmab_opt.programme.explore import called_useless, planned_tables, with_tables
 from rmab_opt.programme.front_door import (
     Ahead,
     Outlook,

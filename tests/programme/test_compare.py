@@ -10,6 +10,7 @@ import pytest
 from command_line import run
 from programmes import begun, make_log, needs_data
 
+from rmab_opt.catalog import load
 from rmab_opt.programme.comparison import Standpoint, changed, compare, standpoint
 
 
@@ -75,6 +76,17 @@ def test_a_nurse_more_and_less_and_a_constraint_less(tmp_path):
         wrong = run("compare", folder, "--set", change)
         assert wrong.code == 2
         assert words in wrong.err
+
+
+def test_a_folder_is_found_by_its_bare_name_and_a_shipped_model_keeps_its_own(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.chdir(tmp_path)
+    for name in ("calls", "budget"):
+        small(Path(name), 4, np.sort(rng.random((4, 2, 2)), axis=1), rng.integers(0, 2, 4), 1, 3)
+    assert load("calls").problem.n_arms == 4
+    assert load(Path("budget")).problem.n_arms == 4
+    assert load("budget").problem.n_arms != 4
+    assert len(compare(standpoint("calls"), ["weekly=2"], episodes=0).cases) == 2
 
 
 @needs_data
