@@ -149,6 +149,9 @@ def test_the_test_file_that_noticed_it_before_runs_first_then_those_that_name_th
     m = mutants.Mutant("rmab_opt/settings/equity/two.py", 1, 0, "raise", "", "", "", "", ("tests/settings/equity",))
     names = [Path(file).stem for file in mutants.ordered(tree, m, "tests/settings/equity/test_d.py")]
     assert names == ["test_d", "test_b", "test_c", "test_other", "test_a"]
+    known = "tests/settings/equity/test_other.py"
+    assert mutants.ordered(tree, m, f"{known}::test_g")[:2] == (f"{known}::test_g", known)
+    assert mutants.ordered(tree, m, f"{known}::test_gone")[0] == known
 
 
 def test_verdicts_on_a_tiny_tree(tree, capsys, monkeypatch):
