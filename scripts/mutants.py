@@ -344,7 +344,7 @@ def copied(root: Path, into: Path) -> Path:
 
 
 def ordered(root: Path, mutant: Mutant, first: str = "") -> tuple[str, ...]:
-    """Its tests: the one that noticed it before (``file::test``), its file, then the files that name its module most."""
+    """Its tests: the one that noticed it before (``file::test``), its file, then what names its module most often."""
     files: dict[str, int] = {}
     for name in mutant.tests:
         path = root / name
