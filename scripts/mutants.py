@@ -344,14 +344,17 @@ def copied(root: Path, into: Path) -> Path:
 
 
 def ordered(root: Path, mutant: Mutant, first: str = "") -> tuple[str, ...]:
-    """Its test files: the one that noticed it before, then those that name its module most often."""
+    """Its tests: the one that noticed it before (``file::test``), its file, then what names its module most often."""
     files: dict[str, int] = {}
     for name in mutant.tests:
         path = root / name
         for file in sorted(path.rglob("test_*.py")) if path.is_dir() else [path]:
             known = file.relative_to(root).as_posix()
             files[known] = len(re.findall(rf"\b{Path(mutant.file).stem}\b", file.read_text(encoding="utf-8")))
-    return tuple(sorted(files, key=lambda name: (name != first, -files[name], name)))
+    before, _, test = first.partition("::")
+    order = sorted(files, key=lambda name: (name != before, -files[name], name))
+    stands = test and before in files and f"def {test}(" in (root / before).read_text(encoding="utf-8")
+    return (first, *order) if stands else tuple(order)
 
 
 def judge(tree: Path, mutant: Mutant, tests: tuple[str, ...], sound: set[str]) -> dict[str, object]:
@@ -393,7 +396,7 @@ def run(root: Path, mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutan
     kept, before = {}, {}
     for row in map(json.loads, lines):
         kept[row["key"], row["state"]] = row
-        before[row.get("what", row["key"])] = str(row["by"]).split("::")[0]
+        before[row.get("what", row["key"])] = str(row["by"]).split("[")[0]
     excused, left = equivalent(root), dict[tuple[str, ...], list[Mutant]]()
     for mutant in mutants:
         reason = excused.get((mutant.file, mutant.old, mutant.new))

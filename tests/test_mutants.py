@@ -131,9 +131,32 @@ def test_the_named_ones_follow_moved_files_and_miss_no_lost_text(tree):
         mutants.named(tree)
 
 
+def test_drawn_ones_follow_their_lines_and_miss_those_that_changed(tree):
+    assert mutants.main(["--draw", "--count", "99"], tree) == 0
+    path = tree / "rmab_opt/problem/one.py"
+    before = {m.what: m.line for m in mutants.drawn(tree)}
+    path.write_text("# A note.\n\n" + path.read_text())
+    after = {m.what: m.line for m in mutants.drawn(tree)}
+    assert after == {what: line + 2 * what.startswith("rmab_opt/problem") for what, line in before.items()}
+    path.write_text(path.read_text().replace("return a + b", "return b + a"))
+    with pytest.raises(mutants.MutantError, match=r"'return a \+ b' no longer stands there; repair it in"):
+        mutants.drawn(tree)
+
+
+def test_the_test_file_that_noticed_it_before_runs_first_then_those_that_name_the_module(tree):
+    for name, text in {"a": "", "b": "two two", "c": "two", "d": "twofold"}.items():
+        (tree / f"tests/settings/equity/test_{name}.py").write_text(text)
+    m = mutants.Mutant("rmab_opt/settings/equity/two.py", 1, 0, "raise", "", "", "", "", ("tests/settings/equity",))
+    names = [Path(file).stem for file in mutants.ordered(tree, m, "tests/settings/equity/test_d.py")]
+    assert names == ["test_d", "test_b", "test_c", "test_other", "test_a"]
+    known = "tests/settings/equity/test_other.py"
+    assert mutants.ordered(tree, m, f"{known}::test_g")[:2] == (f"{known}::test_g", known)
+    assert mutants.ordered(tree, m, f"{known}::test_gone")[0] == known
+
+
 def test_verdicts_on_a_tiny_tree(tree, capsys, monkeypatch):
     """Killed, survived, hanging and equivalent; what has a result is not run again; the tree stays as it was."""
-    monkeypatch.setattr(mutants, "SECONDS", 15.0)
+    monkeypatch.setattr(mutants, "SECONDS", 12.0)
     before = (tree / "rmab_opt/problem/one.py").read_text()
     assert mutants.main(["--draw", "--count", "99"], tree) == 0
     assert mutants.main(["--workers", "1"], tree) == 1

@@ -55,6 +55,11 @@ def test_numbers_outside_a_range_are_refused_even_when_read_before():
     assert table.numbers("cost").tolist() == [1.0, -2.0]
     with pytest.raises(ModelError, match="t:2: cost: -2 is outside"):
         table.numbers("cost", minimum=0.0)
+    # The ends of a range belong to it.
+    assert table.numbers("cost", minimum=-2.0, maximum=1.0).tolist() == [1.0, -2.0]
+    for ends in ({"minimum": np.nextafter(-2.0, 0.0)}, {"maximum": np.nextafter(1.0, 0.0)}):
+        with pytest.raises(ModelError, match="is outside"):
+            table.numbers("cost", **ends)
 
 
 def test_groups_and_positions_follow_the_rows():
@@ -103,6 +108,8 @@ def test_missing_arms_in_a_state_table_are_counted():
         ({"discount": float("nan")}, "discount is nan"),
         ({"start": np.array([0, 2])}, "start: arm 'b' is in state 2"),
         ({"start": np.array([0, 0, 0])}, "start has shape"),
+        ({"start": np.full((2, 3), 1 / 3)}, "start has shape (2, 3)"),
+        ({"start": np.full((1, 2, 2), 0.5)}, "start has shape (1, 2, 2)"),
         ({"start": np.array([[0.5, 0.5], [0.7, 0.7]])}, "start: probabilities of arm 'b'"),
         ({"start": np.array(["x", "y"])}, "start holds"),
     ],

@@ -106,6 +106,18 @@ def test_search_equals_enumeration(seed, n, depth, wide, spread, kind):
     assert checker(rows)(found.action)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_columns_are_fixed_only_where_that_cannot_cost_the_optimum(monkeypatch, seed):
+    """Without local search the best found so far is poor: what is fixed against it must still hold the optimum."""
+    monkeypatch.setattr(module._Search, "polish", lambda search, tolerance: None)
+    rng = np.random.default_rng(seed)
+    network, rows = draw_network(rng, 9, 2, 16, 0.0), draw_rows(rng, 9, "budget")
+    best = network(points_of(9, rows)).max()
+    found = maximise(network, Support.from_rows(*rows), checker(rows), gap=1e-9, absolute_gap=1e-9, batch=8)
+    assert found.value == pytest.approx(best, rel=1e-8)
+    assert found.bound >= best - 1e-9 * max(1.0, abs(best))
+
+
 TRAINED = sorted((Path(__file__).parents[2] / "benchmarks" / "data").glob("argmax_20_*.safetensors"))
 
 
