@@ -1,7 +1,7 @@
 """A city's year by days: 7,000 establishments, 250 days, 3 classes, 12 districts, 30 inspectors, 60 days apart.
 
-    python benchmarks/calendar.py --quick     # 500 establishments, 50 days
-    python benchmarks/calendar.py             # the size that is promised: 60 CPU s, 3 GiB, gap 0.5 %; re-plan 5 s
+    python benchmarks/calendar_year.py --quick     # 500 establishments, 50 days
+    python benchmarks/calendar_year.py             # the size that is promised: 60 CPU s, 3 GiB, gap 0.5 %; re-plan 5 s
 
 The gap is a share of what the visits earn over none, not of the total that no visit changes. User CPU seconds of one
 process with one thread; the memory is the process's largest, with the model. Decay as fitted to Chicago's records
