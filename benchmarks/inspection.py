@@ -1,14 +1,7 @@
-"""Inspection plans: the published tables beside ours, and the speed of indices, plans and bounds.
+"""Inspection plans: the speed of indices, plans and bounds; the published tables are in ``reproduce_inspection.py``.
 
-    python benchmarks/inspection.py --quick     # a minute: one seed, 1,000 arms
-    python benchmarks/inspection.py             # Table 1 at 5,000 arms, seeds 0-4
-    python benchmarks/inspection.py --full      # with 7,000 arms, weeks and five periods
-
-What is not reproduced, and why: the published arms, windows and seeds were never released, and which generator made
-Table 1 is not said; the one called "narrow" gives the published equality plan within two standard errors. The ties of
-TCB and IP are not published: ours agree within 1.1 % and 0.5 %. Table 2's level (19-20 % over random at budgets of 10
-and 20 %) is the gain of full coverage over no inspection at all: its random policy did almost nothing. The full
-paper's own tables could not be retrieved.
+python benchmarks/inspection.py --quick     # a minute
+python benchmarks/inspection.py --full      # with 7,000 arms, weeks and five periods
 """
 
 from __future__ import annotations
@@ -23,10 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Model
-from rmab_opt.decisions.policy import make_policy
-from rmab_opt.errors import InfeasibleError
 from rmab_opt.instances import generate
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.report import table_text
@@ -42,21 +32,6 @@ from rmab_opt.solver import Program, Session
 
 REFERENCE_RATE = 1 / 0.852
 """Arms a user CPU second of the released code, 100 Beta arms (the specification's measurement)."""
-
-PUBLISHED = {
-    "IP": {380: 40534.73, 400: 40751.29, 416: 40919.68, 430: 41065.62, 450: 41253.96, 500: 41324.07},
-    "TCB": {380: 40323.12, 400: 40515.14, 416: 40667.54, 430: 40800.59, 450: 40970.34, 500: 41242.30},
-    "IP (Equality)": {430: 41186.96, 450: 41309.57, 500: 41331.99},
-}
-"""Table 1: rewards, 5,000 arms, 12 slots."""
-
-PUBLISHED_TWO = {
-    1: (2.4, 2.4, 0.9, 0.3),
-    5: (12.2, 12.0, 11.1, 1.5),
-    10: (20.1, 20.1, 19.5, 2.6),
-    20: (19.4, 19.3, 18.9, 3.6),
-}
-"""Table 2, 1,000 arms: improvement over random in % of IP, TCB, RFP, WIP by budget in % of the arms."""
 
 
 def bisected_indices(
@@ -132,97 +107,10 @@ def indices(n_arms: int, checked: int) -> None:
     print(table_text(rows))
 
 
-def simulate(model: Model, name: str, seed: int = 0) -> tuple[float, int]:
-    """Total reward of a policy by name and arms inspected with effect, summed over periods."""
-    policy, arms = make_policy(name, model), model.problem.dynamics
-    rng, state = np.random.default_rng(seed), model.problem.start
-    total, inspected = 0.0, 0
-    for period in range(model.problem.horizon):
-        action = policy.decide(state, period, rng).action
-        inspected += int((action.astype(bool) & arms.eligible(state)).sum())
-        total += float(arms.expected_reward(state, action).sum())
-        state = arms.move(state, action)
-    return total, inspected
-
-
 def cohort(n_arms: int, seed: int, horizon: int, generator: str = "narrow") -> Problem:
     """The published setting: chains cut by the published rule."""
     made = generate("inspection", n_arms=n_arms, generator=generator, rule="step", horizon=horizon, seed=seed)
     return made.problem
-
-
-ROWS = {
-    "none": None,
-    "random_eligible": None,
-    "time_constrained": "TCB",
-    "lookahead": "IP",
-    "lookahead_once": "IP (Equality)",
-    "lookahead_gain": None,
-    "lookahead_gain_once": None,
-}
-
-
-def table_one(n_arms: int, seeds: range) -> None:
-    """Rewards over one period of 12 slots, published beside ours."""
-    shares = (380, 400, 416, 430, 450, 500)
-    print(f"\nTable 1: reward over 12 slots, {n_arms} arms, seeds {list(seeds)}, published (at 5,000) in brackets")
-    budgets = {share: share * n_arms // 5000 for share in shares}
-    cells: dict[str, dict[int, list[tuple[float, int]]]] = {name: {share: [] for share in shares} for name in ROWS}
-    refusals: dict[int, str] = {}
-    for seed in seeds:
-        problem = cohort(n_arms, seed, 12)
-        for share, budget in budgets.items():
-            model = Model(problem, ActionSet(problem.arms, {"slot": Budget(at_most=budget)}))
-            for name in ROWS:
-                try:
-                    cells[name][share].append(simulate(model, name, seed))
-                except InfeasibleError as error:
-                    refusals[budget] = str(error)
-    rows = []
-    for name, label in ROWS.items():
-        row: dict[str, object] = {"policy": name}
-        for share in shares:
-            found = cells[name][share]
-            known = PUBLISHED.get(label or "", {}).get(share)
-            mine = (
-                f"{np.mean([x for x, _ in found]):.0f} / {np.mean([n for _, n in found]):.0f}"
-                if found
-                else "infeasible"
-            )
-            row[f"B={budgets[share]}"] = mine + (f" ({known:.0f})" if known else "")
-        rows.append(row)
-    print(table_text(rows))
-    for budget, words in refusals.items():
-        print(f"B={budget}: {words}")
-
-
-def table_two(n_arms: int, seeds: range) -> None:
-    """Improvement over random pulls in %, 60 slots."""
-    print(
-        f"\nTable 2: % over 'random', 60 slots, {n_arms} arms, seeds {list(seeds)}, published (1,000 arms) in brackets"
-    )
-    names = ("lookahead", "time_constrained", "risk_first", "whittle_unwindowed", "random_eligible", "lookahead_gain")
-    rows = []
-    for share, known in PUBLISHED_TWO.items():
-        totals: dict[str, list[float]] = {name: [] for name in ("random", "none", *names, "bound")}
-        for seed in seeds:
-            problem = cohort(n_arms, seed, 60)
-            budget = share * n_arms // 100
-            model = Model(problem, ActionSet(problem.arms, {"slot": Budget(at_most=budget)}))
-            for name in totals:
-                if name == "bound":
-                    limit = plan_periods(problem.dynamics.chains, problem.dynamics.windows, 60, budget).bound
-                    totals[name].append(limit)
-                else:
-                    totals[name].append(simulate(model, name, seed)[0])
-        mean = {name: float(np.mean(values)) for name, values in totals.items()}
-        row = {"budget": f"{share} %"}
-        for number, name in enumerate((*names, "bound")):
-            gained = 100 * (mean[name] / mean["random"] - 1)
-            row[name] = f"{gained:.1f}" + (f" ({known[number]})" if number < 4 else "")
-        row["random over none"] = f"{100 * (mean['random'] / mean['none'] - 1):.1f}"
-        rows.append(row)
-    print(table_text(rows))
 
 
 def plan_speed(n_arms: int, n_slots: int, length: int, budget: int, rounds: int = 3) -> None:
@@ -279,8 +167,6 @@ def main() -> None:
     chosen = parser.parse_args()
     print(__doc__)
     indices(5000, 40 if chosen.quick else 200)
-    table_one(1000 if chosen.quick else 5000, range(1 if chosen.quick else 5))
-    table_two(200 if chosen.quick else 1000, range(1 if chosen.quick else 3))
     print("\nPlans, seconds of one interleaved run")
     plan_speed(5000, 12, 2, 430)
     if not chosen.quick:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 import numpy as np
 from scipy import sparse
 
@@ -23,7 +26,8 @@ class Columns:
     arms
         The cohort.
     table
-        One row a column with its attributes; the column ``id`` names them.
+        One row a column with its attributes; the column ``id`` names them. A function of nothing is asked when a name
+        or an attribute is first wanted: a year of days has millions of columns that nobody names.
     effect
         Sparse, shape (C, N): what choosing the column adds to each arm's action; identity by default.
     exclusive
@@ -33,22 +37,32 @@ class Columns:
     def __init__(
         self,
         arms: Arms,
-        table: Table | None = None,
+        table: Table | Callable[[], Table] | None = None,
         effect: sparse.csr_array | None = None,
         *,
         exclusive: bool = False,
     ) -> None:
         self.arms = arms
-        # A column has ids, groups and numbers just as an arm has: the same checked table serves.
-        self._cohort = arms if table is None else Arms(table)
-        self.ids = self._cohort.ids
+        self._table = table
         self.effect = sparse.csr_array(sparse.eye_array(len(arms))) if effect is None else sparse.csr_array(effect)
         self.exclusive = exclusive
-        if self.effect.shape != (len(self.ids), len(arms)):
+        size = self.effect.shape[0] if callable(table) else len(self.ids)
+        if self.effect.shape != (size, len(arms)):
             raise ModelError(
                 f"effect has shape {self.effect.shape}",
-                f"give one row a column and one entry an arm: {len(self), len(arms)}.",
+                f"give one row a column and one entry an arm: {size, len(arms)}.",
             )
+
+    @cached_property
+    def _cohort(self) -> Arms:
+        # A column has ids, groups and numbers just as an arm has: the same checked table serves.
+        table = self._table() if callable(self._table) else self._table
+        return self.arms if table is None else Arms(table)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return self._cohort.ids
 
     @classmethod
     def of_arms(cls, arms: Arms) -> Columns:
@@ -77,7 +91,7 @@ class Columns:
         return cls(arms, table, effect, exclusive=n_actions > 2)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return int(self.effect.shape[0])
 
     def __contains__(self, name: object) -> bool:
         return name in self._cohort
@@ -124,7 +138,7 @@ class Columns:
 
     @property
     def _identity(self) -> bool:
-        return self._cohort is self.arms
+        return self._table is None
 
 
 @register("columns", "arms")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from rmab_opt.actions.constraint import Constraint
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.problem import Problem
 from rmab_opt.settings.inspection.beliefs import earned, encoded_arms
+from rmab_opt.settings.inspection.choose import Chosen, best_walks
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, Promise
 from rmab_opt.settings.inspection.kinds import Frequency, Gap, Rows, VisitColumns, VisitRows, Window, visits_of
-from rmab_opt.settings.inspection.plan import Solved, all_rows, solve_rows
-from rmab_opt.settings.inspection.walks import Walks
+from rmab_opt.settings.inspection.plan import all_rows
+from rmab_opt.settings.inspection.walks import Grid, Task
 from rmab_opt.settings.inspection.weights import VisitWeights
 from rmab_opt.solver import Profile, Program, Session, load_profile
 
@@ -85,7 +87,7 @@ class Rest:
     visits: np.ndarray
     value: float
     bound: float
-    solved: Solved
+    solved: Chosen
     columns: VisitColumns
     due: _Due
     late: tuple[Late, ...]
@@ -96,7 +98,8 @@ class _Due:
     """Rows over the columns for the slots still open, with whom each is about.
 
     ``allowed`` (C,) cells in time, ``spare`` (C,) cells for what is late. ``owner`` (R,) is the arm of a row about one
-    arm, else -1; ``what`` its constraint, ``by`` the last slot it can be done in. ``most`` (N,) visits at most.
+    arm, else -1; ``what`` its constraint, ``by`` the last slot it can be done in. ``most`` (N,) visits at most,
+    ``apart`` slots from each other.
     """
 
     columns: VisitColumns
@@ -107,8 +110,14 @@ class _Due:
     what: tuple[str, ...]
     by: np.ndarray
     most: np.ndarray
+    apart: int
 
-    @property
+    @cached_property
+    def grid(self) -> Grid:
+        """The cells."""
+        return Grid(self.columns.arm, self.columns.slot, len(self.columns.arms), self.columns.n_slots)
+
+    @cached_property
     def room(self) -> np.ndarray:
         """Visits in time that each row could still count, (R,)."""
         return np.asarray(self.rows.matrix @ self.allowed.astype(float))
@@ -166,16 +175,26 @@ def _due(asked: Asked, late: Mapping[int, tuple[int, int]]) -> _Due:
         elif isinstance(constraint, VisitRows):
             forbidden |= constraint.closed(columns)
     window |= ~(cells | promised)[arm, slot]
-    future = (slot >= asked.now) & ~at.shut[arm, slot] & ~forbidden
+    near = _near(done, _apart(asked.constraints))
+    future = (slot >= asked.now) & ~at.shut[arm, slot] & ~forbidden & ~near[arm, slot]
     allowed = future & (~window | promised[arm, slot])
     parts = [
         _part(asked, columns, name, constraint, window)
         for name, constraint in asked.constraints.items()
-        if not isinstance(constraint, Window)
+        # Arcs keep visits of an arm apart: rows of a gap would be many, and say no more.
+        if not isinstance(constraint, Window | Gap)
     ]
     parts.append(_promised(at.promises, done, columns, asked.now, at.gone))
-    due = _joined(columns, parts, allowed, future & spare[arm, slot] & ~allowed)
+    due = _joined(columns, parts, allowed, future & spare[arm, slot] & ~allowed, _apart(asked.constraints))
     return _lifted(asked, due, late, window)
+
+
+def _near(done: np.ndarray, apart: int) -> np.ndarray:
+    """Cells nearer than ``apart`` slots after a visit that took place, bool (N, T)."""
+    near = np.zeros_like(done)
+    for away in range(1, apart):
+        near[:, away:] |= done[:, : done.shape[1] - away]
+    return near
 
 
 Part = tuple[Rows, np.ndarray, list[str], np.ndarray]
@@ -249,7 +268,7 @@ def _promised(
     return rows, owner, [p.why for p in open_ones], np.array([p.last for p in open_ones], dtype=np.int64)
 
 
-def _joined(columns: VisitColumns, parts: list[Part], allowed: np.ndarray, spare: np.ndarray) -> _Due:
+def _joined(columns: VisitColumns, parts: list[Part], allowed: np.ndarray, spare: np.ndarray, apart: int) -> _Due:
     rows = Rows(
         sparse.csr_array(sparse.vstack([part[0].matrix for part in parts])),
         np.concatenate([part[0].lower for part in parts]),
@@ -259,7 +278,7 @@ def _joined(columns: VisitColumns, parts: list[Part], allowed: np.ndarray, spare
     what = tuple(name for part in parts for name in part[2])
     owner, by = np.concatenate([part[1] for part in parts]), np.concatenate([part[3] for part in parts])
     most = np.bincount(columns.arm[allowed | spare], minlength=len(columns.arms)).astype(float)
-    return _Due(columns, rows, allowed, spare, owner, what, by, most)
+    return _Due(columns, rows, allowed, spare, owner, what, by, most, apart)
 
 
 def _lifted(asked: Asked, due: _Due, late: Mapping[int, tuple[int, int]], window: np.ndarray) -> _Due:
@@ -331,15 +350,26 @@ def _least(
     """
     inside, n_rows = np.flatnonzero(usable), len(due.rows.lower)
     identity = sparse.eye_array(n_rows, format="csr")
+    near = _near_rows(due.grid, inside, due.apart)
     matrix = sparse.csr_array(
         sparse.hstack([due.rows.matrix[:, inside], identity[:, slack], -identity[:, lift]], format="csr")
     )
     n, m = len(inside), len(slack) + len(lift)
+    matrix = sparse.csr_array(
+        sparse.vstack([matrix, sparse.hstack([near, sparse.csr_array((near.shape[0], m))])], format="csr")
+    )
+    none = np.full(near.shape[0], -np.inf)
     wide = np.concatenate([np.maximum(due.rows.lower[slack], 0.0), np.full(len(lift), float(max(1, n)))])
     program = Program(
-        np.concatenate([cost[inside], np.full(m, MISSING)]), matrix, due.rows.lower, due.rows.upper,
-        np.zeros(n + m), np.concatenate([np.ones(n), wide]), np.ones(n + m, dtype=bool), maximise=False,
-    )  # fmt: skip
+        np.concatenate([cost[inside], np.full(m, MISSING)]),
+        matrix,
+        np.concatenate([due.rows.lower, none]),
+        np.concatenate([due.rows.upper, np.ones(len(none))]),
+        np.zeros(n + m),
+        np.concatenate([np.ones(n), wide]),
+        np.ones(n + m, dtype=bool),
+        maximise=False,
+    )
     result = Session.from_arrays(program, profile).solve()
     if result.x is None:
         return None
@@ -347,6 +377,22 @@ def _least(
     action, missing, more = np.zeros(len(usable)), np.zeros(n_rows), np.zeros(n_rows)
     action[inside], missing[slack], more[lift] = x[:n], x[n : n + len(slack)], x[n + len(slack) :]
     return action, missing, more
+
+
+def _near_rows(grid: Grid, inside: np.ndarray, apart: int) -> sparse.csr_array:
+    """Rows over some cells: of an arm's cells less than ``apart`` slots after one of them, at most one is taken."""
+    group, members = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    place = np.full((grid.n_arms, grid.n_slots + apart), -1, dtype=np.int64)
+    place[grid.arm[inside], grid.slot[inside]] = np.arange(len(inside))
+    for away in range(1, apart):
+        other = place[grid.arm[inside], grid.slot[inside] + away]
+        group.append(np.flatnonzero(other >= 0))
+        members.append(other[other >= 0])
+    rows, column = np.concatenate(group), np.concatenate(members)
+    first = np.unique(rows)
+    rows, column = np.concatenate([rows, first]), np.concatenate([column, first])
+    _, rows = np.unique(rows, return_inverse=True)
+    return sparse.csr_array((np.ones(len(rows)), (rows, column)), shape=(len(first), len(inside)))
 
 
 def _before(asked: Asked, due: _Due) -> np.ndarray:
@@ -463,84 +509,85 @@ def plan_rest(
 
 def _choose(
     asked: Asked, due: _Due, fixed: np.ndarray | None, profile: Profile, stay: float
-) -> tuple[np.ndarray, float, Solved] | None:
+) -> tuple[np.ndarray, float, Chosen] | None:
     """(cells chosen, what no plan's gain exceeds, how it was solved); None when the rows clash."""
     columns, at, now = due.columns, asked.at, asked.now
     usable = due.allowed if fixed is None else due.allowed | fixed
-    apart = max([1, *(c.slots for c in asked.constraints.values() if isinstance(c, Gap))])
-    walks = Walks.over(columns, usable, due.most, apart)
-    rows = due.rows
-    if fixed is not None and fixed.any():
-        must = np.flatnonzero(fixed)
-        one = sparse.csr_array((np.ones(len(must)), (np.arange(len(must)), must)), shape=(len(must), len(columns)))
-        rows = Rows(
-            sparse.csr_array(sparse.vstack([rows.matrix, one])), np.concatenate([rows.lower, np.ones(len(must))]),
-            np.concatenate([rows.upper, np.ones(len(must))]), [*rows.names, *("late" for _ in must)],
-        )  # fmt: skip
-    whole = walks.rows(rows)
-    some = np.diff(whole.matrix.indptr) > 0
-    if (whole.lower[~some] > TINY).any():
-        return None
-    whole = Rows(whole.matrix[some], whole.lower[some], whole.upper[some], [])
+    rows = due.rows if fixed is None else _with_fixed(due.rows, np.flatnonzero(fixed))
     age = at.age.copy()
     for taken in asked.done[:, :now].T:
         age = np.where(taken, 0, age + 1)
-    gains = walks.gains(at.arms.chains, age, now, asked.weights.beyond)
-    weight, planned = gains, np.zeros(len(columns), dtype=bool)
+    task = Task(
+        due.grid, rows, usable, due.most, at.arms.chains, age, now, asked.weights.beyond, _apart(asked.constraints)
+    )
+    planned, weighed = np.zeros(len(columns), dtype=bool), task
     if asked.weights.kind == "index":
-        table = asked.weights.table(at.arms, at.arms.encode(age, now))
-        weight = table[columns.arm[walks.cell], columns.slot[walks.cell]]
+        weighed = replace(task, table=asked.weights.table(at.arms, at.arms.encode(age, now))[columns.arm, columns.slot])
     if at.planned is not None:
         planned = at.planned[columns.arm, columns.slot] & (columns.slot >= now)
-        weight = weight + stay * planned[walks.cell]
-    flows = bool(walks.flow.names)
-    if not len(walks.cell):
-        nothing = Solved(np.zeros(0, dtype=np.int64), 0.0, "linear", "no open cell is left", None, 0.0, 0)
-        return np.zeros(0, dtype=np.int64), 0.0, nothing
-    solved = solve_rows(whole, weight, profile, relax_first=flows)
+    if stay != 0 and planned.any():
+        weighed = replace(weighed, liking=stay * planned)
+    begin, prices = _known(asked, due, rows, planned)
+    solved = best_walks(weighed, profile, begin=begin, prices=prices)
     if solved is None:
         return None
     # What the choice preferred is no part of what is proven.
-    preferred = asked.weights.kind == "index" or (stay != 0 and planned.any())
-    true = solve_rows(whole, gains, profile, relax_first=flows) if preferred else solved
+    true = solved if weighed is task else best_walks(task, profile, begin=begin, prices=prices)
     limit = np.inf if true is None else true.bound
-    chosen = walks.cell[solved.action > 0]
     if solved.duals is not None:
-        duals = np.zeros(len(some))
-        duals[some] = solved.duals
-        solved = replace(solved, duals=duals[: len(due.rows.lower)])
-    return _kept(asked, due, walks, weight, chosen, planned, float(weight @ solved.action)), limit, solved
+        solved = replace(solved, duals=solved.duals[: len(due.rows.lower)])
+    return _kept(asked, due, weighed, solved, planned), limit, solved
 
 
-def _kept(
-    asked: Asked, due: _Due, walks: Walks, weight: np.ndarray, chosen: np.ndarray, planned: np.ndarray, worth: float
-) -> np.ndarray:
+def _with_fixed(rows: Rows, must: np.ndarray) -> Rows:
+    """The rows, and one for each cell that is fixed."""
+    one = sparse.csr_array((np.ones(len(must)), (np.arange(len(must)), must)), shape=(len(must), rows.matrix.shape[1]))
+    return Rows(
+        sparse.csr_array(sparse.vstack([rows.matrix, one])), np.concatenate([rows.lower, np.ones(len(must))]),
+        np.concatenate([rows.upper, np.ones(len(must))]), [*rows.names, *("late" for _ in must)],
+    )  # fmt: skip
+
+
+def _apart(constraints: Mapping[str, Constraint]) -> int:
+    """Slots between two visits of an arm at least."""
+    return max([1, *(c.slots for c in constraints.values() if isinstance(c, Gap))])
+
+
+def _known(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(cells that stay, prices of the rows) as far as the plan before tells them."""
+    at = asked.at
+    if not planned.any() or not at.prices:
+        return None, None
+    price = np.zeros(len(rows.lower))
+    common = np.flatnonzero(due.owner < 0)
+    price[common] = [at.prices.get(f"{due.what[row]} {due.rows.names[row]}", 0.0) for row in common.tolist()]
+    # Arms that the plan before does not suit any more choose again; the others stay where they were.
+    held = planned & due.allowed
+    counts = rows.matrix @ held.astype(float)
+    owner = np.concatenate([due.owner, np.full(len(rows.lower) - len(due.owner), -1)])
+    moved = np.zeros(len(due.most), dtype=bool)
+    moved[owner[((counts < rows.lower - TINY) | (counts > rows.upper + TINY)) & (owner >= 0)]] = True
+    moved[due.columns.arm[planned & ~due.allowed]] = True
+    moved[[at.cohort.index(e.arm) for e in at.news if e.arm in at.cohort]] = True
+    for row in np.flatnonzero((owner < 0) & (counts > rows.upper + TINY)).tolist():
+        inside = rows.matrix.indices[rows.matrix.indptr[row] : rows.matrix.indptr[row + 1]]
+        staying = [c for c in inside.tolist() if held[c] and not moved[due.columns.arm[c]]]
+        moved[due.columns.arm[staying[max(0, int(rows.upper[row])) :]]] = True
+    return held & ~moved[due.columns.arm], price
+
+
+def _kept(asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarray) -> np.ndarray:
     """The plan before, where it still does all that is due and nothing new happened, or it is worth as much."""
     if asked.at.planned is None:
-        return chosen
-    usable = due.allowed | due.spare
-    columns = due.columns
-    held = asked.at.planned[:, asked.now :].sum() == (planned & usable).sum()
+        return solved.cells
+    held = asked.at.planned[:, asked.now :].sum() == (planned & (due.allowed | due.spare)).sum()
     counts = due.rows.matrix @ planned.astype(float)
     if not held or (counts > due.rows.upper + TINY).any():
-        return chosen
-    if not asked.at.news:
-        return np.flatnonzero(planned)
-    if (counts < due.rows.lower - TINY).any():
-        return chosen
-    same = _worth(walks, weight, planned, columns)
-    return np.flatnonzero(planned) if same is not None and same >= worth - 1e-9 * max(1.0, abs(worth)) else chosen
-
-
-def _worth(walks: Walks, weight: np.ndarray, planned: np.ndarray, columns: VisitColumns) -> float | None:
-    """What a plan's walks weigh, or None where it leaves the arcs."""
+        return solved.cells
     cells = np.flatnonzero(planned)
-    before = np.where(np.diff(columns.arm[cells], prepend=-1) == 0, np.roll(cells, 1), -1)
-    arc = {pair: k for k, pair in enumerate(zip(walks.cell.tolist(), walks.before.tolist(), strict=True))}
-    total = 0.0
-    for cell, earlier in zip(cells.tolist(), before.tolist(), strict=True):
-        found = arc.get((cell, earlier), arc.get((cell, -1)) if len(walks.flow.names) == 0 else None)
-        if found is None:
-            return None
-        total += float(weight[found])
-    return total
+    if not asked.at.news:
+        return cells
+    if (counts < due.rows.lower - TINY).any():
+        return solved.cells
+    same = task.worth(cells)
+    return cells if same is not None and same >= solved.value - 1e-9 * max(1.0, abs(solved.value)) else solved.cells

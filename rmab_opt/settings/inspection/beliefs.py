@@ -249,14 +249,15 @@ class EncodedArms:
     State (k, t, m) is numbered (k T + t)(M + 1) + m. Passive: k grows by one up to the chain's end. Acted on in an
     open slot with allowance left: k becomes 0 and m grows by one. Acted on otherwise: nothing happens. m is cleared
     at each window's end, t wraps around. Reward: the belief in "good" after the slot. All moves are certain.
+    ``length`` is a slot's against the slots that the arms' table speaks of.
     """
 
     n_actions = 2
 
-    def __init__(self, chains: BeliefChains, windows: Windows) -> None:
+    def __init__(self, chains: BeliefChains, windows: Windows, length: float = 1.0) -> None:
         if len(chains) != windows.n_arms:
             raise ModelError(f"{len(chains)} belief chains, {windows.n_arms} arms with windows", "give one of each.")
-        self.chains, self.windows = chains, windows
+        self.chains, self.windows, self.length = chains, windows, length
         self.n_arms, self.n_slots = windows.n_arms, windows.n_slots
         self.most = int(windows.allowance.max())
         self.n_beliefs = chains.beliefs.shape[1]

@@ -18,10 +18,12 @@ from rmab_opt.problem import Arms
 from rmab_opt.records import write_atomically
 from rmab_opt.report import tree
 from rmab_opt.settings.inspection.agenda import Asked, Late, Rest, beginning, open_cells, plan_rest
+from rmab_opt.settings.inspection.beliefs import EncodedArms, earned
 from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, replay
 from rmab_opt.settings.inspection.gains import VisitGains
 from rmab_opt.settings.inspection.indices import exact_gains
+from rmab_opt.settings.inspection.instances import HIGH, LOW, chains_at
 from rmab_opt.settings.inspection.kinds import VisitRows, Window, visits_of
 from rmab_opt.settings.inspection.plan import clash_of, slot_price
 from rmab_opt.settings.inspection.weights import VisitWeights
@@ -138,6 +140,39 @@ class Calendar:
             for t, name in enumerate(self.slots)
         ]
 
+    def ends(self) -> list[tuple[float, float, float]]:
+        """(persistence, what the visits earn over none, share of what no visits lose) at both ends of its interval.
+
+        Empty where the arms' table has no interval (``rmab-opt fit --out`` writes one). The plan is the same: only
+        what it is worth is asked again. Persistence is said in slots of the records.
+        """
+        found = []
+        for column in (LOW, HIGH):
+            chains = chains_at(self.cohort, column, self._at.arms.length)
+            if chains is None:
+                return []
+            arms = EncodedArms(chains, self._at.arms.windows)
+            rest = np.zeros((len(self.ids), _weights(self._model).beyond), dtype=bool)
+            visits = np.concatenate([self.visits, rest], axis=1)
+            none = earned(arms, self._at.age, np.zeros_like(visits))
+            gain = earned(arms, self._at.age, visits) - none
+            lost = visits.size - none
+            mean = float(self.cohort.numbers(column).mean())
+            found.append((mean, gain, gain / lost if lost > 0 else 0.0))
+        return found
+
+    def at_the_ends(self) -> str:
+        """The same in words; empty where nothing is known."""
+        found = self.ends()
+        if not found:
+            return ""
+        (low, less, share), (high, more, best) = found
+        said = f"over no visits {less:.4g} with persistence at the low end ({low:.3f}), "
+        said += f"{more:.4g} at the high end ({high:.3f})"
+        if low <= 0:
+            said += "; memory is not shown: when an establishment is visited hardly matters, how often may"
+        return said + f"; {share:.1%} to {best:.1%} of what is lost without visits"
+
     def table(self) -> list[dict[str, str]]:
         """One row an arm, one column a slot, ``x`` for a visit."""
         return [
@@ -155,6 +190,9 @@ class Calendar:
             "gap": self.gap,
             "path": self.path,
             "reason": self.reason,
+            "over_no_visits": [
+                {"persistence": at, "gain": gain, "share_of_lost": share} for at, gain, share in self.ends()
+            ],
             "past_slots": self.now,
             "moved": self.moved,
             "late": [
@@ -236,6 +274,8 @@ class Calendar:
             "value": f"{self.value:.6g}   bound {self.bound:.6g}   gap {self.gap:.3g}",
             "solved": f"{self.seconds:.2g} s · {self.path}: {self.reason}",
         }
+        if self.at_the_ends():
+            lines["earns"] = self.at_the_ends()
         if self.now:
             lines["re-planned"] = f"from slot {self.slots[self.now]} on · {self.moved} visits moved"
         for number, found in enumerate(self.overdue[:8]):
@@ -371,7 +411,7 @@ def _shown(
         at.cohort.ids[i]: tuple(np.flatnonzero(rest.visits[i]).tolist())
         for i in np.flatnonzero(rest.visits.any(axis=1))
     }
-    made = CalendarEvent(event="planned", slot=now, visits=visits)
+    made = CalendarEvent(event="planned", slot=now, visits=visits, prices=_prices(rest))
     price = None
     if rest.solved.duals is not None and not rest.late and not now:
         due = rest.due
@@ -380,6 +420,15 @@ def _shown(
         rest.visits, rest.value, rest.bound, room, price, rest.solved.path, rest.solved.reason, rest.solved.seconds,
         slots, gains, now, moved, rest.late, (*log, made), at, rest, model, begin, profile,
     )  # fmt: skip
+
+
+def _prices(rest: Rest) -> dict[str, float]:
+    """What rows in common cost, of a plan so large that the next one begins from them."""
+    duals, due = rest.solved.duals, rest.due
+    if duals is None or not rest.solved.sifted:
+        return {}
+    rows = np.flatnonzero((due.owner < 0) & (np.abs(duals) > 1e-12))
+    return {f"{due.what[row]} {due.rows.names[row]}": float(duals[row]) for row in rows.tolist()}
 
 
 def calendar(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -43,6 +43,8 @@ class CalendarEvent(Entry):
     """Of ``opened``: the arm whose decay and attributes the new one has."""
     visits: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """Of ``planned``: slots by arm, the past included."""
+    prices: dict[str, float] = Field(default_factory=dict)
+    """Of ``planned``, where it was large: prices of rows in common, to begin the next plan from."""
     note: str = ""
     """Why, in words."""
 
@@ -69,7 +71,7 @@ class Happened:
     ``visits`` bool (N, T) took place or are foreseen; ``planned`` is the plan before; ``shut`` are cells in which
     nobody can be visited, ``gone`` (N,) arms to which nothing is due any more, ``moved`` (N,) those with
     windows that the model does not know; ``room`` are changes of capacity.
-    ``news`` counts events since the plan before.
+    ``news`` are events since the plan before, ``prices`` its rows' prices.
     """
 
     arms: EncodedArms
@@ -83,6 +85,7 @@ class Happened:
     promises: tuple[Promise, ...] = ()
     room: tuple[CalendarEvent, ...] = ()
     now: int = 0
+    prices: Mapping[str, float] = field(default_factory=dict)
     news: tuple[CalendarEvent, ...] = ()
 
 
@@ -111,7 +114,7 @@ def _after(at: Happened, event: CalendarEvent, window: str) -> Happened:
         table = np.zeros_like(at.visits)
         for name, slots in event.visits.items():
             table[at.cohort.index(name), list(slots)] = True
-        return replace(at, visits=table, planned=table.copy(), now=event.slot, news=())
+        return replace(at, visits=table, planned=table.copy(), now=event.slot, prices=event.prices, news=())
     if not event.slot <= event.end < n_slots:
         raise ModelError(
             f"{event.event} {event.arm!r}: slots {event.slot} to {event.end}", f"give slots from 0 to {n_slots - 1}."
@@ -178,7 +181,7 @@ def _opened(at: Happened, event: CalendarEvent, window: str) -> Happened:
         promises = (*promises, Promise(arm, event.slot, event.last, event.note or "first visit"))
     return replace(
         at,
-        arms=EncodedArms(at.arms.chains.of(who), at.arms.windows.of(who)),
+        arms=EncodedArms(at.arms.chains.of(who), at.arms.windows.of(who), at.arms.length),
         cohort=Arms(Table(cells, source=at.cohort.table.source)),
         # Nobody has seen it yet: its belief is where the chain ends.
         age=np.append(at.age, at.arms.chains.length[other]),

@@ -14,7 +14,10 @@ from rmab_opt.instances import Instance, domain
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.settings.inspection.beliefs import BeliefChains, EncodedArms, Windows, rescale
 
-__all__ = ["GENERATORS", "draw", "inspection", "inspection_arms"]
+__all__ = ["GENERATORS", "HIGH", "LOW", "chains_at", "draw", "inspection", "inspection_arms"]
+
+LOW, HIGH = "persistence_low", "persistence_high"
+"""Columns of the arms with the interval of their persistence: a plan says what it earns at both ends."""
 
 GENERATORS = {
     "narrow": lambda rng, n: (rng.uniform(0.8, 0.9, n), rng.uniform(0.1, 0.2, n)),
@@ -105,6 +108,27 @@ def inspection_arms(
     if rule not in ("limit", "step"):
         raise ModelError(f"rule is {rule!r}", "use 'limit' or 'step'.")
     chains = BeliefChains.build(good, back, rule="limit" if rule == "limit" else "step", tolerance=tolerance)
+    length = 1.0 if given_for is None else given_for / n_slots
     if window is None:
-        return EncodedArms(chains, Windows.free(len(arms), n_slots, visits))
-    return EncodedArms(chains, Windows.parse(arms.text(window), n_slots, visits))
+        return EncodedArms(chains, Windows.free(len(arms), n_slots, visits), length)
+    return EncodedArms(chains, Windows.parse(arms.text(window), n_slots, visits), length)
+
+
+def chains_at(arms: Arms, column: str, length: float = 1.0) -> BeliefChains | None:
+    """The arms' chains where their persistence is that of a column (:data:`LOW`, :data:`HIGH`), their bad share kept.
+
+    Parameters
+    ----------
+    length
+        Length of a slot against the one that the column means.
+
+    Returns
+    -------
+    BeliefChains or None
+        None where the table does not have the columns, as ``rmab-opt fit --out`` writes them.
+    """
+    if column not in arms.columns or "bad_share" not in arms.columns:
+        return None
+    persistence = arms.numbers(column, minimum=0, maximum=1) ** length
+    bad = arms.numbers("bad_share", minimum=0, maximum=1)
+    return BeliefChains.build(1 - bad * (1 - persistence), (1 - bad) * (1 - persistence))

@@ -16,7 +16,7 @@ from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows, TableSource
 from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
 from rmab_opt.errors import CapabilityError, ModelError
-from rmab_opt.problem import Arms, Problem
+from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.registry import register
 from rmab_opt.settings.inspection.beliefs import Windows
@@ -50,14 +50,17 @@ class VisitColumns(Columns):
         self.arm, self.slot = (part.astype(np.int64) for part in np.nonzero(open_cells))
         if not self.arm.size:
             raise ModelError("no arm has an open slot", "open a window.")
+        n = len(self.arm)
+        effect = sparse.csr_array((np.ones(n), self.arm, np.arange(n + 1)), shape=(n, len(arms)))
+        super().__init__(arms, self._visits, effect)
+
+    def _visits(self) -> Table:
+        """One row a visit."""
         owner, when = self.arm.tolist(), self.slot.tolist()
-        names = [arms.ids[i] for i in owner]
-        visits = arms.table.take(owner).with_columns(
+        names = [self.arms.ids[i] for i in owner]
+        return self.arms.table.take(owner).with_columns(
             {"arm": names, "slot": when, "id": [f"{name}@{t}" for name, t in zip(names, when, strict=True)]}
         )
-        n = len(owner)
-        effect = sparse.csr_array((np.ones(n), self.arm, np.arange(n + 1)), shape=(n, len(arms)))
-        super().__init__(arms, visits, effect)
 
     def arm_action(self, action: np.ndarray) -> np.ndarray:
         # A period's visits are no round's action: simulating or training on them would do them all in every round.
@@ -330,6 +333,37 @@ class Inspectors(VisitRows, kind="inspectors"):
     """Attribute of the arm: the skill that its visit needs, empty for none."""
     district: str = "district"
     """Attribute of the arm that is compared with the inspector's home."""
+    travel: TableSource | None = None
+    """Cost of the way between districts, ``from, to, cost``, both ways where one is given; by default 1 between any
+    two. Says how a slot's visits are given out, so that each inspector's lie together; no limit."""
+    fairness: float = Field(default=0.5, ge=0)
+    """Cost of a visit for somebody who has done all of their capacity so far, against ``travel``: evens out loads."""
+
+    def ways(self, areas: Sequence[str]) -> np.ndarray:
+        """Cost of the way from each area to each, (K, K); empty names are anywhere and cost nothing.
+
+        Raises
+        ------
+        ModelError
+            When a pair of areas has no way; names it.
+        """
+        known = np.array([bool(name) for name in areas])
+        cost = np.where(np.array(areas)[:, None] == np.array(areas)[None, :], 0.0, 1.0) * np.outer(known, known)
+        if self.travel is None:
+            return cost
+        given = {
+            (one, two): value
+            for one, two, value in zip(
+                self.travel.text("from"), self.travel.text("to"), self.travel.numbers("cost", minimum=0).tolist(),
+                strict=True,
+            )
+        }  # fmt: skip
+        for i, j in np.argwhere(cost > 0).tolist():
+            found = given.get((areas[i], areas[j]), given.get((areas[j], areas[i])))
+            if found is None:
+                raise ModelError(f"travel: no way from {areas[i]!r} to {areas[j]!r}", "add a row with its cost.")
+            cost[i, j] = found
+        return cost
 
     def rooms(self, n_slots: int, events: Sequence[CalendarEvent] = ()) -> np.ndarray:
         """Visits of each inspector in each slot, (I, T), with the leaves among some events.

@@ -18,6 +18,7 @@ from rmab_opt.problem import Table
 from rmab_opt.report import tree
 from rmab_opt.settings.inspection.dates import read_date
 from rmab_opt.settings.inspection.fit import Fit, RecordColumns, Records, fit_records, read_records
+from rmab_opt.settings.inspection.instances import HIGH, LOW
 
 __all__ = ["Memory", "from_records", "pairs_of"]
 
@@ -129,6 +130,8 @@ def from_records(
     told = fit_records(_levelled(records))
     kept = not told.open_low
     arms, spread = _arms(table, columns, group, told.persistence if kept else 0.0)
+    for row in arms:
+        row.update({LOW: round(told.low if kept else 0.0, 6), HIGH: round(told.high, 6)})
     return Memory(pooled, told, kept, arms, spread)
 
 

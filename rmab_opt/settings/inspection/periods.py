@@ -1,9 +1,4 @@
-"""Visits over several periods, exactly: every arm walks from one inspection to the next, all share the slots.
-
-Beliefs are certain, so what an arm earns between two inspections depends on these two slots alone. One unit of flow
-an arm through a network of its possible inspections, coupled by the slots' capacities, is the whole problem; its
-linear relaxation bounds every policy, and its prices decide almost every arm.
-"""
+"""Visits over several periods, exactly: the calendar's walks, with windows that come again every period."""
 
 from __future__ import annotations
 
@@ -14,15 +9,15 @@ from time import perf_counter
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.errors import InfeasibleError, ModelError, SolverError
-from rmab_opt.settings.inspection.beliefs import BeliefChains, Windows
+from rmab_opt.errors import InfeasibleError, ModelError
+from rmab_opt.settings.inspection.beliefs import BeliefChains, EncodedArms, Windows, earned
+from rmab_opt.settings.inspection.choose import Chosen, best_walks
+from rmab_opt.settings.inspection.kinds import Rows
 from rmab_opt.settings.inspection.plan import shortage
-from rmab_opt.solver import Profile, Program, Session
+from rmab_opt.settings.inspection.walks import Grid, Task
+from rmab_opt.solver import Profile
 
-__all__ = ["PeriodsPlan", "plan_periods"]
-
-WHOLE = 1e-6
-"""Flow that counts as none or all: the solver's feasibility tolerance."""
+__all__ = ["Horizon", "PeriodsPlan", "plan_periods"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +25,7 @@ class PeriodsPlan:
     """Visits over a horizon with their certificate.
 
     ``visits`` bool (N, H); ``value`` the total reward they earn, ``bound`` what no policy can earn, recomputed from the
-    slots' prices by one longest path an arm; ``price`` (H,) what one more visit in a slot is worth. ``fractional``
+    slots' prices by one longest walk an arm; ``price`` (H,) what one more visit in a slot is worth. ``fractional``
     counts arms that the linear program split.
     """
 
@@ -48,110 +43,108 @@ class PeriodsPlan:
         return max(0.0, self.bound - self.value)
 
 
-class _Network:
-    """Arms of one window pattern: nodes (slot, count in the window), arcs between consecutive inspections.
+@dataclass(frozen=True, eq=False)
+class Horizon:
+    """The next slots of arms with windows, over one period or several.
 
-    Node 0 is the start, the last one the end; ``gain`` has shape (arms, arcs).
+    Parameters
+    ----------
+    slots
+        Slots H from now on.
+    slot
+        Slot of the period that is now.
+    age
+        Slots since each arm's last inspection, (N,).
+    used
+        Inspections in the window that is open now, (N,).
+    every_window
+        Whether no window may be skipped.
     """
 
-    def __init__(
-        self, arms: np.ndarray, label: np.ndarray, allowance: np.ndarray, horizon: int, age: np.ndarray,
-        chains: BeliefChains, every_window: bool, slot: int = 0, used: int = 0,
-    ) -> None:  # fmt: skip
-        period = len(label)
-        labels = [int(label[(u + slot) % period]) for u in range(horizon)]
-        instance = [
-            (u + slot) // period * (int(label.max()) + 1) + own if own >= 0 else -1 for u, own in enumerate(labels)
-        ]
-        order = {number: place for place, number in enumerate(dict.fromkeys(i for i in instance if i >= 0))}
-        nodes = [(u, c) for u in range(horizon) if instance[u] >= 0 for c in range(allowance[labels[u]])]
-        window = [order[instance[u]] for u, _ in nodes]
-        tail, head, begin, finish = [], [], [], []
+    arms: EncodedArms
+    slots: int
+    slot: int
+    age: np.ndarray
+    used: np.ndarray
+    every_window: bool = False
 
-        def arc(one: int, two: int, left: int, entered: int) -> None:
-            tail.append(one)
-            head.append(two)
-            begin.append(left)
-            finish.append(entered)
+    def windows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(window of each cell (N, H), -1 outside; its arm, least and most visits still, each (W,))."""
+        windows, n_arms = self.arms.windows, self.arms.n_arms
+        n_slots, when = windows.n_slots, np.arange(self.slots) + self.slot
+        label = windows.label[:, when % n_slots]
+        number = np.where(label >= 0, when // n_slots * windows.n_windows + label, -1)
+        wide = int(number.max(initial=0)) + 1
+        keys, place = np.unique(np.arange(n_arms)[:, None] * wide + number, return_inverse=True)
+        place = np.where(number >= 0, place.reshape(number.shape), -1)
+        real = np.unique(place[place >= 0])
+        back = np.full(len(keys), -1)
+        back[real] = np.arange(len(real))
+        owner, instance = np.divmod(keys[real], wide)
+        # Used up is what was used in the window that is open now, or comes first.
+        first = np.where((label >= 0).any(axis=1), number[np.arange(n_arms), (label >= 0).argmax(axis=1)], -1)
+        spent = np.where(instance == first[owner], self.used[owner], 0)
+        most = np.maximum(0, windows.allowance[owner, instance % windows.n_windows] - spent)
+        least = np.where(spent > 0, 0, 1) if self.every_window else np.zeros(len(owner), dtype=np.int64)
+        return np.where(place >= 0, back[place], -1), owner, least, most
 
-        end = len(nodes) + 1
-        for j, (v, c) in enumerate(nodes):
-            # The window that is open now has its count already; a used one need not be visited again.
-            due = window[j] == 0 or (window[j] == 1 and used > 0)
-            if c == (used if window[j] == 0 else 0) and (not every_window or due):
-                arc(0, j + 1, -1, v)
-            for i, (u, before) in enumerate(nodes[:j]):
-                same = window[i] == window[j]
-                if u < v and (
-                    (same and c == before + 1)
-                    or (not same and c == 0 and (not every_window or window[j] == window[i] + 1))
-                ):
-                    arc(i + 1, j + 1, u, v)
-            if not every_window or window[j] == len(order) - 1:
-                arc(j + 1, end, v, horizon)
-        if not every_window or not nodes or (used > 0 and len(order) == 1):
-            arc(0, end, -1, horizon)
-        self.arms, self.end = arms, end
-        self.tail, self.head = np.array(tail), np.array(head)
-        self.slot = np.array([-1, *(u for u, _ in nodes), -1])[self.head]
-        left, entered = np.array(begin), np.array(finish)
-        own = chains.of(arms)
-        sums = own.sums(int(age[arms].max(initial=0)) + horizon + 2)
-        # From the start, slot t pays the belief age + t + 1; from an inspection at u, slot t pays the belief t - u.
-        first = np.where(left[None, :] < 0, age[arms][:, None] + 1, 0)
-        count = np.where(left < 0, entered, entered - left)
-        self.gain = np.take_along_axis(sums, first + count, axis=1) - np.take_along_axis(sums, first, axis=1)
+    def task(self, per_slot: Rows, *, table: np.ndarray | None = None, beyond: int = 0) -> Task:
+        """The walks over these slots.
 
-    def longest(self, price: np.ndarray) -> np.ndarray:
-        """Worth of every arm's best walk when a visit in slot t costs ``price[t]``, (A,)."""
-        worth = np.full((len(self.arms), self.end + 1), -np.inf)
-        worth[:, 0] = 0.0
-        cost = np.where(self.slot >= 0, price[np.maximum(self.slot, 0)], 0.0)
-        # Heads in rising order: nodes are in the order of time, so their tails are settled before.
-        order = np.argsort(self.head, kind="stable")
-        starts = np.flatnonzero(np.diff(self.head[order], prepend=-1))
-        for part in np.split(order, starts[1:]):
-            reached = worth[:, self.tail[part]] + self.gain[:, part] - cost[part]
-            worth[:, self.head[part[0]]] = reached.max(axis=1)
-        return worth[:, self.end]
-
-
-def _program(networks: list[_Network], capacity: np.ndarray, integer: bool) -> Program:
-    """One unit of flow an arm, slots in common."""
-    flow, slots, gains, supply = [], [], [], []
-    for network in networks:
-        n, arcs, each = len(network.arms), np.arange(len(network.tail)), np.ones(len(network.tail))
-        shape = (network.end + 1, len(each))
-        balance = sparse.coo_array((each, (network.tail, arcs)), shape=shape) - sparse.coo_array(
-            (each, (network.head, arcs)), shape=shape
+        Parameters
+        ----------
+        per_slot
+            Rows over the arms' visits of one slot, (R, N): they hold in every slot; limits are (R,) or (R, H).
+        table
+            (N, H): weights in place of gains.
+        beyond
+            Slots after the last whose beliefs count too.
+        """
+        window, owner, least, most = self.windows()
+        arm, slot = np.nonzero(window >= 0)
+        n, n_rows = len(arm), per_slot.matrix.shape[0]
+        own = sparse.csr_array((np.ones(n), (window[arm, slot], np.arange(n))), shape=(len(owner), n))
+        picked = sparse.coo_array(sparse.csc_array(per_slot.matrix)[:, arm])
+        common = sparse.csr_array(
+            (picked.data, (picked.coords[0] * self.slots + slot[picked.coords[1]], picked.coords[1])),
+            shape=(n_rows * self.slots, n),
         )
-        flow.append(sparse.kron(sparse.eye_array(n), sparse.csr_array(balance)[: network.end], format="csr"))
-        visit = network.slot >= 0
-        one = sparse.coo_array((each[visit], (network.slot[visit], arcs[visit])), shape=(len(capacity), len(each)))
-        slots.append(sparse.kron(np.ones((1, n)), one, format="csr"))
-        gains.append(network.gain.ravel())
-        supply.append(np.tile(np.eye(1, network.end)[0], n))
-    matrix = sparse.vstack([sparse.block_diag(flow, format="csr"), sparse.hstack(slots, format="csr")], format="csr")
-    gain, right = np.concatenate(gains), np.concatenate(supply)
-    n = len(gain)
-    return Program(
-        gain, sparse.csr_array(matrix), np.concatenate([right, np.full(len(capacity), -np.inf)]),
-        np.concatenate([right, capacity]), np.zeros(n), np.ones(n), np.full(n, integer), maximise=True,
-    )  # fmt: skip
 
+        def limits(given: np.ndarray) -> np.ndarray:
+            wide = np.asarray(given, dtype=float)
+            wide = wide[:, None] if wide.ndim == 1 else wide
+            return np.broadcast_to(wide, (n_rows, self.slots)).ravel()
 
-def _taken(networks: list[_Network], x: np.ndarray, n_arms: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Visits (N, H) of the arms whose flow is whole, and which arms those are."""
-    visits, whole = np.zeros((n_arms, horizon), dtype=bool), np.ones(n_arms, dtype=bool)
-    at = 0
-    for network in networks:
-        flow = x[at : at + network.gain.size].reshape(network.gain.shape)
-        at += network.gain.size
-        whole[network.arms] = (np.abs(flow - np.rint(flow)) <= WHOLE).all(axis=1)
-        arm, arc = np.nonzero((flow > 0.5) & (network.slot >= 0))
-        visits[network.arms[arm], network.slot[arc]] = True
-    visits[~whole] = False
-    return visits, whole
+        rows = Rows(
+            sparse.csr_array(sparse.vstack([own, common])),
+            np.concatenate([least.astype(float), limits(per_slot.lower)]),
+            np.concatenate([most.astype(float), limits(per_slot.upper)]),
+            [],
+        )
+        total = np.bincount(owner, weights=most, minlength=self.arms.n_arms)
+        weights = None if table is None else table[arm, slot]
+        grid = Grid(arm.astype(np.int64), slot.astype(np.int64), self.arms.n_arms, self.slots)
+        return Task(grid, rows, np.ones(n, dtype=bool), total, self.arms.chains, self.age, beyond=beyond, table=weights)
+
+    def visits(self, chosen: Chosen, task: Task) -> np.ndarray:
+        """The chosen walks as a table, bool (N, H)."""
+        table = np.zeros((self.arms.n_arms, self.slots), dtype=bool)
+        table[task.grid.arm[chosen.cells], task.grid.slot[chosen.cells]] = True
+        return table
+
+    def shortage(self, room: np.ndarray) -> InfeasibleError | None:
+        """Why no plan visits every window, by its interval; None where that is not seen. ``room`` (H,)."""
+        window, _, least, _ = self.windows()
+        label = self.arms.windows.label[:, (np.arange(self.slots) + self.slot) % self.arms.n_slots]
+        period = (np.arange(self.slots) + self.slot) // self.arms.n_slots
+        for number in range(self.arms.windows.n_windows):
+            for part in np.unique(period).tolist():
+                cells = (label == number) & (period == part)
+                due = least[np.maximum(np.where(cells, window, -1).max(axis=1), 0)] * cells.any(axis=1)
+                found = shortage(cells, due.astype(np.int64), room)
+                if found is not None:
+                    return found.error()
+        return None
 
 
 def plan_periods(
@@ -162,7 +155,6 @@ def plan_periods(
     *,
     slot: int = 0,
     age: np.ndarray | None = None,
-    used: np.ndarray | None = None,
     every_window: bool = False,
     profile: str | Path | Profile = "default",
 ) -> PeriodsPlan:
@@ -178,8 +170,6 @@ def plan_periods(
         Slot of the period in which the horizon begins.
     age
         Slots since each arm's last inspection, (N,); 0 by default.
-    used
-        Inspections in the window that is open now, (N,); 0 by default.
     every_window
         Whether no window may be skipped (with an allowance of one: exactly one visit a window).
 
@@ -188,74 +178,22 @@ def plan_periods(
     InfeasibleError
         When no window may be skipped and the slots cannot hold all visits; names the interval.
     """
-    begun = perf_counter()
-    n_arms = len(chains)
+    begun, n_arms = perf_counter(), len(chains)
     if windows.n_arms != n_arms or horizon < 1:
         raise ModelError(f"{n_arms} chains, {windows.n_arms} arms with windows, horizon {horizon}", "make them agree.")
-    room = np.broadcast_to(np.asarray(capacity, dtype=np.float64), horizon).copy()
-    age = np.zeros(n_arms, dtype=np.int64) if age is None else np.asarray(age, dtype=np.int64)
-    age = np.minimum(age, chains.beliefs.shape[1])
-    used = np.zeros(n_arms, dtype=np.int64) if used is None else np.asarray(used, dtype=np.int64)
-    if every_window and not slot and not used.any():
-        _demand_room(windows, horizon, room)
-    pattern = np.concatenate([windows.label, windows.allowance, used[:, None]], axis=1)
-    key, group = np.unique(pattern, axis=0, return_inverse=True)
-    split = [(np.flatnonzero(group.reshape(-1) == g), row) for g, row in enumerate(key)]
-
-    def networks(some: np.ndarray) -> list[_Network]:
-        parts = [
-            (arms[some[arms]], row[: windows.n_slots], row[windows.n_slots : -1], int(row[-1])) for arms, row in split
-        ]
-        return [
-            _Network(arms, label, allowance, horizon, age, chains, every_window, slot, count)
-            for arms, label, allowance, count in parts
-            if arms.size
-        ]
-
-    whole_problem = networks(np.ones(n_arms, dtype=bool))
-    program = _program(whole_problem, room, integer=False)
-    result = Session.from_arrays(program, profile).solve()
-    if result.status in ("infeasible", "infeasible_or_unbounded"):
-        raise InfeasibleError("no plan: the slots cannot hold every window's visit", "give more visits a slot.")
-    if result.x is None or result.row_duals is None:
-        raise SolverError(f"no plan was found: {result.status}", "give the profile more time.")
-    price = np.maximum(0.0, result.row_duals[-horizon:])
-    bound = float(price @ room) + sum(float(network.longest(price).sum()) for network in whole_problem)
-    visits, whole = _taken(whole_problem, result.x, n_arms, horizon)
-    fractional, rng = int((~whole).sum()), np.random.default_rng(0)
-    free = ~whole
-    while free.any():
-        visits[free] = False
-        rest = networks(free)
-        again = Session.from_arrays(_program(rest, room - visits.sum(axis=0), integer=True), profile).solve()
-        if again.x is not None:
-            found, _ = _taken(rest, np.rint(again.x), n_arms, horizon)
-            visits[free] = found[free]
-            break
-        if free.all():
-            raise InfeasibleError("no plan: the slots cannot hold every window's visit", "give more visits a slot.")
-        # The split arms do not fit beside the others: free ten times as many.
-        free |= rng.random(n_arms) < 10 * free.mean()
-    value = _earned(chains, age, visits)
-    return PeriodsPlan(visits, value, max(bound, value), price, fractional, len(program.cost), perf_counter() - begun)
-
-
-def _demand_room(windows: Windows, horizon: int, room: np.ndarray) -> None:
-    """Each window of each period, as an arm of its own, must find a slot."""
-    slot = np.arange(horizon)
-    label = windows.label[:, slot % windows.n_slots]
-    for number in range(windows.n_windows):
-        for period in range(-(-horizon // windows.n_slots)):
-            cells = (label == number) & (slot // windows.n_slots == period)
-            found = shortage(cells, cells.any(axis=1).astype(np.int64), room)
-            if found is not None:
-                raise found.error()
-
-
-def _earned(chains: BeliefChains, age: np.ndarray, visits: np.ndarray) -> float:
-    """Reward of the visits, by walking through the slots: a second opinion on the network's arcs."""
-    total, now = 0.0, age.copy()
-    for taken in visits.T:
-        now = np.where(taken, 0, now + 1)
-        total += float(chains.at(now).sum())
-    return total
+    room = np.broadcast_to(np.asarray(capacity, dtype=np.float64), horizon)
+    none = np.zeros(n_arms, dtype=np.int64)
+    age = none if age is None else np.minimum(np.asarray(age, dtype=np.int64), chains.beliefs.shape[1])
+    ahead = Horizon(EncodedArms(chains, windows), horizon, slot, age, none, every_window)
+    everybody = sparse.csr_array(np.ones((1, n_arms)))
+    task = ahead.task(Rows(everybody, np.array([-np.inf]), room[None, :], []))
+    found = best_walks(task, profile)
+    if found is None:
+        raise ahead.shortage(room) or InfeasibleError(
+            "no plan: the slots cannot hold every window's visit", "give more visits a slot."
+        )
+    visits = ahead.visits(found, task)
+    value, base = earned(ahead.arms, age, visits), earned(ahead.arms, age, np.zeros_like(visits))
+    price = np.zeros(horizon) if found.duals is None else np.maximum(0.0, found.duals[-horizon:])
+    bound = max(base + found.bound, value)
+    return PeriodsPlan(visits, value, bound, price, found.fractional, found.arcs, perf_counter() - begun)

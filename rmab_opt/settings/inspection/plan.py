@@ -276,22 +276,15 @@ class Solved:
     fractional: int
 
 
-def solve_rows(
-    rows: Rows, gains: np.ndarray, profile: str | Path | Profile = "default", *, relax_first: bool = False
-) -> Solved | None:
+def solve_rows(rows: Rows, gains: np.ndarray, profile: str | Path | Profile = "default") -> Solved | None:
     """Best 0/1 vector of the rows: linear where they are nested on two sides; None when there is none.
-
-    Parameters
-    ----------
-    relax_first
-        Whether the linear program is tried first although nothing says that it is whole, as flows nearly are.
 
     Raises
     ------
     SolverError
         When a limit was reached before anything was found.
     """
-    structure = Structure(True, WHOLE_FLOW) if relax_first else two_sided(rows.matrix, rows.lower, rows.upper)
+    structure = two_sided(rows.matrix, rows.lower, rows.upper)
     n = len(gains)
     integer = np.full(n, not structure.exact)
     program = Program(gains, rows.matrix, rows.lower, rows.upper, np.zeros(n), np.ones(n), integer, maximise=True)

@@ -14,12 +14,12 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.errors import CapabilityError, InfeasibleError
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.settings.inspection.beliefs import EncodedArms, encoded_arms
+from rmab_opt.settings.inspection.choose import best_walks
 from rmab_opt.settings.inspection.indices import encoded_indices, free_indices
 from rmab_opt.settings.inspection.kinds import Rows
-from rmab_opt.settings.inspection.periods import plan_periods
-from rmab_opt.settings.inspection.plan import shortage, solve_rows
+from rmab_opt.settings.inspection.periods import Horizon
 from rmab_opt.settings.inspection.weights import INDEX_DISCOUNT, VisitWeights
 
 
@@ -87,30 +87,35 @@ class _Plan:
 
 
 class Lookahead(Policy):
-    """Plans the rest of the period when it begins, or when the state is not the one foreseen, and follows the plan.
+    """Plans ahead when a plan is done, or when the state is not the one foreseen, and follows the plan.
 
     The constraints of one slot's action hold in every slot of the plan; visits are limited by the windows' allowances.
+    A plan is one program of walks, so several visits of one arm are worth what they earn together.
 
     Parameters
     ----------
     weights
-        ``gain``: exact gain of the only visit; ``index``: Whittle index of the arm left alone until then (published).
+        ``gain``: what the visits earn; ``index``: Whittle index of the arm left alone until then (published).
     once
         Whether every window must get a visit.
+    periods
+        Periods planned ahead, the one that has begun included; None for all that are left.
     """
 
     def __init__(
-        self, model: Model, name: str = "lookahead", *, weights: Literal["gain", "index"] = "index", once: bool = False
-    ) -> None:
+        self, model: Model, name: str = "lookahead", *, weights: Literal["gain", "index"] = "index",
+        once: bool = False, periods: int | None = 1,
+    ) -> None:  # fmt: skip
         super().__init__(model, name)
-        self.once = once
+        self.once, self.periods, self.weights = once, periods, VisitWeights(weights)
         self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
+        if periods is not None and periods < 1:
+            raise ModelError(f"policy {name!r}: periods is {periods}", "give at least 1.")
         if model.actions.structured:
             raise CapabilityError(
                 "a slot's action without auxiliary variables", model.actions,
                 ("use the policy 'time_constrained'", "plan without rosters"),
             )  # fmt: skip
-        self.weights = VisitWeights(weights)
         # Episodes that stand alike share a plan; the cache holds one round's and changes no answer.
         self._planned: tuple[int, dict[bytes, np.ndarray]] = (-1, {})
 
@@ -118,14 +123,13 @@ class Lookahead(Policy):
         return None
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        """The plan's next slot; planned anew at a period's start and when the state is not the one foreseen."""
+        """The plan's next slot; planned anew where it ends and when the state is not the one foreseen."""
         state, period = question.state, question.period
-        slot = int(self.arms.decode(state)[1][0])
-        follows = isinstance(memory, _Plan) and slot > 0 and memory.holds(state, period)
+        follows = isinstance(memory, _Plan) and memory.visits.shape[1] > 0 and memory.holds(state, period)
         plan = memory.visits if follows else self._plan_of(state, period)
-        visits = plan[:, slot]
+        visits = plan[:, 0]
         action = (question.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
-        return Proposal(action), _Plan(plan, period + 1, self.arms.move(state, visits).tobytes())
+        return Proposal(action), _Plan(plan[:, 1:], period + 1, self.arms.move(state, visits).tobytes())
 
     def _plan_of(self, state: np.ndarray, period: int) -> np.ndarray:
         if self._planned[0] != period:
@@ -136,88 +140,29 @@ class Lookahead(Policy):
         return known[state.tobytes()]
 
     def plan(self, state: np.ndarray, period: int) -> np.ndarray:
-        """Visits of the rest of the period, bool (N, T)."""
-        arms, windows = self.arms, self.arms.windows
-        _, slots, used = arms.decode(state)
+        """Visits of the slots planned ahead, the present one first, bool (N, H)."""
+        arms, left = self.arms, self.model.problem.horizon - period
+        age, slots, used = arms.decode(state)
         slot, n_slots = int(slots[0]), arms.n_slots
-        # Beliefs go on after the period, as far as the horizon does and an inspection is felt.
-        beyond = int(np.clip(self.model.problem.horizon - period - (n_slots - slot), 0, n_slots))
-        objective = self.weights.reaching(beyond)
-        cells = windows.open & (np.arange(n_slots) >= slot)
-        arm, when = np.nonzero(cells)
-        current = np.where(cells.any(axis=1), windows.label[np.arange(len(cells)), cells.argmax(axis=1)], -1)
-        key, group = np.unique(arm * windows.n_windows + windows.label[arm, when], return_inverse=True)
-        owner, window = np.divmod(key, windows.n_windows)
-        spent = np.where(window == current[owner], used[owner], 0)
-        most = windows.allowance[owner, window] - spent
-        least = np.where(spent > 0, 0, 1) if self.once else np.zeros(len(key))
-        ones = np.ones(len(arm))
-        parts = [sparse.csr_array((ones, (group, np.arange(len(arm)))), shape=(len(key), len(arm)))]
-        lower, upper = [least.astype(float)], [most.astype(float)]
+        length = n_slots * (self.periods or 0) - slot if self.periods else max(1, left)
+        # Beliefs go on after the plan, as far as the horizon does and an inspection is felt.
+        beyond = int(np.clip(left - length, 0, n_slots))
+        ahead = Horizon(arms, length, slot, age, used, self.once)
+        table = None
+        if self.weights.kind == "index":
+            table = self.weights.table(arms, state)[:, (np.arange(length) + slot) % n_slots]
         plain = self.model.actions.plain_rows
-        per_arm = sparse.csc_array(plain.matrix @ self.model.actions.columns.effect)
-        for t in range(slot, n_slots):
-            parts.append(sparse.csr_array(per_arm[:, arm] @ sparse.diags_array((when == t).astype(float))))
-            lower.append(plain.lower)
-            upper.append(plain.upper)
-        matrix = sparse.csr_array(sparse.vstack(parts))
-        matrix.eliminate_zeros()
-        rows = Rows(matrix, np.concatenate(lower), np.concatenate(upper), [])
-        gains = objective.table(arms, state)[arm, when]
-        solved = solve_rows(rows, gains, self.model.solver)
-        if solved is None:
-            raise self._infeasible(cells, least, owner, slot)
-        plan = np.zeros(cells.shape, dtype=bool)
-        plan[arm, when] = solved.action > 0
-        return plan
-
-    def _infeasible(self, cells: np.ndarray, least: np.ndarray, owner: np.ndarray, slot: int) -> InfeasibleError:
-        most = self.model.actions.shape.at_most
-        if most is not None:
-            room = np.where(np.arange(cells.shape[1]) >= slot, float(most), 0.0)
-            needed = np.bincount(owner, weights=least, minlength=len(cells)).astype(np.int64)
-            found = shortage(cells, needed, room)
-            if found is not None:
-                return found.error()
-        return InfeasibleError(
-            f"no plan from slot {slot} on satisfies the slots' constraints",
-            "relax them, or do not require every visit.",
-        )
-
-
-class LookaheadPeriods(Policy):
-    """The exact plan over all periods left, each arm from inspection to inspection; needs one plain budget a slot."""
-
-    def __init__(self, model: Model, name: str = "lookahead_periods", *, once: bool = False) -> None:
-        super().__init__(model, name)
-        self.once = once
-        self.arms = encoded_arms(model.problem.dynamics, f"policy {name!r}")
-        count = model.actions.shape.count
-        if count is None or count[0] > 0:
-            raise CapabilityError(
-                "one upper budget a slot as the only constraint", model.actions,
-                ("use the policy 'lookahead_gain'", "leave the other constraints out"),
-            )  # fmt: skip
-        self.capacity = count[1]
-
-    def begin(self, rng: np.random.Generator) -> Memory:
-        return None
-
-    def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        """The plan's next slot; planned anew when the state is not the one foreseen."""
-        state, period = question.state, question.period
-        if isinstance(memory, _Plan) and memory.holds(state, period):
-            plan = memory.visits
-        else:
-            age, slots, used = self.arms.decode(state)
-            found = plan_periods(
-                self.arms.chains, self.arms.windows, self.model.problem.horizon - period, self.capacity,
-                slot=int(slots[0]), age=age, used=used, every_window=self.once, profile=self.model.solver,
-            )  # fmt: skip
-            plan = found.visits
-        visits = plan[:, 0]
-        action = (question.actions.columns.effect @ visits.astype(float) > 0).astype(np.int64)
-        return Proposal(action), _Plan(plan[:, 1:], period + 1, self.arms.move(state, visits).tobytes())
+        per_arm = sparse.csr_array(plain.matrix @ self.model.actions.columns.effect)
+        task = ahead.task(Rows(per_arm, plain.lower, plain.upper, []), table=table, beyond=beyond)
+        found = best_walks(task, self.model.solver)
+        if found is None:
+            most = self.model.actions.shape.at_most
+            lack = None if most is None else ahead.shortage(np.full(length, float(most)))
+            raise lack or InfeasibleError(
+                f"no plan from slot {slot} on satisfies the slots' constraints",
+                "relax them, or do not require every visit.",
+            )
+        return ahead.visits(found, task)
 
 
 # Scores by functions with names, so that policies travel to worker processes.
@@ -302,12 +247,12 @@ def _lookahead_gain_once(model: Model) -> Lookahead:
 
 
 @policy("lookahead_periods")
-def _lookahead_periods(model: Model) -> LookaheadPeriods:
-    """The exact plan over all periods left."""
-    return LookaheadPeriods(model, "lookahead_periods")
+def _lookahead_periods(model: Model, *, periods: int | None = None) -> Lookahead:
+    """The exact plan over several periods, or all that are left."""
+    return Lookahead(model, "lookahead_periods", weights="gain", periods=periods)
 
 
 @policy("lookahead_periods_once")
-def _lookahead_periods_once(model: Model) -> LookaheadPeriods:
+def _lookahead_periods_once(model: Model, *, periods: int | None = None) -> Lookahead:
     """The same with a visit in every window."""
-    return LookaheadPeriods(model, "lookahead_periods_once", once=True)
+    return Lookahead(model, "lookahead_periods_once", weights="gain", once=True, periods=periods)

@@ -112,6 +112,8 @@ def fit(
         from rmab_opt.records import write_atomically
         from rmab_opt.report import table_csv
 
-        write_atomically(out, table_csv(found.arms))
+        # Tables have no exponents.
+        cells = [{k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in found.arms]
+        write_atomically(out, table_csv(cells))
         text += f"\nwritten to {out}"
     sys.stdout.write((json.dumps(found.summary(), indent=1) if as_json else text) + "\n")

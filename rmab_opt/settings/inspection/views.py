@@ -22,30 +22,31 @@ from rmab_opt.settings.inspection.kinds import Inspectors
 
 __all__ = ["given_out", "to_ics", "write_views", "year_page"]
 
-AWAY = 1.0
-"""What a visit outside the inspector's home district costs against a full share of load."""
-
 NOBODY = 1e6
 """Cost of a visit that the inspector cannot do."""
 
+PASSES = 3
+"""Times that a slot's visits are given out again, nearer to what each inspector has in it already."""
+
 
 def given_out(plan: Calendar) -> dict[tuple[str, int], str]:
-    """Who does each visit, by (arm, slot): home district first, then whoever has done least of the season so far.
+    """Who does each visit, by (arm, slot): near home and near each other, evenly over the season.
 
-    Empty where the model names no inspectors. Slot by slot an assignment at least cost; the plan's own rows see to it
-    that there is one.
+    Empty where the model names no inspectors. Slot by slot an assignment at least cost, by the ways between districts
+    and by who has done least of their capacity so far; then again with the ways to the inspector's other visits of the
+    slot, kept where the slot's ways become shorter. The plan's own rows see to it that there is one.
     """
-    rules = plan.model.actions.constraints
-    kind = next((c for c in rules.values() if isinstance(c, Inspectors)), None)
+    kind = next((c for c in plan.model.actions.constraints.values() if isinstance(c, Inspectors)), None)
     if kind is None:
         return {}
-    names, n_slots = kind.staff.text("id"), len(plan.slots)
+    names, n_slots, cohort = kind.staff.text("id"), len(plan.slots), plan.cohort
     room = kind.rooms(n_slots, plan.log)
-    cohort = plan.cohort
     needs = cohort.text(kind.skill) if kind.skill is not None else [""] * len(cohort)
     home = kind.staff.text("district") if "district" in kind.staff else [""] * len(names)
     area = cohort.text(kind.district) if kind.district in cohort.columns else [""] * len(cohort)
-    away = np.array([[bool(h) and h != a for a in area] for h in home], dtype=float) * AWAY
+    areas = list(dict.fromkeys([*home, *area]))
+    way = kind.ways(areas)
+    at_home, place = np.array([areas.index(h) for h in home]), np.array([areas.index(a) for a in area])
     unable = ~kind.able(needs) * NOBODY
     done, found = np.zeros(len(names)), {}
     for t in range(n_slots):
@@ -54,12 +55,61 @@ def given_out(plan: Calendar) -> dict[tuple[str, int], str]:
         if not len(here) or not len(seats):
             continue
         share = done / np.maximum(1.0, room[:, : t + 1].sum(axis=1))
-        cost = (away + unable)[seats][:, here] + 0.5 * share[seats][:, None]
-        for seat, place in zip(*optimize.linear_sum_assignment(cost), strict=True):
-            if cost[seat, place] < NOBODY:
-                found[cohort.ids[int(here[place])], t] = names[int(seats[seat])]
-                done[seats[seat]] += 1
+        cost = way[at_home[seats]][:, place[here]] + unable[seats][:, here] + kind.fairness * share[seats][:, None]
+        for seat, visit in _together(cost, seats, place[here], way):
+            found[cohort.ids[int(here[visit])], t] = names[int(seats[seat])]
+            done[seats[seat]] += 1
     return found
+
+
+def _together(cost: np.ndarray, seats: np.ndarray, place: np.ndarray, way: np.ndarray) -> list[tuple[int, int]]:
+    """(seat, visit) pairs of one slot at least cost, with each inspector's visits together where that is cheaper."""
+    best: list[tuple[int, int]] = []
+    least, now = np.inf, cost
+    for _ in range(PASSES):
+        pairs = [
+            (int(seat), int(visit))
+            for seat, visit in zip(*optimize.linear_sum_assignment(now), strict=True)
+            if cost[seat, visit] < NOBODY
+        ]
+        own = {who: [v for s, v in pairs if seats[s] == who] for who in {int(seats[s]) for s, _ in pairs}}
+        between = sum(float(way[np.ix_(place[v], place[v])].sum()) / max(1, len(v) - 1) for v in own.values())
+        total = sum(float(cost[s, v]) for s, v in pairs) + between
+        if total < least - 1e-12:
+            least, best = total, pairs
+        near = np.array(
+            [
+                way[place[own[int(who)]]].mean(axis=0) if own.get(int(who)) else np.zeros(len(way))
+                for who in seats
+            ]
+        )  # fmt: skip
+        now = cost + near[:, place]
+    return best
+
+
+def staff_rows(plan: Calendar) -> list[dict[str, Any]]:
+    """One row an inspector: visits, slots worked, areas a slot, visits outside the home district, share of capacity."""
+    kind = next((c for c in plan.model.actions.constraints.values() if isinstance(c, Inspectors)), None)
+    if kind is None:
+        return []
+    who, cohort = given_out(plan), plan.cohort
+    area = cohort.text(kind.district) if kind.district in cohort.columns else [""] * len(cohort)
+    home = kind.staff.text("district") if "district" in kind.staff else [""] * len(kind.staff)
+    room = kind.rooms(len(plan.slots), plan.log).sum(axis=1)
+    rows = []
+    for number, name in enumerate(kind.staff.text("id")):
+        mine = [(arm, t) for (arm, t), doer in who.items() if doer == name]
+        places = [(t, area[cohort.index(arm)]) for arm, t in mine]
+        slots = len({t for t, _ in places})
+        rows.append(
+            {
+                "inspector": name, "visits": len(mine), "slots": slots,
+                "areas_a_slot": round(len(set(places)) / slots, 2) if slots else 0.0,
+                "away": sum(bool(home[number]) and a != home[number] for _, a in places),
+                "share_of_capacity": round(len(mine) / room[number], 3) if room[number] else 0.0,
+            }
+        )  # fmt: skip
+    return rows
 
 
 def visit_rows(plan: Calendar) -> list[dict[str, Any]]:
@@ -138,7 +188,14 @@ def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]
     book = Workbook(write_only=True)
     late = [{"late": plan.said(found)} for found in plan.overdue]
     certificate = [{"what": key, "value": str(value)} for key, value in plan.summary().items() if key != "seconds"]
-    sheets = {**by, "load": plan.loads(), "late": late, "changes": plan.changes(), "certificate": certificate}
+    sheets = {
+        **by,
+        "staff": staff_rows(plan),
+        "load": plan.loads(),
+        "late": late,
+        "changes": plan.changes(),
+        "certificate": certificate,
+    }
     for title, rows in sheets.items():
         sheet = book.create_sheet(re.sub(r"[\[\]:*?/\\]", "_", title)[:31])
         sheet.append(list(rows[0]) if rows else ["(none)"])
@@ -167,16 +224,13 @@ def year_page(plan: Calendar) -> str:
         "value": f"{plan.value:.6g}, no plan exceeds {plan.bound:.6g}",
         "since the plan before": plan.because(),
     }
+    if plan.at_the_ends():
+        proof["earns"] = plan.at_the_ends()
     late = [{"late": plan.said(found)} for found in plan.overdue]
-    who = given_out(plan)
-    share: dict[str, int] = {}
-    for name in who.values():
-        share[name] = share.get(name, 0) + 1
+    staff = [{key: escape(str(value)) for key, value in row.items()} for row in staff_rows(plan)]
     parts: list[Any] = [("", proof)]
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
-    parts += (
-        [("Inspectors", [{"inspector": escape(n), "visits": str(k)} for n, k in sorted(share.items())])] if who else []
-    )
+    parts += [("Inspectors", staff)] if staff else []
     changes = plan.changes()
     parts += [("Load", load)] + ([("What changed", changes)] if changes else [])
     return page_html(f"Plan · {plan.model.title}", parts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,10 +13,21 @@ from hypothesis import strategies as st
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions import Model
-from rmab_opt.errors import CapabilityError
+from rmab_opt.errors import CapabilityError, InfeasibleError
 from rmab_opt.instances import generate
 from rmab_opt.problem import Arms, Problem
-from rmab_opt.settings.inspection import BeliefChains, Frequency, Gap, SlotBudget, VisitColumns, Window, Windows
+from rmab_opt.settings.inspection import (
+    BeliefChains,
+    Frequency,
+    Gap,
+    SlotBudget,
+    VisitColumns,
+    Window,
+    Windows,
+    agenda,
+    choose,
+)
+from rmab_opt.settings.inspection.agenda import Asked
 from rmab_opt.settings.inspection.beliefs import EncodedArms
 from rmab_opt.settings.inspection.calendar import calendar
 from rmab_opt.settings.inspection.events import CalendarEvent
@@ -77,6 +89,93 @@ def test_several_visits_of_any_persistence_equal_enumeration(seed, room, most, g
     assert plan.value == pytest.approx(walked(model, plan.visits, beyond), abs=1e-5)
     assert plan.bound == pytest.approx(best, abs=1e-5)
     assert not model.actions.violations(plan.visits[model.actions.columns.arm, model.actions.columns.slot].astype(int))
+
+
+def best_of_two_visits(model: Model, room: int) -> float:
+    """The best of all choices of at most two open slots an arm, by arrays: rewards of arms add up, slots are shared."""
+    good, back = (model.problem.arms.numbers(name) for name in ("stay_good", "recover"))
+    n_slots = model.actions.columns.n_slots
+    total, load = np.zeros(1), np.zeros((1, n_slots), dtype=int)
+    for i, cell in enumerate(model.problem.arms.text("window")):
+        first, last = map(int, cell.split("-"))
+        chosen = [c for k in range(3) for c in combinations(range(first, last + 1), k)]
+        marks = np.zeros((len(chosen), n_slots), dtype=int)
+        for row, slots in enumerate(chosen):
+            marks[row, list(slots)] = 1
+        worth, belief = np.zeros(len(chosen)), np.ones(len(chosen))
+        for t in range(n_slots):
+            belief = np.where(marks[:, t] > 0, 1.0, good[i] * belief + back[i] * (1 - belief))
+            worth += belief
+        total = (total[:, None] + worth).ravel()
+        load = (load[:, None] + marks).reshape(-1, n_slots)
+    return float(total[(load <= room).all(axis=1)].max())
+
+
+@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(200), marks=pytest.mark.slow)])
+def test_two_visits_an_arm_equal_enumeration(seeds):
+    for seed in seeds:
+        rules = {"season": Window(), "often": Frequency(at_most=2), "slot": SlotBudget(at_most=1)}
+        model = small(seed, 3, 6, rules, 0.5 if seed % 2 else 0.0)
+        plan, best = calendar(model), best_of_two_visits(model, 1)
+        assert plan.value == pytest.approx(best, abs=1e-5), seed
+        assert plan.bound == pytest.approx(best, abs=1e-5), seed
+
+
+@pytest.mark.parametrize(("enough", "least"), [(0.0, 0), (0.0, 1), (4e-3, 0), (4e-3, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_way_of_large_plans_is_certified_too(seed, enough, least):
+    """Prices and arms one by one, or programs over some cells: no value above the optimum, no bound below it."""
+    rules = {"season": Window(), "often": Frequency(at_least=least, at_most=2), "slot": SlotBudget(at_most=2)}
+    model = small(seed, 3, 6, rules, 0.5)
+    try:
+        whole = calendar(model)
+    except InfeasibleError:
+        return
+    with mock.patch.object(choose, "WHOLE_ARCS", 0), mock.patch.object(choose, "ENOUGH", enough):
+        plan = calendar(model)
+    columns = model.actions.columns
+    assert not model.actions.violations(plan.visits[columns.arm, columns.slot].astype(int))
+    assert plan.value <= whole.value + 1e-6
+    assert plan.bound >= whole.value - 1e-6
+    gained = whole.value - walked(model, np.zeros((3, 6), dtype=bool))
+    assert plan.gap <= 0.1 * gained + 1e-6
+
+
+def test_a_re_plan_of_a_large_plan_begins_from_it():
+    problem = generate("inspection", n_arms=60, n_slots=12, window=6, seed=1).problem
+    rules = {"season": Window(), "yearly": Frequency(equal=1), "slot": SlotBudget(at_most=8)}
+    with mock.patch.object(choose, "WHOLE_ARCS", 0):
+        plan = calendar(Model(problem, ActionSet(VisitColumns(problem.arms, 12), rules), VisitGains()))
+        gained = plan.bound - walked(plan.model, np.zeros((60, 12), dtype=bool))
+        closed = plan.replan(2, events=[CalendarEvent(event="closed", arm=plan.ids[3], slot=2)])
+        fewer = closed.replan(5, events=[CalendarEvent(event="capacity", slot=5, last=6, change=-3)])
+        asked = fewer.replan(5, events=[CalendarEvent(event="complaint", arm=plan.ids[7], slot=5, last=6)])
+    assert plan.log[-1].prices
+    assert closed.moved == 1
+    for made, room in ((plan, 8), (closed, 8), (fewer, 5), (asked, 5)):
+        assert made.load[5] <= room
+        assert made.load.max() <= 8
+        assert made.value <= made.bound + 1e-6
+        assert made.gap <= 0.02 * gained
+        assert not made.overdue
+    assert asked.visits[7, 5:7].any()
+
+
+def test_any_prices_bound_all_walks():
+    rng, caught = np.random.default_rng(0), []
+
+    def keep(task, *rest, **more):
+        caught.append(task)
+
+    for seed in range(12):
+        model = small(seed, 3, 6, {"season": Window(), "often": Frequency(at_most=2), "slot": SlotBudget(at_most=1)})
+        plan = calendar(model)
+        with mock.patch.object(agenda, "best_walks", side_effect=keep):
+            agenda.plan_rest(Asked.first(model.problem, model.actions, model.objective.weights), strict=True)
+        task, none = caught.pop(), walked(model, np.zeros((3, 6), dtype=bool))
+        for scale in (0.0, 0.1, 1.0):
+            prices = rng.uniform(0, scale, len(task.rows.lower)) if scale else np.zeros(len(task.rows.lower))
+            assert none + task.priced(prices)[0] >= plan.value - 1e-6
 
 
 def test_two_visits_an_arm_earn_what_the_periods_planner_finds():

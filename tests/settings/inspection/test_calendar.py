@@ -99,7 +99,9 @@ def test_open_loop_equals_closed_loop_where_beliefs_are_certain(seed):
     assert total(one, "lookahead_gain") == pytest.approx(optimum, abs=1e-7)
     assert total(one, "lookahead_periods") == pytest.approx(optimum, abs=1e-7)
     two = slots_model(3, 1, 6, seed, n_slots=3, tolerance=0.05, generator="beta")
-    assert total(two, "lookahead_periods") == pytest.approx(best_course(two), abs=1e-7)
+    course = best_course(two)
+    assert total(two, "lookahead_periods") == pytest.approx(course, abs=1e-7)
+    assert total(two, "lookahead_periods:periods=2") == pytest.approx(course, abs=1e-7)
 
 
 def test_the_exact_look_ahead_is_above_the_published_one():
@@ -124,8 +126,7 @@ def test_district_rows_of_a_slot_hold_in_the_look_ahead():
     model = Model(problem, ActionSet(problem.arms, rules))
     assert total(model, "lookahead_gain") > total(model, "none")
     assert total(model, "time_constrained") > total(model, "none")
-    with pytest.raises(CapabilityError, match="budget"):
-        make_policy("lookahead_periods", model)
+    assert total(model, "lookahead_periods") >= total(model, "lookahead_gain") - 1e-9
 
 
 def test_other_dynamics_are_refused_with_a_way_out():
