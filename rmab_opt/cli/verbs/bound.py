@@ -59,6 +59,7 @@ def bound(
         raise ModelError(f"{flag} without --groups", "say whose it is: --groups COLUMN.")
     from rmab_opt.decisions import bound as upper_bound
     from rmab_opt.decisions import margin as arms_at_margin
+    from rmab_opt.planning import Bound
     from rmab_opt.report import table_text
 
     loaded = load_model(model, sets)
@@ -66,7 +67,9 @@ def bound(
         _sweep(loaded, sweep, out, as_json)
         return
     found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method)
-    near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
+    if margin > 0 and not isinstance(found, Bound):
+        raise ModelError("--margin of coupled arms", "leave it out: their bound has no price of one arm.")
+    near = arms_at_margin(loaded, found, state, margin) if margin > 0 and isinstance(found, Bound) else []
     text = f"{found}\n{table_text(near)}" if near else str(found)
     answer(as_json, {**found.summary(), "margin": near} if near else found.summary(), text)
 
