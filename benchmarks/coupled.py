@@ -1,7 +1,7 @@
 """Coupled arms: hand rules, planners, learner and bound on the same episodes, one recorded task after the other.
 
     python benchmarks/coupled.py run [--settings a,b] [--instances 0,1] [--policies x,y] [--kept-aside]
-    python benchmarks/coupled.py table [--plots FOLDER]
+    python benchmarks/coupled.py table [--instances 0,1]
 
 Seeds, lengths and validation stand in coupled.yaml, fixed before any run. Every finished task is one line of
 data/coupled.jsonl: stopped runs go on where they were, and the table needs no run at all.
@@ -13,17 +13,14 @@ import argparse
 import json
 from pathlib import Path
 from time import process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ruamel.yaml import YAML
 from scipy import stats
 
-import rmab_opt as ro
-from rmab_opt.decisions import Model
-from rmab_opt.learning import DQNConfig, evaluate, train
-from rmab_opt.learning.simulator import played
-from rmab_opt.planning.improve import on_arrays
+if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
 
 HERE = Path(__file__).parent
 PLAN = YAML(typ="safe").load((HERE / "coupled.yaml").read_text(encoding="utf-8"))
@@ -47,6 +44,12 @@ def seeds(count: int) -> list[np.random.SeedSequence]:
 
 def one(setting: str, instance: int, policy: str, out: Path) -> dict[str, Any]:
     """What one task records: totals of the paired episodes, CPU seconds, and of a learner what its run says."""
+    # Here and not at the top: tables and plots read the records without loading a solver or torch.
+    import rmab_opt as ro
+    from rmab_opt.learning import evaluate
+    from rmab_opt.learning.simulator import played
+    from rmab_opt.planning.improve import on_arrays
+
     model = ro.load(setting, **{"problem.seed": instance})
     clock = process_time()
     if policy == "bound":
@@ -71,7 +74,9 @@ def said(totals: np.ndarray, spent: float, **more: Any) -> dict[str, Any]:
 
 def learned(model: Model, setting: str, folder: Path) -> dict[str, Any]:
     """Train, then play the network that the run found best and the policy that the run kept."""
+    from rmab_opt.learning import DQNConfig, train
     from rmab_opt.learning.advantages import rule_of
+    from rmab_opt.learning.simulator import played
 
     network = "loads" if setting in PLAN["loads"] else "pooled"
     config = DQNConfig.from_mapping({**PLAN["train"], "network": network, "head": 0})
