@@ -189,6 +189,8 @@ class Entry:
         """``name`` or ``name:argument=default,...`` as a person would write it."""
         said = []
         for name, parameter in self.arguments.items():
+            if name in getattr(self.make, "common", ()):
+                continue
             required = parameter.default is inspect.Parameter.empty
             said.append(f"{name}=..." if required else f"{name}={parameter.default}")
         return f"{self.name}:{','.join(said)}" if said else self.name
@@ -196,7 +198,10 @@ class Entry:
     def described(self) -> dict[str, Any]:
         """Arguments by name with their defaults as text; None where one must be given."""
         said: dict[str, Any] = {}
+        common = getattr(self.make, "common", ())
         for name, parameter in self.arguments.items():
+            if name in common:
+                continue
             default = parameter.default
             if default is inspect.Parameter.empty:
                 said[name] = None

@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from queue import Queue
 from time import perf_counter
@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DRAWN = Path("scripts/mutants.json")
 TABLES = Path("scripts/mutants_named.json")
 RESULTS = Path("out/mutants.jsonl")
-SEED, COUNT, SHARE = 20260713, 110, 0.95
-SECONDS = 600.0
-"""Longest a mutant's tests may take; three times what they take unbroken, where that is less."""
+SEED, COUNT, SHARE = 20261128, 110, 0.95
+SECONDS = 900.0
+"""Longest a mutant's tests may take: beyond it they hang."""
 
 ROOMS = (
     "problem", "actions", "solver", "encoder", "search", "planning", "decisions", "learning", "settings/coupled",
@@ -47,7 +47,7 @@ ROOMS = (
 
 NEAREST = {
     "actions/kinds": ("tests/actions",),
-    "catalog": ("tests/test_models.py", "tests/test_bad_input.py"),
+    "catalog": ("tests/catalog", "tests/test_models.py", "tests/test_bad_input.py"),
     "cli": ("tests/cli", "tests/test_journeys.py", "tests/test_bad_input.py"),
     "registry": ("tests/test_registry.py", "tests/test_plugins.py", "tests/test_bad_input.py"),
     "solver": ("tests/solver", "tests/test_solver.py", "tests/test_profiles.py"),
@@ -86,6 +86,11 @@ class Mutant:
     @property
     def key(self) -> str:
         return self.name or f"{self.file}:{self.line}:{self.column}:{self.operator}"
+
+    @property
+    def what(self) -> str:
+        """The change wherever it stands."""
+        return f"{self.file}: {self.old} -> {self.new}"
 
     def broken(self, text: str) -> str:
         """The module's text with the change in it."""
@@ -232,9 +237,28 @@ def draw(root: Path, seed: int = SEED, count: int = COUNT) -> list[Mutant]:
 
 
 def drawn(root: Path) -> list[Mutant]:
-    """Those of scripts/mutants.json; MutantError when the tree has moved on."""
-    content = json.loads((root / DRAWN).read_text(encoding="utf-8")) if (root / DRAWN).exists() else []
-    return [Mutant(**{**row, "tests": tuple(row["tests"])}) for row in content]
+    """Those of scripts/mutants.json, wherever their line stands now.
+
+    Raises
+    ------
+    MutantError
+        When the line of an entry has gone or changed.
+    """
+    rows = json.loads((root / DRAWN).read_text(encoding="utf-8")) if (root / DRAWN).exists() else []
+    return [_followed(root, Mutant(**{**row, "tests": tuple(row["tests"])})) for row in rows]
+
+
+def _followed(root: Path, mutant: Mutant) -> Mutant:
+    """The mutant at the nearest line of its file that reads as its own did, with the tests that are near today."""
+    path, changed = root / mutant.file, []
+    for site in sites(mutant.file, path.read_text(encoding="utf-8")) if path.exists() else []:
+        same = ("operator", "old", "new", "token", "instead")
+        if all(getattr(site, name) == getattr(mutant, name) for name in same):
+            changed.append(site)
+    if not changed:
+        raise MutantError(f"{mutant.key}: {mutant.old!r} no longer stands there; repair it in {DRAWN}")
+    found = min(changed, key=lambda site: (abs(site.line - mutant.line), site.column))
+    return replace(found, tests=nearest(root, mutant.file))
 
 
 def named(root: Path) -> list[Mutant]:
@@ -280,38 +304,35 @@ def state_of(root: Path, mutant: Mutant) -> str:
     return digest.hexdigest()[:16]
 
 
-def tested(tree: Path, tests: tuple[str, ...], seconds: float) -> tuple[str, float]:
-    """``passed``, ``failed`` or ``hang``, and how long it took."""
+def tested(tree: Path, tests: tuple[str, ...], seconds: float) -> tuple[str, float, str]:
+    """``passed``, ``failed`` or ``hang``, how long it took, and the test that failed."""
     environment = {
         **os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow and not gpu",
-        *tests,
-    ]
+    options = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
     began = perf_counter()
-    process = subprocess.Popen(
-        command, cwd=tree, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        code = process.wait(timeout=seconds)
-        word = "passed" if code == 0 else "failed"
-    except subprocess.TimeoutExpired:
-        word = "hang"
-    finally:
-        # Worker processes of the tests outlive them where the tests were broken.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return word, perf_counter() - began
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *options, *tests],
+            cwd=tree,
+            env=environment,
+            stdout=said,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout=seconds)
+            word = "passed" if code == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            word = "hang"
+        finally:
+            # Worker processes of the tests outlive them where the tests were broken.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said.read(), flags=re.MULTILINE)
+    return word, perf_counter() - began, failed[0] if failed else ""
 
 
 def copied(root: Path, into: Path) -> Path:
@@ -322,60 +343,102 @@ def copied(root: Path, into: Path) -> Path:
     return Path(shutil.copytree(root, into, ignore=skipped))
 
 
-def judge(tree: Path, mutant: Mutant, usual: dict[tuple[str, ...], float]) -> dict[str, object]:
-    """Break the copy, run the tests, mend it."""
-    if mutant.tests not in usual:
-        word, seconds = tested(tree, mutant.tests, SECONDS)
-        if word != "passed":
-            raise MutantError(f"{mutant.key}: {' '.join(mutant.tests)} {word} unbroken; repair them first")
-        usual[mutant.tests] = seconds
+def ordered(root: Path, mutant: Mutant, first: str = "") -> tuple[str, ...]:
+    """Its test files: the one that noticed it before, then those that name its module most often."""
+    files: dict[str, int] = {}
+    for name in mutant.tests:
+        path = root / name
+        for file in sorted(path.rglob("test_*.py")) if path.is_dir() else [path]:
+            known = file.relative_to(root).as_posix()
+            files[known] = len(re.findall(rf"\b{Path(mutant.file).stem}\b", file.read_text(encoding="utf-8")))
+    return tuple(sorted(files, key=lambda name: (name != first, -files[name], name)))
+
+
+def judge(tree: Path, mutant: Mutant, tests: tuple[str, ...], sound: set[str]) -> dict[str, object]:
+    """Break the copy, run the tests, mend it.
+
+    A test that fails kills when it passes unbroken; ``sound`` remembers those that do.
+
+    Raises
+    ------
+    MutantError
+        When it does not.
+    """
     path = tree / mutant.file
     whole = path.read_text(encoding="utf-8")
     path.write_text(mutant.broken(whole), encoding="utf-8")
     try:
-        word, seconds = tested(tree, mutant.tests, min(SECONDS, 30.0 + 3.0 * usual[mutant.tests]))
+        word, seconds, by = tested(tree, tests, SECONDS)
     finally:
         path.write_text(whole, encoding="utf-8")
+    # All of its cases: a case's name may hold blanks. Where nothing was named, all tests.
+    name = by.split("[")[0]
+    if word != "passed" and name not in sound:
+        unbroken, _, failed = tested(tree, (name,) if name else tests, SECONDS)
+        if unbroken != "passed":
+            raise MutantError(f"{name or ' '.join(tests)} {unbroken} unbroken: {failed}; repair it first")
+        sound.add(name)
     verdict = "survived" if word == "passed" else "killed"
-    return {"verdict": verdict, "how": word, "seconds": round(seconds, 1)}
+    return {"verdict": verdict, "how": word, "seconds": round(seconds, 1), "by": by}
 
 
 def run(root: Path, mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutant, dict[str, object]]]:
-    """Verdicts as they come; those already kept for this state of the tree come first."""
+    """Verdicts as they come; those already kept for this state of the tree come first.
+
+    Mutants with the same tests are one task.
+    """
     kept_file = root / RESULTS
     kept_file.parent.mkdir(parents=True, exist_ok=True)
     lines = kept_file.read_text(encoding="utf-8").splitlines() if kept_file.exists() else []
-    kept = {(row["key"], row["state"]): row for row in map(json.loads, lines)}
-    excused, left = equivalent(root), []
+    kept, before = {}, {}
+    for row in map(json.loads, lines):
+        kept[row["key"], row["state"]] = row
+        before[row.get("what", row["key"])] = str(row["by"]).split("::")[0]
+    excused, left = equivalent(root), dict[tuple[str, ...], list[Mutant]]()
     for mutant in mutants:
         reason = excused.get((mutant.file, mutant.old, mutant.new))
         known = kept.get((mutant.key, state_of(root, mutant)))
         if reason is not None:
-            yield mutant, {"verdict": "equivalent", "how": reason, "seconds": 0.0}
+            yield mutant, {"verdict": "equivalent", "how": reason, "seconds": 0.0, "by": ""}
         elif known is not None:
             yield mutant, known
         else:
-            left.append(mutant)
-    if not left:
-        return
-    usual: dict[tuple[str, ...], float] = {}
+            left.setdefault(mutant.tests, []).append(mutant)
+    said: Queue[tuple[Mutant, dict[str, object]] | None] = Queue()
+
+    def group(tests: tuple[str, ...]) -> None:
+        tree = trees.get()
+        try:
+            sound: set[str] = set()
+            for mutant in left[tests]:
+                order = ordered(root, mutant, before.get(mutant.what, before.get(mutant.key, "")))
+                said.put((mutant, judge(tree, mutant, order, sound)))
+        finally:
+            trees.put(tree)
+            said.put(None)
+
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(workers) as pool:
         trees: Queue[Path] = Queue()
-        for number in range(workers):
+        for number in range(workers if left else 0):
             trees.put(copied(root, Path(folder) / str(number)))
-
-        def one(mutant: Mutant) -> tuple[Mutant, dict[str, object]]:
-            tree = trees.get()
-            try:
-                return mutant, judge(tree, mutant, usual)
-            finally:
-                trees.put(tree)
-
-        for mutant, verdict in pool.map(one, sorted(left, key=lambda m: m.tests)):
-            row = {"key": mutant.key, "state": state_of(root, mutant), **verdict}
-            with kept_file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(row) + "\n")
-            yield mutant, verdict
+        states = {mutant.key: state_of(root, mutant) for mutants_ in left.values() for mutant in mutants_}
+        # What was never judged first, and of it one file's tests: they are the quick ones.
+        known = {
+            tests for tests, group_ in left.items() if any({mutant.what, mutant.key} & set(before) for mutant in group_)
+        }
+        order_ = sorted(left, key=lambda tests: (tests in known, not tests[0].endswith(".py"), tests))
+        tasks = [pool.submit(group, tests) for tests in order_]
+        for _ in tasks:
+            while (answer := said.get()) is not None:
+                mutant, verdict = answer
+                with kept_file.open("a", encoding="utf-8") as out:
+                    out.write(
+                        json.dumps({"key": mutant.key, "what": mutant.what, "state": states[mutant.key], **verdict})
+                        + "\n"
+                    )
+                yield mutant, verdict
+        for task in tasks:
+            task.result()
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -400,18 +463,30 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             for mutant in mutants:
                 print(f"{mutant.key}\n  - {mutant.old}\n  + {mutant.new}\n  {' '.join(mutant.tests)}")
             return 0
-        count = {"killed": 0, "survived": 0, "equivalent": 0}
+        count = {room: dict.fromkeys(("killed", "survived", "equivalent"), 0) for room in ROOMS}
         for mutant, verdict in run(root, mutants, given.workers):
-            count[str(verdict["verdict"])] += 1
-            print(f"{verdict['verdict']:<10} {mutant.key}  ({verdict['how']}, {verdict['seconds']} s)", flush=True)
-            if verdict["verdict"] == "survived":
+            word = str(verdict["verdict"])
+            count[room_of(mutant.file)][word] += 1
+            print(f"{word:<10} {mutant.key}  ({verdict['how']}, {verdict['seconds']} s) {verdict['by']}", flush=True)
+            if word == "survived":
                 print(f"  - {mutant.old}\n  + {mutant.new}\n  {' '.join(mutant.tests)}", flush=True)
     except MutantError as error:
         print(f"mutants: {error}", file=sys.stderr)
         return 2
-    judged = count["killed"] + count["survived"]
-    share = count["killed"] / judged if judged else 1.0
-    print(f"{count['killed']} of {judged} killed ({share:.1%}), {count['equivalent']} equivalent")
+    return _summed(count)
+
+
+def _summed(count: dict[str, dict[str, int]]) -> int:
+    """Print the table by room; 0 where enough was killed."""
+    print("\n| room | killed | survived | equivalent |\n|---|---:|---:|---:|")
+    for room, row in count.items():
+        if any(row.values()):
+            print(f"| {room} | {row['killed']} | {row['survived']} | {row['equivalent']} |")
+    killed, survived, excused = (
+        sum(row[word] for row in count.values()) for word in ("killed", "survived", "equivalent")
+    )
+    share = killed / (killed + survived) if killed + survived else 1.0
+    print(f"\n{killed} of {killed + survived} killed ({share:.1%}), {excused} equivalent")
     return 0 if share >= SHARE else 1
 
 

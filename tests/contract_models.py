@@ -70,8 +70,17 @@ ROSTER = [
 WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
 ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
 
+VILLAGE_ROADS = [
+    {"from": "clinic", "to": "north"}, {"from": "north", "to": "south"}, {"from": "south", "to": "east", "minutes": 2},
+]  # fmt: skip
+
 DAYS = [{**row, "day": "week" if row["slot"] in ("mon", "tue") else "end"} for row in ROSTER]
-BESIDE = {"rest_after": {"duty": constraint("scheduling", roster=DAYS)}}
+WISHED = {"duty": constraint("scheduling", roster=ROSTER)}
+BESIDE = {
+    "rest_after": {"duty": constraint("scheduling", roster=DAYS)},
+    "same_worker": WISHED,
+    "preferred_slot": WISHED,
+}
 """What stands beside the examples of a kind that names other constraints."""
 
 CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
@@ -96,12 +105,21 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "path": [
         (constraint("path", edges=ROADS, depot="arm0", length=4), COHORT),
         (constraint("path", edges=ROADS, depot="arm0", length=3, vehicles=2), COHORT),
+        (constraint("path", edges=VILLAGE_ROADS, depot="clinic", length=4, point="village"), COHORT),
     ],
     "scheduling": [
         (constraint("scheduling", roster=ROSTER), COHORT),
         (constraint("scheduling", roster=ROSTER, visits=2, rule="distinct_workers"), COHORT),
         (constraint("scheduling", roster=ROSTER, match="village"), COHORT),
     ],
+    "continuity": [(constraint("continuity", last=[{"id": "arm0"}, {"id": "arm3"}], at_most=2), COHORT)],
+    "same_worker": [
+        (
+            constraint("same_worker", roster="duty", last=[{"id": f"arm{k}", "worker": "asha"} for k in (0, 1, 2)]),
+            COHORT,
+        )
+    ],
+    "preferred_slot": [(constraint("preferred_slot", roster="duty", slots="slots"), COHORT)],
     "rest_after": [
         (constraint("rest_after", roster="duty"), COHORT),
         (constraint("rest_after", roster="duty", rest=0, a_day=1), COHORT),

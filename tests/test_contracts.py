@@ -22,6 +22,7 @@ from contract_models import (
     registered,
     roster_model,
 )
+from liars import Everything
 
 import rmab_opt as ro
 from rmab_opt.actions import Constraint
@@ -177,27 +178,6 @@ class _Doubtful(LinearObjective):
         return np.asarray(actions, dtype=float) @ np.arange(len(situation.columns), dtype=float)
 
 
-class _Everything:
-    """Chooses everything and claims that nothing is wrong with it."""
-
-    name = "everything"
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> Decision:
-        made = make_policy("none", self.model).decide(state, period, rng)
-        return _with(made, action=np.ones(len(self.model.actions), dtype=np.int64), violations={})
-
-
-def _with(made: Decision, **change: Any) -> Decision:
-    """A decision with a field forged, past whatever its maker would say."""
-    forged = object.__new__(type(made))
-    for name, value in {**made.__dict__, **change}.items():
-        object.__setattr__(forged, name, value)
-    return forged
-
-
 class _Forgetful:
     """Acts by a stream of its own."""
 
@@ -223,7 +203,7 @@ def _faulty_tables(kind: type[Tabular]) -> Tabular:
         (lambda: check_dynamics(_faulty_tables(_WrongTables)), "tables_agree_with_steps"),
         (lambda: check_dynamics(_faulty_tables(_WrongReward)), "tables_agree_with_expected_rewards"),
         (lambda: check_objective(_Doubtful(), plain_model()), "value_is_the_expression"),
-        (lambda: check_policy(_Everything, plain_model()), "never_a_forbidden_action"),
+        (lambda: check_policy(Everything, plain_model()), "never_a_forbidden_action"),
         (lambda: check_policy(_Forgetful, plain_model()), "same_seed_same_actions"),
     ],
 )
@@ -238,7 +218,7 @@ def test_evaluate_refuses_a_policy_that_chooses_everything_and_claims_no_violati
     """By its own check of the action: names the policy and the constraint."""
     model = plain_model()
     with pytest.raises(RmabError) as raised:
-        ro.evaluate(model, [_Everything(model)], episodes=2)
+        ro.evaluate(model, [Everything(model)], episodes=2)
     assert "everything" in str(raised.value)
     assert "budget" in str(raised.value)
 

@@ -138,7 +138,7 @@ def test_verdicts_on_a_tiny_tree(tree, capsys, monkeypatch):
     assert mutants.main(["--draw", "--count", "99"], tree) == 0
     assert mutants.main(["--workers", "1"], tree) == 1
     said = capsys.readouterr().out
-    verdict = {line.split()[0]: line for line in said.splitlines()}
+    verdict = {line.split()[0]: line for line in said.splitlines() if line}
     assert "  - if a > 100:\n  + if a >= 100:" in said
     assert "(hang," in said  # n + 1 never ends
     assert "killed     sum" in said

@@ -240,3 +240,32 @@ def test_help_loads_light_modules_only():
     assert heavy == []
     for heading in ("This week:", "A programme:", "Research:", "Exit codes:"):
         assert heading in done.stdout
+
+
+def test_what_a_setting_brings_is_the_setting_s_whatever_its_module():
+    """By the folder that its maker stands in; the kernel's own and a file's belong to nobody."""
+    brought = dict.fromkeys(registry.settings(), 0)
+    for kind in registry.PARTS:
+        for entry in registry.entries(kind):
+            package = entry.make.__module__.split(".")
+            expected = package[2] if package[:2] == ["rmab_opt", "settings"] else ""
+            assert entry.setting == expected, entry
+            if expected:
+                brought[expected] += 1
+    assert all(brought.values()), brought
+
+
+def test_a_plugin_is_loaded_once_and_what_is_no_python_file_is_refused(tmp_path, forget):
+    file = tmp_path / "own_rule.py"
+    file.write_text("ANSWER = 41 + 1\n")
+    module = registry.load_plugin(file)
+    try:
+        assert module.ANSWER == 42
+        assert registry.load_plugin(str(file)) is module
+        assert str(file.resolve()) in registry.plugins()
+    finally:
+        del registry._TABLE.plugins[str(file.resolve())], sys.modules[module.__name__]
+    (tmp_path / "own_rule.txt").write_text("ANSWER = 42\n")
+    for missing in ("own_rule.txt", "other.py"):
+        with pytest.raises(ModelError, match="no such Python file"):
+            registry.load_plugin(tmp_path / missing)

@@ -15,8 +15,9 @@ from scipy import sparse
 from rmab_opt.actions.agreement import Agreement, agreement_of
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
-from rmab_opt.actions.kinds import OneAction
+from rmab_opt.actions.kinds import OneAction, Scheduling
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
+from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
 from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, RmabError, SolverError
@@ -30,6 +31,9 @@ LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 
 SETS_KEPT = 64
 """Sets at different limits that are kept with what was compiled for them."""
+
+LARGEST_SPAN = 1e9
+"""Largest ratio of two weights in one row; solvers' tolerances are near one over it."""
 
 WITNESSES = 8
 """Allowed actions that every network decision's bounds and rows are held against, beside its own and its start."""
@@ -142,12 +146,20 @@ class ActionSet:
                 raise ModelError(
                     f"constraints.{name} is a {type(constraint).__name__}", "give an instance of a constraint kind."
                 )
-        self.constraints = linked(self.constraints)
-        for name, constraint in self.constraints.items():
+        self.declared = linked(self.constraints)
+        for name, constraint in self.declared.items():
             try:
                 constraint.check(columns)
+                if constraint.soft is not None and not constraint.open_limits:
+                    constraint.shortfall(np.zeros((1, len(columns)), dtype=np.int64), columns)
             except ModelError as error:
                 raise ModelError(f"constraints.{name}: {error.message}", error.fix) from None
+        self.constraints = {name: one for name, one in self.declared.items() if one.soft is None}
+        for name, constraint in self.constraints.items():
+            on_soft = [key for key in constraint.needs if getattr(constraint, key) not in ("", None, *self.constraints)]
+            if on_soft:
+                raise ModelError(f"constraints.{name}: {on_soft[0]} names a preference", "make that one firm.")
+        self.preferences = Preferences(self.declared, columns)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -176,7 +188,7 @@ class ActionSet:
         now: dict[str, Constraint] = {}
         for name in self.open_constraints:
             try:
-                now[name] = self.constraints[name].at(period, shared or {})
+                now[name] = self.declared[name].at(period, shared or {})
             except ModelError as error:
                 raise ModelError(f"constraints.{name}: {error.message}", error.fix) from None
         if not now:
@@ -184,9 +196,9 @@ class ActionSet:
         key = tuple(
             (name, field, getattr(constraint, field))
             for name, constraint in now.items()
-            for field in self.constraints[name].open_limits
+            for field in self.declared[name].open_limits
         )
-        found = self._at.pop(key, None) or ActionSet(self.columns, self.constraints | now)
+        found = self._at.pop(key, None) or ActionSet(self.columns, self.declared | now)
         # Last used last; the first is forgotten.
         self._at[key] = found
         if len(self._at) > SETS_KEPT:
@@ -196,7 +208,7 @@ class ActionSet:
     @cached_property
     def open_constraints(self) -> tuple[str, ...]:
         """Names of the constraints with limits that depend on the round or a shared value."""
-        return tuple(name for name, constraint in self.constraints.items() if constraint.open_limits)
+        return tuple(name for name, constraint in self.declared.items() if constraint.open_limits)
 
     @cached_property
     def _at(self) -> dict[tuple[Any, ...], ActionSet]:
@@ -293,7 +305,10 @@ class ActionSet:
 
     def describe(self) -> dict[str, str]:
         """Name to sentence."""
-        return {name: constraint.describe() for name, constraint in self.constraints.items()}
+        priced = {name: one for name, one in self.declared.items() if one.soft is not None}
+        return {name: constraint.describe() for name, constraint in self.constraints.items()} | {
+            name: f"preferred at {one.soft:g} a unit: {one.describe()}" for name, one in priced.items()
+        }
 
     def assignment(self, action: np.ndarray) -> list[dict[str, str]]:
         """Who does what and when, as far as constraints say so; rows with ``constraint`` and ``column``."""
@@ -301,8 +316,29 @@ class ActionSet:
         return [
             {"constraint": name, **row}
             for name, constraint in self.constraints.items()
-            for row in constraint.assignment(action, self.columns)
+            for row in self._assigned(name, constraint, action)
         ]
+
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray) -> str | None:
+        """What is wrong with who does what, as :meth:`assignment` gives it; None for any right way."""
+        strange = [row for row in rows if row.get("constraint") not in self.constraints]
+        if strange:
+            return f"{strange[0]} is of no constraint"
+        for name, constraint in self.constraints.items():
+            own = [{k: v for k, v in row.items() if k != "constraint"} for row in rows if row["constraint"] == name]
+            fault = constraint.misassigned(own, action, self.columns)
+            if fault is not None:
+                return f"{name}: {fault}"
+        return None
+
+    def _assigned(self, name: str, constraint: Constraint, action: np.ndarray) -> list[dict[str, str]]:
+        """What one constraint says of who does what; wishes about a roster choose among its ways."""
+        visits = self.preferences.visits(name, action)
+        if visits is None or not isinstance(constraint, Scheduling):
+            return constraint.assignment(action, self.columns)
+        shifts = constraint.shifts_of(self.columns)
+        ordered = sorted(visits, key=lambda visit: (visit[1], visit[0]))
+        return [{"column": self.columns.ids[c], "worker": shifts[k][0], "slot": shifts[k][1]} for c, k in ordered]
 
     @cached_property
     def compiled(self) -> tuple[Any, Session]:
@@ -337,6 +373,7 @@ class ActionSet:
         matrix = sparse.csr_array(sparse.vstack(blocks, format="csr"))
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
+        _demand_span(matrix, [name for name, rows in found for _ in rows.names])
         lower = np.concatenate([np.empty(0), *(rows.lower for _, rows in found)])
         upper = np.concatenate([np.empty(0), *(rows.upper for _, rows in found)])
         # A row without members is said by none: it holds, or it stays and makes the set empty.
@@ -588,6 +625,22 @@ class ActionSet:
         if not result.has_solution:
             raise SolverError(f"feasibility was not settled: {result.status}", "give the profile more time.")
         return True
+
+
+def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:
+    """Raise ModelError when a row's weights are so far apart that no solver tells the small ones from nothing."""
+    if not matrix.nnz:
+        return
+    size, filled = np.abs(matrix.data), np.flatnonzero(np.diff(matrix.indptr) > 0)
+    first = matrix.indptr[:-1][filled]
+    most, least = np.maximum.reduceat(size, first), np.minimum.reduceat(size, first)
+    wide = np.flatnonzero(most > LARGEST_SPAN * least)
+    if wide.size:
+        at = int(wide[0])
+        raise ModelError(
+            f"constraints.{owner[filled[at]]}: weights from {least[at]:.3g} to {most[at]:.3g} stand in one row",
+            f"leave out what is negligible: the largest may be {LARGEST_SPAN:g} times the smallest.",
+        )
 
 
 def _session(model: Any) -> Session:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import numpy as np
+import pyomo.environ as pyo
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -188,6 +189,15 @@ class Constraint(BaseModel):
     needs: ClassVar[tuple[str, ...]] = ()
     """Fields that hold the name of another constraint of the set, on whose parts this kind builds."""
 
+    looks_only: ClassVar[bool] = False
+    """Whether it reads the constraint that it names and asks nothing of that one's block."""
+
+    common: ClassVar[tuple[str, ...]] = ("soft",)
+    """Fields that every kind has: lists of kinds leave them out."""
+
+    soft: float | None = Field(default=None, gt=0, allow_inf_nan=False, repr=False)
+    """Price a unit of violation, in the objective's unit: then it is a preference, and no constraint."""
+
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
     _links: _Links = PrivateAttr(default_factory=_Links)
 
@@ -212,6 +222,49 @@ class Constraint(BaseModel):
 
     def check(self, columns: Columns) -> None:
         """Raise ModelError when the fields do not fit the cohort; called once, before anything is built."""
+
+    def shortfall(self, actions: np.ndarray, columns: Columns) -> np.ndarray:
+        """Units by which actions (M, C) break this, (M,): how far rows are passed, all together.
+
+        Raises
+        ------
+        ModelError
+            When this kind has variables of its own and does not say what a unit is.
+        """
+        rows = self._priced_rows(columns)
+        used = np.asarray(actions, dtype=np.float64) @ rows.matrix.T
+        over = np.maximum(used - rows.upper, 0.0) + np.maximum(rows.lower - used, 0.0)
+        return np.asarray(over.sum(axis=1))
+
+    def build_short(self, block: Any, act: Any, columns: Columns) -> Any:
+        """Add what :meth:`shortfall` needs to a Pyomo block, and return it as an expression to be minimised."""
+        rows = self._priced_rows(columns)
+        sides = [
+            (row, sign, limit)
+            for sign, limits in ((1.0, rows.upper), (-1.0, rows.lower))
+            for row, limit in enumerate(limits.tolist())
+            if np.isfinite(limit)
+        ]
+        block.over = pyo.Var(range(len(sides)), domain=pyo.NonNegativeReals)
+
+        @block.Constraint(range(len(sides)))
+        def passed(_: Any, number: int) -> Any:
+            row, sign, limit = sides[number]
+            at = slice(rows.matrix.indptr[row], rows.matrix.indptr[row + 1])
+            members, weights = rows.matrix.indices[at].tolist(), rows.matrix.data[at].tolist()
+            used = pyo.quicksum(weight * act[c] for c, weight in zip(members, weights, strict=True))
+            return block.over[number] >= sign * (used - limit)
+
+        return pyo.quicksum(block.over.values())
+
+    def _priced_rows(self, columns: Columns) -> Rows:
+        rows = self.said_rows(columns)
+        if rows is None:
+            raise ModelError(
+                f"soft: kind {self.kind!r} has variables of its own and no unit of violation",
+                "make it firm, or put the price on a limit, a roster or a wish.",
+            )
+        return rows
 
     @property
     def open_limits(self) -> dict[str, FromShared | ByRound]:
@@ -251,6 +304,21 @@ class Constraint(BaseModel):
     def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
         """Who does what, when: rows with ``column`` and further keys; none by default."""
         return []
+
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
+        """What is wrong with rows of who does what for an action, judged row by row; None when nothing is.
+
+        Kinds with several ways to serve an action say which they are; by default only their own is right.
+        """
+
+        def told(given: list[dict[str, str]]) -> list[tuple[tuple[str, str], ...]]:
+            return sorted(tuple(sorted(row.items())) for row in given)
+
+        own = self.assignment(action, columns)
+        if told(own) == told(rows):
+            return None
+        odd = [row for row in rows if row not in own]
+        return f"{odd[0] if odd else 'a visit is missing'} is not this action's"
 
     def said_rows(self, columns: Columns) -> Rows | None:
         """:meth:`rows`, unless a subclass writes other rows in a ``build`` of its own."""
@@ -348,7 +416,9 @@ def linked(constraints: Mapping[str, Constraint]) -> dict[str, Constraint]:
     involved = {part for name, fields in named.items() if fields for part in (name, *fields.values())}
     copies = {name: c.model_copy() if name in involved else c for name, c in constraints.items()}
     for name in involved:
-        asking = tuple(copies[asker] for asker, fields in named.items() if name in fields.values())
+        asking = tuple(
+            copies[asker] for asker, fields in named.items() if name in fields.values() and not copies[asker].looks_only
+        )
         # What a copy remembers depends on who stands beside it.
         copies[name]._cache = {}
         copies[name]._links = _Links({key: copies[target] for key, target in named[name].items()}, asking)

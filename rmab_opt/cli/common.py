@@ -29,6 +29,7 @@ __all__ = [
     "Json",
     "LedgerFolder",
     "ModelName",
+    "Seconds",
     "Sets",
     "SolverName",
     "StateFile",
@@ -49,6 +50,10 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", he
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over a file that rmab-opt did not write.")]
 SolverName = Annotated[str | None, typer.Option("--solver", metavar="PROFILE", help="A profile's name or TOML file.")]
+Seconds = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=1e7, help="Until the answer is due, reading, solving and proof together."),
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", help="Worker processes; -1 for all cores.")]
 GroupColumn = Annotated[
     str | None, typer.Option("--groups", metavar="COLUMN", help="Compare groups: a column of the cohort's table.")

@@ -1,5 +1,6 @@
 """Choose, certify, explain: every decision is a mathematical program with a re-checked answer."""
 
+from rmab_opt.decisions.bounds import save_bound, verify_bound
 from rmab_opt.decisions.chooser import Chooser, decide
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model, bound, margin
@@ -29,5 +30,7 @@ __all__ = [
     "bound",
     "decide",
     "margin",
+    "save_bound",
     "verify",
+    "verify_bound",
 ]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 
 import numpy as np
 
 from rmab_opt.decisions.decision import Decision
-from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
+from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.proof import back, prove, sampled
 from rmab_opt.decisions.question import Proposal, Question, Status
-from rmab_opt.decisions.scale import Unit, scaled
+from rmab_opt.decisions.scale import Unit, least_value, scaled
 from rmab_opt.errors import CertificateError, SolverError
 from rmab_opt.solver import Profile
 
-__all__ = ["CLOSE", "allowed_gap", "certify", "least_value"]
+__all__ = ["CLOSE", "allowed_gap", "certify"]
 
 VALUE_TOLERANCE = 1e-4
 """Claimed against re-computed value, relative to the larger of the unit and the value: a hundred times the solver's
@@ -64,7 +63,6 @@ def certify(
     actions, situation = question.actions, question.situation
     action = actions.check_action(proposal.action)
     action.flags.writeable = False
-    value = question.objective.value(action, situation)
     violations = actions.violations(action)
     unexpected = {name: said for name, said in violations.items() if name != question.relax}
     if unexpected:
@@ -73,6 +71,8 @@ def certify(
             f"the answer did not survive its re-check: {proposal.by or 'the proposal'} breaks {name}: {said[0]}",
             "repair who proposed it; for a shipped way report this with the model file.",
         )
+    # Only now: an action that breaks a limit may have no value, such as two actions of one arm.
+    value = question.objective.value(action, situation)
     claimed = value if proposal.value is None else proposal.value
     claims = proposal.proof != "none" or proposal.value is not None
     unit, asked = (scaled(question) if in_unit is None else in_unit) if claims else (Unit(), question)
@@ -80,7 +80,8 @@ def certify(
     tolerance = VALUE_TOLERANCE * unit.size * max(1.0, abs(own))
     known = _known(question) if question.plain and claims else value
     claim = np.inf if np.isnan(proposal.bound) else proposal.bound
-    if abs(claimed - value) > tolerance or not np.isfinite(value) or max(value, known) > claim + tolerance:
+    # One-sided: what is worth more than was claimed is taken at its own value; a claim of more was wrong.
+    if claimed - value > tolerance or not np.isfinite(value) or max(value, known) > claim + tolerance:
         raise CertificateError(
             "the answer did not survive its re-check: "
             f"claimed {claimed:.8g}, re-computed {value:.8g}, bound {claim:.8g}"
@@ -135,22 +136,6 @@ def allowed_gap(profile: Profile, value: float, bound: float, least: float) -> f
     return max(profile.absolute_gap, profile.relative_gap * span, CLOSE * span)
 
 
-def least_value(asked: Question) -> float:
-    """What the cheapest allowed action is worth, of a question in its unit: what is decided is counted from there.
-
-    Choosing nothing where that is allowed; the least value where sorting finds it; else choosing nothing all the same.
-    """
-    objective, actions = asked.objective, asked.actions
-    if not isinstance(objective, LinearObjective) or not objective.linear(asked.situation):
-        if isinstance(objective, NetworkObjective):
-            return 0.0
-        nothing = np.zeros(len(actions), dtype=np.int64)
-        return float(objective.value(nothing, asked.situation))
-    if not actions.shape.lower_limits or actions.structured or not actions.shape._sorts:
-        return 0.0
-    return -float(actions.shape.best(-objective.coefficients(asked.situation)[0][None]).values[0])
-
-
 def _status(question: Question, proposal: Proposal, unit: Unit, value: float, bound: float, least: float) -> Status:
     """What the numbers come to; the claims of the proposer only tell the other three apart."""
     if question.plain and bound - value <= allowed_gap(question.profile, value, bound, least):
@@ -168,7 +153,7 @@ def _proof_seconds(question: Question, spent: float) -> float:
         return 0.0
     own = question.profile.proof_seconds
     wanted = max(LEAST_PROOF_SECONDS, spent) if own is None else own
-    return wanted if question.deadline is None else min(wanted, max(0.0, question.deadline - perf_counter()))
+    return min(wanted, question.left)
 
 
 def _known(question: Question) -> float:

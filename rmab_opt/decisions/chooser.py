@@ -18,10 +18,11 @@ from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.decisions.scale import scaled
+from rmab_opt.decisions.resort import last_resort
+from rmab_opt.decisions.scale import Unit, scaled
 from rmab_opt.decisions.ways import METHODS, allowed_start, refuse, ways
 from rmab_opt.encoder import bounds
-from rmab_opt.errors import CapabilityError, CertificateError, ModelError
+from rmab_opt.errors import CapabilityError, CertificateError, ModelError, SolverError
 from rmab_opt.parallel import pmap
 from rmab_opt.problem import Problem
 from rmab_opt.problem.table import TableLike
@@ -146,7 +147,7 @@ class Chooser:
         clock = perf_counter()
         self.actions.demand_agreement(question.actions)
         unit, asked = scaled(question)
-        method = question.method if question.plain else "program"
+        method, late = question.method if question.plain else "program", None
         for way in ways(self._bench_of(question.actions)):
             if method not in ("auto", way.name):
                 continue
@@ -159,6 +160,11 @@ class Chooser:
             except CertificateError:
                 if way.final or method == way.name:
                     raise
+                continue
+            except SolverError as error:
+                late = error
+                if asked.seconds == 0.0:
+                    break
                 continue
             if proposal is None:
                 continue
@@ -174,7 +180,24 @@ class Chooser:
             except CertificateError:
                 if way.final or method == way.name:
                     raise
-        raise refuse(method, question)
+        if late is None:
+            raise refuse(method, question)
+        return self._last_resort(question, unit, asked, late, clock)
+
+    def _last_resort(
+        self, question: Question, unit: Unit, asked: Question, late: SolverError, clock: float
+    ) -> Decision:
+        """An allowed action although no way has found one in time; where there is none, the sentence that says so."""
+        if not question.plain or self.profile.at_limit == "raise":
+            raise late
+        proposal = last_resort(asked, self._bench_of(question.actions), late.message)
+        spent = perf_counter() - clock
+        if proposal is None:
+            raise SolverError(
+                f"no allowed action found in {spent:.2g} s; not proven that none exists ({late.message})",
+                "give more seconds, or loosen the constraints.",
+            )
+        return certify(question, unit.back(proposal), seconds=spent, answer=self.answer, in_unit=(unit, asked))
 
     def _bench_of(self, actions: ActionSet) -> Bench:
         """What is kept for a set: limits that depend on the situation make sets of their own, one at a time."""
@@ -356,6 +379,7 @@ def decide(
     relax: str | None = None,
     method: str = "auto",
     shared: np.ndarray | Mapping[str, float] | None = None,
+    seconds: float | None = None,
 ) -> Decision:
     """Best allowed action of a model at one state, with its certificate.
 
@@ -372,12 +396,16 @@ def decide(
     shared
         Shared values by name, or (K,), where the arms share a state; by default those of the state's file, else the
         model's own first.
+    seconds
+        Until the answer is due, on the wall: rows, start, program and proof together. When nothing was found by then an
+        allowed action comes back all the same and says what it is.
 
     Raises
     ------
     ModelError, InfeasibleError, SolverError, CertificateError
         See :meth:`Chooser.decide`.
     """
+    deadline = None if seconds is None else perf_counter() + seconds
     chooser = Chooser(
         model.problem,
         model.actions,
@@ -388,4 +416,5 @@ def decide(
         title=model.title,
         many=False,
     )
-    return chooser.decide(model.state(state), period, start=start, shared=model.shared(state, shared))
+    given, beside = model.state(state), model.shared(state, shared)
+    return chooser.answer(chooser.question(given, period, start=start, deadline=deadline, shared=beside))

@@ -36,11 +36,14 @@ __all__ = [
     "ProofFile",
     "back",
     "layers_of",
+    "objective_rows",
+    "packed",
     "prove",
     "recheck",
     "rows_of",
     "rows_of_set",
     "sampled",
+    "unpacked",
 ]
 
 FORMAT: Literal[1] = 1
@@ -50,6 +53,9 @@ FEW_PRICES = 2000
 
 LONGEST_CHECK = 60.0
 """Seconds that a stored tree may take to check."""
+
+OWN_SHARE = 0.6
+"""Share of a proof's seconds for the search's own tree; other trees get the rest."""
 
 SAMPLED = 64
 """Of many decisions by trees, one in so many is checked again."""
@@ -118,7 +124,7 @@ class Proof:
         if self.prices is not None:
             at = np.flatnonzero(self.prices).astype(np.int32)
             number = "f8" if len(at) <= FEW_PRICES else "f4"
-            places, prices = _packed(at, "<i4"), _packed(self.prices[at], f"<{number}")
+            places, prices = packed(at, "<i4"), packed(self.prices[at], f"<{number}")
         return ProofFile(
             format=1,
             kind=self.kind,
@@ -128,7 +134,7 @@ class Proof:
             number=number,  # type: ignore[arg-type]
             rows=None if self.prices is None else len(self.prices),
             table=self.table,
-            tree=None if self.tree is None else _packed(self.tree, "<i2"),
+            tree=None if self.tree is None else packed(self.tree, "<i2"),
             target=self.target,
             count=self.count,
         )
@@ -164,8 +170,8 @@ class ProofFile(BaseModel):
         """
         prices = None
         if self.prices is not None:
-            places = _unpacked(self.places or "", "<i4", "proof.places").astype(np.int64)
-            numbers = _unpacked(self.prices, f"<{self.number}", "proof.prices").astype(np.float64)
+            places = unpacked(self.places or "", "<i4", "proof.places").astype(np.int64)
+            numbers = unpacked(self.prices, f"<{self.number}", "proof.prices").astype(np.float64)
             rows = self.rows or 0
             if len(places) != len(numbers) or (len(places) and not (places.min() >= 0 and places.max() < rows)):
                 raise ModelError("proof.places do not fit proof.prices", "give the file that `decide --out` wrote.")
@@ -173,14 +179,15 @@ class ProofFile(BaseModel):
                 raise ModelError("proof.prices hold NaN or infinity", "give the file that `decide --out` wrote.")
             prices = np.zeros(rows)
             prices[places] = numbers
-        tree = None if self.tree is None else _unpacked(self.tree, "<i2", "proof.tree").astype(np.int16)
+        tree = None if self.tree is None else unpacked(self.tree, "<i2", "proof.tree").astype(np.int16)
         if tree is not None and (not len(tree) or len(tree) != 2 * int((tree >= 0).sum()) + 1):
             raise ModelError("proof.tree is no tree", "give the file that `decide --out` wrote.")
         bound = np.inf if self.proven_bound is None else self.proven_bound
         return Proof(self.kind, bound, prices, self.table, tree, self.target, self.count)
 
 
-def _packed(array: np.ndarray, number: str) -> str:
+def packed(array: np.ndarray, number: str) -> str:
+    """An array as base64 of zlib of its bytes, as numbers of a type such as ``<f8``."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype=number).tobytes(), 9)).decode()
 
 
@@ -188,7 +195,14 @@ LARGEST_PACK = 64_000_000
 """Bytes that a packed array may unfold to."""
 
 
-def _unpacked(text: str, number: str, field: str) -> np.ndarray:
+def unpacked(text: str, number: str, field: str, fix: str = "give the file that `decide --out` wrote.") -> np.ndarray:
+    """The array that :func:`packed` packed.
+
+    Raises
+    ------
+    ModelError
+        When it cannot be read; names the field.
+    """
     try:
         unzip = zlib.decompressobj()
         raw = unzip.decompress(base64.b64decode(text, validate=True), LARGEST_PACK)
@@ -196,7 +210,7 @@ def _unpacked(text: str, number: str, field: str) -> np.ndarray:
             raise ValueError("too long, or cut off")
         return np.frombuffer(raw, dtype=number)
     except (ValueError, zlib.error) as error:
-        raise ModelError(f"{field} cannot be read ({error})", "give the file that `decide --out` wrote.") from None
+        raise ModelError(f"{field} cannot be read ({error})", fix) from None
 
 
 # ---- the set and the objective as the checker sees them
@@ -304,7 +318,7 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, s
 def recheck(proof: Proof, question: Question) -> float:
     """The bound that a stored proof proves of a question in its own unit; infinite when it proves none."""
     if proof.kind in ("prices", "table"):
-        rows, cost, constant = _whole_program(question)
+        rows, cost, constant = objective_rows(question)
         if proof.prices is None or len(proof.prices) != len(rows.row_lower):
             return np.inf
         if proof.table is not None and proof.table not in table_rows(rows):
@@ -333,7 +347,7 @@ def _walk(proof: Proof, question: Question) -> float:
     return found.bound if found.better is None else np.inf
 
 
-def _whole_program(
+def objective_rows(
     question: Question, at_hand: tuple[Program, np.ndarray] | None = None
 ) -> tuple[Rows, np.ndarray, float]:
     """Rows, cost of every column, constant: of the set for linear objectives, else of the question's own program."""
@@ -364,7 +378,7 @@ def _priced(question: Question, proposal: Proposal) -> Proof:
     prices = proposal.data.get("prices")
     if prices is None:
         return NONE
-    rows, cost, constant = _whole_program(question, proposal.data.get("program"))
+    rows, cost, constant = objective_rows(question, proposal.data.get("program"))
     prices = np.asarray(prices, dtype=np.float64)
     if np.count_nonzero(prices) > FEW_PRICES:
         prices = prices.astype(np.float32).astype(np.float64)
@@ -376,7 +390,7 @@ def _tabled(question: Question, proposal: Proposal) -> Proof:
     prices = proposal.data.get("prices")
     if prices is None:
         return NONE
-    rows, cost, constant = _whole_program(question)
+    rows, cost, constant = objective_rows(question)
     prices, best = np.asarray(prices, dtype=np.float64), NONE
     for row in table_rows(rows)[:3]:
         if prices[row] != 0:
@@ -425,16 +439,20 @@ def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:
 
 
 def _tree(question: Question, proposal: Proposal, value: float, target: float, seconds: float) -> Proof:
-    """A tree that closes at the target: one of columns or one of neurons, whichever ends first."""
+    """A tree that closes at the target: the search's own, one of columns or one of neurons, whichever ends first."""
     leaves = _leaves(question, proposal.data.get("prices"))
     allows = question.actions.allows
+    own = proposal.data.get("tree")
     began, turn, kept = perf_counter(), 0.1, []
+    # The search's own tree is nearly always as small as the better of the two others: it comes first and longest.
+    tries: list[tuple[np.ndarray | None, bool, float]] = [] if own is None else [(own, True, OWN_SHARE * seconds)]
     while perf_counter() - began < seconds:
-        for guide, neurons in ((None, False), (None, True)):
+        tries += [(None, False, turn), (None, True, turn)]
+        for guide, neurons, most in tries:
             left = seconds - (perf_counter() - began)
             if left <= 0:
                 break
-            found = leaves.close(target, allows, guide, neurons=neurons, seconds=min(turn, left))
+            found = leaves.close(target, allows, guide, neurons=neurons, seconds=min(most, left))
             if found.better is not None:
                 raise CertificateError(
                     f"an allowed action is worth more than what was called the most ({target:.8g} in the proof's unit)",
@@ -443,7 +461,7 @@ def _tree(question: Question, proposal: Proposal, value: float, target: float, s
             kept.append(found)
             if found.whole or found.ended:
                 return _grown(found, proposal)
-        turn *= 4
+        turn, tries = 4 * turn, []
     best = min(kept, key=lambda found: found.bound, default=None)
     if best is None or not np.isfinite(best.bound):
         return NONE

@@ -12,6 +12,7 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective, Situation
+from rmab_opt.decisions.priced import priced
 from rmab_opt.problem import Problem
 from rmab_opt.solver import Profile
 
@@ -23,6 +24,10 @@ Claim = Literal["none", "prices", "search", "dual", "listing", "submodular"]
 Status = Literal["optimal", "solver_optimal", "limit", "heuristic"]
 """``optimal``: proven within the profile's gap, checked again; ``solver_optimal``: the solver or the search closed the
 gap, the proof does not; ``limit``: best found, gap open; ``heuristic``: nothing is claimed."""
+
+
+KEPT, LEAST_KEPT = 0.1, 0.2
+"""Share of the time left, and seconds at least, that are kept for the proof and the re-check."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +99,21 @@ class Question:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that are left: the profile's, or until the deadline when that comes first."""
+        """Seconds for the way to an answer: the profile's, or what the deadline leaves beside the proof."""
         if self.deadline is None:
             return self.profile.seconds
-        left = max(0.0, self.deadline - perf_counter())
+        left = max(0.0, self.left - max(LEAST_KEPT, KEPT * self.left))
         return left if self.profile.seconds is None else min(left, self.profile.seconds)
 
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline, the proof's included; infinite without one."""
+        return np.inf if self.deadline is None else max(0.0, self.deadline - perf_counter())
+
     def about(self, objective: Objective, **changes: Any) -> Question:
-        """The same question about another objective, frozen here; ``changes`` of other fields."""
-        return replace(self, objective=objective.frozen(self.situation), ready=None, **changes)
+        """The same question about another objective, frozen here, less what preferences cost; ``changes`` of fields."""
+        own = priced(objective.frozen(self.situation), self.actions)
+        return replace(self, objective=own, ready=None, **changes)
 
 
 @dataclass(frozen=True, eq=False)

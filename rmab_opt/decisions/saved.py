@@ -7,26 +7,44 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rmab_opt.actions import ActionSet
+from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
+from rmab_opt.decisions.priced import Priced
 from rmab_opt.decisions.proof import Proof, ProofFile, back, layers_of, recheck, rows_of_set
 from rmab_opt.decisions.question import Question
-from rmab_opt.decisions.scale import scaled
+from rmab_opt.decisions.scale import least_value, scaled
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem, Table
 from rmab_opt.solver import load_profile
 
-__all__ = ["FORMAT", "DecisionFile", "Verification", "digests_of", "verify"]
+__all__ = [
+    "FORMAT",
+    "DecisionFile",
+    "Verification",
+    "digest",
+    "digests_of",
+    "digests_of_problem",
+    "digests_of_set",
+    "parsed",
+    "read_document",
+    "saved_question",
+    "verify",
+]
+
+File = TypeVar("File", bound=BaseModel)
 
 FORMAT = 2
 
 CLOSE = 1e-9
 """Numbers that agree so well, relative to value and unit, agree but for rounding on another machine."""
+
+NEWER = ("soft", "point")
+"""Fields of constraints that older files' digests do not know; where they say nothing they are left out."""
 
 FIX = "give the file that `decide --out` wrote, or decide again."
 
@@ -115,22 +133,23 @@ class Verification:
         if not self.ok:
             return "NOT verified:\n" + "\n".join(f"  {line}" for line in self.problems)
         if self.proven:
-            return f"verified without a solver: constraints ok, value {self.value:.6g}, {self.said}"
+            return f"verified without a solver: {self.said}"
         return f"value and constraints verified ({self.value:.6g}); {self.said}"
 
 
 # ---- digests
-def _sha(*parts: Any) -> str:
-    digest = hashlib.sha256()
+def digest(*parts: Any) -> str:
+    """SHA-256, in hex, of arrays (shape, then little-endian numbers) and of canonical JSON of anything else."""
+    found = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
             whole = part.dtype.kind in "iub"
-            digest.update(repr(part.shape).encode() + np.ascontiguousarray(part, "<i8" if whole else "<f8").tobytes())
+            found.update(repr(part.shape).encode() + np.ascontiguousarray(part, "<i8" if whole else "<f8").tobytes())
         else:
             text = part if isinstance(part, str) else json.dumps(part, sort_keys=True, allow_nan=False, default=str)
-            digest.update(text.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()
+            found.update(text.encode())
+        found.update(b"\0")
+    return found.hexdigest()
 
 
 def _fields(value: Any) -> Any:
@@ -151,34 +170,51 @@ def _fields(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else type(value).__name__
 
 
-def digests_of(question: Question) -> dict[str, str]:
-    """SHA-256 of all that a decision rests on, by name: tables, state, ids, rows, every constraint, objective."""
-    problem, actions, objective = question.problem, question.actions, question.objective
+def _said(constraint: Constraint) -> str:
+    fields = {name: value for name, value in dict(constraint).items() if name not in NEWER or value is not None}
+    return digest(type(constraint).__name__, constraint.describe(), _fields(fields))
+
+
+def digests_of_problem(problem: Problem) -> dict[str, str]:
+    """SHA-256 of the tables: horizon, discount, start, chances and rewards."""
     start = np.zeros(0) if problem.start is None else np.asarray(problem.start)
     tables: list[Any] = [f"{problem.horizon} {float(problem.discount)!r}", start]
     try:
         tables += list(problem.dynamics.tabular())
     except (CapabilityError, AttributeError, MemoryError):
         tables.append(type(problem.dynamics).__name__)
+    return {"tables": digest(*tables)}
+
+
+def digests_of_set(actions: ActionSet) -> dict[str, str]:
+    """SHA-256 of the ids, the rows and every constraint."""
     rows = rows_of_set(actions)
-    found = {
-        "tables": _sha(*tables),
-        "state": _sha(question.state, str(question.period), problem.shared_values(question.shared)),
-        "ids": _sha(list(actions.columns.ids)),
-        "rows": _sha(rows.indptr, rows.indices, rows.data, rows.row_lower, rows.row_upper, rows.lower, rows.upper),
-    }
+    ends = (rows.row_lower, rows.row_upper, rows.lower, rows.upper)
+    parts = (rows.indptr, rows.indices, rows.data, *ends, rows.whole.astype(np.int64), rows.act)
+    found = {"ids": digest(list(actions.columns.ids)), "rows": digest(*parts)}
     for name, constraint in actions.constraints.items():
-        found[f"constraint {name}"] = _sha(type(constraint).__name__, constraint.describe(), _fields(dict(constraint)))
-    situation = question.situation
+        found[f"constraint {name}"] = _said(constraint)
+    for name, constraint in actions.preferences.soft.items():
+        found[f"preference {name}"] = _said(constraint)
+    return found
+
+
+def digests_of(question: Question) -> dict[str, str]:
+    """SHA-256 of all that a decision rests on, by name: tables, state, ids, rows, every constraint, objective."""
+    problem, objective, situation = question.problem, question.objective, question.situation
+    found = digests_of_problem(problem) | digests_of_set(question.actions)
+    found["state"] = digest(question.state, str(question.period), problem.shared_values(question.shared))
+    if isinstance(objective, Priced):
+        objective = objective.inner
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         gain, base = objective.coefficients(situation)
-        found["objective"] = _sha("linear", gain, repr(float(base)))
+        found["objective"] = digest("linear", gain, repr(float(base)))
     elif isinstance(objective, NetworkObjective):
         net = layers_of(objective.network(situation))
         parts = [part for layer in (net.weight, net.bias, net.slope, net.gain) for part in layer]
-        found["objective"] = _sha("network", *parts, net.readout, net.skip, repr(net.constant))
+        found["objective"] = digest("network", *parts, net.readout, net.skip, repr(net.constant))
     else:
-        found["objective"] = _sha(type(objective).__name__)
+        found["objective"] = digest(type(objective).__name__)
     return found
 
 
@@ -207,11 +243,25 @@ def verify(
     ModelError
         When the file is not a saved decision, has a field of another type, or names other columns than the model.
     """
+    return _judged(*saved_question(decision, problem, actions, objective, relax=relax))
+
+
+def saved_question(
+    decision: Any, problem: Problem, actions: ActionSet, objective: Objective, *, relax: str | None = None
+) -> tuple[DecisionFile | OldFile, Question]:
+    """A saved decision as its fields, and the question that it answers; parameters and errors as :func:`verify`."""
     if hasattr(decision, "to_json"):
         document: Mapping[str, Any] = json.loads(decision.to_json())
     else:
-        document = decision if isinstance(decision, Mapping) else _read(Path(decision))
-    saved = _parsed(document)
+        document = decision if isinstance(decision, Mapping) else read_document(Path(decision), "decision", FIX)
+    version = document.get("format", 1)
+    if isinstance(version, bool) or version not in (1, FORMAT):
+        raise ModelError(f"decision: format is {version!r}", f"this version reads formats 1 and {FORMAT}.")
+    saved: DecisionFile | OldFile
+    if version == FORMAT:
+        saved = parsed(document, DecisionFile, "decision", FIX)
+    else:
+        saved = parsed(document, OldFile, "decision", FIX)
     if tuple(saved.ids) != actions.columns.ids:
         raise ModelError("the decision was made for other columns than this model has", "verify it with its own model.")
     unknown = [name for name in saved.action if name not in actions.columns]
@@ -227,14 +277,17 @@ def verify(
     question = Question(
         problem, here, objective, state, load_profile("default"), saved.period, relax=relax, shared=shared
     ).about(objective)
-    return _judged(saved, question)
+    return saved, question
 
 
-def _parsed(document: Mapping[str, Any]) -> DecisionFile | OldFile:
-    version = document.get("format", 1)
-    if isinstance(version, bool) or version not in (1, FORMAT):
-        raise ModelError(f"decision: format is {version!r}", f"this version reads formats 1 and {FORMAT}.")
-    kind: type[DecisionFile] | type[OldFile] = DecisionFile if version == FORMAT else OldFile
+def parsed(document: Mapping[str, Any], kind: type[File], what: str, fix: str) -> File:
+    """A document as what it should be.
+
+    Raises
+    ------
+    ModelError
+        When a field is missing, unknown or of another type; names it.
+    """
     try:
         return kind.model_validate(dict(document))
     except ValidationError as error:
@@ -242,7 +295,7 @@ def _parsed(document: Mapping[str, Any]) -> DecisionFile | OldFile:
         place = ".".join(str(part) for part in first["loc"])
         lacking = "lacks" if first["type"] == "missing" else "is wrong:"
         said = place if first["type"] == "missing" else f"{first['msg'].lower()} at {place}"
-        raise ModelError(f"decision {lacking} {said}", FIX) from None
+        raise ModelError(f"{what} {lacking} {said}", fix) from None
 
 
 def _judged(saved: DecisionFile | OldFile, question: Question) -> Verification:
@@ -292,14 +345,10 @@ def _judged(saved: DecisionFile | OldFile, question: Question) -> Verification:
 
 def _assigned(saved: DecisionFile | OldFile, actions: ActionSet, action: np.ndarray) -> str:
     """What is wrong with who does what, and with the limits said to be used up."""
-
-    def rows(given: list[dict[str, str]]) -> list[str]:
-        return sorted(json.dumps(row, sort_keys=True) for row in given)
-
-    own = actions.assignment(action)
-    if rows(own) != rows(saved.assignment):
-        odd = [row for row in saved.assignment if row not in own]
-        return f"assignment: {odd[0] if odd else 'a visit is missing'} is not this action's"
+    # With a constraint loosened there may be no way to serve the action: then only what was written is right.
+    fault = None if saved.relaxed else actions.misassigned(saved.assignment, action)
+    if fault is not None:
+        return f"assignment: {fault}"
     if isinstance(saved, DecisionFile) and saved.tight != actions.tight(action):
         return "tight: not the limits that this action uses up"
     return ""
@@ -328,8 +377,6 @@ def _proven(saved: DecisionFile, question: Question, value: float, mass: float) 
             return fail("status is optimal without a proof")
         word = "its bound rests on an assumption" if proof.kind == "gains" else "the bound is the solver's word"
         return Verification((), value, False, f"{word}: not re-checked")
-    from rmab_opt.decisions.certify import least_value
-
     found = back(_with(proof, recheck(proof, asked)), unit).bound
     assert saved.bound is not None
     if found > saved.bound + CLOSE * mass:
@@ -353,22 +400,27 @@ def _proven(saved: DecisionFile, question: Question, value: float, mass: float) 
         said += "; that it is best is the solver's word" if saved.status == "solver_optimal" else "; best found"
     if saved.relaxed:
         said += f"; NOT within the model's constraints: {saved.relaxed} relaxed"
-    return Verification((), value, True, said)
+    return Verification((), value, True, f"constraints ok, value {value:.6g}, {said}")
 
 
 def _with(proof: Proof, bound: float) -> Proof:
     return replace(proof, bound=bound)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_document(path: Path, what: str, fix: str) -> Mapping[str, Any]:
+    """What a saved file holds.
+
+    Raises
+    ------
+    ModelError
+        When it is no file of JSON; names it.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file", "give the file that `decide --out` wrote.") from None
+        raise ModelError(f"{path}: no such file", fix) from None
     except (UnicodeDecodeError, json.JSONDecodeError, OSError, RecursionError) as error:
-        raise ModelError(
-            f"{path}: is not a saved decision ({error})", "give the file that `decide --out` wrote."
-        ) from None
+        raise ModelError(f"{path}: is not a saved {what} ({error})", fix) from None
     if not isinstance(document, Mapping):
-        raise ModelError(f"{path}: is not a saved decision", "give the file that `decide --out` wrote.")
+        raise ModelError(f"{path}: is not a saved {what}", fix)
     return document

@@ -16,7 +16,7 @@ from rmab_opt.encoder import Network
 from rmab_opt.encoder.network import Layer
 from rmab_opt.errors import ModelError
 
-__all__ = ["LARGEST", "Unit", "scaled"]
+__all__ = ["LARGEST", "Unit", "least_value", "scaled"]
 
 LARGEST = 1e150
 """Larger numbers overflow in sums and squares and are refused."""
@@ -67,6 +67,22 @@ def scaled(question: Question) -> tuple[Unit, Question]:
         own = FixedNetwork(_in_unit(network, size, base), effort=objective.effort, formulation=objective.formulation)
         return Unit(size, base), replace(question, objective=own)
     return Unit(), question
+
+
+def least_value(asked: Question) -> float:
+    """What the cheapest allowed action is worth, of a question in its unit: what is decided is counted from there.
+
+    Choosing nothing where that is allowed; the least value where sorting finds it; else choosing nothing all the same.
+    """
+    objective, actions = asked.objective, asked.actions
+    if not isinstance(objective, LinearObjective) or not objective.linear(asked.situation):
+        if isinstance(objective, NetworkObjective):
+            return 0.0
+        nothing = np.zeros(len(actions), dtype=np.int64)
+        return float(objective.value(nothing, asked.situation))
+    if not actions.shape.lower_limits or actions.structured or not actions.shape._sorts:
+        return 0.0
+    return -float(actions.shape.best(-objective.coefficients(asked.situation)[0][None]).values[0])
 
 
 def _power(size: float) -> float:

@@ -224,7 +224,14 @@ class Search:
             raise question.actions.infeasibility() from None
         status: Status = "optimal" if found.status == "optimal" else "limit"
         return Proposal(
-            found.action, found.value, found.bound, "search", status=status, nodes=found.nodes, by="exact search"
+            found.action,
+            found.value,
+            found.bound,
+            "search",
+            {"tree": found.tree},
+            status=status,
+            nodes=found.nodes,
+            by="exact search",
         )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.bounds import Bounds, Effort, Rising, rising
-from rmab_opt.encoder.network import Hidden, Network, Reduced, dense
+from rmab_opt.encoder.bounds import Bounds, Effort, Rising, masses, rising
+from rmab_opt.encoder.network import Hidden, Judge, Network, Reduced, dense
 from rmab_opt.encoder.record import LARGE_M, EncodingWarning, Record, binding
 from rmab_opt.encoder.rows import KINDS, Formulation, LayerRows, Rows, assemble_rows
 from rmab_opt.encoder.support import Support
@@ -79,15 +82,16 @@ def encode(
         What the model does with the output. ``equal`` (the default) holds its exact value at every feasible point and
         is right for every use. ``maximise`` and ``minimise`` may drop binaries, are faster where they do, and hold the
         value at an optimum in that sense, or in a row that limits the output from the other side. A
-        :class:`Session` refuses a use that the rows were not made for, inputs whose bounds were widened since, and
-        points where the network says otherwise.
+        :class:`Session` refuses a use that the rows were not made for, and points where the network, or the framework
+        it was read from, says otherwise. Where bounds or rows of the inputs were widened after ``encode``, a new
+        session writes the block's rows again and warns; a session that stands refuses the next solve.
     support
         In place of the one read from the model, for example of a larger set when rows will be loosened later.
 
     Returns
     -------
     tuple
-        (expression of the output, :class:`Record`; of trees a :class:`TreeRecord`).
+        (output, :class:`Record`; of trees a :class:`TreeRecord`). The output is a named expression of the block.
 
     Raises
     ------
@@ -124,54 +128,125 @@ def encode(
     """
     listed = list(inputs.values()) if hasattr(inputs, "is_indexed") and inputs.is_indexed() else list(inputs)
     network = _read(network, listed)
-    if isinstance(network, TreeEnsemble):
-        return encode_trees(network, block, listed)
-    network, variables, support = _inputs(network, block, listed, support)
-    if reusable:
+    if reusable and not isinstance(network, TreeEnsemble):
         if formulation not in ("auto", "big-m") or at_least is not None:
             raise ModelError(
                 f"a reusable encoding by {formulation!r}" + ("" if at_least is None else " with a cut-off"),
                 "use formulation='big-m' without at_least, or encode every state anew.",
             )
-        found = rising(network, support, effort)
-        builder = _Reusable(
-            block, variables, network.reduced, found.layers, _senses(network.reduced, sense), weights_change
-        )
-        output, layers = builder.run()
-        record = _recorded(network, support, effort, found, layers)
-        _warn(record)
-        record.reusable, record.weights_change, record.inner = True, weights_change, builder.inner
-        record.variables, record.rows = builder.variables_added, builder.rows_added
-    else:
-        record = assemble(network, support, effort=effort, formulation=formulation, at_least=at_least, sense=sense)
+        return _reusable(network, block, listed, effort, weights_change, sense, support)
+
+    def write() -> tuple[Any, Any, Encoded]:
+        if isinstance(network, TreeEnsemble):
+            return encode_trees(network, block, listed)
+        own, variables, found = _inputs(network, block, listed, support)
+        record = assemble(own, found, effort=effort, formulation=formulation, at_least=at_least, sense=sense)
         assert record.arrays is not None
         output, record.variables, record.rows = _write(record.arrays, block, variables)
-    record.block = block
+        record.block = block
+        return output, record, _promise(block, output, record, variables, sense)
+
+    # A support of the caller's own is no reading of the model, which a second reading could put right.
+    return _Placed(block, write, again=support is None).first()
+
+
+class _Placed:
+    """A model's rows on a block, written again when the set of its inputs was widened since."""
+
+    def __init__(self, block: Any, write: Callable[[], tuple[Any, Any, Encoded]], again: bool) -> None:
+        self.block, self.write, self.may = block, write, again
+        self.output: Any = None
+        self.record: Any = None
+        self.added: list[Any] = []
+
+    def first(self) -> tuple[Any, Any]:
+        """The output, as a named expression that later writings change for all who use it, and the record."""
+        import pyomo.environ as pyo
+        from pyomo.common.modeling import unique_component_name
+
+        expression, self.record = self._written()
+        self.output = pyo.Expression(expr=expression)
+        self.block.add_component(unique_component_name(self.block, "output"), self.output)
+        return self.output, self.record
+
+    def again(self) -> None:
+        """Rows for the inputs' set as it is now, in place of the ones before."""
+        for component in self.added:
+            self.block.del_component(component)
+        expression, record = self._written()
+        self.output.set_value(expression)
+        vars(self.record).update(vars(record))
+        warnings.warn(
+            f"the inputs of block {self.block.name!r} may take values that they could not at encode: its rows were "
+            "written again for the set as it is now",
+            EncodingWarning,
+            stacklevel=2,
+        )
+
+    def _written(self) -> tuple[Any, Any]:
+        before = {id(component) for component in self.block.component_objects(descend_into=False)}
+        expression, record, promise = self.write()
+        self.added = [c for c in self.block.component_objects(descend_into=False) if id(c) not in before]
+        setattr(self.block, ATTRIBUTE, replace(promise, again=self.again if self.may else None))
+        return expression, record
+
+
+def _reusable(
+    network: Network,
+    block: Any,
+    listed: list[Any],
+    effort: Effort,
+    weights_change: bool,
+    sense: Sense,
+    support: Support | None,
+) -> tuple[Any, Record]:
+    """What another state changes as mutable Params."""
+    network, variables, support = _inputs(network, block, listed, support)
+    found = rising(network, support, effort)
+    pushed = _senses(network.reduced, sense)
+    builder = _Reusable(block, variables, network.reduced, found.layers, pushed, weights_change)
+    output, layers = builder.run()
+    record = _recorded(network, support, effort, found, layers)
+    _warn(record)
+    record.reusable, record.weights_change, record.inner = True, weights_change, builder.inner
+    record.variables, record.rows, record.block = builder.variables_added, builder.rows_added, block
     setattr(block, ATTRIBUTE, _promise(block, output, record, variables, sense))
     return output, record
 
 
 def _promise(block: Any, output: Any, record: Record, inputs: list[Any], sense: Sense) -> Encoded:
-    """What a session holds every solve against: direction, bounds of the inputs, and the network's own value."""
+    """What a session holds every solve against: direction, the inputs' set, and the network's own value."""
     from pyomo.repn import generate_standard_repn
 
     # Where every neuron keeps both rows the value is exact at every point, whatever sense was asked for.
     one_sided = record.bounds.at_least is not None or any(layer.count("one-sided") for layer in record.layers)
     terms = generate_standard_repn(output, compute_values=not record.reusable, quadratic=False)
     pairs = zip(terms.linear_vars, terms.linear_coefs, strict=True)
-    ends = [variable.bounds for variable in inputs]
+    support, network = record.support, record.network
+    auxiliary = record.effort in ("lp", "cutoff") or bool(support.assignments)
+    ends = np.array([variable.bounds for variable in inputs], dtype=float).reshape(-1, 2).T
     return Encoded(
         name=block.name,
         sense=sense if one_sided else "equal",
         inputs=inputs,
-        lower=np.array([-np.inf if low is None else low for low, _ in ends], dtype=float),
-        upper=np.array([np.inf if high is None else high for _, high in ends], dtype=float),
+        # A support of the caller's own may be wider than the variables were.
+        lower=np.fmin(ends[0], support.lower) if support.reading is None else ends[0],
+        upper=np.fmax(ends[1], support.upper) if support.reading is None else ends[1],
+        whole=[variable.is_integer() for variable in inputs] if support.reading is not None else [False] * len(inputs),
         terms=[(variable, float(number)) for variable, number in pairs if isinstance(number, int | float)],
         constant=0.0 if record.reusable else float(terms.constant),
         rows=record.rows,
         signs=[variable for variable in record.variables if variable.is_binary()],
-        value=None if record.reusable else lambda x: float(record.network.reduced(x)),
+        reading=None if support.reading is None else support.reading.used(len(inputs), auxiliary),
+        value=None if record.reusable else lambda x, signs: float(network.reduced(x)),
+        judged=None if record.reusable or network.judge is None else partial(_judged, network, network.judge),
     )
+
+
+def _judged(network: Network, judge: Judge, point: Floats, signs: Floats) -> tuple[float, float]:
+    """The framework's value at a point, and what rounding and the pieces of curves may add to it."""
+    largest = max(float(mass.max(initial=0.0)) for mass in masses(network.reduced, Support.box(point, point)))
+    return float(judge.forward(point[None])[0]), judge.relative * max(1.0, largest) + network.error
 
 
 def assemble(

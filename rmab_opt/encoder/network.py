@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,6 +136,26 @@ class Hidden:
         return self.slope * x + self.gain * np.maximum(x, 0.0)
 
 
+class Judge(NamedTuple):
+    """The forward pass of the framework that a model was read from."""
+
+    forward: Callable[[Floats], Floats]
+    """Values (P,) of points (P, n)."""
+    relative: float
+    """Rounding, relative to the largest sum of terms in the model."""
+
+    @classmethod
+    def of(cls, forward: Callable[[Floats], Floats], size: int, output: Any, relative: float) -> Judge | None:
+        """Of a framework's outputs (P, size) where the value is one of them; else None."""
+        plain = isinstance(output, int | np.integer) and not isinstance(output, bool)
+        if not plain and not (output is None and size == 1):
+            return None
+        column = 0 if output is None else int(output)
+        return cls(
+            lambda points: np.asarray(forward(points), dtype=np.float64).reshape(len(points), -1)[:, column], relative
+        )
+
+
 class Network:
     """A network with one output: value = skip . x + constant + head(x), in float64.
 
@@ -175,6 +195,8 @@ class Network:
         self._layers = tuple(layers)
         self.error = float(error)
         """Largest difference from the model it was read from; 0 when it was read exactly."""
+        self.judge: Judge | None = None
+        """The forward pass of the framework it was read from, where there is one; pickling drops it."""
         if not self._layers and skip is None:
             raise ModelError("the network has neither layers nor a skip", "give at least one of them.")
         n = self._layers[0].weight.shape[1] if self._layers else np.size(skip)  # type: ignore[arg-type]
@@ -444,7 +466,20 @@ class Network:
                     bias, link = bias + link[:, positions] @ numbers, _shut(link[:, kept])
                 links.append((source, link))
             layers[number] = Layer(weight, _shut(bias), layer.activation, tuple(links))
-        return Network(layers, self.skip[kept], self.constant + float(self.skip[positions] @ numbers), self.error)
+        folded = Network(layers, self.skip[kept], self.constant + float(self.skip[positions] @ numbers), self.error)
+        if self.judge is not None:
+            judge, n = self.judge, self.n_inputs
+
+            def forward(points: Floats) -> Floats:
+                whole = np.zeros((len(points), n))
+                whole[:, kept], whole[:, positions] = points, numbers
+                return judge.forward(whole)
+
+            folded.judge = Judge(forward, judge.relative)
+        return folded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "judge": None}
 
     @cached_property
     def reduced(self) -> Reduced:

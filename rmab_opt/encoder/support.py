@@ -12,6 +12,7 @@ from scipy import sparse
 
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.solver import Program, Session
+from rmab_opt.solver.encoded import Reading
 from rmab_opt.solver.polytope import Polytope
 
 __all__ = ["Maxima", "Support"]
@@ -57,6 +58,9 @@ class Support(Polytope):
     ModelError
         When a bound is missing or infinite; names the input.
     """
+
+    reading: Reading | None = None
+    """Rows and variables of the model that it was read from."""
 
     _memo: tuple[Any, tuple[Floats, Floats], Floats] | None = None
 
@@ -104,6 +108,7 @@ class Support(Polytope):
         n = len(variables)
         entries: list[tuple[int, int, float]] = []
         limits: list[tuple[float, float]] = []
+        rows: list[Any] = []
         others: list[Any] = []
         fixed = [v for v in model.component_data_objects(pyo.Var, descend_into=True) if v.fixed]
         try:
@@ -123,6 +128,7 @@ class Support(Polytope):
                         others.append(variable)
                     entries.append((len(limits), position[id(variable)], float(coefficient)))
                 limits.append((low, high))
+                rows.append(row)
         finally:
             for variable in fixed:
                 variable.fixed = True
@@ -144,7 +150,9 @@ class Support(Polytope):
             upper=bounds[:, 1],
             integer=np.array([variable.is_integer() for variable in everyone], dtype=bool),
         )
-        return cls.from_program(program, np.arange(n), names=[variable.name for variable in variables])
+        found = cls.from_program(program, np.arange(n), names=[variable.name for variable in variables])
+        found.reading = Reading(everyone, rows, program)
+        return found
 
     # ---- maximising
     def both(self, weight: Any) -> tuple[Floats, Floats]:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from rmab_opt.encoder.network import Network
+from rmab_opt.encoder.network import Judge, Network
 from rmab_opt.errors import ModelError
 from rmab_opt.solver import Program, Session
+from rmab_opt.solver.encoded import Encoded
 
 __all__ = ["Tree", "TreeEnsemble", "TreeRecord", "encode_trees"]
 
@@ -93,6 +94,11 @@ class TreeEnsemble:
     constant: float = 0.0
     single: bool = False
     """Whether the model rounds its inputs to float32 before it compares, as scikit-learn and XGBoost do."""
+    judge: Judge | None = None
+    """The prediction of the library it was read from, where there is one; pickling drops it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "judge": None}
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.constant):
@@ -222,8 +228,8 @@ class TreeRecord:
         )
 
 
-def encode_trees(ensemble: TreeEnsemble, block: Any, inputs: Sequence[Any]) -> tuple[Any, TreeRecord]:
-    """Add an ensemble to a Pyomo block and return the expression of its value and what was added.
+def encode_trees(ensemble: TreeEnsemble, block: Any, inputs: Sequence[Any]) -> tuple[Any, TreeRecord, Encoded]:
+    """Add an ensemble to a Pyomo block; the expression of its value, what was added, and what a session checks.
 
     One binary a distinct split of an input, ``below[f, j] = 1`` where x_f <= the j-th threshold; one variable a leaf.
     For every tree, input f and threshold t in it: the leaves that lie below t altogether sum to at most ``below``,
@@ -276,7 +282,81 @@ def encode_trees(ensemble: TreeEnsemble, block: Any, inputs: Sequence[Any]) -> t
         ensemble, block, len(block.leaf), len(block.below), len(block.rows), len(cuts), (ends[0], ends[1])
     )
     record.variables = [*block.below.values(), *block.leaf.values()]
-    return output, record
+    terms = [(block.leaf[k, i], float(value)) for k, tree in enumerate(trees) for i, value in enumerate(tree.value)]
+    return output, record, _promise(ensemble, block, listed, terms, low, high)
+
+
+def _promise(
+    ensemble: TreeEnsemble, block: Any, listed: list[Any], terms: list[tuple[Any, float]], low: Floats, high: Floats
+) -> Encoded:
+    """The value is constant on a cell: it, and the library's prediction, are asked in the middle of the cell."""
+    at = [i for i, given in enumerate(listed) if not isinstance(given, int | float | np.number)]
+    inputs = [listed[i] for i in at]
+    cells = _Cells(
+        ensemble,
+        list(block.below),
+        low,
+        high,
+        np.array([i in at and listed[i].is_integer() for i in range(len(listed))]),
+    )
+
+    def point(x: Floats) -> Floats:
+        whole = low.copy()
+        whole[at] = x
+        return whole
+
+    size = sum((float(np.abs(tree.value).max()) for tree in ensemble.trees), abs(ensemble.constant))
+    judge = ensemble.judge
+
+    def judged(x: Floats, signs: Floats) -> tuple[float, float]:
+        assert judge is not None
+        return float(judge.forward(cells.middle(point(x), signs)[None])[0]), judge.relative * max(1.0, size)
+
+    return Encoded(
+        name=block.name,
+        sense="equal",
+        inputs=inputs,
+        lower=low[at],
+        upper=high[at],
+        whole=[variable.is_integer() for variable in inputs],
+        terms=terms,
+        constant=ensemble.constant,
+        rows=list(block.rows.values()),
+        signs=list(block.below.values()),
+        reading=None,
+        value=lambda x, signs: float(ensemble(cells.middle(point(x), signs))),
+        judged=None if judge is None else judged,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The cells that the splits of all trees cut the inputs' box into."""
+
+    ensemble: TreeEnsemble
+    below: list[tuple[int, int]]
+    """(input, number of its threshold) a binary."""
+    low: Floats
+    high: Floats
+    whole: NDArray[np.bool_]
+
+    def middle(self, point: Floats, signs: Floats) -> Floats:
+        """A point inside the cell that the binaries say, where that cell's closure holds the given point.
+
+        Where it does not, the point itself stands, and the value there is the model's own.
+        """
+        low, high, splits = self.low.copy(), self.high.copy(), self.ensemble.splits
+        for (f, j), sign in zip(self.below, signs.tolist(), strict=True):
+            t = float(splits[f][j])
+            if sign > 0.5:
+                high[f] = min(high[f], t)
+            else:
+                low[f] = max(low[f], t)
+        near = 1e-6 * np.maximum(1.0, np.maximum(np.abs(self.low), np.abs(self.high)))
+        inside = (point >= low - near) & (point <= high + near)
+        if not inside.all():
+            return point
+        return np.where(self.whole, np.rint(point), np.where(low < high, 0.5 * (low + high), point))
 
 
 def _ends(listed: Sequence[Any]) -> tuple[Floats, Floats]:

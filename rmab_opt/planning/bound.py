@@ -35,7 +35,7 @@ from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.solver import Program, Session
 
-__all__ = ["COUPLINGS", "KINDS", "Bound", "MarginalArm", "bound", "bound_arrays", "marginal_arms", "support"]
+__all__ = ["COUPLINGS", "KINDS", "Bound", "MarginalArm", "bound", "bound_arrays", "in_unit", "marginal_arms", "support"]
 
 KINDS = ("auto", "time_indexed", "discounted", "discounted_tail", "average")
 """What is bounded: the problem's own horizon (auto, time_indexed) or an endless run."""
@@ -207,7 +207,7 @@ def bound(
         When ``kind``, ``coupling`` or ``method`` is unknown or does not fit the discount.
     """
     transition, reward = require_tabular(problem.dynamics, "the upper bound")
-    unit, least, reward = _in_unit(reward)
+    unit, least, reward = in_unit(reward)
     rounds, factor = problem.horizon if horizon is None else horizon, problem.discount if discount is None else discount
     found = _bound_in_unit(
         transition,
@@ -233,7 +233,7 @@ LARGEST_REWARD = 1e150
 """Larger numbers overflow in sums and squares and are refused."""
 
 
-def _in_unit(reward: np.ndarray) -> tuple[float, float, np.ndarray]:
+def in_unit(reward: np.ndarray) -> tuple[float, float, np.ndarray]:
     """(unit, what all arms earn a round whatever is done, rewards above that in the unit).
 
     The unit is the power of two near the largest difference within an arm.

@@ -21,7 +21,7 @@ from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.lagrangian import _Search
 
-__all__ = ["Course", "LivingBound", "fits_exactly", "living_bound", "living_optimum", "living_value"]
+__all__ = ["Course", "LivingBound", "bound_at", "fits_exactly", "living_bound", "living_optimum", "living_value"]
 
 MOST_STATES = 100_000
 """Joint states times season's totals that are solved exactly."""
@@ -214,8 +214,7 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     priced = _Priced(course)
     horizon, n_rows = course.horizon, priced.n_rows
     weight = np.append(np.repeat(priced.factor, n_rows), 1.0)
-    limits = np.broadcast_to(course.rows.limit, (horizon, n_rows))
-    rent = np.append(limits.ravel(), 0.0 if course.season is None else course.season) * weight
+    rent = _rent(course, priced)
     # No act is worth more than the best reward against the worst in every round left, a unit of its cheapest use.
     spread = float(np.ptp(course.reward)) + float(np.abs(course.reward).max()) * (course.counted is not None)
     spread = max(spread, float(np.abs(course.reward).max())) if course.stay is not None else spread
@@ -243,6 +242,19 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     return LivingBound(
         search.best, search.lower, best[:-1].reshape(horizon, n_rows), float(best[-1]), gain, use, values
     )
+
+
+def _rent(course: Course, priced: _Priced) -> np.ndarray:
+    """What a unit of every price costs: the limits, discounted, then the season's total."""
+    limits = np.broadcast_to(course.rows.limit, (course.horizon, priced.n_rows)) * priced.factor[:, None]
+    return np.append(limits.ravel(), 0.0 if course.season is None else course.season)
+
+
+def bound_at(course: Course, prices: np.ndarray, saved: float = 0.0) -> float:
+    """The bound at given prices (T, K) of the rounds' own resources and of the season: valid at any prices >= 0."""
+    priced = _Priced(course)
+    price = np.append(np.asarray(prices, dtype=np.float64).ravel(), saved)
+    return float(priced(price)[0] + price @ _rent(course, priced))
 
 
 # -------------------------------------------------------------------------------------------------- exact, when small

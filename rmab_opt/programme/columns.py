@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
@@ -23,6 +23,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "reach": ("phone", "telephone", "mobile", "phone number", "tel", "telefon", "telefono"),
     "name": ("name", "nom", "nombre", "full name"),
     "village": ("village", "place", "community", "town", "ort", "aldea"),
+    "since": ("registered", "joined", "enrolled", "registration date", "enrolment date", "date of registration"),
     "worker": ("worker", "nurse", "caller", "staff", "volunteer"),
     "calls": ("calls", "capacity", "visits", "slots per week"),
     "week": ("week", "date", "round", "woche", "semaine", "semana"),
@@ -51,12 +52,25 @@ class RegisterColumns(_Section):
     slots: str | None = None
     reach: str | None = None
     """Who has nothing here cannot be acted on, e.g. the telephone."""
+    since: str | None = None
+    """Date of joining: from it the bound learns how many more will come."""
     show: tuple[str, ...] = ()
     """Columns of the list that is printed."""
     keep: tuple[str, ...] = ()
     """Columns that the model and the ledger keep."""
+    cross: tuple[str, ...] = ()
+    """Kept columns by which a group is split where there are calls enough."""
+    clusters: int = Field(default=0, ge=0, le=12)
+    """At most so many clusters of members who move alike when nobody calls; 0: none."""
     missing: Literal["ask", "left"] = "ask"
     """Whether a member who is missing from a new register has left; by default they are paused and asked about."""
+
+    @model_validator(mode="after")
+    def _kept(self) -> RegisterColumns:
+        foreign = [name for name in self.cross if name not in self.keep]
+        if foreign:
+            raise ValueError(f"cross: {foreign[0]!r} is not among keep")
+        return self
 
 
 class LogColumns(_Section):
@@ -88,7 +102,13 @@ class PlanSection(_Section):
     calls: int | None = Field(default=None, ge=0)
     """At most so many a week; the roster's total where there is one."""
     season: int | None = Field(default=None, ge=0)
-    """At most so many from the first week on, in all."""
+    """At most so many in the first ``weeks`` weeks, in all."""
+    explore: Literal["none", "optimism", "sampling"] = "none"
+    """Whether lists are planned to find things out as well; see :mod:`rmab_opt.programme.explore`."""
+    block: int = Field(default=1, ge=1)
+    """Weeks that a draw of ``sampling`` is kept."""
+    seed: int = Field(default=0, ge=0)
+    """Of the draws."""
 
 
 class Columns(_Section):
@@ -157,6 +177,14 @@ def infer(register: Table, log: Table | None, roster: Table | None, plan: PlanSe
     group, state = take(register, "group"), take(register, "state")
     slots = take(register, "slots") if roster is not None else None
     reach, name, village = take(register, "reach"), take(register, "name"), take(register, "village")
+    since = take(register, "since")
+    if since is not None:
+        try:
+            register.dates(since)
+        except ModelError as error:
+            # Only a bound is better for it: what cannot be read with certainty is left out, and said.
+            said.append(f"{since!r} is not used: {error.message}")
+            since = None
     engaged = "engaged" if state is None else _good(register, state)
     by_roster = None
     match = None
@@ -183,6 +211,7 @@ def infer(register: Table, log: Table | None, roster: Table | None, plan: PlanSe
         engaged=engaged,
         slots=slots,
         reach=reach,
+        since=since,
         show=tuple(column for column in (name, village) if column is not None),
         keep=tuple(dict.fromkeys(kept)),
     )
@@ -213,7 +242,7 @@ def check(columns: Columns, tables: Mapping[str, Table | None]) -> None:
         table = tables.get(name)
         if section is None or table is None:
             continue
-        values = section.model_dump(exclude={"engaged", "missing", "call_acts"})
+        values = section.model_dump(exclude={"engaged", "missing", "call_acts", "clusters"})
         for key, value in values.items():
             for column in value if isinstance(value, tuple | list) else [value]:
                 if column is not None and column not in table:

@@ -227,13 +227,13 @@ class Estimate:
             "valid": VALID,
         }
 
-    def transitions_csv(self, states: Sequence[str] = STATES) -> str:
+    def transitions_csv(self, states: Sequence[str] = STATES, transition: np.ndarray | None = None) -> str:
         """Rows for ``{kind: tabular, by: id}``: id, state, action and the chance of each next state."""
-        rows = []
+        tables, rows = self.transition if transition is None else transition, []
         for n, name in enumerate(self.ids):
             for s, state in enumerate(states):
                 for a in (0, 1):
-                    up = float(self.transition[n, a, s, 1])
+                    up = float(tables[n, a, s, 1])
                     rows.append(
                         {"id": name, "state": state, "action": a, states[0]: f"{1 - up:.12f}", states[1]: f"{up:.12f}"}
                     )

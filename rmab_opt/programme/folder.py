@@ -8,12 +8,13 @@ happened. Everything is keyed by id and sorted by it, so that the order of a she
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from rmab_opt.catalog import load
 from rmab_opt.decisions import Decision, Model
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
+from rmab_opt.problem.table import nearest
+from rmab_opt.programme.arrivals import bound_with, rates_of
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     Columns,
@@ -35,16 +38,41 @@ from rmab_opt.programme.columns import (
     read_columns,
     write_columns,
 )
-from rmab_opt.programme.estimate import STATES, CallLog, Estimate, Member, estimate, read_log
-from rmab_opt.programme.front_door import Outlook, Plan, choose_rule, outlook, plan_decision, saved_document
+from rmab_opt.programme.comparison import with_tables
+from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
+from rmab_opt.programme.explore import called_useless, planned_tables
+from rmab_opt.programme.front_door import (
+    Ahead,
+    Outlook,
+    Plan,
+    ahead_of,
+    choose_rule,
+    plan_decision,
+    saved_document,
+)
+from rmab_opt.programme.groups import members_of
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
+from rmab_opt.programme.privacy import ERASED, erase_files, hide
+from rmab_opt.programme.targeted import tables_of
+from rmab_opt.programme.trial import Villages, villages_of
 from rmab_opt.records import write_atomically
 from rmab_opt.records.cohort import Cohort
-from rmab_opt.report import tree
+from rmab_opt.report import tree, workbook
 
-__all__ = ["Week", "estimate_sheets", "next_week", "read_register", "start"]
+__all__ = [
+    "Week",
+    "drawn_models",
+    "erase",
+    "estimate_sheets",
+    "next_week",
+    "read_members",
+    "read_register",
+    "read_standing",
+    "spread_of_villages",
+    "start",
+]
 
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
@@ -140,6 +168,8 @@ def _cells(table: Table, columns: RegisterColumns) -> Cells:
         parts["slots"] = [";".join(slots) for slots in table.lists(columns.slots)]
     if columns.reach:
         parts["reach"] = ["yes" if cell else "no" for cell in table.text(columns.reach)]
+    if columns.since and columns.since in table:
+        parts["since"] = ["" if day is None else day.isoformat() for day in table.dates(columns.since)]
     for name in dict.fromkeys((*columns.keep, *columns.show)):
         parts[name] = table.categories(name) if name in columns.keep else table.text(name)
     return {member: {own: cells[row] for own, cells in parts.items()} for row, member in enumerate(ids)}
@@ -180,7 +210,7 @@ def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
 
 def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
     """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in decision.rows():
         shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
         rest = {key: cell for key, cell in row.items() if key != "id"}
@@ -188,17 +218,19 @@ def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
     path = f"weeks/week-{now.week:02d}.csv"
     write_atomically(stage / path, "\ufeff" + _csv(rows, names))
+    listed = [names, *([row.get(name, "") for name in names] for row in rows)]
+    write_atomically((stage / path).with_suffix(".xlsx"), workbook({"list": listed}))
     return path
 
 
-def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _First) -> None:
+def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> None:
     """``model.yaml`` and its tables."""
     own, columns, members = now.own, now.columns, now.members
     kept = list(own.keep)
     names = ["id", "group", *kept, *(["slots"] if own.slots else [])]
     rows = [{"id": name, "group": cells.get("group", "all"), **cells} for name, cells in sorted(members.items())]
     write_atomically(folder / "cohort.csv", _csv([{k: row.get(k, "") for k in names} for row in rows], names))
-    write_atomically(folder / "transitions.csv", made.transitions_csv())
+    write_atomically(folder / "transitions.csv", transitions)
     start = [
         {"id": name, STATES[0]: f"{1 - up:.12g}", STATES[1]: f"{up:.12g}"} for name, up in sorted(first.up.items())
     ]
@@ -217,6 +249,9 @@ def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _Fi
         "kind": "tabular", "file": "transitions.csv", "by": "id", "reward": dict.fromkeys(STATES, 0) | {STATES[1]: 1},
         "paid_on": "arrival",
     }  # fmt: skip
+    if columns.plan.season is not None:
+        dynamics = {"kind": "season", "total": columns.plan.season, "of": dynamics}
+        constraints["season"] = {"kind": "budget", "at_most": {"from": LEFT}}
     document = {
         "format": 1,
         "title": title,
@@ -224,13 +259,20 @@ def _write_model(folder: Path, title: str, now: _Now, made: Estimate, first: _Fi
         "problem": {
             "arms": "cohort.csv",
             "dynamics": dynamics,
-            "horizon": now.period + columns.plan.weeks,
+            "horizon": _horizon(now),
             "start": "start.csv",
         },
         "constraints": constraints,
         "solver": "quick",
     }
     write_atomically(folder / "model.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def _horizon(now: _Now) -> int:
+    """Rounds from the first list on: so many weeks ahead, or the season's own end while it lasts."""
+    plan = now.columns.plan
+    in_season = plan.season is not None and now.period < plan.weeks
+    return plan.weeks if in_season else now.period + plan.weeks
 
 
 @dataclass(frozen=True)
@@ -241,6 +283,9 @@ class _First:
     closed: list[dict[str, Any]]
     said: list[str]
 
+
+LEFT = "left"
+"""Name of what is left of a season."""
 
 STAGE, WHOLE = ".next", "whole"
 """Folder in which a week is made, and the file that says it is whole: a crash leaves the old week or the new one."""
@@ -349,7 +394,7 @@ def start(
     if roster is not None and roster_table is not None and given.roster is not None:
         tables[roster] = roster_table.without_totals(given.roster.worker)
         _write_roster(stage, tables[roster], given)
-    _write_readings(stage, tables)
+    _write_readings(stage, tables, _private(members, given.register_))
     Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
     now = _Now(given, members, read, read.weeks[-1] + 1)
     return _list(out, now, [*said, *matched, *read.said, *_dropped(tables)])
@@ -382,13 +427,11 @@ def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> t
     members, _ = read_register(register, given.register_)
     assert given.log is not None
     read, matched = _same_ids(list(members), read_log(log_table, given.log))
-    return estimate(read, _who(members), call_acts=given.log.call_acts), [*said, *matched, *read.said]
-
-
-def _who(members: Cells) -> dict[str, Member]:
-    return {
-        name: Member(cells.get("group") or "all", cells.get("reach", "yes") == "yes") for name, cells in members.items()
-    }
+    return estimate(read, members_of(members, given.register_, read), call_acts=given.log.call_acts), [
+        *said,
+        *matched,
+        *read.said,
+    ]
 
 
 def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
@@ -398,13 +441,14 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     """
     _finish(folder)
     columns = read_columns(folder / "columns.yaml")
-    standing = _standing(folder)
+    standing = read_standing(folder)
     week, period = standing["week"], standing["period"]
     model = load(folder)
     document = json.loads((folder / "weeks" / f"week-{week:02d}.json").read_text(encoding="utf-8"))
     ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
     filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
-    members = _read_members(folder, columns)
+    filled = _season_row(filled, document)
+    members = read_members(folder, columns)
     stage = _stage(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
     ended = sorted(set(standing["paused"]) - set(pauses))
@@ -423,6 +467,29 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     return _list(folder, now, [*changes.lines(), *said])
 
 
+def erase(folder: Path, name: str) -> str:
+    """Put a token in place of a person everywhere in a programme's folder; the token. From now on they have left.
+
+    Raises
+    ------
+    ModelError
+        When the folder never knew the id.
+    """
+    _finish(folder)
+    standing = read_standing(folder)
+    stage = _stage(folder)
+    token = erase_files(folder, stage, name, standing["week"])
+    if (folder / "travel").is_dir():
+        # Pseudonyms of the person are in it; the current week's can be made again.
+        shutil.rmtree(folder / "travel")
+    members = Cohort(stage / "cohort").members()
+    if token in (*members.active, *members.paused):
+        Cohort(stage / "cohort").leave([token], max(members.period, standing["period"]))
+    write_atomically(stage / WHOLE, "")
+    _finish(folder)
+    return token
+
+
 def _changes(register: Path, columns: Columns, members: Cells, week: int) -> Changes:
     table = Table.read(register)
     if is_events(table):
@@ -437,23 +504,40 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     """Estimate, write the model, decide, write the list; all in a stage that is brought into place as a whole."""
     stage = folder / STAGE
     assert now.columns.log is not None
-    made = estimate(now.log, _who(now.members), call_acts=now.columns.log.call_acts)
+    made = estimate(now.log, members_of(now.members, now.own, now.log), call_acts=now.columns.log.call_acts)
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
     write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
     write_atomically(stage / "estimate.html", estimate_page(made))
     write_atomically(stage / "log.csv", _log_csv(now.log))
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
-    _write_model(stage, folder.name, now, made, first)
+    plan_section = now.columns.plan
+    meant = planned_tables(made, plan_section.explore, now.period, seed=plan_section.seed, block=plan_section.block)
+    _write_model(stage, folder.name, now, made.transitions_csv(transition=meant.transition), first)
     model = load(stage)
-    standing = Ledger(folder / "ledger", model).standing()
+    # What is believed of the states rests on the estimate itself, whatever the list is planned on.
+    known = model if not meant.drawn else with_tables(model, _in_order(made, made.transition, model))
+    standing = Ledger(folder / "ledger", known).standing()
     belief = model.problem.start_distribution if standing is None else standing.belief
+    shared = model.shared(None, None if standing is None else standing.shared or None)
     if standing is not None:
         said = [*said, f"{len(standing.estimated)} of {len(belief)} states are estimated from earlier weeks"]
+    said = [*said, *([f"planned to find things out: {meant.drawn}"] if meant.drawn else called_useless(made))]
     plan = choose_rule(model, now.period)
     title = f"{folder.name} · week {now.week}"
-    decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title)
-    ahead = outlook(model, plan, belief, now.period, episodes=2)
+    decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title, shared=shared)
+    if shared is not None:
+        said = [*said, f"{shared[0]:g} calls are left of the season's {plan_section.season}"]
+        if now.period >= plan_section.weeks:
+            said = [
+                *said,
+                f"the season of {plan_section.weeks} weeks is over: what is left is spread over as many again",
+            ]
+    if meant.drawn:
+        decision = replace(decision, notes={**decision.notes, "explored": meant.drawn})
+    seen = ahead_of(model, plan, belief, now.period, shared=shared)
+    ahead = None if seen is None else seen.outlook(2)
+    said = [*said, *_with_joiners(folder, now, made, seen)]
     document = saved_document(model, decision, plan, belief)
     saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
@@ -469,8 +553,72 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places)
 
 
+def estimate_again(folder: Path) -> Estimate:
+    """The estimate behind the folder's list, made again from its log and members."""
+    columns = read_columns(folder / "columns.yaml")
+    own = LogColumns(id="id", week="week", called="called", listened="listened")
+    assert columns.log is not None
+    members = read_members(folder, columns)
+    log = read_log(Table.read(folder / "log.csv"), own)
+    return estimate(log, members_of(members, columns.register_, log), call_acts=columns.log.call_acts)
+
+
+def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:
+    """How the values of a column of the cohort differ, by a folder's log; ModelError when there is no such column."""
+    columns = read_columns(folder / "columns.yaml")
+    members = read_members(folder, columns)
+    known = {name: cells for cells in members.values() for name in cells}
+    meant = next((name for name in known if name.casefold() == column.casefold()), None)
+    if meant is None:
+        raise ModelError(f"{folder}: no column {column!r} is kept", nearest(column, list(known)))
+    own = LogColumns(id="id", week="week", called="called", listened="listened")
+    log = read_log(Table.read(folder / "log.csv"), own)
+    return villages_of(log, {name: cells.get(meant, "") for name, cells in members.items()}, weeks)
+
+
+def _with_joiners(folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -> list[str]:
+    """What the bound becomes with those who will join and leave; nothing where no date of joining is known."""
+    if seen is None or seen.course is None or seen.prices is None:
+        return []
+    place = {name: n for n, name in enumerate(made.ids)}
+    dates = [
+        (datetime.date.fromisoformat(cells["since"]), int(made.group[place[name]]))
+        for name, cells in now.members.items()
+        if cells.get("since")
+    ]
+    events = Cohort(folder / "cohort").log.entries
+    left = sum(len(event.ids) for event in events if event.event == "leave" and event.period > 0)
+    found = rates_of(dates, len(made.groups), now.period * len(now.members), left)
+    if found is None:
+        return []
+    tables = np.stack([made.transition[made.group == g].mean(axis=0) for g in range(len(made.groups))])
+    value, low, high = bound_with(seen.course, seen.prices, found, (tables, made.first_share.tolist()))
+    return [f"{found}: nothing above {value:.6g} with them ({low:.6g} to {high:.6g})"]
+
+
+def _in_order(made: Estimate, tables: np.ndarray, model: Model) -> np.ndarray:
+    """Tables in the order of a model's arms."""
+    place = {name: n for n, name in enumerate(made.ids)}
+    return np.asarray(tables[[place[name] for name in model.problem.arms.ids]])
+
+
+def drawn_models(folder: Path) -> Callable[[Model, int], Model]:
+    """A folder's model under posterior draw k of its estimate; the estimate is made when it is first asked for."""
+    made: list[Estimate] = []
+
+    def drawn(model: Model, k: int) -> Model:
+        if not made:
+            made.append(estimate_again(folder))
+        found = made[0]
+        draw = found.fit.draws[(k * 37) % len(found.fit.draws)].astype(np.float64)
+        return with_tables(model, _in_order(found, tables_of(draw), model))
+
+    return drawn
+
+
 # ------------------------------------------------------------------------------------------------------ parts of a week
-def _standing(folder: Path) -> dict[str, Any]:
+def read_standing(folder: Path) -> dict[str, Any]:
+    """Week, round and pauses of a programme's folder; ModelError where it is none."""
     path = folder / "standing.json"
     if not path.is_file():
         raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
@@ -506,11 +654,26 @@ def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[
         done = [
             cell if cell == "yes" or name in model.actions.columns else "" for name, cell in zip(ids, done, strict=True)
         ]
+    gone = [name for name in model.problem.arms.ids if name.startswith(ERASED)]
+    ids, done, states = [*ids, *gone], [*done, *["no"] * len(gone)], [*states, *[""] * len(gone)]
     empty = sum(not cell for cell in done)
     said = [f"{sum(bool(s) for s in states)} states seen, {sum(d == 'no' for d in done)} calls not made"]
     if empty and done_column == "done":
         said.append(f"{empty} cells of done are empty: taken as done as planned")
     return Table({"id": ids, "done": done, "state": states}, source=table.source), said
+
+
+def _season_row(filled: Table, document: Mapping[str, Any]) -> Table:
+    """The outcomes with what is left of the season, where there is one: what was left less what was done."""
+    left = document.get("shared", {}).get(LEFT)
+    if left is None:
+        return filled
+    done = dict.fromkeys(document["action"], True)
+    ids, words = list(filled.text("id")), list(filled.text("done"))
+    done |= {name: word == "yes" for name, word in zip(ids, words, strict=True) if word}
+    after = max(left - sum(done.values()), 0.0)
+    cells = {"id": [*ids, f"shared:{LEFT}"], "done": [*words, ""], "state": [*filled.text("state"), f"{after:g}"]}
+    return Table(cells, source=filled.source)
 
 
 def _apply(changes: Changes, members: Cells, paused: dict[str, int | None]) -> tuple[Cells, dict[str, int | None]]:
@@ -579,11 +742,11 @@ def _public(cells: Mapping[str, str], columns: RegisterColumns) -> dict[str, str
 
 
 def _members_csv(members: Cells, columns: RegisterColumns) -> str:
-    names = ["id", "group", "state", "slots", "reach", *dict.fromkeys((*columns.keep, *columns.show))]
+    names = ["id", "group", "state", "slots", "reach", "since", *dict.fromkeys((*columns.keep, *columns.show))]
     return _csv([{"id": name, **cells} for name, cells in sorted(members.items())], names)
 
 
-def _read_members(folder: Path, columns: Columns) -> Cells:
+def read_members(folder: Path, columns: Columns) -> Cells:
     table = Table.read(folder / "names.csv", needed=["id"])
     names = [name for name in table.columns if name != "id"]
     cells = {name: table.text(name) for name in names}
@@ -636,11 +799,17 @@ def _extended(folder: Path, ledger: Ledger, week: int) -> CallLog:
     return CallLog(ids, tuple(range(log.weeks[0], week + 2)), seen, called)
 
 
-def _write_readings(folder: Path, tables: Mapping[Path, Table]) -> None:
-    """The change log of all sheets: what was dropped, assumed or changed, cell by cell."""
-    rows = [
-        {"sheet": path.name, "digest": table.digest, **remark.row()}
-        for path, table in tables.items()
-        for remark in table.log.remarks
-    ]
+def _private(members: Cells, columns: RegisterColumns) -> frozenset[str]:
+    """Cells that no record keeps: those of shown columns that are not kept, e.g. names."""
+    shown = [name for name in columns.show if name not in columns.keep]
+    return frozenset(cells[name] for cells in members.values() for name in shown if cells.get(name))
+
+
+def _write_readings(folder: Path, tables: Mapping[Path, Table], private: frozenset[str]) -> None:
+    """The change log of all sheets: what was dropped, assumed or changed, cell by cell; names are left out."""
+    rows = []
+    for path, table in tables.items():
+        for remark in table.log.remarks:
+            row = {"sheet": path.name, "digest": table.digest, **remark.row()}
+            rows.append({key: hide(str(cell), private) if key in ("was", "is") else cell for key, cell in row.items()})
     write_atomically(folder / "readings.csv", _csv(rows, ["sheet", "digest", "line", "column", "was", "is", "why"]))

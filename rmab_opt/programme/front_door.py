@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from rmab_opt.decisions.policies.living import Living
 from rmab_opt.decisions.policy import Policy, make_policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning import Bound
+from rmab_opt.planning.living import Course
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Season
 from rmab_opt.problem.dynamics import require_tabular
@@ -26,9 +28,12 @@ from rmab_opt.problem.dynamics import require_tabular
 __all__ = [
     "IMMEDIATE",
     "PLANNED_BY",
+    "Ahead",
     "Outlook",
     "Plan",
+    "ahead_of",
     "choose_rule",
+    "offered_of",
     "outlook",
     "plan_decision",
     "saved_document",
@@ -85,6 +90,10 @@ class Outlook:
     episodes: int
     idle: float
     bound: float
+    worth: Mapping[str, float] = field(default_factory=dict)
+    """What one more unit of each limit, in every round to come, is worth by the bound's prices."""
+    totals: tuple[float, ...] = ()
+    """Of the single runs; those of two plans are paired where the seeds are the same."""
 
     @property
     def share_of_gain(self) -> float | None:
@@ -103,6 +112,9 @@ class Outlook:
         if share is not None:
             found["attainable"] = f"{100 * share:.1f} % of what acting can add at most"
         found["of the bound"] = f"{100 * self.total / self.bound:.1f} % of {self.bound:.6g}" if self.bound > 0 else "-"
+        if self.worth:
+            priced = ", ".join(f"{price:.4g} by one more of {name}" for name, price in self.worth.items())
+            found["the bound grows"] = f"{priced}, by its prices"
         return found
 
     def summary(self) -> dict[str, Any]:
@@ -117,6 +129,7 @@ class Outlook:
             "bound": self.bound,
             "share_of_gain": self.share_of_gain,
             "share_of_bound": self.total / self.bound if self.bound > 0 else None,
+            "worth": dict(self.worth),
         }
 
 
@@ -178,9 +191,16 @@ def _offered(
         worth = np.einsum("ns,nsa->na", belief, table[min(question.period, len(table) - 1)])
         return policy, question.about(Scores(worth))
     if belief is not None and plan.policy == "myopic":
-        reward = require_tabular(model.problem.dynamics, "expected gains")[1]
+        dynamics: Any = model.problem.dynamics
+        frozen = isinstance(dynamics, Season)
+        reward = (dynamics.frozen_tabular() if frozen else require_tabular(dynamics, "expected gains"))[1]
         return policy, question.about(Scores(np.einsum("ns,nsa->na", belief, reward)))
     return policy, policy.propose(question, policy.begin(np.random.default_rng(0)))[0]
+
+
+def offered_of(model: Model, plan: Plan, question: Question, belief: np.ndarray | None) -> Proposal | Question:
+    """What a plan's policy hands over in answer to a question; beliefs as in :func:`plan_decision`."""
+    return _offered(model, plan, question, belief)[1] if plan.policy else question.about(model.objective)
 
 
 def plan_decision(
@@ -202,7 +222,7 @@ def plan_decision(
         Probability of each state of each arm, (N, S), where some are not known: then the plan takes the mean of the
         gains, never the gain of the most probable state.
     options
-        ``shared``, ``solver``, ``relax`` and ``title`` of the decision.
+        ``shared``, ``solver``, ``relax``, ``title`` and ``deadline`` (as of a question) of the decision.
 
     Raises
     ------
@@ -220,7 +240,7 @@ def plan_decision(
         title=options.get("title", ""),
         many=False,
     )
-    question = chooser.question(state, period, shared=options.get("shared"))
+    question = chooser.question(state, period, shared=options.get("shared"), deadline=options.get("deadline"))
     if not plan.policy:
         return chooser.answer(question)
     try:
@@ -295,25 +315,26 @@ def outlook(
     start
         States (N,), or beliefs (N, S).
     """
-    if model.problem.horizon - period <= 1 or episodes < 1:
+    seen = ahead_of(model, plan, start, period, shared=shared) if episodes > 0 else None
+    return None if seen is None else seen.outlook(episodes, seed)
+
+
+def ahead_of(
+    model: Model, plan: Plan, start: np.ndarray, period: int = 0, *, shared: np.ndarray | None = None
+) -> Ahead | None:
+    """What lies ahead of a round with its bound; None where no bound can be had or only this round is left."""
+    if model.problem.horizon - period <= 1:
         return None
     try:
-        seen = (
-            _Seen.living(model, plan, start, period, shared)
-            if plan.policy == LIVING
-            else _Seen.plain(model, plan, start, period)
-        )
+        if plan.policy == LIVING:
+            return Ahead.living(model, plan, start, period, shared)
+        return Ahead.plain(model, plan, start, period)
     except (CapabilityError, InfeasibleError, SolverError, ModelError):
         return None
-    totals = [seen.run(np.random.default_rng(child)) for child in np.random.SeedSequence(seed).spawn(episodes)]
-    mean, half = float(np.mean(totals)), 0.0
-    if episodes > 1:
-        half = float(stats.t.ppf(0.975, episodes - 1) * np.std(totals, ddof=1) / np.sqrt(episodes))
-    return Outlook(seen.rounds, mean, mean - half, mean + half, episodes, seen.idle(), seen.bound)
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Ahead:
     """What lies ahead of a round: a policy to run, tables, and the values V (T + 1, N, S) of the decomposition."""
 
     model: Model
@@ -325,9 +346,13 @@ class _Seen:
     reward: np.ndarray
     values: np.ndarray
     bound: float
+    worth: Mapping[str, float]
+    course: Course | None = None
+    """What the living plan looks ahead on, with the prices that it found."""
+    prices: tuple[np.ndarray, float] | None = None
 
     @classmethod
-    def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int) -> _Seen:
+    def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int) -> Ahead:
         if model.problem.shared_names or model.actions.open_constraints:
             raise CapabilityError(
                 "an outlook over limits that change",
@@ -337,25 +362,50 @@ class _Seen:
         here = _from_here(model, start, period)
         transition, reward = require_tabular(here.problem.dynamics, "an outlook")
         limit = upper_bound(here)
+        assert isinstance(limit, Bound)
         name = plan.policy or "model"
         policy = make_policy(name, here if plan.policy else replace(here, objective=model.objective))
         _, values = priced_action_values(
             transition, reward, limit.arm_prices, discount=here.problem.discount, horizon=here.problem.horizon
         )
-        return cls(here, policy, 0, here.problem.start_distribution, None, transition, reward, values, limit.value)
+        weight = here.problem.discount ** np.arange(here.problem.horizon)
+        worth: dict[str, float] = {}
+        if limit.prices is not None:
+            each = np.broadcast_to(limit.prices, (len(weight), len(limit.price_names)))
+            worth = {name: float(weight @ each[:, k]) for k, name in enumerate(limit.price_names)}
+        start = here.problem.start_distribution
+        return cls(here, policy, 0, start, None, transition, reward, values, limit.value, worth)
 
     @classmethod
-    def living(cls, model: Model, plan: Plan, start: np.ndarray, period: int, shared: np.ndarray | None) -> _Seen:
+    def living(cls, model: Model, plan: Plan, start: np.ndarray, period: int, shared: np.ndarray | None) -> Ahead:
         policy = make_policy(f"{LIVING}:again=false", model)
         assert isinstance(policy, Living)
         belief = np.eye(policy.reward.shape[1])[start] if start.ndim == 1 else start
         shared = model.problem.check_shared(model.problem.start_shared if shared is None else shared)
         found = policy.bound(belief, period, shared)
-        return cls(model, policy, period, belief, shared, policy.transition, policy.reward, found.values, found.value)
+        weight = model.problem.discount ** np.arange(len(found.prices))
+        worth = {"the acts of a round": float(weight @ found.prices[:, 0])}
+        if shared is not None:
+            worth["the season's acts"] = found.saved
+        return cls(
+            model, policy, period, belief, shared, policy.transition, policy.reward, found.values, found.value, worth,
+            policy.course(belief, period, shared), (found.prices, found.saved),
+        )  # fmt: skip
 
     @property
     def rounds(self) -> int:
         return self.model.problem.horizon - self.first
+
+    def outlook(self, episodes: int, seed: int = 0) -> Outlook:
+        """What the plan earns, from so many runs."""
+        totals = [self.run(np.random.default_rng(child)) for child in np.random.SeedSequence(seed).spawn(episodes)]
+        mean, half = float(np.mean(totals)), 0.0
+        if episodes > 1:
+            half = float(stats.t.ppf(0.975, episodes - 1) * np.std(totals, ddof=1) / np.sqrt(episodes))
+        return Outlook(
+            self.rounds, mean, mean - half, mean + half, episodes, self.idle(), self.bound, dict(self.worth),
+            tuple(totals),
+        )  # fmt: skip
 
     def run(self, rng: np.random.Generator) -> float:
         """Total of one run, less what the values say was chance."""

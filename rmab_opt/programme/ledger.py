@@ -74,7 +74,7 @@ class Standing:
 class Round(Entry):
     """One round as it is kept; ``info.context`` of its reading is the model."""
 
-    newest: ClassVar[int] = 3
+    newest: ClassVar[int] = 4
 
     model: str
     period: int = Field(ge=0)
@@ -96,6 +96,8 @@ class Round(Entry):
     """Chances of the states of members whose state was not known when it was decided."""
     attributes: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Cells of the round's members by id and column, so that an earlier round stays readable whoever belongs later."""
+    explored: str = ""
+    """On which draw of the transitions the round was planned, where it was to find things out."""
 
     @field_validator("ids")
     @classmethod
@@ -144,6 +146,7 @@ class _Saved(BaseModel):
     relaxed: str | None = None
     shared: dict[str, FiniteFloat] = Field(default_factory=dict)
     belief: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+    notes: dict[str, Any] = Field(default_factory=dict)
 
 
 class Ledger:
@@ -206,6 +209,7 @@ class Ledger:
         """
         saved = self._saved(decision)
         done, observed, after = self._outcomes(saved, outcomes)
+        self._check_season(saved, done, after)
         entry = Round(
             format=Round.newest,
             model=self.model.title,
@@ -219,6 +223,7 @@ class Ledger:
             observed=observed,
             shared=saved.shared,
             shared_after=after,
+            explored=str(saved.notes.get("explored", "")),
             decision=hashlib.sha256(json.dumps(dict(decision), sort_keys=True).encode("utf-8")).hexdigest(),
         )
         if self.rounds and _same(self._log.entries[-1], entry):
@@ -232,6 +237,20 @@ class Ledger:
         path = self._log.append(entry)
         self._take(entry, len(self.rounds))
         return path
+
+    def _check_season(self, saved: _Saved, done: list[str], after: Mapping[str, float]) -> None:
+        """What is left of a season goes down by what was done, and by nothing else."""
+        dynamics: Any = self.model.problem.dynamics
+        if not isinstance(dynamics, Season):
+            return
+        name = dynamics.shared_names[0]
+        left = max(saved.shared[name] - len(done), 0.0)
+        if abs(after[name] - left) > 1e-6:
+            raise ModelError(
+                f"shared:{name} is {after[name]:g} after the round; {len(done)} done of {saved.shared[name]:g} leave "
+                f"{left:g}",
+                "correct the row, or who was done.",
+            )
 
     def _attributes(self) -> dict[str, dict[str, str]]:
         """Cells of the cohort that the ledger keeps: those in :attr:`keep`, none by default."""

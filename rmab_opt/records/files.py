@@ -157,6 +157,7 @@ def is_ours(path: Path) -> bool:
             document = json.loads(data)
         except ValueError:
             return False
-        return isinstance(document, dict) and {"format", "action", "value"} <= document.keys()
+        ours = ({"format", "action", "value"}, {"format", "what", "value"})
+        return isinstance(document, dict) and any(keys <= document.keys() for keys in ours)
     table = data.startswith((b"\xef\xbb\xbfid,", b"\xef\xbb\xbfid\n")) and b"\r\n" not in data
     return table or MARK in data[:600]

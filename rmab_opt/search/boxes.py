@@ -1,4 +1,4 @@
-"""The largest value of a network over a box of continuous or whole inputs: climbing, and halving the box under bounds.
+"""The largest value of a network over few inputs with linear rows: climbing, and halving boxes under linear bounds.
 
 For few inputs that meet many neurons: five inputs and three hundred neurons are hopeless for a program with a binary a
 neuron, while halving five sides makes neurons stable quickly.
@@ -6,21 +6,25 @@ neuron, while halving five sides makes neurons stable quickly.
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmab_opt.encoder import Network, Support
 from rmab_opt.encoder.bounds import line_above, masses
-from rmab_opt.encoder.network import Reduced
 from rmab_opt.errors import CertificateError, ModelError
+from rmab_opt.search.ascent import Ascent
+from rmab_opt.search.domain import Domain
 
-__all__ = ["BoxSearch", "maximise_box"]
+__all__ = ["BoxSearch", "maximise_box", "maximise_over"]
 
 Floats = NDArray[np.float64]
+Signs = NDArray[np.int8]
 
 BATCH = 64
 """Boxes bounded at once."""
@@ -28,8 +32,11 @@ BATCH = 64
 SAFETY = 1e-11
 """Widening of bounds, relative to the largest sum of terms in the network."""
 
-STARTS, STEPS = 64, 60
-"""Points that climb, and their steps."""
+SLOPES, SLOPE_STEP = 8, 0.25
+"""Steps towards better lines below a box's neurons for its own bound, and their first length."""
+
+OPEN, ON, OFF = 0, 1, -1
+"""Signs of a neuron's pre-activation over a box: either, never negative, never positive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +53,8 @@ class BoxSearch:
     seconds: float
     status: str
     """``optimal`` (within the gap asked for) or ``stopped`` (by time or boxes)."""
+    judged: float | None = None
+    """The value by the framework that the network was read from, where there is one."""
 
     @property
     def gap(self) -> float:
@@ -83,6 +92,7 @@ def maximise_box(
     lower: ArrayLike,
     upper: ArrayLike,
     *,
+    rows: tuple[Any, Any, Any] | None = None,
     whole: ArrayLike = False,
     starts: ArrayLike | None = None,
     gap: float = 1e-3,
@@ -90,16 +100,18 @@ def maximise_box(
     seconds: float = np.inf,
     rng: np.random.Generator | None = None,
 ) -> BoxSearch:
-    """Maximise a network over lower <= x <= upper.
+    """Maximise a network over lower <= x <= upper and linear rows, inputs continuous, whole or mixed.
 
     Parameters
     ----------
     lower, upper
         Shape (n,) or numbers, finite.
+    rows
+        (matrix (m, n), lower limits, upper limits): row_lower <= matrix @ x <= row_upper.
     whole
         Which inputs take whole values only, shape (n,) or one answer.
     starts
-        Points (k, n) to climb from besides those that are drawn.
+        Points (k, n) to climb from besides those that are drawn; who breaks a row is drawn inwards first.
     gap
         Relative to the value: the search ends when bound - value is at most ``gap * max(|value|, 1e-6)``.
     boxes, seconds
@@ -110,13 +122,17 @@ def maximise_box(
     Returns
     -------
     BoxSearch
-        ``value`` is the network's own at the point; :meth:`BoxSearch.certify` recomputes it by the model it was read
-        from. The bound counts ``network.error``.
+        ``value`` is the network's own at the point, and where the network was read from a framework, ``judged`` is that
+        framework's, which must agree. The bound counts ``network.error``.
 
     Raises
     ------
     ModelError
-        When the ends are not finite or crossed, or no whole value lies between them.
+        When the ends are not finite or crossed, no whole value lies between them, or shapes disagree.
+    InfeasibleError
+        When no point satisfies the rows.
+    CertificateError
+        When the framework gives another value at the point.
 
     Examples
     --------
@@ -125,199 +141,332 @@ def maximise_box(
     >>> round(found.value, 3), found.status
     (1.0, 'optimal')
     """
-    search = _Search(network, lower, upper, whole, rng or np.random.default_rng(0))
+    domain = Domain.of(network.n_inputs, lower, upper, whole, rows)
+    return _searched(network, domain, starts, (gap, boxes, seconds), rng)
+
+
+def maximise_over(
+    model: Any,
+    inputs: Any,
+    *,
+    starts: ArrayLike | None = None,
+    gap: float = 1e-3,
+    boxes: int = 1_000_000,
+    seconds: float = np.inf,
+    rng: np.random.Generator | None = None,
+) -> BoxSearch:
+    """The same over Pyomo variables: their bounds, domains, and the linear rows of their model that hold for them.
+
+    Parameters
+    ----------
+    model
+        A :class:`Network`, or what :func:`rmab_opt.encoder.read_model` reads but trees.
+    inputs
+        One Pyomo variable an input.
+
+    Raises
+    ------
+    ModelError
+        Also where a row ties the inputs to other variables: nothing is left out of what is proven.
+    """
+    from rmab_opt.encoder.read.models import read_model
+
+    domain = Domain.from_model(inputs)
+    network = read_model(model, box=(domain.lower, domain.upper), n_inputs=domain.n)
+    if not isinstance(network, Network):
+        raise ModelError(f"a {type(network).__name__} has no gradients to follow", "encode it and solve in a Session.")
+    if network.n_inputs != domain.n:
+        raise ModelError(f"{domain.n} inputs for {network!r}", f"give {network.n_inputs}.")
+    return _searched(network, domain, starts, (gap, boxes, seconds), rng)
+
+
+def _searched(
+    network: Network,
+    domain: Domain,
+    starts: ArrayLike | None,
+    limits: tuple[float, int, float],
+    rng: np.random.Generator | None,
+) -> BoxSearch:
+    gap, boxes, seconds = limits
     begun = time.monotonic()
-    search.climb(starts)
+    ascent = Ascent(network, domain, rng or np.random.default_rng(0))
+    ascent.from_draws(starts)
+    search = _Search(_Bounder(network, domain), ascent)
     count = search.run(gap, boxes, begun + seconds)
-    bound = max(search.bound, search.value) + network.error
-    done = bound - search.value <= gap * max(abs(search.value), 1e-6)
-    return BoxSearch(
-        search.point, search.value, bound, count, time.monotonic() - begun, "optimal" if done else "stopped"
+    if not np.isfinite(ascent.value):
+        raise CertificateError(
+            "no point of the set was found within the limits", "give one by starts=, or encode and solve in a Session."
+        )
+    bound = max(search.bound, ascent.value) + network.error
+    done = bound - ascent.value <= gap * max(abs(ascent.value), 1e-6)
+    found = BoxSearch(
+        ascent.point, ascent.value, bound, count, time.monotonic() - begun, "optimal" if done else "stopped"
     )
+    if network.judge is None:
+        return found
+    mass = max(float(part.max(initial=0.0)) for part in masses(network.reduced, Support.box(found.point, found.point)))
+    judged = float(network.judge.forward(found.point[None])[0])
+    if not abs(judged - found.value) <= network.judge.relative * max(1.0, mass) + network.error:
+        raise CertificateError(
+            f"the framework gives {judged:.8g} at the point where the network, as it was read, gives {found.value:.8g}",
+            "report this with the model.",
+        )
+    return replace(found, judged=judged)
 
 
-class _Search:
-    def __init__(
-        self, network: Network, lower: ArrayLike, upper: ArrayLike, whole: ArrayLike, rng: np.random.Generator
-    ) -> None:
-        n = network.n_inputs
-        low, high = (np.broadcast_to(np.asarray(end, dtype=np.float64), (n,)).copy() for end in (lower, upper))
-        self.whole = np.broadcast_to(np.asarray(whole, dtype=bool), (n,))
-        low[self.whole], high[self.whole] = np.ceil(low[self.whole] - 1e-9), np.floor(high[self.whole] + 1e-9)
-        bad = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high) & (low <= high)))
-        if bad.size:
-            raise ModelError(
-                f"input {bad[0]} has bounds [{low[bad[0]]:g}, {high[bad[0]]:g}]", "give finite lower <= upper."
-            )
-        self.network, self.reduced, self.rng = network, network.reduced.dense(), rng
-        self.low, self.high = low, high
-        mass = masses(self.reduced, Support.box(low, high))
+class _Bounded(NamedTuple):
+    """What is known of boxes."""
+
+    bounds: Floats
+    """Shape (B,)."""
+    line: Floats
+    """Shape (B, n): no input of a box is worth more than line @ x + constant."""
+    constant: Floats
+    points: Floats
+    """Shape (B, n), where the lines are largest."""
+    scores: Floats
+    """Shape (B, n), what halving each input promises."""
+    signs: Signs
+
+
+class _Bounder:
+    """Upper bounds of many boxes at once, by lines propagated backwards (CROWN) from neurons whose sign is open."""
+
+    def __init__(self, network: Network, domain: Domain) -> None:
+        self.reduced, self.domain = network.reduced.dense(), domain
+        self.hidden = self.reduced.hidden
+        mass = masses(self.reduced, Support.box(domain.lower, domain.upper))
         self.slack = [SAFETY * part for part in mass]
-        self.point, self.value, self.bound, self.floor = 0.5 * (low + high), -np.inf, np.inf, -np.inf
-        self.try_points(self.point[None])
+        sizes = [len(layer.bias) for layer in self.hidden]
+        self.parts = [slice(end - size, end) for end, size in zip(np.cumsum(sizes), sizes, strict=True)]
+        self.n_neurons = sum(sizes)
 
-    # ---- points
-    def try_points(self, points: Floats) -> Floats:
-        """Values of points, the best of which is kept."""
-        points = np.where(self.whole, np.rint(points), points)
-        values = np.atleast_1d(self.network(points))
-        best = int(np.argmax(values))
-        if values[best] > self.value:
-            self.point, self.value = points[best].copy(), float(values[best])
-        return values
+    def root(self) -> Signs:
+        """Signs known before any bound: linear neurons need none."""
+        linear = np.concatenate([layer.gain == 0 for layer in self.hidden] or [np.zeros(0, dtype=bool)])
+        return np.where(linear, ON, OPEN).astype(np.int8)[None]
 
-    def climb(self, starts: ArrayLike | None) -> None:
-        """Projected gradient steps of shrinking length from the best of many draws, then one input at a time."""
-        span = self.high - self.low
-        points = self.low + span * self.rng.random((16 * STARTS, len(span)))
-        if starts is not None:
-            given = np.atleast_2d(np.asarray(starts, dtype=np.float64))
-            points = np.concatenate([points, np.clip(given, self.low, self.high)])
-        points = points[np.argsort(-self.try_points(points))[:STARTS]]
-        self.improve(points, 0.2)
+    def bounded(self, low: Floats, high: Floats, signs: Signs) -> _Bounded:
+        """Of boxes (B, n) with signs known from their parents (B, neurons)."""
+        signs = signs.copy()
+        lines: list[tuple[Floats, Floats, Floats]] = []
+        spread: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]] = []
+        for k, layer in enumerate(self.hidden):
+            own = signs[:, self.parts[k]]
+            owner, at = np.nonzero(own == OPEN)
+            m = len(at)
+            two = np.concatenate([owner, owner])
+            rows = np.concatenate([layer.weight[at], -layer.weight[at]])
+            shift = np.concatenate([layer.bias[at], -layer.bias[at]])
+            c, e = self.backward(k, rows, shift, lines, two)
+            best, _ = self.domain.values(c, low[two], high[two])
+            best = best + e
+            upper, lower = best[:m] + self.slack[k][at], -best[m:] - self.slack[k][at]
+            lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
+            own[owner, at] = np.where(lower >= 0, ON, np.where(upper <= 0, OFF, OPEN))
+            ends = np.zeros((2, *own.shape))
+            ends[0, owner, at], ends[1, owner, at] = lower, upper
+            lines.append(self.lines(own, ends))
+            still = own[owner, at] == OPEN
+            width = (high - low)[owner[still]]
+            spread.append((owner[still], at[still], np.abs(c[:m][still]) * width, ends[:, owner[still], at[still]]))
+        line, constant, point, coefficients = self.final(low, high, lines, signs)
+        bounds = self.domain.values(line, low, high)[0] + constant + self.slack[-1]
+        return _Bounded(
+            bounds, line, constant + self.slack[-1], point, self.scores(low, high, spread, coefficients), signs
+        )
 
-    def improve(self, points: Floats, step: float) -> None:
-        """Climb from points (k, n)."""
-        span = self.high - self.low
-        values = np.atleast_1d(self.network(points))
-        steps = np.full(len(points), step)
-        for _ in range(STEPS):
-            slope = gradients(self.reduced, points) * span
-            # The sign reaches corners, the gradient itself follows ridges; every second point takes either.
-            size = np.abs(slope).max(axis=1, keepdims=True)
-            way = np.where(
-                np.arange(len(points))[:, None] % 2 == 0, np.sign(slope), slope / np.where(size > 0, size, 1)
-            )
-            way = way + 0.3 * self.rng.normal(size=way.shape) * (size == 0)
-            new = np.clip(points + steps[:, None] * way * span, self.low, self.high)
-            reached = np.atleast_1d(self.network(new))
-            better = reached > values
-            points, values = np.where(better[:, None], new, points), np.where(better, reached, values)
-            steps = np.where(better, steps * 1.2, steps * 0.6)
-        self.try_points(points)
-
-    # ---- boxes
-    def run(self, gap: float, limit: int, until: float) -> int:
-        """Halve boxes, the most promising first; the number bounded."""
-        low, high = self.low[None], self.high[None]
-        bounds, score, corner = self.bounded(low, high)
-        self.try_points(corner)
-        count = 1
-        while True:
-            keep = bounds > self.value + gap * max(abs(self.value), 1e-6)
-            # A dropped box may still hold what lies within the gap: its bound stays part of the answer.
-            dropped = bounds[~keep].max(initial=self.value)
-            self.floor = max(self.floor, float(dropped))
-            low, high, bounds, score = low[keep], high[keep], bounds[keep], score[keep]
-            self.bound = max(self.floor, float(bounds.max(initial=-np.inf)))
-            if not len(bounds) or count >= limit or time.monotonic() >= until:
-                return count
-            order = np.argsort(-bounds, kind="stable")
-            first, rest = order[:BATCH], order[BATCH:]
-            a, b, parents = self.halved(low[first], high[first], score[first], bounds[first])
-            if not len(a):
-                # Whole boxes of one point each: their bounds are values.
-                self.floor = max(self.floor, self.value)
-                low, high, bounds, score = low[rest], high[rest], bounds[rest], score[rest]
-                continue
-            found, own, corner = self.bounded(a, b)
-            count += len(a)
-            before = self.value
-            values = self.try_points(np.concatenate([corner, 0.5 * (a + b)]))
-            if self.value > before or count % (64 * BATCH) < 2 * BATCH:
-                top = np.argsort(-values)[:8]
-                points = np.concatenate([corner, 0.5 * (a + b)])[top]
-                self.improve(np.where(self.whole, np.rint(points), points), 0.02)
-            low, high = np.concatenate([low[rest], a]), np.concatenate([high[rest], b])
-            bounds = np.concatenate([bounds[rest], np.minimum(found, parents)])
-            score = np.concatenate([score[rest], own])
-
-    def halved(self, low: Floats, high: Floats, score: Floats, bounds: Floats) -> tuple[Floats, Floats, Floats]:
-        """Both halves of every box along the input with the largest score; points are tried and dropped."""
-        width = high - low
-        score = np.where(width > 0, score, -1.0)
-        at = np.argmax(score, axis=1)
-        rows = np.arange(len(low))
-        open_ = width[rows, at] > 1e-12 * np.maximum(1.0, np.abs(high[rows, at]))
-        if (~open_).any():
-            points = low[~open_]
-            self.try_points(points)
-            # Nothing is left to halve: the box is a point up to rounding, and so is its bound.
-            self.floor = max(self.floor, float(np.max(self.network(points))), float(bounds[~open_].max()))
-        low, high, at, bounds = low[open_], high[open_], at[open_], bounds[open_]
-        rows = np.arange(len(low))
-        middle = 0.5 * (low[rows, at] + high[rows, at])
-        below, above = high.copy(), low.copy()
-        below[rows, at] = np.where(self.whole[at], np.floor(middle), middle)
-        above[rows, at] = np.where(self.whole[at], np.floor(middle) + 1, middle)
-        return np.concatenate([low, above]), np.concatenate([below, high]), np.concatenate([bounds, bounds])
-
-    def bounded(self, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
-        """Upper bounds (B,) of boxes, scores of their inputs (B, n), and the corners their lines are largest at."""
-        reduced = self.reduced
-        ends: list[tuple[Floats, Floats]] = []
-        for k, layer in enumerate(reduced.hidden):
-            rows = np.concatenate([layer.weight, -layer.weight])
-            shift = np.concatenate([layer.bias, -layer.bias])
-            best, _ = self.backward(k, np.broadcast_to(rows, (len(low), *rows.shape)), shift, ends, low, high)
-            m = len(layer.bias)
-            lower, upper = -best[:, m:] - self.slack[k], best[:, :m] + self.slack[k]
-            ends.append((np.minimum(lower, upper), np.maximum(lower, upper)))
-        readout = reduced.readout if reduced.hidden else np.zeros(low.shape[1])
-        last = np.broadcast_to(readout, (len(low), 1, len(readout)))
-        best = np.full(len(low), np.inf)
-        corner = np.zeros_like(low)
-        for rule in ("adaptive", "zero", "one"):
-            found, line = self.backward(
-                len(reduced.hidden), last, np.array([reduced.constant]), ends, low, high, rule, reduced.skip
-            )
-            better = found[:, 0] < best
-            corner = np.where(better[:, None], np.where(line[:, 0] > 0, high, low), corner)
-            best = np.where(better, found[:, 0], best)
-        # How far each input moves the output through neurons whose sign is open.
-        reach = np.broadcast_to(np.abs(reduced.readout), (len(low), len(reduced.readout)))
-        for layer, (_, upper) in zip(reversed(reduced.hidden), reversed(ends), strict=True):
-            live = np.abs(layer.slope) + np.abs(layer.gain) * (upper > 0)
-            reach = (reach * live) @ np.abs(layer.weight)
-        reach = reach if reduced.hidden else np.ones_like(low)
-        return best + self.slack[-1], (reach + 1e-12) * (high - low), corner
+    @staticmethod
+    def lines(signs: Signs, ends: Floats) -> tuple[Floats, Floats, Floats]:
+        """Slope and height of the line above every neuron and slope of the one below, (B, h) each."""
+        slope, height = line_above(*ends)
+        stable = (signs == ON).astype(np.float64)
+        unstable = signs == OPEN
+        below = np.where(unstable, ends[1] > -ends[0], stable)
+        return np.where(unstable, slope, stable), np.where(unstable, height, 0.0), below
 
     def backward(
         self,
         k: int,
         rows: Floats,
         shift: Floats,
-        ends: list[tuple[Floats, Floats]],
-        low: Floats,
-        high: Floats,
-        rule: str = "adaptive",
-        straight: Floats | None = None,
+        lines: list[tuple[Floats, Floats, Floats]],
+        owner: NDArray[np.int64] | None,
+        keep: list[Floats] | None = None,
     ) -> tuple[Floats, Floats]:
-        """Upper bounds (B, m) of rows (B, m, neurons) @ h + shift, h the outputs of layer k - 1, and their lines."""
-        c, e = rows, np.broadcast_to(shift, rows.shape[:2]).copy()
-        for layer, (lower, upper) in zip(reversed(self.reduced.hidden[:k]), reversed(ends[:k]), strict=True):
-            slope, height = line_above(lower, upper)
-            split = (lower < 0) & (upper > 0)
-            below = np.where(split, (upper > -lower) if rule == "adaptive" else float(rule == "one"), slope)
+        """Rows (R, neurons) @ outputs of layer k - 1 + shift as (R, n) @ inputs + (R,), from above; a box a row."""
+        c, e = rows, shift
+        for j in range(k - 1, -1, -1):
+            layer = self.hidden[j]
+            slope, height, below = lines[j] if owner is None else tuple(part[owner] for part in lines[j])
             bent = c if (layer.gain == 1).all() else c * layer.gain
+            if keep is not None:
+                keep.append(bent)
             positive = np.maximum(bent, 0.0)
-            e += (positive @ height[:, :, None])[:, :, 0]
-            a = positive * (slope - below)[:, None]
-            a += bent * below[:, None]
+            e = e + np.einsum("rh,rh->r", positive, height)
+            a = np.where(bent > 0, slope, below)
+            a *= bent
             if layer.slope.any():
                 a += c * layer.slope
-            width = a.shape[-1]
-            e += (a.reshape(-1, width) @ layer.bias).reshape(e.shape)
-            c = (a.reshape(-1, width) @ layer.weight).reshape(*e.shape, -1)
-        if straight is not None:
-            c = c + straight
-        middle, half = 0.5 * (low + high), 0.5 * (high - low)
-        return np.einsum("bmn,bn->bm", c, middle) + np.einsum("bmn,bn->bm", np.abs(c), half) + e, c
+            e += a @ layer.bias
+            c = a @ layer.weight
+        return c, e
+
+    def final(
+        self, low: Floats, high: Floats, lines: list[tuple[Floats, Floats, Floats]], signs: Signs
+    ) -> tuple[Floats, Floats, Floats, list[Floats]]:
+        """The output's line (B, n), (B,) by the best of some lines below; where it is largest; coefficients a layer."""
+        reduced, count, depth = self.reduced, len(low), len(self.hidden)
+        if not depth:
+            line = np.broadcast_to(reduced.skip, low.shape).copy()
+            return line, np.full(count, reduced.constant), self.domain.values(line, low, high)[1], []
+        rows, shift = np.broadcast_to(reduced.readout, (count, len(reduced.readout))), np.full(count, reduced.constant)
+        open_ = [signs[:, part] == OPEN for part in self.parts]
+        below = [line[2] for line in lines]
+        best, line, constant, point = np.full(count, np.inf), low, shift, low
+        first: list[Floats] = []
+        for step in range(SLOPES + 1):
+            keep: list[Floats] = []
+            own = [(part[0], part[1], b) for part, b in zip(lines, below, strict=True)]
+            c, e = self.backward(depth, rows, shift, own, None, keep)
+            c = c + reduced.skip
+            found, at = self.domain.values(c, low, high)
+            better = found + e < best
+            best, constant = np.where(better, found + e, best), np.where(better, e, constant)
+            line, point = np.where(better[:, None], c, line), np.where(better[:, None], at, point)
+            first = first or keep[::-1]
+            if step < SLOPES:
+                # The bound is convex in each line below; its slope is what the lines give at the point.
+                size = SLOPE_STEP * 0.85**step
+                for j, move in enumerate(self.slopes(at, own, keep[::-1])):
+                    scale = np.abs(move).max(axis=1, keepdims=True)
+                    way = np.sign(move) * np.sqrt(np.abs(move) / np.where(scale > 0, scale, 1.0))
+                    below[j] = np.where(open_[j], np.clip(below[j] - 2 * size * way, 0.0, 1.0), below[j])
+        return line, constant, point, first
+
+    def slopes(self, point: Floats, lines: list[tuple[Floats, Floats, Floats]], kept: list[Floats]) -> list[Floats]:
+        """Derivative of the bound after every line below: its coefficient times what the lines give at the point."""
+        h, found = point, []
+        for layer, (slope, height, below), bent in zip(self.hidden, lines, kept, strict=True):
+            x = h @ layer.weight.T + layer.bias
+            found.append(np.minimum(bent, 0.0) * x)
+            y = np.where(bent > 0, slope * x + height, below * x)
+            h = layer.slope * x + layer.gain * y
+        return found
+
+    def scores(
+        self,
+        low: Floats,
+        high: Floats,
+        spread: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]],
+        coefficients: list[Floats],
+    ) -> Floats:
+        """What each input adds to the width of the open neurons, weighed by what their lines cost the bound; (B, n)."""
+        found = 1e-12 * (high - low)
+        for (owner, at, moved, (lower, upper)), bent in zip(spread, coefficients, strict=True):
+            weight = bent[owner, at]
+            above = -lower * upper / np.maximum(upper - lower, 1e-300)
+            cost = np.where(weight > 0, weight * above, -weight * np.minimum(upper, -lower))
+            share = moved * (cost / np.maximum(moved.sum(axis=1), 1e-300))[:, None]
+            np.add.at(found, owner, share)
+        return found
 
 
-def gradients(reduced: Reduced, points: Floats) -> Floats:
-    """Slopes of the value at points (k, n), shape (k, n)."""
-    back = np.broadcast_to(reduced.readout, (len(points), len(reduced.readout)))
-    for layer, x in zip(reversed(reduced.hidden), reversed(reduced.preactivations(points)), strict=True):
-        back = (back * (layer.slope + layer.gain * (x > 0))) @ layer.weight
-    return (back if reduced.hidden else np.zeros_like(points)) + reduced.skip
+class _Search:
+    """Boxes from the most promising on; a pool of arrays and a heap, so that a step costs the batch."""
+
+    def __init__(self, bounder: _Bounder, ascent: Ascent) -> None:
+        self.bounder, self.ascent, self.domain = bounder, ascent, bounder.domain
+        self.bound, self.floor = np.inf, -np.inf
+        self.heap: list[tuple[float, int]] = []
+        self.free: list[int] = []
+        n = self.domain.n
+        self.low, self.high, self.score = np.zeros((0, n)), np.zeros((0, n)), np.zeros((0, n))
+        self.signs, self.bounds = np.zeros((0, bounder.n_neurons), dtype=np.int8), np.zeros(0)
+
+    def run(self, gap: float, limit: int, until: float) -> int:
+        """Halve boxes until the gap or a limit is reached; the number bounded."""
+        low, high, alive = self.domain.tightened(self.domain.lower[None], self.domain.upper[None])
+        if not alive[0]:
+            self.bound = -np.inf
+            return 0
+        count = self.take(low, high, self.bounder.root(), np.full(1, np.inf), gap)
+        looked = 0
+        while True:
+            self.bound = max(self.floor, -self.heap[0][0] if self.heap else -np.inf)
+            if self.bound <= self.needed(gap) or not self.heap or count >= limit or time.monotonic() >= until:
+                return count
+            at = [heapq.heappop(self.heap)[1] for _ in range(min(BATCH, len(self.heap)))]
+            bounds = self.bounds[at]
+            low, high, signs, parents = self.halved(at, bounds)
+            self.free += at
+            if len(low):
+                before = self.ascent.value
+                count += self.take(low, high, signs, parents, gap)
+                looked += 1
+                if self.ascent.value > before or looked % 64 == 0:
+                    self.ascent.improve(self.ascent.point[None], 0.02)
+
+    def needed(self, gap: float) -> float:
+        """Boxes at or below it cannot move the answer by more than the gap."""
+        value = self.ascent.value
+        return value + gap * max(abs(value), 1e-6) if np.isfinite(value) else -np.inf
+
+    def take(self, low: Floats, high: Floats, signs: Signs, parents: Floats, gap: float) -> int:
+        """Bound boxes, try their points, keep those that matter; the number."""
+        known = self.bounder.bounded(low, high, signs)
+        found, points = np.minimum(known.bounds, parents), known.points
+        if len(self.domain.sides[0]):
+            # Rows together: prices of the rows found one at a time are not the best, the solver's are.
+            for i in np.flatnonzero(found > self.needed(gap)).tolist():
+                value, point = self.domain.best(known.line[i], low[i], high[i])
+                found[i] = min(found[i], value + known.constant[i])
+                points[i] = points[i] if point is None else point
+        values = self.ascent.tried(np.concatenate([points, 0.5 * (low + high)]))
+        if values.max(initial=-np.inf) >= self.ascent.value and np.isfinite(values.max(initial=-np.inf)):
+            self.ascent.improve(np.concatenate([points, 0.5 * (low + high)])[np.argsort(-values)[:8]], 0.02)
+        keep = found > self.needed(gap)
+        # A dropped box may still hold what lies within the gap: its bound stays part of the answer.
+        self.floor = max(self.floor, float(found[~keep].max(initial=-np.inf)))
+        kept = np.flatnonzero(keep)
+        self.store(low[kept], high[kept], known.signs[kept], known.scores[kept], found[kept])
+        return len(low)
+
+    def store(self, low: Floats, high: Floats, signs: Signs, score: Floats, bounds: Floats) -> None:
+        """Put boxes into free places of the pool."""
+        short = len(low) - len(self.free)
+        if short > 0:
+            size = len(self.low)
+            more = max(short, size, 256)
+            for name in ("low", "high", "score", "signs"):
+                old = getattr(self, name)
+                setattr(self, name, np.concatenate([old, np.zeros((more, old.shape[1]), dtype=old.dtype)]))
+            self.bounds = np.concatenate([self.bounds, np.zeros(more)])
+            self.free += range(size, size + more)
+        at = [self.free.pop() for _ in range(len(low))]
+        self.low[at], self.high[at], self.signs[at], self.score[at], self.bounds[at] = low, high, signs, score, bounds
+        for place, bound in zip(at, bounds.tolist(), strict=True):
+            heapq.heappush(self.heap, (-bound, place))
+
+    def halved(self, at: list[int], bounds: Floats) -> tuple[Floats, Floats, Signs, Floats]:
+        """Both halves of every box along the input with the largest score, as far as the rows leave a point."""
+        low, high, score, signs = self.low[at], self.high[at], self.score[at], self.signs[at]
+        whole, width = self.domain.whole, high - low
+        score = np.where(width > 0, score, -1.0)
+        j = np.argmax(score, axis=1)
+        rows = np.arange(len(low))
+        open_ = width[rows, j] > 1e-12 * np.maximum(1.0, np.abs(high[rows, j]))
+        if (~open_).any():
+            # Nothing is left to halve: the box is a point up to rounding. Of whole inputs it is a point outright.
+            points, own = low[~open_], bounds[~open_]
+            values = self.ascent.tried(points)
+            exact = (points == high[~open_]).all(axis=1)
+            self.floor = max(self.floor, float(np.where(exact, values, own).max()))
+        low, high, j, bounds, signs = low[open_], high[open_], j[open_], bounds[open_], signs[open_]
+        rows = np.arange(len(low))
+        middle = 0.5 * (low[rows, j] + high[rows, j])
+        below, above = high.copy(), low.copy()
+        below[rows, j] = np.where(whole[j], np.floor(middle), middle)
+        above[rows, j] = np.where(whole[j], np.floor(middle) + 1, middle)
+        low, high, alive = self.domain.tightened(np.concatenate([low, above]), np.concatenate([below, high]))
+        return low[alive], high[alive], np.concatenate([signs, signs])[alive], np.concatenate([bounds, bounds])[alive]

@@ -38,6 +38,9 @@ INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price")
 SLOW = 0.1
 """Share of its parent's gap that a node closes at least, or both kinds of branching are looked at again."""
 
+RECORDED = 200_000
+"""Nodes up to which a search's tree is recorded."""
+
 TRIES = 8
 """Maximisers of one batch that may go to the checker."""
 
@@ -63,6 +66,9 @@ class SearchResult:
     seconds: float
     status: str
     """``optimal`` (gap reached), ``limit`` (seconds or nodes), ``interrupted``."""
+    tree: np.ndarray | None = None
+    """What was branched on, int16, level by level: a column, the number of columns + a neuron, -1 for a leaf; first
+    child out or off. A guide for a proof; None where numbers do not fit."""
 
     @property
     def gap(self) -> float:
@@ -161,6 +167,7 @@ class _Search:
         self.nodes = 0
         self.rejected = 0
         self.batches, self.probing, self.neurons_won = 0, True, 0.5
+        self.record = _Record(support.n, self.bounds.n_neurons)
 
     @property
     def net(self) -> Reduced:
@@ -312,6 +319,8 @@ class _Search:
             "parent": np.array([float(self.root[-1][1][0])]),
             "origin": np.zeros(1, dtype=np.int64),
             "way": np.zeros(1, dtype=bool),
+            "side": np.zeros(1, dtype=bool),
+            "number": np.zeros(1, dtype=np.int64),
         }
         root = self.bounds.evaluate(node, True)
         self.top = min(self.top, float(root["bound"][0]))
@@ -387,7 +396,8 @@ class _Search:
             if status == "optimal":
                 raise InfeasibleError("no action is allowed", "read the explanation of the action set.")
             raise SolverError("no allowed action was met before the limit", "give a start, or more seconds.")
-        return SearchResult(self.best, self.best_value, float(bound), self.nodes, perf_counter() - began, status)
+        spent, tree = perf_counter() - began, self.record.tree()
+        return SearchResult(self.best, self.best_value, float(bound), self.nodes, spent, status, tree)
 
     def look(self, node: Node, steps: int, cutoff: Callable[[], float]) -> tuple[Node, float]:
         """Bound nodes, offer their maximisers, fix columns; the nodes still open and the largest bound dropped."""
@@ -486,7 +496,7 @@ class _Search:
         bends = node["neuron"] >= 0
         # A node that the winning kind has hardly moved asks about the other one as well.
         node["both"] = bends & (self.probing | node["slow"])
-        winning = bends & (self.neurons_won > 0.5)
+        winning = node["winning"] = bends & (self.neurons_won > 0.5)
         for on_neuron, use in ((True, node["both"] | winning), (False, node["both"] | ~winning)):
             origin = np.flatnonzero(use)
             at = np.arange(len(origin))
@@ -495,6 +505,8 @@ class _Search:
                 child["parent"] = node["bound"][origin]
                 child["origin"] = origin
                 child["way"] = np.full(len(origin), on_neuron)
+                child["side"] = np.full(len(origin), side)
+                child["number"] = np.zeros(len(origin), dtype=np.int64)
                 if on_neuron:
                     child["sign"][at, node["neuron"][origin]] = 1 if side else -1
                 elif side:
@@ -506,9 +518,9 @@ class _Search:
 
     def select(self, node: Node, parents: Node, limit: float) -> Node:
         """Of the two pairs of children that cover a parent, those of the pair that closes more of its gap."""
-        both = parents["both"]
+        both, won = parents["both"], parents["winning"]
         if not both.any():
-            return node
+            return self.numbered(node, parents, won)
         n = len(parents["bound"])
         # Without an incumbent the best child's own bound stands for the goal.
         goal = limit if np.isfinite(limit) else float(node["bound"].min(initial=0.0))
@@ -524,7 +536,48 @@ class _Search:
         take = (closed[1] > closed[0]) & both
         if self.probing:
             self.neurons_won += 0.2 * (float(take.mean()) - self.neurons_won)
-        return rows(node, ~both[node["origin"]] | (node["way"] == take[node["origin"]]))
+        node = rows(node, ~both[node["origin"]] | (node["way"] == take[node["origin"]]))
+        return self.numbered(node, parents, np.where(both, take, won))
+
+    def numbered(self, node: Node, parents: Node, neuron: Mask) -> Node:
+        """The children kept, with their numbers in the record of what their parents were branched on."""
+        on = np.where(neuron, self.record.n + parents["neuron"], self.columns[parents["column"]])
+        first = self.record.add(parents["number"], on)
+        return {**node, "number": first[node["origin"]] + node["side"]}
+
+
+class _Record:
+    """What was branched on, by the nodes' numbers: ``first`` child of each, the second follows."""
+
+    def __init__(self, n_columns: int, n_neurons: int) -> None:
+        self.n, self.fits, self.count = n_columns, n_columns + n_neurons < 2**15, 1
+        self.numbers: list[np.ndarray] = []
+        self.on: list[np.ndarray] = []
+        self.first: list[np.ndarray] = []
+
+    def add(self, numbers: np.ndarray, on: np.ndarray) -> np.ndarray:
+        """First child of each node (B,) that was branched on (B,)."""
+        first = self.count + 2 * np.arange(len(numbers))
+        self.count += 2 * len(numbers)
+        if self.fits and self.count <= RECORDED:
+            self.numbers.append(numbers)
+            self.on.append(on)
+            self.first.append(first)
+        return first
+
+    def tree(self) -> np.ndarray | None:
+        """The whole tree level by level, int16; None when it is too large."""
+        if not self.fits or self.count > RECORDED:
+            return None
+        on, first = np.full(self.count, -1), np.zeros(self.count, dtype=np.int64)
+        for numbers, chosen, children in zip(self.numbers, self.on, self.first, strict=True):
+            on[numbers], first[numbers] = chosen, children
+        levels, here = [], np.zeros(1, dtype=np.int64)
+        while here.size:
+            levels.append(on[here])
+            inner = here[on[here] >= 0]
+            here = np.stack([first[inner], first[inner] + 1], axis=1).ravel()
+        return np.concatenate(levels).astype(np.int16)
 
 
 class _Pool:

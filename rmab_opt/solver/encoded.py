@@ -7,15 +7,16 @@ against it. Nothing here knows how a network is encoded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+from scipy import sparse
 
 from rmab_opt.errors import ModelError
-from rmab_opt.solver.program import Arrays, Floats, Ints, Names
+from rmab_opt.solver.program import Arrays, Floats, Ints, Names, Program
 
-__all__ = ["ATTRIBUTE", "Encoded", "Watch", "watches"]
+__all__ = ["ATTRIBUTE", "Encoded", "Reading", "Watch", "watches"]
 
 ATTRIBUTE = "encoded_network"
 """Of a Pyomo block that carries an :class:`Encoded`."""
@@ -23,10 +24,41 @@ ATTRIBUTE = "encoded_network"
 VALUE_SHARE = 1e-6
 """Difference of claim and network, as a share of what the output's terms can add up to: the solvers' own tolerance."""
 
+LOOSER = 1e-9
+"""Rounding of a limit, relative to its size, that is no widening."""
+
 SENSES = {"maximise": 1, "minimise": -1, "equal": 0}
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What bounds were computed from: rows of the model around a block, and the variables in them, inputs first."""
+
+    variables: Sequence[Any]
+    rows: Sequence[Any]
+    """Pyomo constraints, in the program's order of rows."""
+    program: Program
+
+    def used(self, n: int, auxiliary: bool) -> Reading:
+        """Rows over the first n variables; with ``auxiliary`` all that hang together with them."""
+        matrix = sparse.csr_array(self.program.matrix != 0, dtype=np.int64)
+        reached = np.arange(matrix.shape[1]) < n
+        rows = matrix @ ~reached == 0
+        while auxiliary:
+            rows = matrix @ reached > 0
+            wider = reached | (matrix.T @ rows > 0)
+            if (wider == reached).all():
+                break
+            reached = wider
+        rows &= np.isfinite(self.program.row_lower) | np.isfinite(self.program.row_upper)
+        rows &= matrix.sum(axis=1) > 0
+        kept = np.flatnonzero(rows)
+        own = self.program
+        program = replace(own, matrix=own.matrix[kept], row_lower=own.row_lower[kept], row_upper=own.row_upper[kept])
+        return Reading(self.variables, [self.rows[i] for i in kept.tolist()], program)
+
+
+@dataclass(frozen=True, eq=False)
 class Encoded:
     """What a block promises about the network it holds.
 
@@ -38,8 +70,8 @@ class Encoded:
         ``maximise``: no point claims more than the network, and the largest claim is the network's; ``minimise``
         likewise; ``equal``: every point claims the network's value. Rows of one neuron alone may already be equal:
         then this is ``equal`` whatever was asked for.
-    inputs, lower, upper
-        Pyomo variables and the bounds they had.
+    inputs, lower, upper, whole
+        Pyomo variables, the bounds they had, and which were held to whole values.
     terms
         (variable, coefficient) of the output, over the block's own variables and the inputs.
     constant
@@ -48,8 +80,14 @@ class Encoded:
         The block's own constraints.
     signs
         Its binaries.
+    reading
+        The rows that the bounds were computed from, beside those of the variables; None: none that a session knows.
     value
-        The network's own value at the inputs' values; None where it changes with Params.
+        The network's own value at the inputs' values, given the binaries'; None where it changes with Params.
+    judged
+        The value by the framework that the network was read from, and how far it may lie from ``value``.
+    again
+        Writes the block's rows anew for the model as it is now; None where nobody can.
     """
 
     name: str
@@ -57,11 +95,15 @@ class Encoded:
     inputs: Sequence[Any]
     lower: Floats
     upper: Floats
+    whole: Sequence[bool]
     terms: Sequence[tuple[Any, float]]
     constant: float
     rows: Sequence[Any]
     signs: Sequence[Any]
-    value: Callable[[Floats], float] | None
+    reading: Reading | None
+    value: Callable[[Floats, Floats], float] | None
+    judged: Callable[[Floats, Floats], tuple[float, float]] | None = None
+    again: Callable[[], None] | None = None
 
 
 class _Index(Protocol):
@@ -95,17 +137,59 @@ class Watch:
         self.signs: Ints = np.array(
             [columns[id(sign)] for sign in encoded.signs if id(sign) in columns], dtype=np.int64
         )
+        read = encoded.reading
+        self.read_rows: Ints = np.array([rows.get(id(row), -1) for row in read.rows] if read else [], dtype=np.int64)
+        self.read_columns: Ints = np.array(
+            [columns.get(id(variable), -1) for variable in read.variables] if read else [], dtype=np.int64
+        )
 
-    def demand(self, arrays: Arrays, names: Names) -> None:
-        """Raise ModelError when inputs may leave the bounds the rows were made for, or the output is used otherwise."""
+    def _wider(self, arrays: Arrays, names: Names) -> str | None:
+        """Where the inputs may now take values that the rows were not made for; None when nowhere."""
         wide = (arrays.lower[self.inputs] < self.encoded.lower) | (arrays.upper[self.inputs] > self.encoded.upper)
         if wide.any():
             at = int(np.flatnonzero(wide)[0])
             column = self.inputs[at]
-            raise ModelError(
+            return (
                 f"{names.column(column)} may be {arrays.lower[column]:g} to {arrays.upper[column]:g}; the network of "
-                f"block {self.encoded.name!r} was encoded for {self.encoded.lower[at]:g} to {self.encoded.upper[at]:g}",
-                "set the inputs' bounds before encode, or encode the network again.",
+                f"block {self.encoded.name!r} was encoded for {self.encoded.lower[at]:g} to {self.encoded.upper[at]:g}"
+            )
+        reading = self.encoded.reading
+        if reading is None:
+            return None
+        said = f"; the bounds of block {self.encoded.name!r} were computed with it as it was at encode"
+        own = reading.program
+        known = np.flatnonzero(self.read_columns >= 0)
+        column = self.read_columns[known]
+        wide = arrays.lower[column] < own.lower[known] - _rounding(own.lower[known])
+        wide |= arrays.upper[column] > own.upper[known] + _rounding(own.upper[known])
+        # Variables that stand in no row that was used say nothing.
+        wide &= own.matrix.sum(axis=0)[known] != 0 if own.matrix.shape[0] else False
+        if wide.any():
+            return f"{names.column(int(column[wide][0]))} has wider bounds now{said}"
+        gone = np.flatnonzero(self.read_rows < 0)
+        if gone.size:
+            return f"constraint {reading.rows[int(gone[0])].name!r} is no longer active{said}"
+        rows = self.read_rows
+        loose = arrays.row_lower[rows] < own.row_lower - _rounding(own.row_lower)
+        loose |= arrays.row_upper[rows] > own.row_upper + _rounding(own.row_upper)
+        if loose.any():
+            return f"{names.row(int(rows[loose][0]))} is looser now{said}"
+        changed = _changed(arrays.matrix[rows], own.matrix, self.read_columns)
+        return None if changed is None else f"{names.row(int(rows[changed]))} has other coefficients now{said}"
+
+    def widened(self, arrays: Arrays, names: Names) -> bool:
+        """Whether the rows must be written again, and can be."""
+        if self.encoded.again is None:
+            return False
+        fractional = np.asarray(self.encoded.whole, dtype=bool) & ~arrays.integer[self.inputs]
+        return bool(fractional.any()) or self._wider(arrays, names) is not None
+
+    def demand(self, arrays: Arrays, names: Names) -> None:
+        """Raise ModelError when inputs may leave the set the rows were made for, or the output is used otherwise."""
+        wider = self._wider(arrays, names)
+        if wider is not None:
+            raise ModelError(
+                wider, "set the inputs' bounds and rows before encode, or make the session from the changed model."
             )
         place = self._misused(arrays, names) if self.sense else None
         if place is not None:
@@ -141,11 +225,41 @@ class Watch:
         if self.encoded.value is None or not arrays.integer[self.signs].all():
             return None
         claimed = float(self.numbers @ x[self.columns]) + self.encoded.constant
-        worth = self.encoded.value(x[self.inputs])
+        worth = self.encoded.value(x[self.inputs], x[self.signs])
         ends = np.maximum(np.abs(arrays.lower[self.columns]), np.abs(arrays.upper[self.columns]))
         size = np.where(np.isfinite(ends), ends, np.abs(x[self.columns]))
         mass = float(np.abs(self.numbers) @ size) + abs(self.encoded.constant)
         apart = claimed - worth if self.sense == 0 else max(0.0, self.sense * (claimed - worth))
-        if abs(apart) <= VALUE_SHARE * mass:
+        if abs(apart) > VALUE_SHARE * mass:
+            return f"block {self.encoded.name!r} claims {claimed:.9g} where its network says {worth:.9g}"
+        return self._judged(x, worth)
+
+    def _judged(self, x: Floats, worth: float) -> str | None:
+        """How the framework's own forward pass at a point differs from the network as it was read."""
+        if self.encoded.judged is None:
             return None
-        return f"block {self.encoded.name!r} claims {claimed:.9g} where its network says {worth:.9g}"
+        judged, allowed = self.encoded.judged(x[self.inputs], x[self.signs])
+        if abs(judged - worth) <= allowed:
+            return None
+        return (
+            f"the framework gives {judged:.9g} at the point where the network of block {self.encoded.name!r}, as it "
+            f"was read, gives {worth:.9g}"
+        )
+
+
+def _rounding(limits: Floats) -> Floats:
+    return np.where(np.isfinite(limits), LOOSER * np.maximum(1.0, np.abs(limits)), 0.0)
+
+
+def _changed(now: sparse.csr_array, read: sparse.csr_array, columns: Ints) -> int | None:
+    """The first row whose coefficients are not those that were read; None when all are."""
+    entries = sparse.coo_array(read)
+    row, column = entries.coords
+    lost = columns[column] < 0
+    if lost.any():
+        return int(row[lost][0])
+    then = sparse.csr_array((entries.data, (row, columns[column])), shape=now.shape)
+    apart = sparse.coo_array(now - then)
+    size = np.maximum(1.0, abs(then).max(axis=1).toarray().reshape(-1)) if then.nnz else np.ones(now.shape[0])
+    off = np.abs(apart.data) > LOOSER * size[apart.coords[0]]
+    return int(apart.coords[0][off][0]) if off.any() else None

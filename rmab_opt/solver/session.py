@@ -75,15 +75,24 @@ class Session:
     _watches: Sequence[Watch] = ()
 
     def __init__(self, model: Any, profile: str | Path | Profile = "default", *, later: bool = False) -> None:
+        self._compile(model, profile)
+        stale = [watch.encoded.again for watch in self._watches if watch.widened(self._arrays, self._names)]
+        for again in stale:
+            if again is not None:
+                again()
+        if stale:
+            self._compile(model, profile)
+        for watch in self._watches:
+            watch.demand(self._arrays, self._names)
+        if not later:
+            _ = self._solver
+
+    def _compile(self, model: Any, profile: str | Path | Profile) -> None:
         compiled = compile_model(model)
         self._set_up(compiled.program, compiled.names, profile, compiled.parameters, compiled.dependence)
         self._model = model
         self._watches = watches(model, self.index, self._rows, self._columns)
         self._refresh()
-        for watch in self._watches:
-            watch.demand(self._arrays, self._names)
-        if not later:
-            _ = self._solver
 
     @classmethod
     def from_arrays(cls, program: Program, profile: str | Path | Profile = "default") -> Session:

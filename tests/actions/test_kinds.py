@@ -12,6 +12,7 @@ from strategies import KINDS, action_sets, all_actions
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.actions.kinds import Budget, Capacity, Conflict, Knapsack, Linear, LockedIn, LockedOut, Scheduling
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
 from rmab_opt.errors import InfeasibleError, ModelError
 from rmab_opt.problem import Arms, Table
 
@@ -146,6 +147,16 @@ def test_assignments_hold_what_the_roster_says(actions):
                 )
                 for worker, limit in zip(rule.workers.text("worker"), rule.workers.numbers("capacity"), strict=True):
                     assert sum(load[row["column"]] for row in mine if row["worker"] == worker) <= limit + 1e-5
+
+
+def test_a_load_may_use_up_a_capacity_with_its_tolerance_and_no_more():
+    edge = 4.0 + 4.0 * ROW_TOLERANCE
+    for load, fits in [(edge, True), (np.nextafter(edge, 9.0), False)]:
+        arms = Arms.from_arrays(2, load=[load, 1.0])
+        team = Capacity(workers=Table({"worker": ["x"], "capacity": ["4"]}), cost="load")
+        actions = ActionSet(arms, {"team": team})
+        assert actions.allows(np.array([1, 0])) == fits
+        assert not actions.allows(np.array([1, 1]))
 
 
 def test_the_least_relaxation_is_the_least():

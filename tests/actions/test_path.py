@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -156,3 +158,40 @@ def test_a_long_route_over_forty_stations_is_decided_by_its_list():
     assert "routes" in one.solver
     many = ActionSet(model.problem.arms, {"route": model.actions.constraints["route"]})
     assert many.routes.best(np.ones(40))[1] == max(int(mask).bit_count() for mask in many.routes.sets)
+
+
+def test_families_of_a_village_are_passed_together_and_the_depot_is_no_arm():
+    """Against walks over the roads tried one by one; three villages, a crossing without families, a clinic."""
+    roads = [
+        {"from": "clinic", "to": "crossing", "minutes": 1}, {"from": "crossing", "to": "A", "minutes": 1},
+        {"from": "crossing", "to": "B", "minutes": 2}, {"from": "A", "to": "C", "minutes": 2},
+    ]  # fmt: skip
+    village = ["A", "A", "B", "C", "C", "clinic"]
+    arms = Arms.read(Table({"id": [f"f{k}" for k in range(6)], "village": village}, source="c.csv"))
+    near = {}
+    for row in roads:
+        near.setdefault(row["from"], []).append((row["to"], row["minutes"]))
+        near.setdefault(row["to"], []).append((row["from"], row["minutes"]))
+
+    def walks(at: str, left: int, seen: frozenset):
+        if at == "clinic":
+            yield seen
+        for there, minutes in near[at]:
+            if minutes <= left:
+                yield from walks(there, left - minutes, seen | {there})
+
+    for length in (4, 6, 8, 12):
+        passed = set(walks("clinic", length, frozenset({"clinic"})))
+        actions = ActionSet(arms, {"way": Path(edges=roads, depot="clinic", length=length, point="village")})
+        for bits in product(range(2), repeat=6):
+            wanted = {village[k] for k in range(6) if bits[k]}
+            assert actions.allows(np.array(bits)) == any(wanted <= one for one in passed), (length, bits)
+        assert actions.agreement().fault is None
+    rows = actions.assignment(np.array([1, 1, 0, 1, 0, 1]))
+    stops = {row["column"]: row["stop"] for row in rows}
+    assert stops["f0"] == stops["f1"]
+    assert stops["f5"] == "0"
+    with pytest.raises(ModelError, match="no point of the roads 'clinik'"):
+        ActionSet(arms, {"way": Path(edges=roads, depot="clinik", length=4, point="village")})
+    with pytest.raises(ModelError, match="f5: no point 'clinic' on the roads"):
+        ActionSet(arms, {"way": Path(edges=roads[1:], depot="crossing", length=4, point="village")})

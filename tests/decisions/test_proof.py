@@ -1,6 +1,5 @@
 """Proofs: never accepted where enumeration finds better, refused a millionth below, forged files named, scale exact."""
 
-import itertools
 import json
 import subprocess
 import sys
@@ -8,46 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from proof_models import EVERY, N, network, problem_of, sets
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import best_of_routes, knapsack, price_bound
-from rmab_opt.actions.kinds import Budget, Conflict, Knapsack
-from rmab_opt.decisions import Chooser, Model, NetworkObjective, Scores, decide, verify
+from rmab_opt.actions.kinds import Budget, Knapsack
+from rmab_opt.decisions import Chooser, Model, NetworkObjective, Scores, bound, decide, save_bound, verify
 from rmab_opt.decisions.leaves import Leaves
 from rmab_opt.decisions.proof import Proof, layers_of, rows_of_set
-from rmab_opt.encoder import Network
 from rmab_opt.errors import CertificateError, ModelError
-from rmab_opt.problem import Arms, Problem, Tabular
+from rmab_opt.problem import Arms
 from rmab_opt.search import branch_and_bound
-
-N = 8
-EVERY = np.array(list(itertools.product((0, 1), repeat=N)))
-
-
-def sets(rng: np.random.Generator) -> ActionSet:
-    cost = rng.integers(1, 9, N) if rng.random() < 0.5 else rng.uniform(0.5, 3.0, N).round(2)
-    arms = Arms.from_arrays(N, cost=cost.tolist())
-    kinds = {
-        "budget": Budget(at_most=int(rng.integers(1, 5))),
-        "money": Knapsack(cost="cost", at_most=float(np.round(0.4 * cost.sum(), 2))),
-        "apart": Conflict(groups=[["arm0", "arm1", "arm2"], ["arm2", "arm5"]]),
-    }
-    return ActionSet(arms, {name: kinds[name] for name in rng.permutation(list(kinds))[: rng.integers(1, 4)]})
-
-
-def problem_of(actions: ActionSet) -> Problem:
-    rng = np.random.default_rng(7)
-    tables = Tabular(rng.dirichlet(np.ones(2), (N, 2, 2)), rng.random((N, 2, 2)))
-    return Problem(actions.columns.arms, tables, horizon=3, start=np.zeros(N, dtype=int))
-
-
-def network(rng: np.random.Generator, scale: float = 1.0) -> Network:
-    layers = [
-        (rng.normal(size=(10, N)), rng.normal(size=10), "relu"),
-        (rng.normal(size=(5, 10)), rng.normal(size=5), "relu"),
-    ]
-    return Network.from_arrays([*layers, (scale * rng.normal(size=(1, 5)), scale * rng.normal(size=1), "linear")])
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -212,6 +183,7 @@ def test_other_models_and_old_files(tmp_path):
 def test_a_file_is_checked_without_solver_and_torch(tmp_path):
     model = ro.load("scheduling", n_arms=10)
     decide(model, np.zeros(10, dtype=int)).to_json(tmp_path / "week.json")
+    save_bound(model, bound(model), path=tmp_path / "bound.json")
     code = f"""
 import sys
 
@@ -222,12 +194,17 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from rmab_opt.cli import main
-sys.argv = ["rmab-opt", "check", "scheduling", "--set", "n_arms=10", "--decision", {str(tmp_path / "week.json")!r}]
-main()
+for flag, file in (("--decision", "week.json"), ("--bound", "bound.json")):
+    sys.argv = ["rmab-opt", "check", "scheduling", "--set", "n_arms=10", flag, {str(tmp_path)!r} + "/" + file]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "verified without a solver" in done.stdout
+    assert done.stdout.count("verified without a solver") == 2
 
 
 def test_proofs_survive_their_file():

@@ -33,9 +33,10 @@ def estimators():
         "svr": svm.LinearSVR(),
         "logistic": make_pipeline(preprocessing.MaxAbsScaler(), linear_model.LogisticRegression()),
         "mlp": make_pipeline(
-            *[s for _, s in scaled.steps], neural_network.MLPRegressor(hidden_layer_sizes=(6, 5), max_iter=50)
+            *[s for _, s in scaled.steps],
+            neural_network.MLPRegressor(hidden_layer_sizes=(6, 5), max_iter=50, random_state=0),
         ),
-        "mlp classes": neural_network.MLPClassifier(hidden_layer_sizes=(6,), max_iter=50),
+        "mlp classes": neural_network.MLPClassifier(hidden_layer_sizes=(6,), max_iter=50, random_state=0),
         "tree": tree.DecisionTreeRegressor(max_depth=4),
         "tree classes": tree.DecisionTreeClassifier(max_depth=4),
         "forest": ensemble.RandomForestRegressor(8, max_depth=4),
@@ -66,6 +67,20 @@ def fitted():
             warnings.simplefilter("ignore")
             found[name] = model.fit(x, y > 0 if "classes" in name or name == "logistic" else y)
     return found
+
+
+def test_log_odds_are_read_where_shares_have_lost_their_digits():
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = data(6)
+    model = MLPClassifier(hidden_layer_sizes=(5,), max_iter=20, random_state=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(x, y > 0)
+    model.coefs_[-1] = model.coefs_[-1] * 40
+    network = read_model(model)
+    assert np.abs(network(x)).max() > 25
+    assert np.allclose(1 / (1 + np.exp(-network(x))), model.predict_proba(x)[:, 1])
 
 
 def boosters():

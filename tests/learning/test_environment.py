@@ -137,3 +137,12 @@ def test_learners_of_others_train():
     sb3 = pytest.importorskip("stable_baselines3")
     env = RestlessBanditEnv(ro.load("contagion"), flat=True)
     sb3.PPO("MlpPolicy", env, n_steps=64, seed=0, device="cpu").learn(256)
+
+
+def test_a_step_before_a_reset_is_refused_and_changes_nothing():
+    environment = RestlessBanditEnv(ro.load("budget", n_arms=4, horizon=2))
+    with pytest.raises(CapabilityError, match="step before reset"):
+        environment.step(np.zeros(4, dtype=np.int64))
+    environment.reset(seed=0)
+    assert not environment.step(np.zeros(4, dtype=np.int64))[2]
+    assert environment.step(np.zeros(4, dtype=np.int64))[2]

@@ -191,3 +191,13 @@ def test_a_raw_mean_above_a_known_bound_says_so_and_has_no_share():
     rows = evaluation.summary_rows({"lucky": np.array([[10.0, 12.0, 11.5]])}, 11.0)
     assert rows[0]["share_of_bound"] is None
     assert rows[0]["note"].startswith("raw mean above the bound by noise (0.")
+
+
+@pytest.mark.parametrize("power", [-40, 40])
+def test_shares_of_the_bound_do_not_depend_on_the_unit_of_reward(power):
+    """A share of 0.827 stood for 0.970 at 2^-40 before bounds were scaled."""
+    seen = []
+    for k in (0, power):
+        table = evaluate(three_arms(3, scale=2.0**k), ["lagrangian", "myopic", "none"], episodes=4, bound=True)
+        seen.append([(row["policy"], row["share_of_bound"], row["reward"] / 2.0**k) for row in table.rows])
+    assert seen[0] == seen[1]

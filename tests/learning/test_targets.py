@@ -308,6 +308,22 @@ def test_the_loss_is_the_huber_loss_of_the_bellman_error_in_its_units():
     assert float(found) == pytest.approx(huber(over / 2.0) + huber((rest + over.sum(axis=1) - next_rest) / 5.0))
 
 
+def test_the_rest_s_unit_is_the_root_of_the_arms_times_an_arm_s(monkeypatch):
+    """So noise does: the sum of N independent arms has root N times an arm's spread."""
+    units = []
+    right = targets.bellman_loss
+    monkeypatch.setattr(targets, "bellman_loss", lambda *given: units.append(given[3]) or right(*given))
+    for n in (4, 9):
+        learner = Learner(paid_for_acting(n), config(network="dense"), 0, "cpu")
+        for period in range(3):
+            learner.remember(
+                state=[0] * n, period=period, action=[0] * n, reward=[0.0] * n, next_state=[[0] * n],
+                next_action=np.zeros((1, n), dtype=int), weight=[1.0], ended=False,
+            )  # fmt: skip
+        learner.learn(learner.replay.sample(np.random.default_rng(0), 2))
+        assert units[-1] == pytest.approx((learner.scale, learner.scale * n**0.5))
+
+
 def test_habit_is_an_exponential_average_of_how_arms_were_treated():
     habit, history = np.full((3, 2), 0.5), np.random.default_rng(0).integers(2, size=(50, 3))
     for action in history:

@@ -354,6 +354,13 @@ def test_a_run_without_trials_keeps_its_last_average(tmp_path):
         DQNConfig(network="anchored", validation_episodes=0)
 
 
+def test_trials_are_evenly_over_the_run_and_the_last_is_at_its_end(tmp_path):
+    config = DQNConfig(**{**vars(SMALL), "episodes": 7, "validations": 3, "validation_episodes": 1})
+    run = train(small_model(), config, out=tmp_path)
+    # 7 k / 3 for k = 1, 2, 3, to the nearest episode.
+    assert [row["episode"] for row in run.log if "validation" in row] == [2, 5, 7]
+
+
 def test_the_published_recipe_is_a_preset_that_others_go_over():
     config = DQNConfig.from_mapping({"preset": "paper", "episodes": 7})
     assert (config.network, config.hidden, config.warm_start, config.double) == ("dense", (16, 32), "published", False)

@@ -10,7 +10,7 @@ from rmab_opt.actions.kinds import Budget, Closed
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import ModelError
-from rmab_opt.planning.living import Course, living_bound, living_optimum, living_value
+from rmab_opt.planning.living import Course, bound_at, living_bound, living_optimum, living_value
 from rmab_opt.problem import Arms, Problem, Season, Table, Tabular
 
 ARMS = np.array([[0.15, 0.75, 0.40, 0.90], [0.10, 0.50, 0.70, 0.80], [0.05, 0.95, 0.50, 0.98]])
@@ -178,3 +178,13 @@ def test_closed_arms_open_again_in_their_round():
     assert actions.at(2) is actions.at(7)
     with pytest.raises(ModelError, match="open_from"):
         Closed(table=Table({"id": ["arm0"], "open_from": ["soon"]}))
+
+
+def test_the_bound_at_given_prices_is_the_bound_and_no_other_price_is_lower():
+    rng = np.random.default_rng(0)
+    for course in (classes(500, joiners=True, leavers=True), tiny(3), classes()):
+        found = living_bound(course)
+        assert bound_at(course, found.prices, found.saved) == pytest.approx(found.value, rel=1e-12)
+        for _ in range(5):
+            other = found.prices * rng.uniform(0.5, 1.5, found.prices.shape)
+            assert bound_at(course, other, found.saved * rng.uniform(0.5, 1.5)) >= found.value - 1e-6

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from programmes import FOLDER, make_log, needs_data
 
 from rmab_opt.errors import ModelError
 from rmab_opt.planning import Coupling, dual_finite
@@ -21,8 +19,6 @@ from rmab_opt.programme.hierarchy import fit_hierarchy
 from rmab_opt.programme.moves import UNKNOWN, count_moves, levels_of, memory_gap
 from rmab_opt.programme.targeted import fit_targeted, tables_of
 
-FOLDER = Path(os.environ.get("RMAB_DATA", Path(__file__).parents[3] / "shared" / "data")) / "programme"
-needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason="the programme's spreadsheets are not here")
 TYPES = ("steady", "quick", "lasting")
 LOG = LogColumns(id="id", week="week", called="called", listened="listened")
 
@@ -154,13 +150,6 @@ def test_few_calls_are_said_with_the_weeks_that_would_help():
 
 
 # -------------------------------------------------------------------------------------------------- against known truth
-def make_log():
-    spec = importlib.util.spec_from_file_location("make_log", FOLDER / "make_log.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def plan(transition: np.ndarray, start: np.ndarray, calls: int = 60, rounds: int = 12):
     """Action values of the time-indexed prices, and the priced values."""
     cost = np.array([0.0, 1.0]).reshape(1, 1, 1, 2)

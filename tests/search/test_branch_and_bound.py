@@ -13,6 +13,7 @@ from strategies import action_sets, all_actions
 
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, SolverError
+from rmab_opt.search import branch_and_bound as module
 from rmab_opt.search.branch_and_bound import maximise
 from rmab_opt.search.local_search import climb
 
@@ -229,10 +230,39 @@ def test_a_limit_gives_the_best_found_with_a_bound_that_holds(nodes):
     assert (again.value, again.bound, again.nodes) == (found.value, found.bound, found.nodes)
 
 
+def test_a_search_stops_at_its_node_limit_when_it_is_met_exactly():
+    rng = np.random.default_rng(0)
+    network, rows = draw_network(rng, 12, 3, 40, 0.0), draw_rows(rng, 12, "knapsack")
+    options = {"gap": 0.0, "absolute_gap": 0.0}
+    first = maximise(network, Support.from_rows(*rows), checker(rows), nodes=1, **options)
+    second = maximise(network, Support.from_rows(*rows), checker(rows), nodes=first.nodes + 1, **options)
+    assert first.status == second.status == "limit"
+    assert first.nodes < second.nodes
+    for met in (first, second):
+        again = maximise(network, Support.from_rows(*rows), checker(rows), nodes=met.nodes, **options)
+        assert (again.nodes, again.bound, again.status) == (met.nodes, met.bound, "limit")
+
+
+def test_once_one_kind_of_branch_wins_the_other_is_tried_every_fifth_time(monkeypatch):
+    """And in the first five: by then the search knows nothing of either."""
+    rng = np.random.default_rng(0)
+    network, rows = draw_network(rng, 12, 3, 40, 0.0), draw_rows(rng, 12, "knapsack")
+    both = []
+    right = module._Search.branch
+
+    def watched(search, node):
+        search.neurons_won = 1.0
+        children = right(search, node)
+        both.append(search.probing)
+        return children
+
+    monkeypatch.setattr(module._Search, "branch", watched)
+    maximise(network, Support.from_rows(*rows), checker(rows), gap=0.0, absolute_gap=0.0, batch=8, nodes=400)
+    assert [number for number, tried in enumerate(both[:16], start=1) if tried] == [1, 2, 3, 4, 5, 10, 15]
+
+
 def test_a_sabotaged_bound_is_found_out(monkeypatch):
     """Half of every upper bound cut away: an action that is worth more is an error, not an answer."""
-    from rmab_opt.search import branch_and_bound as module
-
     right = module.bounds
 
     def wrong(network, support, effort):

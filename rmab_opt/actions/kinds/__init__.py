@@ -3,6 +3,7 @@
 from rmab_opt.actions.kinds.assignment import Capacity
 from rmab_opt.actions.kinds.closed import Closed
 from rmab_opt.actions.kinds.path import Path
+from rmab_opt.actions.kinds.preferences import Continuity, PreferredSlot, SameWorker
 from rmab_opt.actions.kinds.rows import Budget, Conflict, Knapsack, Linear, LockedIn, LockedOut, OneAction
 from rmab_opt.actions.kinds.scheduling import Scheduling
 
@@ -11,11 +12,14 @@ __all__ = [
     "Capacity",
     "Closed",
     "Conflict",
+    "Continuity",
     "Knapsack",
     "Linear",
     "LockedIn",
     "LockedOut",
     "OneAction",
     "Path",
+    "PreferredSlot",
+    "SameWorker",
     "Scheduling",
 ]

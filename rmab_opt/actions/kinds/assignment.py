@@ -126,6 +126,22 @@ class Capacity(Constraint, kind="capacity"):
             {"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, int(c)) for c, i in packed.items())
         ]
 
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
+        names, capacity, load = self._data(columns)
+        used = np.zeros(len(names))
+        for row in rows:
+            if set(row) != {"column", "worker"}:
+                return f"{row}: a row names column and worker"
+            if row["column"] not in columns or row["worker"] not in names:
+                return f"{row}: no such column or worker"
+            used[names.index(row["worker"])] += load[columns.index(row["column"])]
+        if sorted(row["column"] for row in rows) != sorted(columns.ids[c] for c in np.flatnonzero(action)):
+            return "not every chosen column stands once"
+        full = [
+            name for name, load_of, most in zip(names, used, capacity, strict=True) if load_of > most + _slack(most)
+        ]
+        return f"worker {full[0]!r} carries more than the capacity" if full else None
+
     def _data(self, columns: Columns) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Workers' names, capacities (W,) and the columns' loads (C,)."""
 

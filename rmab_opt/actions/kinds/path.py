@@ -17,6 +17,7 @@ from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
 from rmab_opt.errors import CapabilityError, Findings, ModelError
 from rmab_opt.problem import Table
+from rmab_opt.problem.table import nearest
 
 __all__ = ["Path"]
 
@@ -50,17 +51,20 @@ class Path(Constraint, kind="path"):
     """Table with columns ``from``, ``to`` (ids of arms) and optional ``minutes`` (whole time steps, 1 by
     default); each edge may be used both ways."""
     depot: str
-    """Id of the arm where every route begins and ends; it counts as visited."""
+    """Where every route begins and ends: an arm, which counts as visited; with ``point`` one of the roads."""
     length: int = Field(ge=1)
     """Time steps a route may take."""
     vehicles: int = Field(default=1, ge=1)
     """How many routes there are."""
+    point: str | None = None
+    """Column of the arms' table with the point of the roads where each arm is, e.g. its village; whoever passes a point
+    passes all arms there. By default the arms are the points."""
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         graph, depot = self._graph(columns)
         out, home = self._distances(columns)
         arcs: list[tuple[int, int, int, int]] = []
-        for j, k, minutes in [*graph, *((j, j, 1) for j in range(len(columns)))]:
+        for j, k, minutes in [*graph, *((j, j, 1) for j in range(len(self._points(columns)[0])))]:
             for t in range(self.length - minutes + 1):
                 if out[j] <= t and home[k] <= self.length - t - minutes:
                     arcs.append((j, k, t, minutes))
@@ -85,20 +89,23 @@ class Path(Constraint, kind="path"):
         for (k, _), flows in entering.items():
             arrivals[k] += flows
 
-        @block.Constraint([name for name in columns.ids if name != self.depot])
+        point = self._points(columns)[1]
+
+        @block.Constraint([name for c, name in enumerate(columns.ids) if point[c] != depot])
         def passed(_: Any, name: str) -> Any:
             c = columns.index(name)
-            return act[c] <= sum(arrivals[c]) if arrivals[c] else act[c] == 0
+            here = arrivals[int(point[c])]
+            return act[c] <= sum(here) if here else act[c] == 0
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
-        stops = [int(c) for c in np.flatnonzero(action) if columns.ids[c] != self.depot]
+        stops, names = self._stops(action, columns), self._points(columns)[0]
         out, home = self._distances(columns)
-        far = [columns.ids[c] for c in stops if out[c] + home[c] > self.length]
+        far = [names[k] for k in stops if out[k] + home[k] > self.length]
         if far:
             yield f"{', '.join(far[:5])}: there and back from {self.depot} takes longer than {self.length}"
         elif self._routes(stops, columns) is None:
             routes = "no route" if self.vehicles == 1 else f"no {self.vehicles} routes"
-            passed = ", ".join(columns.ids[c] for c in stops)
+            passed = ", ".join(names[k] for k in stops)
             yield f"{routes} of {self.length} steps from {self.depot} and back passes {passed}"
 
     def describe(self) -> str:
@@ -113,16 +120,19 @@ class Path(Constraint, kind="path"):
 
     def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
         """Rows ``column, route, stop`` in the order of visiting; empty when no route exists."""
-        stops = [int(c) for c in np.flatnonzero(action) if columns.ids[c] != self.depot]
-        routes = self._routes(stops, columns)
+        routes = self._routes(self._stops(action, columns), columns)
         if routes is None:
             return []
+        point, depot = self._points(columns)[1], self._graph(columns)[1]
+        chosen = np.flatnonzero(action)
         rows = [
             {"column": columns.ids[c], "route": str(number), "stop": str(place)}
             for number, route in enumerate(routes, start=1)
-            for place, c in enumerate(route, start=1)
+            for place, k in enumerate(route, start=1)
+            for c in chosen[point[chosen] == k].tolist()
         ]
-        at_depot = [{"column": self.depot, "route": "1", "stop": "0"}] if action[columns.index(self.depot)] else []
+        here = chosen[point[chosen] == depot].tolist()
+        at_depot = [{"column": columns.ids[c], "route": "1", "stop": "0"} for c in here]
         return at_depot + rows
 
     def passable(self, columns: Columns) -> np.ndarray | None:
@@ -133,7 +143,7 @@ class Path(Constraint, kind="path"):
         within one of them. The 40 published stations with 20 moves have 743,788 sets and are listed in a quarter of
         a minute; an action is allowed exactly when it is within a listed set.
         """
-        if self.vehicles != 1 or len(columns) > 63:
+        if self.vehicles != 1 or len(columns) > 63 or self.point is not None:
             return None
         arcs, depot = self._graph(columns)
         _, home = self._distances(columns)
@@ -210,12 +220,40 @@ class Path(Constraint, kind="path"):
                 return order[::-1]
             last, visited = int(np.argmin(cost[before] + between[:, last])), before
 
+    def _points(self, columns: Columns) -> tuple[list[str], np.ndarray]:
+        """Names of the points that ways join, and the point of each column, (C,)."""
+
+        def points() -> tuple[list[str], np.ndarray]:
+            if self.point is None:
+                return list(columns.ids), np.arange(len(columns))
+            if self.point not in columns.names:
+                raise ModelError(f"point: no column {self.point!r}", nearest(self.point, list(columns.names)))
+            names = list(dict.fromkeys((*self.edges.text("from"), *self.edges.text("to"))))
+            place = {name: k for k, name in enumerate(names)}
+            findings, cells = Findings(self.point), columns.text(self.point)
+            for name, cell in zip(columns.ids, cells, strict=True):
+                if cell not in place:
+                    findings.add(name, f"no point {cell!r} on the roads", nearest(cell, names))
+            findings.raise_if_any()
+            return names, np.array([place[cell] for cell in cells], dtype=np.int64)
+
+        return self._once(columns, points)
+
+    def _stops(self, action: np.ndarray, columns: Columns) -> list[int]:
+        """Points of the chosen columns, each once, without the depot; ascending."""
+        depot = self._graph(columns)[1]
+        return [k for k in np.unique(self._points(columns)[1][np.flatnonzero(action)]).tolist() if k != depot]
+
     def _graph(self, columns: Columns) -> tuple[list[tuple[int, int, int]], int]:
         """Arcs (from, to, steps) in both directions and the depot's position."""
 
         def graph() -> tuple[list[tuple[int, int, int]], int]:
-            if self.depot not in columns:
-                raise ModelError(f"depot: no arm {self.depot!r}", "name an arm as depot.")
+            names = self._points(columns)[0]
+            place = {name: k for k, name in enumerate(names)}
+            what = "arm" if self.point is None else "point of the roads"
+            if self.depot not in place:
+                fix = "name an arm as depot." if self.point is None else nearest(self.depot, names)
+                raise ModelError(f"depot: no {what} {self.depot!r}", fix)
             findings = Findings(self.edges.source)
             self.edges.only(("from", "to", "minutes"))
             steps = self.edges.numbers("minutes", minimum=1) if "minutes" in self.edges else np.ones(len(self.edges))
@@ -224,12 +262,12 @@ class Path(Constraint, kind="path"):
                 zip(self.edges.text("from"), self.edges.text("to"), steps, strict=True)
             ):
                 for end in (one, two):
-                    if end not in columns:
+                    if end not in place:
                         findings.add(self.edges.place(row), f"no arm {end!r}", "use ids of the arms")
                 if step != int(step):
                     findings.add(self.edges.place(row), f"minutes is {step:g}", "give whole time steps")
-                if one in columns and two in columns:
-                    i, j = columns.index(one), columns.index(two)
+                if one in place and two in place:
+                    i, j = place[one], place[two]
                     if shortest.get((i, j), int(step)) != int(step):
                         findings.add(
                             self.edges.place(row),
@@ -239,16 +277,17 @@ class Path(Constraint, kind="path"):
                     shortest[i, j] = shortest[j, i] = int(step)
             findings.raise_if_any()
             arcs = [(i, j, step) for (i, j), step in sorted(shortest.items()) if i != j]
-            return arcs, columns.index(self.depot)
+            return arcs, place[self.depot]
 
         return self._once(columns, graph)
 
     def _all_distances(self, columns: Columns) -> np.ndarray:
-        """Fewest steps between arms, (C, C); infinite where there is no way."""
+        """Fewest steps between points; infinite where there is no way."""
 
         def distances() -> np.ndarray:
             arcs, _ = self._graph(columns)
-            matrix = np.zeros((len(columns), len(columns)))
+            size = len(self._points(columns)[0])
+            matrix = np.zeros((size, size))
             for i, j, step in arcs:
                 matrix[i, j] = step
             found: np.ndarray = dijkstra(sparse.csr_array(matrix))
@@ -257,7 +296,7 @@ class Path(Constraint, kind="path"):
         return self._once(columns, distances)
 
     def _distances(self, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-        """Fewest steps from the depot to each arm and back."""
+        """Fewest steps from the depot to each point and back."""
         depot = self._graph(columns)[1]
         every = self._all_distances(columns)
         return every[depot], every[:, depot]

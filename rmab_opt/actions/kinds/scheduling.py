@@ -232,6 +232,49 @@ class Scheduling(Constraint, kind="scheduling"):
 
         return self._once(columns, offered)
 
+    def shifts_of(self, columns: Columns) -> list[tuple[str, str, int]]:
+        """(worker, slot, calls) of every shift."""
+        return [(one.worker, one.slot, one.calls) for one in self._plan(columns).shifts]
+
+    def open_to(self, columns: Columns) -> np.ndarray:
+        """Whether each column can be served in each shift, bool (C, shifts)."""
+
+        def ways() -> np.ndarray:
+            plan = self._plan(columns)
+            found = np.zeros((len(columns), len(plan.shifts)), dtype=bool)
+            for c, units in enumerate(plan.demand):
+                for unit in units:
+                    found[c, plan.pools[unit]] = True
+            return found
+
+        return self._once(columns, ways)
+
+    def shortfall(self, actions: np.ndarray, columns: Columns) -> np.ndarray:
+        """Visits that the roster leaves without a worker."""
+        plan = self._plan(columns)
+        return np.array([float(self._short(plan, np.flatnonzero(one), columns)) for one in actions])
+
+    def build_short(self, block: Any, act: Any, columns: Columns) -> Any:
+        if self.rule != "any":
+            raise ModelError(f"soft: rule {self.rule!r} has no price a visit", "use rule 'any', or make it firm.")
+        plan = self._plan(columns)
+        pairs = [(c, unit) for c, units in enumerate(plan.demand) for unit in units]
+        users = defaultdict(list)
+        for c, unit in pairs:
+            users[unit].append(c)
+        block.served = pyo.Var(pairs, bounds=(0, plan.need))
+
+        @block.Constraint([c for c, units in enumerate(plan.demand) if units])
+        def visits(_: Any, c: int) -> Any:
+            return sum(block.served[c, unit] for unit in plan.demand[c]) <= plan.need * act[c]
+
+        @block.Constraint(sorted(users))
+        def staff(_: Any, unit: int) -> Any:
+            return sum(block.served[c, unit] for c in users[unit]) <= int(plan.capacity[unit])
+
+        wanted = pyo.quicksum(plan.need * act[c] for c in range(len(columns)))
+        return wanted - pyo.quicksum(block.served.values())
+
     def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
         """Rows ``column, worker, slot``, in the roster's order; empty when the action breaks the roster.
 
@@ -246,6 +289,37 @@ class Scheduling(Constraint, kind="scheduling"):
         return [
             {"column": columns.ids[c], "worker": plan.shifts[k].worker, "slot": plan.shifts[k].slot} for c, k in visits
         ]
+
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
+        if any(set(row) != {"column", "worker", "slot"} for row in rows):
+            return "a row names column, worker and slot"
+        plan, offered = self._plan(columns), self.parts(columns)
+        shift_of = {(shift.worker, shift.slot): k for k, shift in enumerate(plan.shifts)}
+        unit_of = {k: unit for unit, members in plan.pools.items() for k in members}
+        made: dict[str, list[Shift]] = {columns.ids[c]: [] for c in np.flatnonzero(action)}
+        used: dict[Shift, int] = defaultdict(int)
+        for row in rows:
+            shift = (row["worker"], row["slot"])
+            if row["column"] not in made or shift not in shift_of:
+                return f"{row}: the column is not chosen, or the worker is not on duty then"
+            if unit_of[shift_of[shift]] not in plan.demand[columns.index(row["column"])]:
+                return f"{row}: the column cannot be served then, or not by that worker"
+            made[row["column"]].append(shift)
+            used[shift] += 1
+        for name, shifts in made.items():
+            workers, slots = {worker for worker, _ in shifts}, {slot for _, slot in shifts}
+            apart = self.rule == "distinct_workers" or (self.rule == "same_slot" and self.visits > 1)
+            if len(shifts) != self.visits or (apart and len(workers) < self.visits):
+                return f"{name} has not {self.visits} visits" + (" by different workers" if apart else "")
+            if self.rule == "same_slot" and len(slots) > 1:
+                return f"{name} has visits in several slots"
+        over = [shift for shift, count in used.items() if count > offered.open[shift]]
+        if over:
+            return f"{over[0][0]} has more visits in {over[0][1]} than calls"
+        worked = tuple(shift for shift in offered.open if used[shift])
+        if self.rules and self._visits(np.flatnonzero(action), columns, self.rules) is not None:
+            return next((f"{rule.describe()}: broken" for rule in self.rules if rule.clash(worked, offered)), None)
+        return None
 
     @property
     def rules(self) -> tuple[RosterRule, ...]:

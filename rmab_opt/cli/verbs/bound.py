@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import RESEARCH, GroupColumn, Json, ModelName, Sets, StateFile, answer, brought, load_model
+from rmab_opt.cli.common import (
+    RESEARCH,
+    Force,
+    GroupColumn,
+    Json,
+    ModelName,
+    Seconds,
+    Sets,
+    StateFile,
+    answer,
+    brought,
+    check_outputs,
+    load_model,
+)
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
@@ -16,6 +30,9 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 10_000
 """Points of a curve that anybody can look at."""
+
+KEPT = 0.9
+"""Share of --seconds for reading and solving; the rest is for the proof and the file."""
 
 Sweep = Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="The bound over a limit.")]
 Kind = Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")]
@@ -28,7 +45,9 @@ WelfareName = Annotated[
 Target = Annotated[
     list[float] | None, typer.Option(help="With --groups: the smallest budget that lifts every group so far.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for the curve (CSV and plot).")]
+Out = Annotated[
+    Path | None, typer.Option(help="File.json for the bound with its proof; with --sweep a folder for the curve.")
+]
 
 
 @register("verb", "bound", group=RESEARCH)
@@ -44,7 +63,9 @@ def bound(
     welfare: WelfareName = "leximin",
     target: Target = None,
     sets: Sets = None,
+    seconds: Seconds = None,
     out: Out = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
@@ -57,6 +78,7 @@ def bound(
         flag = "--target" if target else "--welfare"
         brought("report", "bound_groups", "equity", flag)
         raise ModelError(f"{flag} without --groups", "say whose it is: --groups COLUMN.")
+    began = perf_counter()
     from rmab_opt.decisions import bound as upper_bound
     from rmab_opt.decisions import margin as arms_at_margin
     from rmab_opt.planning import Bound
@@ -66,12 +88,25 @@ def bound(
     if sweep is not None:
         _sweep(loaded, sweep, out, as_json)
         return
-    found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method)
-    if margin > 0 and not isinstance(found, Bound):
-        raise ModelError("--margin of coupled arms", "leave it out: their bound has no price of one arm.")
+    if out is not None:
+        if out.suffix != ".json":
+            raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .json; --sweep takes a folder.")
+        check_outputs(loaded, out, also=[state], force=force)
+    left = None if seconds is None else max(0.0, KEPT * seconds - (perf_counter() - began))
+    found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method, seconds=left)
+    asked = "--margin" if margin > 0 else None if out is None else "--out"
+    if asked is not None and not isinstance(found, Bound):
+        raise ModelError(f"{asked} of coupled arms", "leave it out: their bound is an estimate, without prices.")
     near = arms_at_margin(loaded, found, state, margin) if margin > 0 and isinstance(found, Bound) else []
-    text = f"{found}\n{table_text(near)}" if near else str(found)
-    answer(as_json, {**found.summary(), "margin": near} if near else found.summary(), text)
+    text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
+    document |= {"margin": near} if near else {}
+    if out is not None and isinstance(found, Bound):
+        from rmab_opt.decisions import save_bound
+
+        written, proven = save_bound(loaded, found, loaded.state(state), path=out)
+        document |= {"proven": proven, "bytes": len(written)}
+        text += f"\nproven at most {proven:.6g} by the prices in {out} ({len(written)} bytes)"
+    answer(as_json, document, text)
 
 
 def _limits(sweep: str) -> tuple[str, list[float]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import THIS_WEEK, Json, ModelName, Sets, answer, load_model
+from rmab_opt.cli.common import THIS_WEEK, Force, Json, ModelName, Sets, answer, check_outputs, load_model
+from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
+
+if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
 
 
 @register("verb", "check", group=THIS_WEEK)
@@ -18,32 +22,30 @@ def check(
     decision: Annotated[
         Path | None, typer.Option("--decision", metavar="JSON", help="Verify a saved decision.")
     ] = None,
+    bound: Annotated[Path | None, typer.Option("--bound", metavar="JSON", help="Verify a saved bound.")] = None,
     relax: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --decision: accept that this constraint was loosened.")
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export-proof", metavar="OUT", help="With --decision: its proof for other programs to check."),
+    ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Read a model and say what it holds; with --decision, re-check a saved decision without a solver."""
+    """Say what a model holds; with --decision or --bound, re-check a saved one without a solver."""
     from rmab_opt.catalog import check_names
     from rmab_opt.report import tree
 
     loaded = load_model(model, sets)
-    if decision is not None:
-        from rmab_opt.decisions import verify
-        from rmab_opt.programme.front_door import saved_objective
-
-        objective = saved_objective(loaded, decision)
-        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
-        document = {
-            "verified": verdict.ok and verdict.proven,
-            "value_and_constraints": verdict.ok,
-            "problems": list(verdict.problems),
-            "value": verdict.value,
-            "says": verdict.said,
-        }
-        answer(as_json, document, str(verdict))
-        if verdict.exit_code:
-            raise typer.Exit(verdict.exit_code)
+    if decision is not None and bound is not None:
+        raise ModelError("--decision and --bound", "check one file at a time.")
+    if export is not None:
+        if decision is None:
+            raise ModelError("--export-proof without --decision", "name the saved decision whose proof it is.")
+        check_outputs(loaded, export, also=[decision], force=force)
+    if decision is not None or bound is not None:
+        _judge(loaded, decision, bound, relax, export, as_json)
         return
     check_names(loaded)
     problem = loaded.problem
@@ -75,3 +77,40 @@ def check(
         "ready": True,
     }
     answer(as_json, found, tree(f"Model · {loaded.title}", lines))
+
+
+def _judge(
+    loaded: Model, decision: Path | None, bound: Path | None, relax: str | None, export: Path | None, as_json: bool
+) -> None:
+    """Verify a saved decision or bound; the exit code says how far it holds."""
+    if bound is not None:
+        from rmab_opt.decisions import verify_bound
+
+        verdict = verify_bound(bound, loaded)
+    else:
+        from rmab_opt.decisions import verify
+        from rmab_opt.programme.front_door import saved_objective
+
+        assert decision is not None
+        objective = saved_objective(loaded, decision)
+        verdict = verify(decision, loaded.problem, loaded.actions, objective, relax=relax)
+    document = {
+        "verified": verdict.ok and verdict.proven,
+        "value_and_constraints": verdict.ok,
+        "problems": list(verdict.problems),
+        "value": verdict.value,
+        "says": verdict.said,
+    }
+    text = str(verdict)
+    if export is not None and verdict.ok and decision is not None:
+        from rmab_opt.decisions.export import export_proof
+        from rmab_opt.decisions.saved import DecisionFile, saved_question
+
+        saved, question = saved_question(decision, loaded.problem, loaded.actions, objective, relax=relax)
+        if not isinstance(saved, DecisionFile) or saved.proof.kind in ("none", "gains"):
+            raise ModelError(f"{decision}: holds no proof", "decide again; proofs stand in files of format 2.")
+        export_proof(saved, question, export)
+        text += f"\nproof written to {export}"
+    answer(as_json, document, text)
+    if verdict.exit_code:
+        raise typer.Exit(verdict.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from rmab_opt.cli.common import (
     Json,
     LedgerFolder,
     ModelName,
+    Seconds,
     Sets,
     SolverName,
     StateFile,
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
     from rmab_opt.decisions import Decision, Model
     from rmab_opt.programme.ledger import Standing
+
+OUTLOOK_SHARE = 0.3
+"""With --seconds, runs to the horizon follow a decision that took no more than this share of them."""
 
 Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
 NewLedger = Annotated[bool, typer.Option("--new", help="The --ledger is not there yet: this is its first round.")]
@@ -55,6 +60,7 @@ def decide(
     model: ModelName,
     state: StateFile = None,
     solver: SolverName = None,
+    seconds: Seconds = None,
     sets: Sets = None,
     period: Period = 0,
     ledger: LedgerFolder = None,
@@ -73,6 +79,7 @@ def decide(
     as_json: Json = False,
 ) -> None:
     """Choose this round's action and prove how good it is."""
+    began = perf_counter()
     import numpy as np
 
     from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision, saved_document
@@ -102,14 +109,19 @@ def decide(
     shared = loaded.shared(state, None if standing is None else standing.shared or None)
     plan = choose_rule(loaded, period, policy)
     title = f"{loaded.title}{f' · {state.stem}' if state is not None else ''}"
+    deadline = None if seconds is None else began + seconds
     decision = plan_decision(
-        loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax, title=title
-    )
+        loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax, title=title,
+        deadline=deadline,
+    )  # fmt: skip
     seen = decision.state if belief is None else belief
-    ahead = outlook(loaded, plan, seen, period, shared=shared, episodes=episodes)
+    # The runs to the horizon have no limit of their own: they are left out when the decision took most of the time.
+    late = seconds is not None and perf_counter() - began > OUTLOOK_SHARE * seconds
+    ahead = None if late else outlook(loaded, plan, seen, period, shared=shared, episodes=episodes)
     if out is not None:
         _write(decision, saved_document(loaded, decision, plan, belief), out)
     lines = {"rule": str(plan), **({} if ahead is None else ahead.lines())}
+    lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
     text = f"{decision}\n{tree('To the horizon', lines)}" + _asked(loaded, decision, why_not or [], alternatives)
     document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}}
     if ahead is not None:
@@ -175,14 +187,14 @@ def _start(
 
 def _asked(loaded: Model, decision: Decision, why_not: list[str], alternatives: int) -> str:
     """Answers to ``--why-not`` and ``--alternatives``, one a line."""
-    from rmab_opt.errors import InfeasibleError
+    from rmab_opt.errors import InfeasibleError, SolverError
 
     text = ""
     for name in why_not:
         loaded.actions.columns.index(name)
         try:
             text += f"\n{decision.why_not(name)}"
-        except InfeasibleError as error:
+        except (InfeasibleError, SolverError) as error:
             text += f"\n{error.message}"
     if not alternatives:
         return text

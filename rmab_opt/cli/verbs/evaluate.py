@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from rmab_opt.cli.common import (
     Jobs,
     Json,
     ModelName,
+    Seconds,
     Sets,
     SolverName,
     answer,
@@ -27,6 +29,9 @@ from rmab_opt.registry import register
 
 if TYPE_CHECKING:
     from rmab_opt.learning import Evaluation
+
+FIRST_EPISODES, KEPT = 2, 0.9
+"""With --seconds: episodes that say how long one takes, and the share of the time that is filled with them."""
 
 TABLE = "sequoia_table"
 """MODEL that stands for a comparison over many models."""
@@ -52,6 +57,7 @@ def evaluate(
     episodes: Episodes = 20,
     reward: Reward = "expected",
     solver: SolverName = None,
+    seconds: Seconds = None,
     with_bound: WithBound = True,
     hull: Hull = False,
     groups: GroupColumn = None,
@@ -68,6 +74,7 @@ def evaluate(
         return
     if quick or full:
         raise ModelError(f"--quick or --full with model {model!r}", f"they are of {TABLE!r}; give --seeds.")
+    began = perf_counter()
     from dataclasses import replace
 
     from rmab_opt.learning import evaluate as compare
@@ -95,17 +102,28 @@ def evaluate(
             if bar is not None:
                 bar.update(task, advance=event["advance"], description=f"evaluating {event['policy']}")
 
-        table = compare(
-            loaded,
-            names,
-            seeds=range(seed, seed + seeds),
-            episodes=episodes,
-            reward=reward,
-            bound="hull" if with_bound and hull else with_bound,
-            n_jobs=jobs,
-            on_event=show,
-        )
+        def run(count: int) -> Evaluation:
+            return compare(
+                loaded,
+                names,
+                seeds=range(seed, seed + seeds),
+                episodes=count,
+                reward=reward,
+                bound="hull" if with_bound and hull else with_bound,
+                n_jobs=jobs,
+                on_event=show,
+            )
+
+        count = episodes if seconds is None else min(FIRST_EPISODES, episodes)
+        table, spent = run(count), perf_counter() - began
+        if seconds is not None:
+            # What a few episodes took says how many fit into the rest; set-up counts as part of them, so they do.
+            fitting = min(episodes, int(count * max(0.0, KEPT * seconds - spent) / spent))
+            if fitting > count:
+                table, count = run(fitting), fitting
     text = str(table)
+    if count < episodes:
+        text += f"\n{count} of {episodes} episodes: {seconds:g} s are the limit"
     if out is not None:
         _write(table, out, loaded.title)
         text += f"\nwritten to {out}"

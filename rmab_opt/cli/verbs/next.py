@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rmab_opt.cli.common import PROGRAMME, Json, answer
-from rmab_opt.cli.verbs.start import write_page
+from rmab_opt.cli.verbs.start import Pseudonyms, write_files
 from rmab_opt.registry import register
 
 
@@ -20,10 +20,11 @@ def next_(
         Path | None,
         typer.Option("--register", help="The new register, or a sheet of who joined, left, paused, changed."),
     ] = None,
+    pseudonyms: Pseudonyms = False,
     as_json: Json = False,
 ) -> None:
     """Record the week and make the next list."""
     from rmab_opt.programme.folder import next_week
 
     week = next_week(folder, outcomes, sheet)
-    answer(as_json, week.document(), f"{week}\nto read and print: {write_page(week)}")
+    answer(as_json, week.document(), f"{week}\n{write_files(week, folder, pseudonyms)}")

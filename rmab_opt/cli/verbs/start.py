@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from rmab_opt.programme.folder import Week
 
 
+Pseudonyms = Annotated[
+    bool, typer.Option("--pseudonyms", help="Beside it a folder that can travel: no id, name or telephone in it.")
+]
+
+
 @register("verb", "start", group=PROGRAMME)
 def start(
     sheet: Annotated[Path, typer.Argument(metavar="REGISTER", help="The register: .csv, .xlsx or .ods.")],
@@ -26,8 +31,10 @@ def start(
     ] = None,
     columns: Annotated[Path | None, typer.Option("--columns", help="A columns.yaml: which column means what.")] = None,
     calls: Annotated[int | None, typer.Option(help="At most so many calls a week, beside the roster.")] = None,
+    season: Annotated[int | None, typer.Option(help="At most so many calls from this week on, in all.")] = None,
     weeks: Annotated[int, typer.Option(help="Weeks to look ahead.")] = 12,
     yes: Annotated[bool, typer.Option("--yes", help="Take the columns as they are inferred.")] = False,
+    pseudonyms: Pseudonyms = False,
     as_json: Json = False,
 ) -> None:
     """From a programme's spreadsheets to this week's list."""
@@ -35,7 +42,7 @@ def start(
     from rmab_opt.programme.columns import PlanSection, infer
     from rmab_opt.programme.folder import start as begin
 
-    plan = PlanSection(weeks=weeks, calls=calls)
+    plan = PlanSection(weeks=weeks, calls=calls, season=season)
     if columns is None and not yes:
         found = infer(Table.read(sheet), Table.read(log), None if roster is None else Table.read(roster), plan)
         if not sys.stdin.isatty():
@@ -47,7 +54,17 @@ def start(
     if roster is None and calls is None and columns is None:
         raise ModelError("neither a roster nor a number of calls", "give --roster FILE or --calls NUMBER.")
     week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan if columns is None else None)
-    answer(as_json, week.document(), f"{week}\nto read and print: {write_page(week)}")
+    answer(as_json, week.document(), f"{week}\n{write_files(week, out, pseudonyms)}")
+
+
+def write_files(week: Week, folder: Path, pseudonyms: bool) -> str:
+    """What stands beside the list, and where."""
+    said = f"to read and print: {write_page(week)}"
+    if pseudonyms:
+        from rmab_opt.programme.privacy import travelling
+
+        said += f"\nto travel, under pseudonyms: {travelling(folder, week.number)}"
+    return said
 
 
 def write_page(week: Week) -> Path:

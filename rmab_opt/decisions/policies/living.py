@@ -82,7 +82,8 @@ class Living(Policy):
     def scores(self, belief: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
         """Worth of each action over resting under beliefs (N, S), (N, A)."""
         course = self.course(belief, period, shared)
-        if fits_exactly(course):
+        # Preferences have prices in the reward's unit; the exact optimum's scores say only who is chosen.
+        if fits_exactly(course) and not self.model.actions.preferences:
             acts = list(living_optimum(course).first()[1])
             columns = self.model.actions.columns
             if len(columns) == len(belief) and self.model.actions.at(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
-from rmab_opt.encoder.network import Network
+from rmab_opt.encoder.network import Judge, Network
 from rmab_opt.encoder.read.compare import Box, compare, spread
 from rmab_opt.encoder.read.curves import CURVES
 from rmab_opt.encoder.read.tape import Tape, Value
@@ -149,8 +151,11 @@ def _layers(
         value = tape.add(tape.matmul(value, weight.T), np.ravel(last.intercept_))
         raw = model.decision_function if ESTIMATORS[type(last).__name__] == "classes" else model.predict
     points = spread(n, box)
-    compare(tape, value, points, np.asarray(raw(points), dtype=float).reshape(len(points), -1), lambda: [], 1e-9)
-    return tape.network(value, output)
+    given = np.asarray(raw(points), dtype=float).reshape(len(points), -1)
+    compare(tape, value, points, given, lambda: [], 1e-9)
+    network = tape.network(value, output)
+    network.judge = Judge.of(raw, given.shape[1], output, 1e-9)
+    return network
 
 
 def _perceptron(tape: Tape, last: Any, value: Value) -> Value:
@@ -170,19 +175,25 @@ def _logits(model: Any, last: Any, x: Floats) -> Floats:
     """What the last layer of a perceptron gives before it is made into shares."""
     if last.out_activation_ == "identity":
         return np.asarray(model.predict(x))
-    share = np.clip(model.predict_proba(x), 1e-300, 1.0)
-    if last.out_activation_ == "logistic" and share.shape[1] == 2:
-        return np.log(share[:, 1]) - np.log(share[:, 0])
-    # Shares say logits up to a constant, which is compared as it was computed.
+    share, h = model.predict_proba(x), x
     for _, step in getattr(model, "steps", [])[:-1]:
-        x = x if step is None or step == "passthrough" else step.transform(x)
-    h = x
+        h = h if step is None or step == "passthrough" else step.transform(h)
     for weight, bias in zip(last.coefs_[:-1], last.intercepts_[:-1], strict=True):
         z = h @ weight + bias
         h = {"relu": np.maximum(z, 0), "tanh": np.tanh(z), "identity": z}.get(
             last.activation, 0.5 + 0.5 * np.tanh(z / 2)
         )
-    return np.asarray(h @ last.coefs_[-1] + last.intercepts_[-1])
+    found = np.asarray(h @ last.coefs_[-1] + last.intercepts_[-1])
+    # Shares near 0 and 1 have lost the digits of their log-odds, so they are what is compared, and not the other way.
+    said = expit(np.stack([-found[:, 0], found[:, 0]], axis=1)) if found.shape[1] == 1 else softmax(found, axis=1)
+    if last.out_activation_ == "logistic" and found.shape[1] > 1:
+        said = expit(found)
+    if np.abs(said - share).max(initial=0.0) > 1e-9:
+        raise ModelError(
+            f"the {type(last).__name__} gives other shares than its weights say, by {np.abs(said - share).max():.3g}",
+            "give the weights by Network.from_arrays.",
+        )
+    return found
 
 
 def _class(model: Any, output: Any) -> int:
@@ -275,7 +286,7 @@ def _checked(ensemble: TreeEnsemble, predict: Callable[[Floats], Floats], box: B
             f"the {name} read differs from its own prediction by {np.nanmax(off):.3g}",
             "report it with the library's version; the model holds something that is not read.",
         )
-    return ensemble
+    return replace(ensemble, judge=Judge(lambda x: np.asarray(predict(x), dtype=np.float64).reshape(-1), 1e-6))
 
 
 # ---------------------------------------------------------------------------------------------------- boosters

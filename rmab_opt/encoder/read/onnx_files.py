@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.network import WAY_OUT, Network, dense
+from rmab_opt.encoder.network import WAY_OUT, Judge, Network, dense
 from rmab_opt.encoder.read.compare import Box, compare, spread
 from rmab_opt.encoder.read.curves import CURVES
 from rmab_opt.encoder.read.tape import Head, Tape, Value
@@ -77,7 +77,11 @@ def read_onnx(
                 points = points.astype(np.float32).astype(np.float64) if not file.double else points
                 given = file.forward(points, form, batch, [walk.result])[walk.result]
                 compare(walk.tape, result, points, given, partial(walk.steps, points, batch), file.relative)
-                return walk.tape.network(result, output if not walk.chosen else None, names)
+                network = walk.tape.network(result, output if not walk.chosen else None, names)
+                if not isinstance(result, Head) and not walk.chosen and not isinstance(output, str):
+                    judge = partial(_value, file, form, batch, walk.result)
+                    network.judge = Judge.of(judge, given.shape[1], output, file.relative)
+                return network
             except ModelError as error:
                 problem = problem or error
         raise problem or ModelError("the input's shape is not in the file", "give shape=, that of one example.")
@@ -181,6 +185,10 @@ class _File:
         if any(len({len(value) for value in values}) > 1 for values in found.values()):
             raise ModelError("the output's size changes with the inputs", "export a plain network.")
         return {name: np.stack(values) for name, values in found.items()}
+
+
+def _value(file: _File, form: tuple[int, ...], batch: int, name: str, points: Floats) -> Floats:
+    return file.forward(points, form, batch, [name])[name]
 
 
 def _evaluator(onnx: Any, model: Any) -> Callable[[list[str], dict[str, Any]], list[Any]]:

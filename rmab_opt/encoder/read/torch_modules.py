@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.encoder.network import WAY_OUT, Network
+from rmab_opt.encoder.network import WAY_OUT, Judge, Network
 from rmab_opt.encoder.read import torch_calls as calls
 from rmab_opt.encoder.read.compare import Box, compare, spread
 from rmab_opt.encoder.read.tape import Head, Tape, Value
@@ -69,7 +69,11 @@ def read_torch(
             points = spread(reader.tape.n, box)
             given = _forward(module, points, form)
             compare(reader.tape, result, points, given, partial(reader.steps, points), RELATIVE)
-            return reader.tape.network(result, output)
+            network = reader.tape.network(result, output)
+            if not isinstance(result, Head):
+                judge = partial(_without_gradients, module, form)
+                network.judge = Judge.of(judge, given.shape[1], output, RELATIVE)
+            return network
     raise problem or ModelError(
         "the number of inputs cannot be told from the module", "give shape=, that of one example."
     )
@@ -159,6 +163,13 @@ def _shapes(module: Any, shape: Sequence[int] | None, n_inputs: int | None) -> I
             seen.append(part.num_features)
     seen += [tensor.shape[-1] for tensor in [*module.parameters(), *module.buffers()] if tensor.dim()]
     yield from ((size,) for size in dict.fromkeys(seen))
+
+
+def _without_gradients(module: Any, form: tuple[int, ...], points: Floats) -> Floats:
+    import torch
+
+    with torch.no_grad():
+        return _forward(module, points, form)
 
 
 def _forward(module: Any, points: Floats, form: tuple[int, ...]) -> Floats:

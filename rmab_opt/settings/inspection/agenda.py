@@ -7,7 +7,7 @@ the rest is planned around it. Nothing that is due leaves the program without be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +16,17 @@ from scipy import sparse
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.constraint import Constraint
-from rmab_opt.errors import SolverError
+from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.problem import Problem
+from rmab_opt.settings.inspection.beliefs import earned, encoded_arms
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, Promise
-from rmab_opt.settings.inspection.gains import VisitGains, earned
-from rmab_opt.settings.inspection.kinds import Frequency, Gap, Rows, VisitColumns, VisitRows, Window
+from rmab_opt.settings.inspection.kinds import Frequency, Gap, Rows, VisitColumns, VisitRows, Window, visits_of
 from rmab_opt.settings.inspection.plan import Solved, all_rows, solve_rows
 from rmab_opt.settings.inspection.walks import Walks
+from rmab_opt.settings.inspection.weights import VisitWeights
 from rmab_opt.solver import Profile, Program, Session, load_profile
 
-__all__ = ["Asked", "Late", "Rest", "plan_rest"]
+__all__ = ["Asked", "Late", "Rest", "beginning", "open_cells", "plan_rest"]
 
 MISSING = 1000.0
 """What a missing visit costs against a delay, which is at most one."""
@@ -42,9 +44,16 @@ class Asked:
 
     at: Happened
     constraints: Mapping[str, Constraint]
-    objective: VisitGains
+    weights: VisitWeights
     cells: np.ndarray
     now: int
+
+    @classmethod
+    def first(
+        cls, problem: Problem, actions: ActionSet, weights: VisitWeights, state: np.ndarray | None = None
+    ) -> Asked:
+        """For a first plan, nothing having happened."""
+        return cls(beginning(problem, actions, state), actions.constraints, weights, open_cells(actions), 0)
 
     @property
     def done(self) -> np.ndarray:
@@ -103,6 +112,35 @@ class _Due:
     def room(self) -> np.ndarray:
         """Visits in time that each row could still count, (R,)."""
         return np.asarray(self.rows.matrix @ self.allowed.astype(float))
+
+
+def beginning(
+    problem: Problem, actions: ActionSet, state: np.ndarray | None = None, closed: Sequence[int] = ()
+) -> Happened:
+    """Where a calendar stands before anything happened; in the slots ``closed`` nobody is visited.
+
+    Raises
+    ------
+    ModelError
+        When the state is not a period's start.
+    """
+    arms, columns = encoded_arms(problem.dynamics, "a calendar"), visits_of(actions.columns)
+    begin = problem.start if state is None else problem.check_state(state)
+    assert begin is not None
+    begin = begin if begin.ndim == 1 else begin.argmax(axis=1)
+    age, first, _ = arms.decode(begin)
+    if (first != 0).any():
+        raise ModelError("the state is not a period's start", "plan from slot 0; use replan() later.")
+    none = np.zeros((len(columns.arms), columns.n_slots), dtype=bool)
+    shut = none.copy()
+    shut[:, list(closed)] = True
+    return Happened(arms, columns.arms, age, none, None, shut, none[:, 0], none[:, 0])
+
+
+def open_cells(actions: ActionSet) -> np.ndarray:
+    """Cells that an action set makes columns of, bool (N, T)."""
+    columns = visits_of(actions.columns)
+    return columns.table(np.ones(len(columns), dtype=np.int64)) > 0
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
@@ -417,7 +455,7 @@ def plan_rest(
     done, at = asked.done, asked.at
     visits = done.copy()
     visits[due.columns.arm[chosen], due.columns.slot[chosen]] = True
-    beyond = np.zeros((len(visits), asked.objective.beyond), dtype=bool)
+    beyond = np.zeros((len(visits), asked.weights.beyond), dtype=bool)
     value = earned(at.arms, at.age, np.concatenate([visits, beyond], axis=1))
     base = earned(at.arms, at.age, np.concatenate([done, beyond], axis=1))
     return Rest(visits, value, max(value, base + limit), result, due.columns, due, late)
@@ -447,10 +485,10 @@ def _choose(
     age = at.age.copy()
     for taken in asked.done[:, :now].T:
         age = np.where(taken, 0, age + 1)
-    gains = walks.gains(at.arms.chains, age, now, asked.objective.beyond)
+    gains = walks.gains(at.arms.chains, age, now, asked.weights.beyond)
     weight, planned = gains, np.zeros(len(columns), dtype=bool)
-    if asked.objective.weights == "index":
-        table = asked.objective.table(at.arms, at.arms.encode(age, now))
+    if asked.weights.kind == "index":
+        table = asked.weights.table(at.arms, at.arms.encode(age, now))
         weight = table[columns.arm[walks.cell], columns.slot[walks.cell]]
     if at.planned is not None:
         planned = at.planned[columns.arm, columns.slot] & (columns.slot >= now)
@@ -463,7 +501,7 @@ def _choose(
     if solved is None:
         return None
     # What the choice preferred is no part of what is proven.
-    preferred = asked.objective.weights == "index" or (stay != 0 and planned.any())
+    preferred = asked.weights.kind == "index" or (stay != 0 and planned.any())
     true = solve_rows(whole, gains, profile, relax_first=flows) if preferred else solved
     limit = np.inf if true is None else true.bound
     chosen = walks.cell[solved.action > 0]

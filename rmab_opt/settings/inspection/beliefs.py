@@ -14,7 +14,7 @@ import numpy as np
 
 from rmab_opt.errors import CapabilityError, Findings, ModelError
 
-__all__ = ["BeliefChains", "EncodedArms", "Windows", "rescale"]
+__all__ = ["BeliefChains", "EncodedArms", "Windows", "earned", "encoded_arms", "rescale"]
 
 LARGEST_TABLE = 2**30
 """Bytes of dense transition tables that are still made on request; a cohort that needs more has better ways."""
@@ -338,3 +338,23 @@ class EncodedArms:
     @property
     def _shape(self) -> tuple[int, int, int]:
         return self.n_beliefs, self.n_slots, self.most + 1
+
+
+def encoded_arms(dynamics: object, purpose: str) -> EncodedArms:
+    """The dynamics, when they are arms with windows in their state."""
+    if not isinstance(dynamics, EncodedArms):
+        raise CapabilityError(
+            "windows and beliefs",
+            dynamics,
+            (f"use the domain 'inspection' or EncodedArms for {purpose}", "choose another policy"),
+        )
+    return dynamics
+
+
+def earned(arms: EncodedArms, age: np.ndarray, visits: np.ndarray) -> float:
+    """Reward of visits bool (N, H) from ages (N,), each with effect, by walking through the slots."""
+    total, now = 0.0, age.copy()
+    for taken in visits.T:
+        now = np.where(taken, 0, now + 1)
+        total += float(arms.chains.at(now).sum())
+    return total

@@ -17,13 +17,14 @@ from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms
 from rmab_opt.records import write_atomically
 from rmab_opt.report import tree
-from rmab_opt.settings.inspection.agenda import Asked, Late, Rest, plan_rest
+from rmab_opt.settings.inspection.agenda import Asked, Late, Rest, beginning, open_cells, plan_rest
 from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, replay
-from rmab_opt.settings.inspection.gains import VisitGains, encoded_arms
+from rmab_opt.settings.inspection.gains import VisitGains
 from rmab_opt.settings.inspection.indices import exact_gains
 from rmab_opt.settings.inspection.kinds import VisitRows, Window, visits_of
 from rmab_opt.settings.inspection.plan import clash_of, slot_price
+from rmab_opt.settings.inspection.weights import VisitWeights
 from rmab_opt.solver import Profile
 
 __all__ = ["Calendar", "VisitGains", "calendar"]
@@ -330,10 +331,10 @@ def again(
     stay: float = 0.0, profile: str | Path | Profile | None = None,
 ) -> Calendar:  # fmt: skip
     """The plan from ``slot`` on after a whole log; see :meth:`Calendar.replan`."""
-    begin = beginning(model) if begin is None else begin
+    begin = beginning_of(model) if begin is None else begin
     profile = model.solver if profile is None else profile
     at = replay(begin, log, _window(model.actions))
-    asked = Asked(at, model.actions.constraints, _gains(model), _cells(model), slot)
+    asked = Asked(at, model.actions.constraints, _weights(model), open_cells(model.actions), slot)
     rest = plan_rest(asked, profile, stay=stay)
     assert rest is not None
     return _shown(model, begin, at, rest, slots, log, slot, profile)
@@ -344,16 +345,10 @@ def _window(actions: ActionSet) -> str:
     return next((c.column for c in actions.constraints.values() if isinstance(c, Window)), "window")
 
 
-def _gains(model: Model) -> VisitGains:
+def _weights(model: Model) -> VisitWeights:
     if not isinstance(model.objective, VisitGains):
         raise CapabilityError("gains of visits", model.objective, ("use the objective 'visit_gains'", "use decide"))
-    return model.objective
-
-
-def _cells(model: Model) -> np.ndarray:
-    """Cells that the model makes columns of, bool (N, T)."""
-    columns = visits_of(model.actions.columns)
-    return columns.table(np.ones(len(columns), dtype=np.int64)) > 0
+    return model.objective.weights
 
 
 def _shown(
@@ -370,7 +365,7 @@ def _shown(
     age = at.age.copy()
     for taken in rest.visits[:, :now].T:
         age = np.where(taken, 0, age + 1)
-    gains = exact_gains(at.arms.chains, age, n_slots, slot=now, beyond=_gains(model).beyond)
+    gains = exact_gains(at.arms.chains, age, n_slots, slot=now, beyond=_weights(model).beyond)
     moved = 0 if at.planned is None else int((at.planned[:, now:] & ~rest.visits[:, now:]).sum())
     visits = {
         at.cohort.ids[i]: tuple(np.flatnonzero(rest.visits[i]).tolist())
@@ -415,28 +410,21 @@ def calendar(
     names = tuple(slot_names(columns.n_slots, dates)) if slots is None else tuple(slots)
     if len(names) != columns.n_slots:
         raise ModelError(f"{len(names)} names for {columns.n_slots} slots", "give one a slot.")
-    begin = beginning(model, state)
+    begin = beginning_of(model, state)
     profile = model.solver if solver is None else solver
-    rest = plan_rest(Asked(begin, model.actions.constraints, _gains(model), _cells(model), 0), profile, strict=True)
+    rest = plan_rest(
+        Asked(begin, model.actions.constraints, _weights(model), open_cells(model.actions), 0), profile, strict=True
+    )
     if rest is None:
         raise clash_of(model.actions)
     return _shown(model, begin, begin, rest, names, (), 0, profile)
 
 
-def beginning(model: Model, state: np.ndarray | None = None) -> Happened:
-    """Where a calendar stands before anything happened, closed dates included."""
-    arms, columns = encoded_arms(model.problem.dynamics, "a calendar"), visits_of(model.actions.columns)
-    begin = model.problem.start if state is None else model.problem.check_state(state)
-    assert begin is not None
-    begin = begin if begin.ndim == 1 else begin.argmax(axis=1)
-    age, first, _ = arms.decode(begin)
-    if (first != 0).any():
-        raise ModelError("the state is not a period's start", "plan from slot 0; use replan() later.")
-    none = np.zeros((len(columns.arms), columns.n_slots), dtype=bool)
-    shut, dates = none.copy(), dates_of(model)
-    if dates is not None:
-        shut[:, dates.shut(columns.n_slots)] = True
-    return Happened(arms, columns.arms, age, none, None, shut, none[:, 0], none[:, 0])
+def beginning_of(model: Model, state: np.ndarray | None = None) -> Happened:
+    """Where a model's calendar stands before anything happened, closed dates included."""
+    dates = dates_of(model)
+    closed = () if dates is None else dates.shut(visits_of(model.actions.columns).n_slots)
+    return beginning(model.problem, model.actions, state, closed)
 
 
 def dates_of(model: Model) -> Dates | None:

@@ -15,12 +15,12 @@ from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError
-from rmab_opt.settings.inspection.beliefs import EncodedArms
-from rmab_opt.settings.inspection.gains import INDEX_DISCOUNT, VisitGains, encoded_arms
+from rmab_opt.settings.inspection.beliefs import EncodedArms, encoded_arms
 from rmab_opt.settings.inspection.indices import encoded_indices, free_indices
 from rmab_opt.settings.inspection.kinds import Rows
 from rmab_opt.settings.inspection.periods import plan_periods
 from rmab_opt.settings.inspection.plan import shortage, solve_rows
+from rmab_opt.settings.inspection.weights import INDEX_DISCOUNT, VisitWeights
 
 
 def best_first(score: np.ndarray, allowed: np.ndarray, risk: np.ndarray, most: int) -> np.ndarray:
@@ -110,8 +110,7 @@ class Lookahead(Policy):
                 "a slot's action without auxiliary variables", model.actions,
                 ("use the policy 'time_constrained'", "plan without rosters"),
             )  # fmt: skip
-        self.weights: Literal["gain", "index"] = weights
-        self._objective = VisitGains(weights)
+        self.weights = VisitWeights(weights)
         # Episodes that stand alike share a plan; the cache holds one round's and changes no answer.
         self._planned: tuple[int, dict[bytes, np.ndarray]] = (-1, {})
 
@@ -143,7 +142,7 @@ class Lookahead(Policy):
         slot, n_slots = int(slots[0]), arms.n_slots
         # Beliefs go on after the period, as far as the horizon does and an inspection is felt.
         beyond = int(np.clip(self.model.problem.horizon - period - (n_slots - slot), 0, n_slots))
-        objective = self._objective.reaching(beyond)
+        objective = self.weights.reaching(beyond)
         cells = windows.open & (np.arange(n_slots) >= slot)
         arm, when = np.nonzero(cells)
         current = np.where(cells.any(axis=1), windows.label[np.arange(len(cells)), cells.argmax(axis=1)], -1)

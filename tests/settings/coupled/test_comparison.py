@@ -76,6 +76,15 @@ def test_its_numbers_are_those_of_evaluate_and_pairs_are_over_instances(tmp_path
     assert learned["kept"].startswith("open_loop")
 
 
+def test_processor_time_is_what_the_evaluation_took(tmp_path, monkeypatch):
+    """A clock that stands at 1000 and moves by one second a look: an evaluation looks once before and once after."""
+    looks = iter(range(1000, 2000))
+    monkeypatch.setattr(comparison, "process_time", lambda: float(next(looks)))
+    compare(replace(SMALL, settings=SMALL.settings[1:]), tmp_path, load=ro.load)
+    entries = [json.loads(file.read_text()) for file in (tmp_path / "ledger").iterdir()]
+    assert [entry["cpu_seconds"] for entry in entries if "totals" in entry] == [1.0, 1.0]
+
+
 def test_a_folder_of_other_settings_is_refused(tmp_path):
     compare(SMALL, tmp_path, load=ro.load)
     with pytest.raises(ModelError, match="was made with another episodes"):

@@ -49,6 +49,13 @@ def test_arms_are_as_described():
     assert (gain >= 0).all()
 
 
+def test_an_arm_may_be_open_for_a_single_round_of_its_cycle():
+    dynamics, _ = arms(4, np.random.default_rng(0), n_conditions=3, n_touches=1, cycle=3, open_rounds=1)
+    kernel, _ = parts(dynamics, 3, 3)
+    different = [not np.array_equal(kernel[:, 0, :, :, phase], kernel[:, 1, :, :, phase]) for phase in range(3)]
+    assert different == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"n_conditions": 1}, {"n_touches": 0}, {"cycle": 2, "open_rounds": 3}, {"fatigue": 1.5}, {"late": -0.1}],

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 from command_line import run
+from liars import Everything
 
 import rmab_opt as ro
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import ModelError, RmabError
+from rmab_opt.settings.equity import fairness
 from rmab_opt.settings.equity.fairness import (
     capacity_plot,
     capacity_table,
@@ -51,6 +53,25 @@ def test_fronts_and_capacity_are_solved_and_drawn(tmp_path):
     front_plot(front, tmp_path / "front.png")
     capacity_plot(capacity, tmp_path / "capacity.png")
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("groups", "front", "capacity"))
+
+
+def test_bars_stand_side_by_side_about_their_group_with_their_own_intervals(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    groups = {name: rng.uniform(1.0, 2.0, (5, 2)) for name in ("a", "b", "c")}
+    table = fairness.GroupTable([{"policy": name} for name in groups], {"model": "m"}, ("g", "h"), groups)
+    drawn = []
+    monkeypatch.setattr(fairness, "_save", lambda figure, path: drawn.append(figure))
+    group_plot(table, tmp_path / "groups.png")
+    (axes,) = drawn[0].axes
+    middles = np.array([[bar.get_x() + bar.get_width() / 2 for bar in bars] for bars in axes.containers[1::2]])
+    assert middles.mean(axis=0) == pytest.approx(np.arange(2))
+    assert np.diff(middles, axis=0) == pytest.approx(axes.patches[0].get_width())
+    for bars, values in zip(axes.containers[1::2], groups.values(), strict=True):
+        (ends,) = bars.errorbar.lines[2]
+        for k, ((_, low), (_, high)) in enumerate(ends.get_segments()):
+            mean, half = values[:, k].mean(), 2.7764451 * values[:, k].std(ddof=1) / 5**0.5
+            assert bars[k].get_height() == pytest.approx(mean)
+            assert (low, high) == pytest.approx((mean - half, mean + half))
 
 
 def test_two_objectives_are_weighed_against_each_other_on_the_same_draws():
@@ -109,3 +130,11 @@ def test_the_worst_group_over_25_seeds_is_what_was_promised(name, budget, worst,
     row = compare_groups(ro.load(name, at_most=budget), ["leximin"], episodes=25, bound=False).row("leximin")
     assert row["worst"] >= worst
     assert row["mean"] >= published_mean
+
+
+def test_a_policy_that_chooses_everything_and_claims_no_violations_is_refused():
+    model = ro.load("equity_synthetic")
+    with pytest.raises(RmabError) as refused:
+        compare_groups(model, [Everything(model)], episodes=2, bound=False)
+    assert "everything" in str(refused.value)
+    assert next(iter(model.actions.constraints)) in str(refused.value)

@@ -13,6 +13,7 @@ from rmab_opt.problem import Table
 from rmab_opt.settings.inspection.beliefs import Windows
 from rmab_opt.settings.inspection.fit import (
     RecordColumns,
+    Sensitivity,
     area_under_curve,
     fit_records,
     grouped_split,
@@ -97,6 +98,13 @@ def test_a_plan_is_best_under_the_persistence_it_was_made_with():
     assert (found.regret >= -1e-9).all()
     assert found.regret.max() > 0
     assert len(found.rows()) == 3
+
+
+def test_regret_is_the_share_of_what_inspections_can_gain():
+    """Between doing nothing (2 and 4) and the best plan (10 and 12), the other plan misses 2 of 8 and 6 of 8."""
+    value = np.array([[10.0, 6.0], [8.0, 12.0]])
+    found = Sensitivity((0.3, 0.6), value, np.array([2.0, 4.0]), np.array([0, 3]))
+    assert found.regret == pytest.approx(np.array([[0.0, 0.75], [0.25, 0.0]]))
 
 
 def test_a_model_file_names_its_records(tmp_path):

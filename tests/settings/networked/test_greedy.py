@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from strategies import all_actions
 
 import rmab_opt as ro
-from rmab_opt.actions import ActionSet
+from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Linear, LockedIn, Scheduling
 from rmab_opt.decisions import Model, Situation, decide, verify
 from rmab_opt.decisions.policy import make_policy
@@ -187,6 +188,22 @@ def test_sets_that_cannot_be_grown_go_to_the_program():
     workers = Table({"worker": ["w"], "capacity": [3]})
     shared = model_of(networked(3), {"work": Capacity(workers=workers, cost="load")}, load=[1, 2, 3, 1, 2, 3])
     assert decide(shared, method="greedy").value <= decide(shared).value + 1e-9
+
+
+@pytest.mark.parametrize("estimator", ["scenarios", "moves_exact"])
+def test_a_programme_that_reaches_the_first_arms_only_values_their_columns(estimator):
+    """Columns for arms 0 to 3 of six: coverage by sets of columns is the value of the arms' action."""
+    dynamics = networked(4)
+    arms = Arms.from_arrays(6)
+    problem = Problem(arms, dynamics, horizon=3, discount=0.9)
+    columns = Columns(arms, Table({"id": list(arms.ids[:4])}), sparse.csr_array(np.eye(6)[:4]))
+    objective = CascadeObjective(30, estimator=estimator)
+    situation = Situation(problem, columns, np.array([0, 1, 0, 0, 1, 0]), 0)
+    cover = objective.coverage(situation)
+    every = all_actions(4)
+    left = np.prod(1.0 - every[:, None, :] * cover.rows_of.toarray() * cover.share, axis=2)
+    value = cover.constant + every @ cover.linear + (1.0 - left) @ cover.worth
+    assert value == pytest.approx(objective.batch_value(every, situation))
 
 
 def test_structures_are_read_from_rows_and_nothing_is_claimed_without_one():

@@ -14,10 +14,12 @@ import torch
 import rmab_opt as ro
 from rmab_opt.decisions import Chooser, Situation
 from rmab_opt.decisions.policy import make_policy
+from rmab_opt.errors import ModelError
 from rmab_opt.learning import DQNConfig, evaluate, load_policy, train
 from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.networks import make_network
 from rmab_opt.search import climb_network, hill_climb
+from rmab_opt.settings.networked.cascade import Cascade
 from rmab_opt.settings.networked.spread import continuation_weights
 
 
@@ -52,6 +54,18 @@ def test_the_unrolled_network_and_its_program_are_the_forward_pass(hidden, kind)
     assert made.encoding_error < 1e-6
     # Another state is another program.
     assert chooser.decide(1 - state, 1).encoding_error < 1e-6
+
+
+def test_a_lookahead_network_asks_that_acting_never_lowers_a_chance():
+    model = small()
+    dynamics, columns = model.problem.dynamics, model.actions.columns
+    lowered = dynamics.chance.copy()
+    lowered[3, 1] = lowered[3, 1, ::-1]
+    assert lowered[3, 1, 1] < lowered[3, 1, 0]
+    problem = replace(model.problem, dynamics=Cascade(dynamics.graph, lowered, dynamics.value))
+    with pytest.raises(ModelError, match="acting on an arm lowers its chance"):
+        make_network("graph_lookahead", problem, columns, (4,), 0, 1.5, 3)
+    assert make_network("graph", problem, columns, (4,), 0, 1.5, 3) is not None
 
 
 def test_a_lookahead_network_begins_at_the_lookahead(tmp_path):

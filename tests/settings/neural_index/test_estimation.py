@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from liars import Everything
 
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Linear
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import make_policy
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import ModelError, RmabError
 from rmab_opt.instances.synthetic import delayed
 from rmab_opt.problem import Arms, Problem
 from rmab_opt.settings.neural_index.estimation import (
@@ -109,3 +110,11 @@ def test_forgetting_keeps_a_window_of_evidence():
     policy = RefittedIndex(model, network, every=50, forget=0.9)
     policy.run(100)
     assert policy.counts.sum() == pytest.approx(10 * (1 - 0.9**100) / 0.1)
+
+
+def test_what_a_policy_says_of_its_own_action_is_not_collected():
+    model = cohort(5)
+    with pytest.raises(RmabError) as refused:
+        collect(model, Everything(model), 2)
+    assert "everything" in str(refused.value)
+    assert next(iter(model.actions.constraints)) in str(refused.value)

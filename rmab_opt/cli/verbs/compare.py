@@ -1,0 +1,49 @@
+"""``rmab-opt compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmab_opt.cli.common import PROGRAMME, Json, StateFile, answer
+from rmab_opt.registry import register
+
+
+@register("verb", "compare", group=PROGRAMME)
+def compare(
+    model: Annotated[str, typer.Argument(metavar="DIR|MODEL", help="A programme's folder, or a model.")],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="CHANGE",
+            help="A case: KEY=VALUE of the model file, without=CONSTRAINT, more=WORKER, less=WORKER; joined by and.",
+        ),
+    ] = None,
+    state: StateFile = None,
+    groups: Annotated[str, typer.Option("--groups", metavar="COLUMN", help="Count the lists by this column.")] = "",
+    episodes: Annotated[int, typer.Option(min=0, help="Runs behind each expected total; 0: bounds only.")] = 4,
+    draws: Annotated[
+        int, typer.Option(min=0, help="Of the estimate, over which the change of the bound is looked at.")
+    ] = 0,
+    policy: Annotated[str | None, typer.Option(metavar="NAME", help="Decide by this policy.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="HTML", help="Write one page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Other budgets, one more nurse, a constraint less, side by side."""
+    from rmab_opt.programme.comparison import compare as side_by_side
+    from rmab_opt.programme.comparison import standpoint
+    from rmab_opt.records import write_atomically
+    from rmab_opt.report import page_html
+
+    here = standpoint(model, state)
+    found = side_by_side(here, sets or [], episodes=episodes, column=groups, policy=policy, draws=draws)
+    text = str(found)
+    if report is not None:
+        parts = [("Cases", found.rows()), *([(f"The list by {groups}", found.groups())] if groups else [])]
+        lines = [("", line) for line in (*found.changes(), *found.worth())]
+        write_atomically(report, page_html("Side by side", [*parts, *lines]))
+        text += f"\nwritten to {report}"
+    answer(as_json, found.document(), text)

@@ -1,0 +1,88 @@
+"""When no way has an action in time: an allowed one all the same, found by the checks alone, named for what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rmab_opt.decisions.bench import Bench
+from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
+from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.solver import Session
+
+__all__ = ["last_resort"]
+
+MOST_STEPS = 200
+"""Columns that the greedy start adds at most when the objective is no sum over columns."""
+
+
+def last_resort(asked: Question, bench: Bench, why: str) -> Proposal | None:
+    """The first allowed action of: the start, greedy, nothing chosen, drawn at random, any that a solver finds.
+
+    Parameters
+    ----------
+    asked
+        In its own unit; plain.
+    why
+        What happened to the ways before; stands in the decision's line.
+
+    Returns
+    -------
+    Proposal or None
+        ``heuristic``: nothing is claimed of it; a sum's prices are given, so that a bound is proven all the same.
+    """
+    data: dict[str, object] = {}
+    objective, situation = asked.objective, asked.situation
+    if isinstance(objective, LinearObjective) and objective.linear(situation):
+        data = {"prices": bench.prices(objective.coefficients(situation)[0])}
+    for name, action in _candidates(asked):
+        if action is not None and asked.actions.allows(action):
+            claim = "dual" if data or isinstance(objective, NetworkObjective) else "none"
+            return Proposal(action, proof=claim, data=data, by=f"{name} ({why})")  # type: ignore[arg-type]
+    return None
+
+
+def _candidates(asked: Question) -> Iterator[tuple[str, np.ndarray | None]]:
+    """By name, in order; made only when asked for."""
+    actions = asked.actions
+    nothing = np.zeros(len(actions), dtype=np.int64)
+    yield "the start", asked.start
+    grown = nothing if actions.allows(nothing) else actions.shape.grown(np.random.default_rng(asked.seed))
+    if grown is not None and actions.allows(grown):
+        yield "greedy", _greedy(asked, grown)
+    yield "nothing chosen", nothing
+    yield "drawn at random, allowed, not optimised", grown
+    program, act = actions.program
+    found = Session.from_arrays(program, asked.profile).solve(seconds=max(1.0, asked.left))
+    if found.has_solution and found.x is not None:
+        yield "any allowed action, not optimised", np.rint(found.x[act]).astype(np.int64)
+
+
+def _greedy(asked: Question, action: np.ndarray) -> np.ndarray:
+    """Columns added one by one, the largest gain first, as long as the checks allow it and time is left."""
+    actions, objective, situation = asked.actions, asked.objective, asked.situation
+    action = action.copy()
+    if isinstance(objective, LinearObjective) and objective.linear(situation):
+        gain = objective.coefficients(situation)[0]
+        for column in np.argsort(-gain, kind="stable").tolist():
+            if gain[column] <= 0:
+                break
+            if not action[column]:
+                action[column] = 1
+                action[column] = int(actions.allows(action))
+        return action
+    for _ in range(MOST_STEPS):
+        open_ = np.flatnonzero(action == 0)
+        if not open_.size or asked.left == 0.0:
+            break
+        more = np.repeat(action[None], len(open_), axis=0)
+        more[np.arange(len(open_)), open_] = 1
+        values = objective.batch_value(more, situation)
+        own = objective.value(action, situation)
+        better = [k for k in np.argsort(-values, kind="stable").tolist() if values[k] > own]
+        taken = next((k for k in better if actions.allows(more[k])), None)
+        if taken is None:
+            break
+        action = more[taken]
+    return action

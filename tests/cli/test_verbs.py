@@ -1,0 +1,61 @@
+"""What single verbs read and print, without the work behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import run
+
+import rmab_opt as ro
+from rmab_opt import registry
+from rmab_opt.cli.verbs import train
+from rmab_opt.cli.verbs.bound import _limits
+from rmab_opt.learning.learners import Lesson
+
+
+def test_help_says_of_every_verb_what_it_does():
+    said = " ".join(run("--help").out.split())
+    for entry in registry.entries("verb"):
+        first = " ".join((entry.said or entry.make.__doc__).strip().split("\n\n")[0].split())
+        assert f"{entry.name} {first}" in said, entry.name
+
+
+def test_version_is_printed_and_all():
+    answer = run("--version")
+    assert (answer.code, answer.out, answer.err) == (0, f"rmab-opt {ro.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "limits"),
+    [
+        ("budget=5:20:5", [5.0, 10.0, 15.0, 20.0]),
+        ("money=0:0.3:0.1", [0.0, 0.1, 0.2, 0.3]),
+        ("x=1:2:0.75", [1.0, 1.75]),
+        ("x=3:3:1", [3.0]),
+    ],
+)
+def test_a_sweep_goes_up_by_its_step_to_its_end(sweep, limits):
+    name, found = _limits(sweep)
+    assert name == sweep.partition("=")[0]
+    assert found == pytest.approx(limits)
+
+
+def test_a_page_of_another_format_is_refused_before_anything_is_decided(tmp_path):
+    answer = run("decide", "budget", "--report", tmp_path / "x.pdf")
+    assert answer.code == 2
+    assert "unknown format '.pdf'" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_side_by_side_are_a_table_by_seed_without_digests(tmp_path, monkeypatch):
+    def learned(loaded: object, policy: str, out: Path, device: str, seed: int) -> Lesson:
+        return Lesson(out, {"folder": f"seed-{seed}", "weights_sha256": "f" * 64, "seconds": 1.5}, "", ())
+
+    monkeypatch.setattr(train, "_learn", learned)
+    answer = run("train", "budget", "--seeds", 2, "--seed", 7, "--out", tmp_path, "--jobs", 1)
+    assert answer.code == 0, answer.err
+    rows = [line.split() for line in answer.out.splitlines()]
+    assert rows[0] == ["seed", "folder", "seconds"]
+    assert [row[:2] for row in rows if row[0] in ("7", "8")] == [["7", "seed-7"], ["8", "seed-8"]]
+    assert "fff" not in answer.out

@@ -1,0 +1,121 @@
+"""The clock of the whole verb: shares of what is left, last resorts that say what they are, the one-sided rule."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from command_line import run
+from proof_models import EVERY, network, problem_of, sets
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget, Knapsack
+from rmab_opt.decisions import Chooser, NetworkObjective, Scores, decide, question, ways
+from rmab_opt.decisions.certify import certify
+from rmab_opt.decisions.question import Proposal
+from rmab_opt.errors import CertificateError, SolverError
+from rmab_opt.problem import Arms
+from rmab_opt.solver import load_profile
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(question, "perf_counter", lambda: self.now)
+
+
+def late(monkeypatch, clock, seconds=3.0):
+    """Every program ignores its limit for some seconds and then has nothing."""
+
+    def propose(self, asked):
+        clock.now += seconds
+        raise SolverError("no action found before the limit (time_limit)", "give more.")
+
+    monkeypatch.setattr(ways.MixedInteger, "propose", propose)
+    monkeypatch.setattr(ways.Search, "propose", propose)
+
+
+def chooser(goal, *, profile="default", kinds=None) -> Chooser:
+    arms = Arms.from_arrays(8, cost=[3, 5, 2, 7, 4, 6, 1, 8])
+    actions = ActionSet(arms, kinds or {"money": Knapsack(cost="cost", at_most=11)})
+    return Chooser(problem_of(actions), actions, goal, profile, method="program", many=False)
+
+
+def test_a_tenth_of_what_is_left_is_kept_for_the_proof(monkeypatch):
+    clock = Clock(monkeypatch)
+    asked = chooser(Scores(np.ones(8))).question(deadline=110.0)
+    assert asked.seconds == pytest.approx(9.0)
+    assert asked.left == pytest.approx(10.0)
+    clock.now = 109.0
+    assert asked.seconds == pytest.approx(0.8)
+    clock.now = 110.5
+    assert asked.seconds == 0.0
+    assert replace(asked, deadline=None).seconds == asked.profile.seconds
+
+
+def test_an_allowed_action_comes_back_and_says_what_it_is(monkeypatch):
+    clock = Clock(monkeypatch)
+    late(monkeypatch, clock)
+    rng = np.random.default_rng(0)
+    scores = rng.random(8)
+    own = chooser(Scores(scores))
+    made = own.answer(own.question(deadline=101.0))
+    assert clock.now == 103.0, "one late program is the end"
+    assert not made.violations
+    assert made.status in ("heuristic", "optimal")
+    assert "greedy (no action found before the limit" in made.solver
+    best = max(float(a @ scores) for a in EVERY if own.actions.allows(a))
+    assert 0 < made.value <= best <= made.bound
+    assert "greedy" in str(made)
+    start = np.eye(8, dtype=int)[3]
+    begun = own.answer(own.question(deadline=104.0, start=start))
+    assert begun.chosen == ("arm3",)
+    assert begun.solver.startswith("the start (")
+
+
+def test_a_network_gets_one_too(monkeypatch):
+    clock = Clock(monkeypatch)
+    late(monkeypatch, clock)
+    rng = np.random.default_rng(1)
+    actions, net = sets(rng), network(rng)
+    own = Chooser(problem_of(actions), actions, NetworkObjective(lambda _: net), method="search", many=False)
+    made = own.answer(own.question(deadline=150.0))
+    best = float(net(EVERY[[actions.allows(a) for a in EVERY]]).max())
+    assert not made.violations
+    assert made.value <= best + 1e-9
+    assert made.bound >= best
+
+
+def test_limits_without_anything_and_profiles_that_raise(monkeypatch):
+    clock = Clock(monkeypatch)
+    late(monkeypatch, clock)
+    strict = chooser(Scores(np.ones(8)), profile=replace(load_profile("default"), at_limit="raise"))
+    with pytest.raises(SolverError, match="before the limit"):
+        strict.answer(strict.question(deadline=101.0))
+    empty = chooser(Scores(np.ones(8)), kinds={"money": Knapsack(cost="cost", at_most=1), "two": Budget(equal=2)})
+    with pytest.raises(SolverError, match="not proven that none exists"):
+        empty.answer(empty.question(deadline=101.0))
+
+
+def test_what_is_worth_more_than_claimed_is_taken_at_its_own_value():
+    own = chooser(Scores(np.arange(1.0, 9.0)))
+    asked = own.question()
+    action = np.eye(8, dtype=int)[0]
+    made = certify(asked, Proposal(action, 0.25, 9.0, "dual", by="shy"))
+    assert made.value == 1.0
+    with pytest.raises(CertificateError):
+        certify(asked, Proposal(action, 2.0, 9.0, "dual", by="bold"))
+
+
+def test_the_verbs_take_seconds():
+    made = decide(ro_model(), np.zeros(10, dtype=int), seconds=20.0)
+    assert made.status == "optimal"
+    assert "Decision" in run("decide", "budget", "--seconds", "20", "--episodes", "0").out
+    assert "Bound" in run("bound", "budget", "--seconds", "20").out
+
+
+def ro_model():
+    import rmab_opt as ro
+
+    return ro.load("budget", n_arms=10)
