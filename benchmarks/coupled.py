@@ -1,8 +1,10 @@
-"""Coupled arms: hand rules, planners and the learner on the same episodes, paired, with intervals over instances.
+"""Coupled arms: hand rules, planners, learner and bound on the same episodes, one recorded task after the other.
 
-    python benchmarks/coupled.py --quick | --full [--kept-aside] [--out FOLDER]
+    python benchmarks/coupled.py run [--settings a,b] [--instances 0,1] [--policies x,y] [--kept-aside]
+    python benchmarks/coupled.py table [--instances 0,1]
 
-Instances, lengths and seeds stand in coupled_seeds.json, fixed before any run.
+Seeds, lengths and validation stand in coupled.yaml, fixed before any run. Every finished task is one line of
+data/coupled.jsonl: stopped runs go on where they were, and the table needs no run at all.
 """
 
 from __future__ import annotations
@@ -11,63 +13,150 @@ import argparse
 import json
 from pathlib import Path
 from time import process_time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ruamel.yaml import YAML
 from scipy import stats
 
-import rmab_opt as ro
-from rmab_opt.learning import DQNConfig, evaluate, train
+if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
 
-PLAN = json.loads((Path(__file__).parent / "coupled_seeds.json").read_text(encoding="utf-8"))
-POLICIES = ["none", "single_gains", "hand", "mean_field:frozen=true", "mean_field", "improve:hand"]
+HERE = Path(__file__).parent
+PLAN = YAML(typ="safe").load((HERE / "coupled.yaml").read_text(encoding="utf-8"))
+RECORDS = HERE / "data" / "coupled.jsonl"
 AGAINST = "mean_field"
-WITHIN_ONE_ROUND = ("crowding", "sessions")
 
 
-def one(setting: str, instance: int, plan: dict, out: Path) -> tuple[dict[str, np.ndarray], float]:
-    """Totals of every policy on one instance, by policy, and the CPU seconds of training."""
-    model = ro.load(setting, horizon=plan["horizon"], **{"problem.seed": instance})
-    head = 8 if setting in WITHIN_ONE_ROUND else 0
-    config = DQNConfig(
-        targets="advantages", states=plan["states"], draws=plan["draws"], head=head, hidden=(32, 16), ablations=False
-    )
-    clock, folder = process_time(), out / f"{setting}-{instance}"
+def records() -> dict[tuple[str, int, str], dict[str, Any]]:
+    """Finished tasks by setting, instance and policy."""
+    if not RECORDS.exists():
+        return {}
+    rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines() if line]
+    return {(row["setting"], row["instance"], row["policy"]): row for row in rows}
+
+
+def seeds(count: int) -> list[np.random.SeedSequence]:
+    """The episodes' draws, the same as `evaluate` takes for the episode seed."""
+    moves, _ = np.random.SeedSequence(PLAN["episode_seed"]).spawn(2)
+    return moves.spawn(count)
+
+
+def one(setting: str, instance: int, policy: str, out: Path) -> dict[str, Any]:
+    """What one task records: totals of the paired episodes, CPU seconds, and of a learner what its run says."""
+    # Here and not at the top: tables and plots read the records without loading a solver or torch.
+    import rmab_opt as ro
+    from rmab_opt.learning import evaluate
+    from rmab_opt.learning.simulator import played
+    from rmab_opt.planning.improve import on_arrays
+
+    model = ro.load(setting, **{"problem.seed": instance})
+    clock = process_time()
+    if policy == "bound":
+        found = ro.bound(model)
+        more: dict[str, Any] = {"bound": found.summary()}
+        return {"totals": [], "cpu_seconds": round(process_time() - clock, 2), **more}
+    if policy in PLAN["arrays"]:
+        rule = on_arrays(model.problem, model.actions, policy)
+        totals = played(model.problem, model.actions, rule, seeds(PLAN["episodes"]))
+        return said(totals, process_time() - clock)
+    if policy == "learned":
+        return learned(model, setting, out / f"{setting}-{instance}")
+    few = PLAN["few_episodes"]
+    table = evaluate(model, [policy], episodes=few, seeds=[PLAN["episode_seed"]], bound=False)
+    return said(next(iter(table.episodes.values()))[0], process_time() - clock)
+
+
+def said(totals: np.ndarray, spent: float, **more: Any) -> dict[str, Any]:
+    """A task's record."""
+    return {"totals": np.round(totals, 6).tolist(), "cpu_seconds": round(spent, 2), **more}
+
+
+def learned(model: Model, setting: str, folder: Path) -> dict[str, Any]:
+    """Train, then play the network that the run found best and the policy that the run kept."""
+    from rmab_opt.learning import DQNConfig, train
+    from rmab_opt.learning.advantages import rule_of
+    from rmab_opt.learning.simulator import played
+
+    network = "loads" if setting in PLAN["loads"] else "pooled"
+    config = DQNConfig.from_mapping({**PLAN["train"], "network": network, "head": 0})
+    clock = process_time()
     train(model, config, seed=PLAN["training_seed"], out=folder)
-    spent = process_time() - clock
-    # The exact program of the round, where one round is no sum over arms.
-    also = ["model"] if setting in WITHIN_ONE_ROUND else []
-    names = [*POLICIES, *also, str(folder)]
-    table = evaluate(model, names, episodes=plan["episodes"], seeds=[PLAN["episode_seed"]], bound=False)
-    return {"learned" if name == folder.name else name: total[0] for name, total in table.episodes.items()}, spent
+    trained = process_time() - clock
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    rule = rule_of(folder, model)
+    totals = played(model.problem, model.actions, rule, seeds(PLAN["episodes"]))
+    keys = ("kept", "validation", "paired", "ablations", "seconds_by_part")
+    return said(totals, process_time() - clock, training_cpu_seconds=round(trained, 1),
+                **{key: record.get(key) for key in keys})  # fmt: skip
 
 
-def interval(apart: np.ndarray) -> str:
-    """Mean of differences by instance with a 95 % interval over instances; none where there is one instance."""
+def interval(apart: np.ndarray) -> tuple[float, float | None]:
+    """Mean of differences by instance and half of its 95 % interval over instances; None where there is one."""
     if len(apart) < 2:
-        return f"{apart.mean():+.2f} (one instance, no interval)"
+        return float(apart.mean()), None
     half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / len(apart) ** 0.5
-    return f"{apart.mean():+.2f} +- {half:.2f}"
+    return float(apart.mean()), float(half)
+
+
+def policies(setting: str) -> list[str]:
+    """All policies of a setting, the cheap ones first."""
+    exact = ["model"] if setting in PLAN["program_of_the_round"] else []
+    return [*PLAN["arrays"], "learned", "bound", *exact, *PLAN["one_by_one"]]
+
+
+def table(instances: list[int]) -> list[dict[str, Any]]:
+    """One row a setting and policy: mean, difference to mean_field with its interval, paired by episode."""
+    known, rows = records(), []
+    for setting in PLAN["settings"]:
+        for policy in policies(setting):
+            both = [
+                (known[setting, k, policy], known[setting, k, AGAINST])
+                for k in instances
+                if {(setting, k, policy), (setting, k, AGAINST)} <= known.keys() and policy != "bound"
+            ]
+            if not both:
+                continue
+            pairs = [(np.array(a["totals"]), np.array(b["totals"])) for a, b in both]
+            apart = np.array([(a - b[: len(a)]).mean() for a, b in pairs])
+            gain, half = interval(apart)
+            row = {"setting": setting, "policy": policy, "instances": len(both), "episodes": len(pairs[0][0])}
+            row |= {"mean": float(np.mean([a.mean() for a, _ in pairs])), "minus_mean_field": gain, "half": half}
+            rows.append(row)
+    return rows
 
 
 def main() -> None:
-    """Print one table a setting."""
+    """Run tasks that are not recorded yet, or print the table of those that are."""
     parser = argparse.ArgumentParser(description=__doc__)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--quick", action="store_true")
-    which.add_argument("--full", action="store_true")
+    parser.add_argument("verb", choices=("run", "table"))
+    parser.add_argument("--settings")
+    parser.add_argument("--instances")
+    parser.add_argument("--policies")
     parser.add_argument("--kept-aside", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/coupled"))
     given = parser.parse_args()
-    plan = PLAN["full" if given.full else "quick"]
-    instances = PLAN["kept_aside"] if given.kept_aside else plan.get("instances", PLAN["open_instances"])
-    for setting in plan["settings"]:
-        found = [one(setting, instance, plan, given.out) for instance in instances]
-        print(f"{setting}: {len(instances)} instances, {plan['episodes']} episodes, horizon {plan['horizon']}")
-        for name in found[0][0]:
-            means = np.array([totals[name].mean() for totals, _ in found])
-            apart = np.array([(totals[name] - totals[AGAINST]).mean() for totals, _ in found])
-            print(f"  {name:24s} {means.mean():9.2f}   minus {AGAINST} {interval(apart)}")
-        print(f"  training {np.mean([spent for _, spent in found]):.1f} CPU s an instance", flush=True)
+    usual = PLAN["kept_aside"] if given.kept_aside else PLAN["open_instances"]
+    instances = [int(k) for k in given.instances.split(",")] if given.instances else usual
+    if given.verb == "table":
+        for row in table(instances):
+            half = "" if row["half"] is None else f" +- {row['half']:.2f}"
+            print(
+                f"{row['setting']:13s} {row['policy']:36s} {row['instances']} x {row['episodes']:3d} "
+                f"{row['mean']:9.2f}  {row['minus_mean_field']:+8.2f}{half}"
+            )
+        return
+    for instance in instances:
+        for setting in given.settings.split(",") if given.settings else PLAN["settings"]:
+            for policy in given.policies.split(";") if given.policies else policies(setting):
+                if (setting, instance, policy) in records():
+                    continue
+                found = one(setting, instance, policy, given.out)
+                row = {"setting": setting, "instance": instance, "policy": policy, **found}
+                with RECORDS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                mean = np.mean(found["totals"]) if found["totals"] else float("nan")
+                print(setting, instance, policy, f"{mean:.2f}", found["cpu_seconds"], flush=True)
 
 
 if __name__ == "__main__":

@@ -253,7 +253,15 @@ MORE_ARGUMENTS = {"sampling": "sampling:20", "lp_update": "lp_update:window=2", 
 POLICY_MODELS = {"mean_field": coupled_model}
 """Models of the policies that are about other arms than the plain ones."""
 
-NETWORKS = {"pooled": plain_model, "anchored": plain_model, "dense": plain_model}
+
+def loads_model() -> Model:
+    """Arms in groups, for networks that see how many of a group are chosen."""
+    model = coupled_model()
+    model.problem.dynamics.group = np.arange(model.problem.n_arms) % 2
+    return model
+
+
+NETWORKS = {"pooled": plain_model, "anchored": plain_model, "dense": plain_model, "loads": loads_model}
 
 DOMAINS: dict[str, dict[str, Any]] = {
     "budget": {"n_arms": 6, "n_valuable": 2},

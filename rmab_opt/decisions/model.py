@@ -14,6 +14,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Immediate, Objective
 from rmab_opt.errors import ModelError
 from rmab_opt.planning import Bound
+from rmab_opt.planning.relaxation import StatisticalBound, decoupled_bound
 from rmab_opt.problem import Problem, Table
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import Conventions, TableLike, is_table_like
@@ -112,8 +113,10 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: Any) -> Bound:
+def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: Any) -> Bound | StatisticalBound:
     """Upper limit on what any policy can earn from a state, or from the model's start; certified.
+
+    Coupled arms without tables get a limit that holds with 99 % confidence, where they say ``chances_between``.
 
     Parameters
     ----------
@@ -134,7 +137,23 @@ def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: 
     own = None if start is None else model.objective.bound(model.problem, model.actions, start)
     if own is not None:
         return own
+    dynamics = model.problem.dynamics
+    if not hasattr(dynamics, "tabular") and hasattr(dynamics, "chances_between"):
+        return decoupled_bound(model.problem, model.actions, state=given, **_known(options))
     return planning.bound(model.problem, model.actions, state=given, **options)
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the bound by relaxed information; those of the other bound at their defaults are left out."""
+    usual = {"kind": "auto", "coupling": "auto", "method": "auto"}
+    # A limit on seconds is of no use here: the paths take one or two.
+    asked = {name: value for name, value in options.items() if usual.get(name) != value and name != "seconds"}
+    unknown = sorted(set(asked) - {"paths", "seed"})
+    if unknown:
+        raise ModelError(
+            f"{unknown[0]}={asked[unknown[0]]!r} is no option of a bound for coupled arms", "give paths or seed."
+        )
+    return asked
 
 
 def margin(

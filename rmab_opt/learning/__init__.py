@@ -8,6 +8,7 @@ __all__ = [
     "DQNConfig",
     "Evaluation",
     "RestlessBanditEnv",
+    "RestlessBanditVectorEnv",
     "Run",
     "Simulator",
     "evaluate",
@@ -23,6 +24,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
     "RestlessBanditEnv": "environment",
+    "RestlessBanditVectorEnv": "environment",
     "Simulator": "simulator",
 }
 

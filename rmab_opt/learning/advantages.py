@@ -15,42 +15,54 @@ Bertsekas, Tsitsiklis (1996), sections 6.1 and 6.2; Lagoudakis, Parr (2003), rol
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import process_time
 from typing import Any
 
 import numpy as np
 import torch
 
 from rmab_opt.decisions import Chooser, Model
-from rmab_opt.decisions.policy import Policy, make_policy, round_of
+from rmab_opt.decisions.policy import ChooserPolicy, Policy, round_of
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.learning import targets
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import PooledQ, make_network
+from rmab_opt.learning.loads import LoadQ, LoadRule
+from rmab_opt.learning.networks import PooledQ, QNetwork, make_network
 from rmab_opt.learning.run_folder import RunFolder
-from rmab_opt.learning.simulator import Simulator
-from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule
+from rmab_opt.learning.runs import load_network
+from rmab_opt.learning.simulator import Simulator, played
+from rmab_opt.planning.anchors import anchor_values
+from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule, on_arrays
 
-__all__ = ["RIVALS", "learn"]
+__all__ = ["RIVALS", "learn", "rule_of"]
 
 RIVALS = ("mean_field", "hand", "single_gains")
 """Planning rules that a network has to beat, those of them that the arms allow."""
 
-JOINT = 8
-"""Random whole actions a state, where one round is no sum over arms."""
+JOINT = 16
+"""Whole actions a state, for networks that see more than one column at a time."""
+
+TRIED = 48
+"""Columns tried alone in one state; where there are more, half are the base's best and half are drawn."""
 
 BATCH = 16
 """States of one gradient step."""
 
+CELLS = 3_000_000
+"""Arm-states that one call of the roll-outs holds: memory, not results, depends on it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """What actions add over doing nothing: single columns (B, C), and whole actions (B, M, C) with theirs (B, M)."""
+    """What actions add over doing nothing: columns tried alone (B, m), whole actions (B, M, C), their effects."""
 
     state: np.ndarray
     period: np.ndarray
     shared: np.ndarray | None
+    tried: np.ndarray
     single: np.ndarray
     action: np.ndarray
     joint: np.ndarray
@@ -69,64 +81,176 @@ def learn(
     Raises
     ------
     CapabilityError
-        When the network is not pooled, or columns are not the arms themselves.
+        When columns are not the arms themselves, or the network cannot be asked for effects.
     """
     _demand(model, config)
-    weights, walk, rolls, fits, validation = np.random.SeedSequence(seed).spawn(5)
-    scale = targets.reward_unit(model.problem, model.actions, np.random.default_rng(walk))
-    planned, skipped = _planned(model)
-    totals = {name: _totals(model, make_policy(name, model), config, validation) for name in planned}
-    best = max(planned, key=lambda name: totals[name].mean())
-    base, base_name = base_rule(model.problem, model.actions, best), best
-    rng, fit_seed = np.random.default_rng(walk), int(weights.generate_state(1)[0])
-    mixture: list[BatchRule] = [base_rule(model.problem, model.actions, name) for name in ("none", "single_gains")]
+    work = _Work(model, config, seed)
     log: list[dict[str, Any]] = []
-    nets: dict[str, PooledQ] = {}
-    first: Effects | None = None
     for turn in range(config.rounds):
-        generator = np.random.default_rng(rolls.spawn(1)[0])
-        met = _states(model, base, mixture, config.states, rng)
-        effects = _effects(model, base, met, config.draws * 2**turn, generator, common=True)
-        first = effects if first is None else first
-        network = _fresh(model, config, scale, fit_seed + turn)
-        loss = _fit(network, effects, config, np.random.default_rng(fits.spawn(1)[0]))
-        name = f"round {turn + 1}"
-        nets[name], totals[name] = network, _totals(model, _policy(model, config, network), config, validation)
-        row = {"episode": turn + 1, "reward": float(totals[name].mean()), "loss": loss, "base": base_name}
-        log.append({**row, "validation": float(totals[name].mean())})
+        row = work.round(turn)
+        log.append(row)
         if on_event is not None:
-            on_event(log[-1])
-        gain, error = _apart(totals[name], totals[base_name])
-        if gain <= error:
+            on_event(row)
+        if row["gain"] <= row["error"]:
             break
-        mixture.append(base)
-        base, base_name = _rule(model, network), name
-    chosen = max(nets, key=lambda name: totals[name].mean())
-    beaten = {name: _apart(totals[chosen], totals[name]) for name in planned}
-    keeps = all(gain > error for gain, error in beaten.values())
-    outcome = {
-        "targets": "advantages",
-        "kept": chosen if keeps else f"planning rule kept: {best}",
-        "validation": {name: float(each.mean()) for name, each in totals.items()},
-        "paired": {name: {"gain": gain, "standard_error": error} for name, (gain, error) in beaten.items()},
-        "left_out": skipped,
-        "ablations": _ablations(model, config, nets[chosen], met, scale, fit_seed, totals[chosen], validation)
-        if config.ablations
-        else {},
-    }
-    arrays = {key: value.detach().cpu().numpy() for key, value in nets[chosen].state_dict().items()}
+    outcome = work.outcome()
+    chosen, slope = work.best, work.slopes.get(work.best)
+    arrays = {key: value.detach().cpu().numpy() for key, value in work.nets[chosen].state_dict().items()}
     meta: dict[str, Any] = {"config": record["config"], "fingerprint": record["fingerprint"], "anchor": None}
-    if not keeps:
-        meta |= {"policy": "planned", "planned": best}
+    if slope is not None:
+        meta |= {"anchor": "costate", "slope": slope}
+    if outcome["kept"] != chosen:
+        meta |= {"policy": "planned", "planned": work.planned[0]}
     outcome["digests"] = {"weights": folder.write_tensors("weights", arrays, meta)}
     folder.write_log(log)
     return log, outcome
 
 
+def rule_of(folder: str | Any, model: Model) -> BatchRule:
+    """A finished run's best network as a rule on arrays, whether or not the run kept it."""
+    network = load_network(RunFolder(folder), model)
+    return _rule(model, network)
+
+
+class _Work:
+    """Everything that rounds of one run share; a fit's randomness depends on the seed and the round alone."""
+
+    def __init__(self, model: Model, config: DQNConfig, seed: int) -> None:
+        self.model, self.config = model, config
+        weights, walk, rolls, fits, self.validation = np.random.SeedSequence(seed).spawn(5)
+        problem, actions = model.problem, model.actions
+        self.clock = {"planning rules": 0.0, "effects": 0.0, "fit": 0.0, "validation": 0.0}
+        self.scale = targets.reward_unit(problem, actions, np.random.default_rng(walk))
+        self.fit_seed, self.rng = int(weights.generate_state(1)[0]), np.random.default_rng(walk)
+        self.rolls, self.fits = rolls, fits
+        names, self.skipped = _rivals(model)
+        with _timed(self.clock, "planning rules"):
+            self.totals = {name: self._played(on_arrays(problem, actions, name)) for name in names}
+        self.planned = sorted(names, key=lambda name: -self.totals[name].mean())
+        """Planning rules, the best first."""
+        self.base: BatchRule = base_rule(problem, actions, self.planned[0])
+        self.base_name = self.planned[0]
+        self.mixture = [base_rule(problem, actions, name) for name in ("none", *self.planned[1:])]
+        self.prior = anchor_values(problem, actions, "costate") if self._may_anchor(names) else None
+        self.nets: dict[str, QNetwork] = {}
+        self.slopes: dict[str, float] = {}
+        self.first: Effects | None = None
+
+    def _may_anchor(self, names: list[str]) -> bool:
+        return self.config.network == "pooled" and "mean_field" in names
+
+    @property
+    def best(self) -> str:
+        """Name of the best network on the validation episodes."""
+        return max(self.nets, key=lambda name: self.totals[name].mean())
+
+    def round(self, turn: int) -> dict[str, Any]:
+        """One round: states, effects, fits with and without the anchor, validation; the log's row."""
+        config, model = self.config, self.model
+        met = _states(model, self.base, self.mixture, config.states, self.rng)
+        generator = np.random.default_rng(self.rolls.spawn(1)[0])
+        with _timed(self.clock, "effects"):
+            effects = _effects(model, config, self.base, met, config.draws * 2**turn, generator, common=True)
+        self.first = effects if self.first is None else self.first
+        names, losses = [f"round {turn + 1}"], []
+        if self.prior is not None:
+            names.append(f"round {turn + 1}, anchored")
+        order = self.fits.spawn(1)[0]
+        for name in names:
+            network = self._fresh(self.fit_seed + turn)
+            if name != names[0]:
+                assert isinstance(network, PooledQ)
+                self.slopes[name] = _anchor(network, self.prior, effects)
+            with _timed(self.clock, "fit"):
+                losses.append(_fit(network, effects, config, np.random.default_rng(order)))
+            self.nets[name] = network
+            with _timed(self.clock, "validation"):
+                self.totals[name] = self._tried(network)
+        name = max(names, key=lambda each: self.totals[each].mean())
+        gain, error = _apart(self.totals[name], self.totals[self.base_name])
+        reward = float(self.totals[name].mean())
+        row = {"episode": turn + 1, "reward": reward, "loss": losses[names.index(name)], "base": self.base_name}
+        row |= {"validation": reward, "kept": name, "gain": gain, "error": error}
+        if gain > error:
+            self.mixture.append(self.base)
+            self.base, self.base_name = _rule(model, self.nets[name]), name
+        return row
+
+    def outcome(self) -> dict[str, Any]:
+        """What the run's record says: what was kept, by which paired differences, and the ablations."""
+        chosen = self.best
+        beaten = {name: _apart(self.totals[chosen], self.totals[name]) for name in self.planned}
+        keeps = all(gain > error for gain, error in beaten.values())
+        return {
+            "targets": "advantages",
+            "kept": chosen if keeps else f"planning rule kept: {self.planned[0]}",
+            "validation": {name: float(each.mean()) for name, each in self.totals.items()},
+            "paired": {name: {"gain": gain, "standard_error": error} for name, (gain, error) in beaten.items()},
+            "left_out": self.skipped,
+            "slope": self.slopes.get(chosen),
+            "ablations": self._ablations(self.totals[chosen]) if self.config.ablations else {},
+            "seconds_by_part": {name: round(spent, 2) for name, spent in self.clock.items()},
+        }
+
+    def _fresh(self, seed: int, **changed: Any) -> QNetwork:
+        config = replace(self.config, **changed)
+        problem, columns = self.model.problem, self.model.actions.columns
+        return make_network(config.network, problem, columns, config.hidden, config.head, self.scale, seed % 2**31)
+
+    def _seeds(self) -> list[np.random.SeedSequence]:
+        root, count = self.validation, self.config.validation_episodes
+        return [np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, k)) for k in range(count)]
+
+    def _played(self, rule: BatchRule) -> np.ndarray:
+        return played(self.model.problem, self.model.actions, rule, self._seeds())
+
+    def _tried(self, network: QNetwork) -> np.ndarray:
+        """The network's exact choice on the validation episodes."""
+        if _on_arrays(self.model, network):
+            return self._played(_rule(self.model, network))
+        return _totals(self.model, _policy(self.model, self.config, network), self._seeds())
+
+    def _ablations(self, kept: np.ndarray) -> dict[str, Any]:
+        """The first round against itself without a part: separable scores, independent returns, the frozen plan."""
+        found: dict[str, Any] = {}
+        model, config, effects = self.model, self.config, self.first
+        assert effects is not None
+
+        def note(name: str, total: np.ndarray) -> None:
+            gain, error = _apart(kept, total)
+            found[name] = {"mean": float(total.mean()), "kept_is_better_by": gain, "standard_error": error}
+
+        plain = self._fresh(self.fit_seed, network="pooled", head=0)
+        _fit(plain, effects, config, np.random.default_rng(self.fit_seed))
+        note("head 0", self._tried(plain))
+        rng = np.random.default_rng(self.fit_seed)
+        base = base_rule(model.problem, model.actions, self.planned[0])
+        met = effects.state, effects.period, effects.shared
+        noisy = self._fresh(self.fit_seed)
+        _fit(noisy, _effects(model, config, base, met, config.draws, rng, common=False), config, rng)
+        note("returns as targets", self._tried(noisy))
+        try:
+            frozen = on_arrays(model.problem, model.actions, "mean_field:frozen=true")
+        except CapabilityError:
+            return found
+        note("frozen mean field", self._played(frozen))
+        return found
+
+
+@contextmanager
+def _timed(clock: dict[str, float], part: str) -> Iterator[None]:
+    """Adds the CPU seconds of what is inside."""
+    begun = process_time()
+    yield
+    clock[part] += process_time() - begun
+
+
 def _demand(model: Model, config: DQNConfig) -> None:
     effect = model.actions.columns.effect
-    if config.network != "pooled":
-        raise CapabilityError("effects of single arms", config.network, ("use network 'pooled'", "use targets bellman"))
+    if config.network == "anchored":
+        raise CapabilityError(
+            "targets 'advantages' on known arm values", config.network, ("use network 'pooled'", "use targets bellman")
+        )
     if model.problem.dynamics.n_actions != 2 or effect.shape[0] != effect.shape[1] or (effect.diagonal() != 1).any():
         raise CapabilityError(
             "targets 'advantages' over other columns than the arms",
@@ -137,12 +261,11 @@ def _demand(model: Model, config: DQNConfig) -> None:
         raise ModelError("train.validation_episodes is below 2", "advantages are kept or not by paired episodes.")
 
 
-def _planned(model: Model) -> tuple[list[str], dict[str, str]]:
+def _rivals(model: Model) -> tuple[list[str], dict[str, str]]:
     """Rivals that the arms allow, and why the others are left out."""
     found, skipped = [], {}
     for name in RIVALS:
         try:
-            make_policy(name, model)
             base_rule(model.problem, model.actions, name)
         except (CapabilityError, ModelError) as error:
             skipped[name] = error.message
@@ -152,11 +275,9 @@ def _planned(model: Model) -> tuple[list[str], dict[str, str]]:
 
 
 # ------------------------------------------------------------------------------------------------------------ episodes
-def _totals(model: Model, policy: Policy, config: DQNConfig, validation: np.random.SeedSequence) -> np.ndarray:
-    """Expected total of each validation episode, the same draws for every policy."""
-    count, problem = config.validation_episodes, model.problem
-    seeds = [np.random.SeedSequence(validation.entropy, spawn_key=(*validation.spawn_key, k)) for k in range(count)]
-    simulator, done, total, weight = Simulator(problem, model.actions, seeds), False, np.zeros(count), 1.0
+def _totals(model: Model, policy: Policy, seeds: list[np.random.SeedSequence]) -> np.ndarray:
+    """Expected total of each episode under a policy that decides by a program, the same draws as :func:`played`."""
+    simulator, done, total, weight = Simulator(model.problem, model.actions, seeds), False, np.zeros(len(seeds)), 1.0
     memories = [policy.begin(np.random.default_rng(seed)) for seed in seeds]
     while not done:
         made = round_of(policy, simulator.state, simulator.period, memories, simulator.shared)
@@ -164,7 +285,7 @@ def _totals(model: Model, policy: Policy, config: DQNConfig, validation: np.rand
         actions = np.stack([decision.action for decision in made.decisions])
         _, _, expected, done = simulator.step(actions, checked=True)
         total += weight * expected.sum(axis=1)
-        weight *= problem.discount
+        weight *= model.problem.discount
     return total
 
 
@@ -209,6 +330,7 @@ def _at_random(model: Model, rng: np.random.Generator) -> ScoreRule:
 
 def _effects(
     model: Model,
+    config: DQNConfig,
     base: BatchRule,
     met: tuple[np.ndarray, np.ndarray, np.ndarray | None],
     draws: int,
@@ -218,47 +340,97 @@ def _effects(
 ) -> Effects:
     """Effects at every state; ``common`` False draws anew for each action, as independent returns do."""
     states, periods, shared = met
-    rollouts, n = Rollouts(model.problem, model.actions, base), len(model.actions)
-    whole = JOINT if getattr(model.problem.dynamics, "coupled", False) else 0
-    alone = np.vstack([np.zeros((1, n), dtype=np.int64), np.eye(n, dtype=np.int64)])
-    single, action, joint = (
-        np.zeros((len(states), n)),
-        np.zeros((len(states), whole, n)),
-        np.zeros((len(states), whole)),
-    )
-    for k, (state, period) in enumerate(zip(states, periods.tolist(), strict=True)):
+    rollouts, n, count = Rollouts(model.problem, model.actions, base), len(model.actions), len(states)
+    whole = 0 if config.network == "pooled" and not config.head else JOINT
+    wide = min(n, TRIED if not whole else TRIED // 2)
+    tried, action = np.zeros((count, wide), dtype=np.int64), np.zeros((count, whole, n), dtype=np.int64)
+    single, joint = np.zeros((count, wide)), np.zeros((count, whole))
+    for period in np.unique(periods).tolist():
+        rows = np.flatnonzero(periods == period)
+        size = max(1, CELLS // max(1, (wide + whole + 1) * draws * n))
+        for some in np.array_split(rows, -(-len(rows) // size)):
+            beside = None if shared is None else shared[some]
+            tried[some] = _columns(base, states[some], period, beside, wide, rng)
+            if whole:
+                action[some] = _whole(model, base, states[some], period, beside, whole, rng)
+            first = np.concatenate([np.zeros((len(some), 1, n), dtype=np.int64), np.eye(n, dtype=np.int64)[tried[some]],
+                                    action[some]], axis=1)  # fmt: skip
+            mean = rollouts.many(states[some], period, beside, first, draws, rng, common=common).mean(axis=2)
+            single[some], joint[some] = mean[:, 1 : wide + 1] - mean[:, :1], mean[:, wide + 1 :] - mean[:, :1]
+    return Effects(states, periods, shared, tried, single, action, joint)
+
+
+def _columns(
+    base: BatchRule, states: np.ndarray, period: int, shared: np.ndarray | None, wide: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Columns tried alone at each state, (B, wide): all, or the base's best half of them and others drawn."""
+    n = states.shape[1]
+    if wide == n:
+        return np.broadcast_to(np.arange(n), (len(states), n))
+    rank = rng.random(states.shape)
+    if isinstance(base, ScoreRule):
+        score = np.asarray(base.scores(states, period, shared))
+        order = np.argsort(-(score[..., 1] - score[..., 0]), axis=1, kind="stable")
+        np.put_along_axis(rank, order[:, : wide // 2], -1.0, axis=1)
+    return np.sort(np.argsort(rank, axis=1)[:, :wide], axis=1)
+
+
+def _whole(
+    model: Model,
+    base: BatchRule,
+    states: np.ndarray,
+    period: int,
+    shared: np.ndarray | None,
+    count: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Whole actions at each state, (B, count, C): the base's own, allowed ones drawn, and those within one group."""
+    problem, n = model.problem, len(model.actions)
+    action = np.zeros((len(states), count, n), dtype=np.int64)
+    action[:, 0] = base(states, period, shared)
+    group = getattr(problem.dynamics, "group", None)
+    allowed = count - 1 if group is None else (count - 1) // 2
+    for k in range(len(states)):
         beside = None if shared is None else shared[k]
-        first = alone
-        if whole:
-            now = model.actions.at(period, model.problem.shared_values(beside))
-            own = base(state[None], period, None if beside is None else beside[None])
-            action[k] = np.vstack([own, now.sample(rng, whole - 1)])
-            first = np.vstack([alone, action[k].astype(np.int64)])
-        mean = rollouts(state, period, beside, first, draws, rng, common=common).mean(axis=1)
-        single[k], joint[k] = mean[1 : n + 1] - mean[0], mean[n + 1 :] - mean[0]
-    return Effects(states, periods, shared, single, action, joint)
+        now = model.actions.at(period, problem.shared_values(beside))
+        action[k, 1 : allowed + 1] = now.sample(rng, allowed)
+        for j in range(allowed + 1, count):
+            assert group is not None
+            own = np.flatnonzero(group == rng.choice(group))
+            action[k, j, rng.permutation(own)[: rng.integers(1, len(own) + 1)]] = 1
+    return action
 
 
 # ----------------------------------------------------------------------------------------------------------------- fit
-def _fresh(model: Model, config: DQNConfig, scale: float, seed: int) -> PooledQ:
-    made = make_network(
-        config.network, model.problem, model.actions.columns, config.hidden, config.head, scale, seed % 2**31
-    )
-    assert isinstance(made, PooledQ)
-    return made
+def _anchor(network: PooledQ, prior: np.ndarray | None, effects: Effects) -> float:
+    """Begin the network at the costate's index times the slope that fits the effects best; the slope."""
+    assert prior is not None
+    rows = np.arange(len(effects.state))[:, None]
+    at = prior[effects.period[:, None], effects.tried, effects.state[rows, effects.tried]]
+    index = at[..., 1] - at[..., 0]
+    slope = float((index * effects.single).sum() / max(float((index**2).sum()), 1e-300))
+    network.prior = torch.as_tensor(slope * prior)
+    with torch.no_grad():
+        # The residual begins at nothing.
+        last = network.arm[-1]
+        assert isinstance(last, torch.nn.Linear)
+        last.weight.zero_()
+        last.bias.zero_()
+    return slope
 
 
-def _fit(network: PooledQ, effects: Effects, config: DQNConfig, rng: np.random.Generator) -> float:
+def _fit(network: QNetwork, effects: Effects, config: DQNConfig, rng: np.random.Generator) -> float:
     """Fit differences of Q to effects; mean squared error of the last pass, in units of the mean absolute effect."""
     unit = float(np.abs(np.concatenate([effects.single.ravel(), effects.joint.ravel()])).mean()) or 1.0
     # The read-out starts at the effects' own size, so that rewards in another unit give the same run.
-    horizon = float(network.horizon)
-    network.scale.fill_(unit / max(1.0, horizon / 2.0))
-    state, period = torch.as_tensor(effects.state), torch.as_tensor(effects.period)
+    if isinstance(network, PooledQ):
+        network.scale.fill_(unit / max(1.0, float(network.horizon) / 2.0))
+    state, period, tried = (torch.as_tensor(part) for part in (effects.state, effects.period, effects.tried))
     shared = None if effects.shared is None else torch.as_tensor(effects.shared)
     single = torch.as_tensor(effects.single / unit, dtype=torch.float32)
-    action = torch.as_tensor(effects.action.astype(np.int64))
-    joint = torch.as_tensor(effects.joint / unit, dtype=torch.float32)
+    action, joint = torch.as_tensor(effects.action), torch.as_tensor(effects.joint / unit, dtype=torch.float32)
+    # Effects of several arms together are larger than those of one: each whole action counts by its size.
+    size = action.sum(dim=2).clamp(min=1).float()
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     steps = max(1, -(-len(state) // BATCH))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.passes * steps)
@@ -267,11 +439,13 @@ def _fit(network: PooledQ, effects: Effects, config: DQNConfig, rng: np.random.G
         order, error = rng.permutation(len(state)), 0.0
         for part in np.array_split(order, steps):
             rows = torch.as_tensor(part)
+            at = state[rows], period[rows]
             beside = None if shared is None else shared[rows]
-            said = network.single_effects(state[rows], period[rows], beside) / unit
+            said = torch.gather(network.single_effects(*at, beside), 1, tried[rows]) / unit
             loss = ((said - single[rows]) ** 2).mean()
             if action.shape[1]:
-                loss = loss + _joint_loss(network, (state[rows], period[rows], beside), action[rows], joint[rows], unit)
+                apart = network.effects(*at, action[rows], beside) / unit - joint[rows]
+                loss = loss + (apart**2 / size[rows]).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -280,28 +454,21 @@ def _fit(network: PooledQ, effects: Effects, config: DQNConfig, rng: np.random.G
     return error
 
 
-def _joint_loss(
-    network: PooledQ,
-    at: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
-    action: torch.Tensor,
-    effect: torch.Tensor,
-    unit: float,
-) -> torch.Tensor:
-    """Squared error of Q(s, a) - Q(s, nothing) for whole actions (B, M, C)."""
-    (state, period, shared), (count, many, _) = at, action.shape
-    flat = [None if part is None else part.repeat_interleave(many, dim=0) for part in (state, period, shared)]
-    none = torch.zeros((count, action.shape[2]), dtype=torch.long)
-    values = []
-    for given, chosen in ((tuple(flat), action.flatten(0, 1)), ((state, period, shared), none)):
-        arms, rest = network(given[0], given[1], chosen, given[2])
-        values.append(rest + (arms.sum(dim=1) if arms is not None else 0.0))
-    apart = values[0].reshape(count, many) - values[1][:, None]
-    # Effects of several arms together are larger than those of one, and as many in a state as fit here.
-    return (((apart / unit) - effect) ** 2).mean() / max(1.0, float(action.sum(dim=2).float().mean()))
+def _on_arrays(model: Model, network: QNetwork) -> bool:
+    """Whether the exact choice runs on arrays: single effects that add up, or loads under counts."""
+    if isinstance(network, LoadQ):
+        try:
+            LoadRule(model.problem, model.actions, network)
+        except CapabilityError:
+            return False
+        return True
+    return isinstance(network, PooledQ) and network.head is None
 
 
-def _rule(model: Model, network: PooledQ) -> ScoreRule:
-    """The network's single effects as a rule on arrays."""
+def _rule(model: Model, network: QNetwork) -> BatchRule:
+    """The network's choice on arrays: exact where :func:`_on_arrays` says so, else by its single effects."""
+    if isinstance(network, LoadQ) and _on_arrays(model, network):
+        return LoadRule(model.problem, model.actions, network)
 
     def effects(states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
         beside = None if shared is None else torch.as_tensor(np.asarray(shared))
@@ -313,45 +480,6 @@ def _rule(model: Model, network: PooledQ) -> ScoreRule:
     return ScoreRule(model.problem, model.actions, effects)
 
 
-def _policy(model: Model, config: DQNConfig, network: PooledQ) -> Policy:
-    from rmab_opt.decisions.policy import ChooserPolicy
-
+def _policy(model: Model, config: DQNConfig, network: QNetwork) -> Policy:
     chooser = Chooser(model.problem, model.actions, network.objective(), config.solver, title=model.title)
     return ChooserPolicy(chooser, "learned")
-
-
-def _ablations(
-    model: Model,
-    config: DQNConfig,
-    network: PooledQ,
-    met: tuple[np.ndarray, np.ndarray, np.ndarray | None],
-    scale: float,
-    seed: int,
-    kept: np.ndarray,
-    validation: np.random.SeedSequence,
-) -> dict[str, Any]:
-    """The network against itself without a part: head 0, independent returns as targets, the frozen plan."""
-    found: dict[str, Any] = {}
-
-    def note(name: str, total: np.ndarray) -> None:
-        gain, error = _apart(kept, total)
-        found[name] = {"mean": float(total.mean()), "kept_is_better_by": gain, "standard_error": error}
-
-    base = base_rule(model.problem, model.actions, "single_gains")
-    for name, common in (("head 0", True), ("returns as targets", False)):
-        plain = _fresh(model, config if name != "head 0" else _headless(config), scale, seed)
-        rng = np.random.default_rng(seed)
-        _fit(plain, _effects(model, base, met, config.draws, rng, common=common), config, rng)
-        note(name, _totals(model, _policy(model, config, plain), config, validation))
-    try:
-        frozen = make_policy("mean_field:frozen=true", model)
-    except CapabilityError:
-        return found
-    note("frozen mean field", _totals(model, frozen, config, validation))
-    return found
-
-
-def _headless(config: DQNConfig) -> DQNConfig:
-    from dataclasses import replace
-
-    return replace(config, head=0)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, get_type_hints
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
-from rmab_opt.registry import register
+from rmab_opt.registry import names, register
 
 __all__ = ["PRESETS", "DQNConfig", "Settings"]
 
@@ -105,7 +105,6 @@ class DQNConfig(Settings):
     section: ClassVar[str] = "train"
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "anchor": ("auto", "prices", "hull", "rollout", "open_loop"),
         "argmax": ("program", "hill_climb"),
         "target": ("soft", "periodic"),
         "warm_start": ("lasting", "published"),
@@ -214,6 +213,9 @@ class DQNConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        known = ["auto", *names("anchor")]
+        if self.anchor not in known:
+            raise ModelError(f"train.anchor is {self.anchor!r}", nearest(str(self.anchor), known))
         if self.discount is not None and not 0.0 < self.discount <= 1.0:
             raise ModelError(f"train.discount is {self.discount!r}", "give a number above 0 and at most 1.")
         if not isinstance(self.double, bool):

@@ -32,6 +32,7 @@ from rmab_opt.learning.statistics import (
 )
 from rmab_opt.parallel import pmap
 from rmab_opt.planning import Bound
+from rmab_opt.planning.relaxation import NORMAL_99, StatisticalBound, decoupled_bound
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, table_csv, table_latex, table_text
 
@@ -161,8 +162,13 @@ def evaluate(
     played = _played(tasks, n_jobs, on_event)
     limits = np.array([each.limit for each in variates if each is not None])
     estimates = {name: _estimate(name, parts, variates, limits) for name, parts in played.items()}
+    sampled = _statistical(instances, bound) if not len(limits) else None
     rows = []
     for name, row in summaries(estimates, limits if len(limits) else None):
+        if sampled is not None and sampled.mean > 0:
+            # The interval of a share holds the noise of the bound as well.
+            shares = sampled.share(units(estimates[name].totals))
+            row |= dict(zip(("share_of_bound", "share_low", "share_high"), shares, strict=True))
         row["seconds_per_decision"] = float(np.concatenate([part.seconds for part in played[name]]).mean())
         row["proven_share"] = float(np.mean([proven for part in played[name] for proven in part.proven]))
         rows.append(row)
@@ -174,7 +180,8 @@ def evaluate(
         "arms": model.problem.n_arms,
         "seeds": len(seeds),
         "episodes": episodes,
-        "bound": float(limits.mean()) if len(limits) else None,
+        "bound": float(limits.mean()) if len(limits) else None if sampled is None else sampled.value,
+        **({} if sampled is None else {"bound_kind": sampled.coupling}),
         "profile": str(getattr(model.solver, "name", model.solver)),
         "versions": versions(),
     }
@@ -205,7 +212,21 @@ def _variates(instances: list[Model], bound: bool | str, n_jobs: int | None) -> 
 
 
 def _bound_of(asked: tuple[Model, str]) -> Bound:
-    return upper_bound(asked[0], coupling=asked[1])
+    found = upper_bound(asked[0], coupling=asked[1])
+    assert isinstance(found, Bound)
+    return found
+
+
+def _statistical(instances: list[Model], wanted: bool | str) -> StatisticalBound | None:
+    """The mean of the instances' statistical bounds, for coupled arms without tables that have one."""
+    dynamics = instances[0].problem.dynamics
+    if not wanted or hasattr(dynamics, "tabular") or not hasattr(dynamics, "chances_between"):
+        return None
+    several = instances if any(each is not instances[0] for each in instances) else instances[:1]
+    found = [decoupled_bound(each.problem, each.actions) for each in several]
+    mean = float(np.mean([each.mean for each in found]))
+    error = float(np.sqrt(sum(each.error**2 for each in found))) / len(found)
+    return StatisticalBound(mean + NORMAL_99 * error, mean, error, found[0].paths)
 
 
 def _played(

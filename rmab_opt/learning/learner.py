@@ -13,11 +13,12 @@ from rmab_opt.decisions import Chooser, Model, NetworkObjective, Objective, Situ
 from rmab_opt.errors import ModelError
 from rmab_opt.learning import targets
 from rmab_opt.learning.config import DQNConfig
-from rmab_opt.learning.networks import AnchoredQ, QNetwork, anchor_values, anchors, make_network
+from rmab_opt.learning.networks import AnchoredQ, QNetwork, make_network
 from rmab_opt.learning.replay import Batch, Replay
 from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.learning.samples import Successors, WarmStart
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.planning.anchors import anchor_values, anchors
 from rmab_opt.search.hill_climb import climb_network
 
 __all__ = ["Learner"]

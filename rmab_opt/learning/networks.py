@@ -12,14 +12,12 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from rmab_opt import registry
-from rmab_opt.actions import ActionSet, Columns, shared_arms
+from rmab_opt.actions import Columns
 from rmab_opt.decisions import NetworkObjective, Objective, Situation
 from rmab_opt.decisions.objective import ArmValues, Scores
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.learning import targets
-from rmab_opt.planning import bound, open_loop_values, rollout_values
-from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Problem
 
 __all__ = [
@@ -28,8 +26,6 @@ __all__ = [
     "DenseQ",
     "PooledQ",
     "QNetwork",
-    "anchor_values",
-    "anchors",
     "arm_numbers",
     "make_network",
 ]
@@ -47,6 +43,7 @@ class QNetwork(nn.Module):
     """
 
     scale: Tensor
+    n_columns: int
     begins_at: str | None = None
     """Name of the known policy that fresh weights act as, if they do."""
     pretrains = True
@@ -69,6 +66,22 @@ class QNetwork(nn.Module):
             the sum of all.
         """
         raise NotImplementedError
+
+    def effects(self, state: Tensor, period: Tensor, action: Tensor, shared: Tensor | None = None) -> Tensor:
+        """Q of actions (B, M, C) less Q of choosing nothing, (B, M), at states (B, N) and shared states (B, K)."""
+        batch, many, _ = action.shape
+        tried = torch.cat([torch.zeros_like(action[:, :1]), action], dim=1).flatten(0, 1)
+        at, beside = (None if part is None else part.repeat_interleave(many + 1, 0) for part in (state, shared))
+        assert at is not None
+        arms, rest = self(at, period.repeat_interleave(many + 1, 0), tried, beside)
+        value = (rest if arms is None else rest + arms.sum(dim=1)).reshape(batch, many + 1)
+        return value[:, 1:] - value[:, :1]
+
+    def single_effects(self, state: Tensor, period: Tensor, shared: Tensor | None = None) -> Tensor:
+        """Q of choosing one column alone less Q of choosing none, (B, C)."""
+        count = self.n_columns
+        alone = torch.eye(count, dtype=torch.long, device=state.device)
+        return self.effects(state, period, alone.expand(len(state), -1, -1), shared)
 
     def at(self, situation: Situation) -> Network:
         """The network over the C columns with state and period folded in."""
@@ -290,6 +303,8 @@ class PooledQ(QNetwork):
     column: Tensor
     column_arm: Tensor
     column_level: Tensor
+    prior: Tensor | None
+    """Arm values (T, N, S, A) in reward units that the arm network adds to, where there are any."""
 
     def __init__(
         self,
@@ -305,7 +320,8 @@ class PooledQ(QNetwork):
         super().__init__()
         dynamics = problem.dynamics
         self.n_arms, self.n_states, self.n_actions = problem.n_arms, dynamics.n_states, dynamics.n_actions
-        self.horizon, self.head_width = problem.horizon, head
+        self.horizon, self.head_width, self.n_columns = problem.horizon, head, len(columns)
+        self.register_buffer("prior", None)
         self.levels = ArmLevels(columns, self.n_actions)
         self.register_buffer("scale", torch.tensor(float(scale)))
         raw = arm_numbers(problem)
@@ -363,6 +379,18 @@ class PooledQ(QNetwork):
 
     def _described(self, state: Tensor, period: Tensor, shared: Tensor | None) -> Tensor:
         """(q, psi) of every arm and action: (B, N, A, 1 + head)."""
+        out = self.arm(self._inputs(state, period, shared))
+        table = out.reshape(len(state), self.n_arms, self.n_actions, 1 + self.head_width)
+        if self.prior is None:
+            return table
+        arm = torch.arange(self.n_arms, device=state.device)
+        known = self.prior[period.clamp(max=len(self.prior) - 1)[:, None], arm[None], state]
+        unit = self.scale * (self.horizon - period).clamp(min=1).to(table.dtype)
+        begun: Tensor = known.to(table.dtype) / unit[:, None, None]
+        return torch.cat([table[..., :1] + begun[..., None], table[..., 1:]], dim=-1)
+
+    def _inputs(self, state: Tensor, period: Tensor, shared: Tensor | None) -> Tensor:
+        """What the arm network is told of each arm, (B, N, F)."""
         one_hot = nn.functional.one_hot(state, self.n_states).to(self.features.dtype)
         left = (self.horizon - period.to(self.features.dtype)) / self.horizon
         batch = state.shape[0]
@@ -373,8 +401,7 @@ class PooledQ(QNetwork):
             self.shared_input(shared, batch)[:, None].expand(batch, self.n_arms, -1),
             self.context(state, shared),
         ]
-        out = self.arm(torch.cat(parts, dim=2))
-        return out.reshape(batch, self.n_arms, self.n_actions, 1 + self.head_width)
+        return torch.cat(parts, dim=2)
 
     def at(self, situation: Situation) -> Network:
         with torch.no_grad():
@@ -418,40 +445,6 @@ class PooledQ(QNetwork):
         if len(self.levels.threshold):
             return NetworkObjective(self.at, version=version)
         return super().objective(version)
-
-
-ANCHORS = ("prices", "hull", "rollout", "open_loop")
-"""Where an anchored network's arm values come from."""
-
-
-def anchors(actions: ActionSet) -> tuple[str, ...]:
-    """Anchors worth trying: where columns share arms, prices are the hull's; a plain budget needs no hull."""
-    if shared_arms(actions.columns):
-        return tuple(name for name in ANCHORS if name != "prices")
-    few = actions.listed is not None
-    return ANCHORS if actions.structured and few else tuple(name for name in ANCHORS if name != "hull")
-
-
-def anchor_values(problem: Problem, actions: ActionSet, anchor: str) -> np.ndarray:
-    """Arm values Q[t, n, s, a] of an anchor, shape (T, N, S, A).
-
-    Raises
-    ------
-    ModelError
-        When there is no such anchor.
-    """
-    if anchor == "open_loop":
-        return open_loop_values(problem)
-    if anchor == "rollout":
-        return rollout_values(problem, actions)
-    if anchor not in ANCHORS:
-        raise ModelError(f"anchor is {anchor!r}", f"use one of {', '.join(ANCHORS)}.")
-    found = bound(problem, actions, coupling="hull" if anchor == "hull" else "auto")
-    transition, reward = _tables(problem)
-    values, _ = priced_action_values(
-        transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
-    )
-    return values
 
 
 @registry.register("network", "anchored")
@@ -622,6 +615,10 @@ class DenseQ(QNetwork):
         return Network.from_arrays(layers)
 
 
+SHARED_WEIGHTS = ("pooled", "anchored", "loads")
+"""Networks whose weights are shared by arms and serve cohorts of any size."""
+
+
 def make_network(
     kind: str,
     problem: Problem,
@@ -637,7 +634,7 @@ def make_network(
     Parameters
     ----------
     options
-        ``features`` of a pooled or anchored network, ``values`` of an anchored one.
+        ``features`` of a network whose weights are shared by arms, ``values`` of an anchored one.
 
     Raises
     ------
@@ -646,7 +643,7 @@ def make_network(
     """
     entry = registry.find("network", kind)
     generator = torch.Generator().manual_seed(seed)
-    if kind in ("pooled", "anchored"):
+    if kind in SHARED_WEIGHTS:
         options["head"] = head
     network: QNetwork = entry.make(problem, columns, hidden, scale=scale, generator=generator, **options)
     return network

@@ -6,9 +6,11 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import ModelError
+from rmab_opt.planning.improve import BatchRule
 from rmab_opt.problem import Problem
+from rmab_opt.problem.coupled import CoupledArms
 
-__all__ = ["Simulator"]
+__all__ = ["Simulator", "played"]
 
 
 class Simulator:
@@ -77,14 +79,42 @@ class Simulator:
                     name = next(iter(broken))
                     raise ModelError(f"forbidden action: {name}: {broken[name][0]}", "take an allowed action.")
         arm_action = self.actions.columns.arm_action(action)
-        expected = self.problem.expected_reward(self.state, arm_action, self.shared)
-        shared = [None] * len(self.state) if self.shared is None else self.shared
-        moved = [
-            self.problem.step(state, act, now, rng)
-            for state, act, now, rng in zip(self.state, arm_action, shared, self.generators, strict=True)
-        ]
-        self.state = np.stack([state for state, _, _ in moved])
-        if self.shared is not None:
-            self.shared = np.stack([np.asarray(after) for _, _, after in moved])
+        known = self.problem.says_expected
+        expected = self.problem.expected_reward(self.state, arm_action, self.shared) if known else None
+        self.state, paid, self.shared = self._moved(arm_action)
         self.period += 1
-        return self.state, np.stack([reward for _, reward, _ in moved]), expected, self.period >= self.problem.horizon
+        # What was earned is unbiased where nothing better is known.
+        return self.state, paid, paid if expected is None else expected, self.period >= self.problem.horizon
+
+    def _moved(self, arm_action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Next states, realised rewards and shared states of all episodes, each by its own generator."""
+        dynamics, states, shared = self.problem.dynamics, self.state, self.shared
+        if isinstance(dynamics, CoupledArms) and type(dynamics).step_shared is CoupledArms.step_shared:
+            # The draws that each episode's own step would take, moved by together.
+            uniforms = np.stack([dynamics.uniforms((), rng) for rng in self.generators])
+            moved = dynamics.moved(states, arm_action, shared, uniforms)
+            if shared is None:
+                return moved, dynamics.paid(moved), None
+            after = dynamics.shared_next(states, arm_action, shared, moved)
+            return moved, dynamics.paid(moved), np.broadcast_to(after, shared.shape).copy()
+        beside = [None] * len(states) if shared is None else shared
+        made = [
+            self.problem.step(state, act, now, rng)
+            for state, act, now, rng in zip(states, arm_action, beside, self.generators, strict=True)
+        ]
+        together = None if shared is None else np.stack([np.asarray(after) for _, _, after in made])
+        return np.stack([state for state, _, _ in made]), np.stack([reward for _, reward, _ in made]), together
+
+
+def played(problem: Problem, actions: ActionSet, rule: BatchRule, seeds: list[np.random.SeedSequence]) -> np.ndarray:
+    """Discounted expected total of each episode under a rule that runs on arrays, (E,).
+
+    Draws are those of :class:`Simulator`: rules, and policies that :func:`rmab_opt.evaluate` plays, are paired.
+    """
+    simulator, done, weight, total = Simulator(problem, actions, seeds), False, 1.0, np.zeros(len(seeds))
+    while not done:
+        chosen = rule(simulator.state, simulator.period, simulator.shared)
+        _, _, expected, done = simulator.step(chosen)
+        total += weight * expected.sum(axis=1)
+        weight *= problem.discount
+    return total

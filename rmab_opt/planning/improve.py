@@ -24,7 +24,17 @@ from rmab_opt.errors import CapabilityError
 from rmab_opt.planning.mean_field import MeanField
 from rmab_opt.problem import Problem
 
-__all__ = ["Improvement", "Rollouts", "ScoreRule", "SingleGains", "base_rule", "best_action", "improve"]
+__all__ = [
+    "BatchRule",
+    "Improvement",
+    "Rollouts",
+    "ScoreRule",
+    "SingleGains",
+    "base_rule",
+    "best_action",
+    "improve",
+    "on_arrays",
+]
 
 SCREENED = 24
 """Columns that keep all their draws after a first look at a sixth of them."""
@@ -60,6 +70,8 @@ class ScoreRule:
     ----------
     scores
         (states (B, N), period, shared (B, K) or None) to (B, N, A), passive 0.
+    rule
+        Where the scores come from, for those who ask.
     """
 
     def __init__(
@@ -67,8 +79,9 @@ class ScoreRule:
         problem: Problem,
         actions: ActionSet,
         scores: Callable[[np.ndarray, int, np.ndarray | None], np.ndarray],
+        rule: Any = None,
     ) -> None:
-        self.problem, self.actions, self.scores = problem, actions, scores
+        self.problem, self.actions, self.scores, self.rule = problem, actions, scores, rule
         effect = sparse.coo_array(actions.columns.effect)
         n_actions = problem.dynamics.n_actions
         level = np.minimum(np.rint(effect.data).astype(np.int64), n_actions - 1)
@@ -94,17 +107,10 @@ class ScoreRule:
         return found
 
 
-def base_rule(
-    problem: Problem,
-    actions: ActionSet,
-    name: str,
-    state: np.ndarray | None = None,
-    period: int = 0,
-    shared: np.ndarray | None = None,
-) -> BatchRule:
-    """A rule on arrays by name: ``none``, ``myopic`` (this round's gain of each arm alone), or any registered rule.
+def on_arrays(problem: Problem, actions: ActionSet, name: str) -> ScoreRule:
+    """A registered rule by name on arrays: ``myopic`` is this round's gain of each arm alone, ``none`` acts on nobody.
 
-    A planner around the means is planned once, from the state given, and followed by its table of indices.
+    A planner around the means plans anew at each state.
 
     Raises
     ------
@@ -113,27 +119,11 @@ def base_rule(
     CapabilityError
         When the rule does not run on arrays.
     """
-    if name == "myopic":
-        name = "single_gains"
     if name == "none":
-        return ScoreRule(
-            problem,
-            actions,
-            lambda states, period, shared: np.broadcast_to(
-                -np.arange(problem.dynamics.n_actions, dtype=float), (*states.shape, problem.dynamics.n_actions)
-            ),
-        )
-    entry, given = registry.parse("rule", name)
+        idle = -np.arange(problem.dynamics.n_actions, dtype=float)
+        return ScoreRule(problem, actions, lambda states, *_: np.broadcast_to(idle, (*states.shape, len(idle))))
+    entry, given = registry.parse("rule", "single_gains" if name == "myopic" else name)
     rule = entry.make(problem, actions, **given)
-    if isinstance(rule, MeanField):
-        at = problem.start_distribution.argmax(axis=1) if state is None else state
-        index, arm = rule.plan(at, period, problem.start_shared if shared is None else shared).index, np.arange(len(at))
-
-        def planned(states: np.ndarray, now: int, shared: np.ndarray | None) -> np.ndarray:
-            found = index[min(max(now - period, 0), len(index) - 1)][arm, states]
-            return np.stack([np.zeros_like(found), found], axis=-1)
-
-        return ScoreRule(problem, actions, planned)
     if not hasattr(rule, "values") and not getattr(rule, "batched", False):
         raise CapabilityError(
             f"rule {name!r} on arrays", rule, ("improve 'hand', 'mean_field' or 'myopic'", "give it a table")
@@ -142,7 +132,33 @@ def base_rule(
     def scored(states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
         return np.asarray(rule.scores(states, period, None, shared))
 
-    return ScoreRule(problem, actions, scored)
+    return ScoreRule(problem, actions, scored, rule)
+
+
+def base_rule(
+    problem: Problem,
+    actions: ActionSet,
+    name: str,
+    state: np.ndarray | None = None,
+    period: int = 0,
+    shared: np.ndarray | None = None,
+) -> BatchRule:
+    """A rule for roll-outs by name, as :func:`on_arrays`, but cheap at every state.
+
+    A planner around the means is planned once, from the state given, and followed by its table of indices.
+    """
+    found = on_arrays(problem, actions, name)
+    if not isinstance(found.rule, MeanField):
+        return found
+    at = problem.start_distribution.argmax(axis=1) if state is None else state
+    beside = problem.start_shared if shared is None else shared
+    index, arm = found.rule.plan(at, period, beside).index, np.arange(len(at))
+
+    def planned(states: np.ndarray, now: int, shared: np.ndarray | None) -> np.ndarray:
+        score = index[min(max(now - period, 0), len(index) - 1)][arm, states]
+        return np.stack([np.zeros_like(score), score], axis=-1)
+
+    return ScoreRule(problem, actions, planned)
 
 
 class SingleGains:
@@ -213,22 +229,43 @@ class Rollouts:
     ) -> np.ndarray:
         """Discounted totals (M, draws) of first actions (M, C) at a state (N,); ``common`` False draws anew for each.
 
-        Rewards are the expected ones of the states met.
+        Rewards are the expected ones of the states met, of a simulator that does not say them the realised ones.
         """
-        problem = self.problem
-        count, n = len(first), problem.n_arms
-        states = np.broadcast_to(np.asarray(state), (count, draws, n))
-        beside = None if shared is None else np.broadcast_to(shared, (count, draws, len(shared))).copy()
-        totals, weight = np.zeros((count, draws)), 1.0
+        beside = None if shared is None else np.asarray(shared)[None]
+        return self.many(np.asarray(state)[None], period, beside, first[None], draws, rng, common=common)[0]
+
+    def many(
+        self,
+        states: np.ndarray,
+        period: int,
+        shared: np.ndarray | None,
+        first: np.ndarray,
+        draws: int,
+        rng: np.random.Generator,
+        *,
+        common: bool = True,
+    ) -> np.ndarray:
+        """Totals (B, M, draws) of first actions (B, M, C) at states (B, N) of one round and shared states (B, K).
+
+        The first actions of one state meet the same draws, different states meet different ones.
+        """
+        problem, columns = self.problem, self.actions.columns
+        shape = (*first.shape[:2], draws)
+        at = np.broadcast_to(states[:, None, None], (*shape, problem.n_arms))
+        beside = None if shared is None else np.broadcast_to(shared[:, None, None], (*shape, shared.shape[-1])).copy()
+        totals, weight = np.zeros(shape), 1.0
         for now in range(period, problem.horizon):
             if now == period:
-                acted = np.broadcast_to(self.actions.columns.arm_action(first)[:, None], (count, draws, n))
+                acted = columns.arm_action(first.reshape(-1, first.shape[-1])).reshape(*shape[:2], 1, -1)
+                acted = np.broadcast_to(acted, at.shape)
             else:
-                flat = None if beside is None else beside.reshape(count * draws, -1)
-                chosen = self.base(states.reshape(count * draws, n), now, flat)
-                acted = self.actions.columns.arm_action(chosen).reshape(count, draws, n)
-            totals += weight * problem.expected_reward(states, acted, beside).sum(axis=-1)
-            states, beside = self._move(states, acted, beside, rng, common)
+                flat = None if beside is None else beside.reshape(-1, beside.shape[-1])
+                acted = columns.arm_action(self.base(at.reshape(-1, problem.n_arms), now, flat)).reshape(at.shape)
+            if problem.says_expected:
+                totals += weight * problem.expected_reward(at, acted, beside).sum(axis=-1)
+            if now + 1 < problem.horizon or not problem.says_expected:
+                at, beside, paid = self._move(at, acted, beside, rng, common)
+                totals += 0.0 if problem.says_expected else weight * paid.sum(axis=-1)
             weight *= problem.discount
         return totals
 
@@ -239,24 +276,30 @@ class Rollouts:
         beside: np.ndarray | None,
         rng: np.random.Generator,
         common: bool,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        count, draws, _ = states.shape
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Next states, shared states and realised rewards."""
+        batch, count, draws, _ = states.shape
         if hasattr(self._dynamics, "uniforms"):
-            shape = (draws,) if common else (count, draws)
+            shape = (batch, 1, draws) if common else (batch, count, draws)
             given = np.zeros(0) if beside is None else beside
             moved = self._dynamics.moved(states, acted, beside, self._dynamics.uniforms(shape, rng))
             if beside is None:
-                return moved, None
+                return moved, None, self._dynamics.paid(moved)
             after = self._dynamics.shared_next(states, acted, given, moved)
-            return moved, np.broadcast_to(after, beside.shape).copy()
-        # A simulator only: the same seed for every candidate, whose steps take the same draws whatever is done.
-        seeds = np.repeat(rng.integers(2**63, size=1), count) if common else rng.integers(2**63, size=count)
+            return moved, np.broadcast_to(after, beside.shape).copy(), self._dynamics.paid(moved)
+        # A simulator only: the same seed for every first action, whose steps take the same draws whatever is done.
+        seeds = rng.integers(2**63, size=(batch, 1 if common else count))
+        seeds = np.broadcast_to(seeds, (batch, count))
         made = [
-            self.problem.step(states[k], acted[k], None if beside is None else beside[k], np.random.default_rng(seed))
-            for k, seed in enumerate(np.atleast_1d(seeds).tolist())
+            self.problem.step(
+                states[b, k], acted[b, k], None if beside is None else beside[b, k], np.random.default_rng(seeds[b, k])
+            )
+            for b in range(batch)
+            for k in range(count)
         ]
-        after = None if beside is None else np.stack([np.asarray(part[2]) for part in made])
-        return np.stack([part[0] for part in made]), after
+        after = None if beside is None else np.stack([np.asarray(part[2]) for part in made]).reshape(beside.shape)
+        paid = np.stack([part[1] for part in made]).reshape(states.shape)
+        return np.stack([part[0] for part in made]).reshape(states.shape), after, paid
 
 
 @dataclass(frozen=True, eq=False)

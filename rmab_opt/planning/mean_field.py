@@ -64,6 +64,7 @@ class MeanPlan:
 
 
 # ------------------------------------------------------------------------------------------ one round around the means
+# ``...`` below is any number of leading axes: situations that are planned for together.
 class _Given:
     """Arms that say ``of_one_arm`` and ``pull``: derivatives as somebody wrote them down."""
 
@@ -74,19 +75,22 @@ class _Given:
         self.base = np.zeros(dynamics.n_arms) if dynamics.pays == 1 else dynamics.worth
 
     def at(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Chance of state 1 and expected reward by own state and action, (N, 2, 2) each."""
+        """Chance of state 1 and expected reward by own state and action, (..., N, 2, 2) each."""
         one = self.dynamics.of_one_arm(mean, act, shared)
         return one, self.base[:, None, None] + self.more[:, None, None] * one
 
     def after(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """The shared state after the round at the means, (K,)."""
-        return shared
+        """The shared state after the round at the means, (..., K)."""
+        return _after(self.dynamics, mean, act, shared, following)
 
     def pull(
         self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray, weight: np.ndarray, costate: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Derivatives of the others' rewards and weighted chances: by state, by action in 0 and in 1, by shared."""
-        return (*self.dynamics.pull(mean, act, shared, weight + self.more), np.zeros(len(shared)))
+        found: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = self.dynamics.pull(
+            mean, act, shared, weight + self.more, costate
+        )
+        return found
 
 
 class _Measured:
@@ -109,83 +113,93 @@ class _Measured:
         return np.asarray(self.dynamics.expected_reward(*args))
 
     def at(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Chance of state 1 and expected reward by own state and action, (N, 2, 2) each."""
-        n, own = len(mean), np.arange(len(mean))
-        acting = (1.0 - mean) * act[:, 0] + mean * act[:, 1]
-        one, paid = np.empty((n, 2, 2)), np.empty((n, 2, 2))
+        """Chance of state 1 and expected reward by own state and action, (..., N, 2, 2) each."""
+        n = mean.shape[-1]
+        own, each = np.arange(n), (*mean.shape[:-1], n, n)
+        acting, beside = _acting(mean, act), shared[..., None, :]
+        one, paid = np.empty((*mean.shape, 2, 2)), np.empty((*mean.shape, 2, 2))
         for s in range(2):
             for a in range(2):
-                state, action = np.tile(mean, (n, 1)), np.tile(acting, (n, 1))
-                state[own, own], action[own, own] = s, a
-                one[:, s, a] = self._one(state, action, shared)[own, own]
-                paid[:, s, a] = self._paid(state, action, shared)[own, own]
+                state = np.broadcast_to(mean[..., None, :], each).copy()
+                action = np.broadcast_to(acting[..., None, :], each).copy()
+                state[..., own, own], action[..., own, own] = s, a
+                one[..., s, a] = self._one(state, action, beside)[..., own, own]
+                paid[..., s, a] = self._paid(state, action, beside)[..., own, own]
         return one, paid
 
     def after(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """The shared state after the round at the means, (K,)."""
-        if not self.n_shared:
-            return shared
-        acting = (1.0 - mean) * act[:, 0] + mean * act[:, 1]
-        return np.asarray(self.dynamics.shared_next(mean, acting, shared, following), dtype=np.float64)
+        """The shared state after the round at the means, (..., K)."""
+        return _after(self.dynamics, mean, act, shared, following)
 
     def pull(
         self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray, weight: np.ndarray, costate: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Derivatives of the others' rewards and weighted chances: by state, by action in 0 and in 1, by shared."""
-        n, k = len(mean), self.n_shared
-        acting = (1.0 - mean) * act[:, 0] + mean * act[:, 1]
-        own = np.eye(n, dtype=bool)
-        state, action = np.tile(mean.astype(complex), (n, 1)), np.tile(acting.astype(complex), (n, 1))
+        n, k = mean.shape[-1], self.n_shared
+        acting, beside = _acting(mean, act).astype(complex), shared[..., None, :]
+        own, nudge = np.eye(n, dtype=bool), 1j * STEP * np.eye(n)
 
         def others(s: np.ndarray, a: np.ndarray) -> np.ndarray:
-            slope = (weight * self._one(s, a, shared) + self._paid(s, a, shared)).imag / STEP
-            found: np.ndarray = np.where(own, 0.0, slope).sum(axis=1)
+            one = self._one(s, a, beside)
+            slope = (weight[..., None, :] * one + self._paid(s, a, beside)).imag / STEP
+            found: np.ndarray = np.where(own, 0.0, slope).sum(axis=-1)
             if k:
-                moved = self.dynamics.shared_next(s, a, shared, self._one(s, a, shared))
-                found = found + (np.asarray(moved).imag / STEP) @ costate
+                moved = np.asarray(self.dynamics.shared_next(s, a, beside, one))
+                found = found + ((moved.imag / STEP) * costate[..., None, :]).sum(axis=-1)
             return found
 
-        by_state = others(state + 1j * STEP * np.eye(n), action)
-        by_action = others(state, action + 1j * STEP * np.eye(n))
-        by_shared = np.zeros(k)
+        state = np.broadcast_to(mean[..., None, :], (*mean.shape, n)).astype(complex)
+        action = np.broadcast_to(acting[..., None, :], (*mean.shape, n))
+        by_state, by_action = others(state + nudge, action), others(state, action + nudge)
+        by_shared = np.zeros(shared.shape)
         for number in range(k):
             nudged = shared.astype(complex)
-            nudged[number] += 1j * STEP
-            s, a = mean.astype(complex), acting.astype(complex)
-            slope = float((weight * self._one(s, a, nudged) + self._paid(s, a, nudged)).imag.sum()) / STEP
-            moved = np.asarray(self.dynamics.shared_next(s, a, nudged, self._one(s, a, nudged)))
-            by_shared[number] = slope + float((moved.imag / STEP) @ costate)
+            nudged[..., number] += 1j * STEP
+            one = self._one(mean.astype(complex), acting, nudged)
+            slope = (weight * one + self._paid(mean.astype(complex), acting, nudged)).imag.sum(axis=-1) / STEP
+            moved = np.asarray(self.dynamics.shared_next(mean.astype(complex), acting, nudged, one))
+            by_shared[..., number] = slope + ((moved.imag / STEP) * costate).sum(axis=-1)
         return by_state, by_action, by_action, by_shared
+
+
+def _acting(mean: np.ndarray, act: np.ndarray) -> np.ndarray:
+    """How much each arm is acted on at the means, (..., N)."""
+    return np.asarray((1.0 - mean) * act[..., 0] + mean * act[..., 1])
+
+
+def _after(dynamics: Any, mean: np.ndarray, act: np.ndarray, shared: np.ndarray, following: np.ndarray) -> np.ndarray:
+    if not shared.shape[-1]:
+        return shared
+    return np.asarray(dynamics.shared_next(mean, _acting(mean, act), shared, following), dtype=np.float64)
 
 
 # --------------------------------------------------------------------------------------------- shares of an action set
 class _Fill:
-    """Shares of action that maximise the mean gain in a set's relaxation, and the price of each arm's action."""
+    """Shares of action that maximise the mean gain in a set's relaxation, and the price of each arm's action.
+
+    One count, with upper counts of disjoint groups under it, is filled by gain; other sets by a linear program.
+    """
 
     def __init__(self, actions: ActionSet) -> None:
-        self.count = actions.shape.count if _one_each(actions) else None
-        self.rows: Polyhedron | None = None if self.count is not None else polyhedron(actions, 2)
+        counts = _counts(actions) if _one_each(actions) else None
+        self.rows: Polyhedron | None = None
+        self.fewest, self.most = 0.0, float(len(actions))
+        self.member, self.caps = np.zeros((len(actions), 0)), np.zeros(0)
+        if counts is None:
+            self.rows = polyhedron(actions, 2)
+        else:
+            self.fewest, self.most, self.member, self.caps = counts
 
     def __call__(self, gain: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(shares (N, 2) of action by state, price (N,)) for gains (N, 2) of arms that are in a state with ``mass``."""
-        return self._sorted(gain, mass) if self.count is not None else self._program(gain, mass)
-
-    def _sorted(self, gain: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        assert self.count is not None
-        fewest, most = self.count
-        gains, masses = gain.ravel(), mass.ravel()
-        order = np.argsort(-gains, kind="stable")
-        ahead = np.cumsum(masses[order]) - masses[order]
-        share = np.clip((most - ahead) / np.maximum(masses[order], 1e-12), 0.0, 1.0)
-        share = np.where((gains[order] > 0) | (ahead < fewest), share, 0.0)
-        full = ahead + masses[order] >= most
-        margin = gains[order][int(full.argmax())] if full.any() else 0.0
-        shares = np.empty_like(gains)
-        shares[order] = share
-        price = margin if fewest == most else max(margin, 0.0)
-        return shares.reshape(gain.shape), np.full(len(gain), price)
+        """(shares (B, N, 2) of action by state, price (B, N)) for gains (B, N, 2) of arms in states by ``mass``."""
+        if self.rows is None:
+            limits = np.full(len(gain), self.fewest), np.full(len(gain), self.most)
+            return filled(gain, mass, *limits, self.member, self.caps)
+        made = [self._program(one, other) for one, other in zip(gain, mass, strict=True)]
+        return np.stack([shares for shares, _ in made]), np.stack([price for _, price in made])
 
     def _program(self, gain: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same of one situation, (N, 2) and (N,), by the linear program over the relaxed set."""
         rows = self.rows
         assert rows is not None
         # Each column twice, once a state of its arm, never more than the arm is in that state.
@@ -216,6 +230,82 @@ class _Fill:
         return np.where(mass > 1e-12, np.clip(shares / np.maximum(mass, 1e-12), 0.0, 1.0), 0.0), price
 
 
+def filled(
+    gain: np.ndarray,
+    mass: np.ndarray,
+    fewest: np.ndarray,
+    most: np.ndarray,
+    member: np.ndarray,
+    caps: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Best shares (B, N, 2) under a count (B,) and under counts of disjoint groups, and what acting costs, (B, N).
+
+    Sorted by gain, the first k items can use up to F(k) = min(most, sum over groups of min(cap, mass of the first k in
+    it)), and item k gets F(k) - F(k - 1): the greedy rule of polymatroids. The price of the count is the gain of the
+    item at which it is used up; a group that is used up before adds what its own last item has above that.
+
+    Parameters
+    ----------
+    member, caps
+        Groups (N, G) as 0/1 and their counts (G,); G may be 0. With groups there is no least number.
+    """
+    batch, n, _ = gain.shape
+    gains, masses = gain.reshape(batch, 2 * n), mass.reshape(batch, 2 * n)
+    order = (-gains).argsort(axis=1, kind="stable")
+    row = np.arange(batch)[:, None]
+    ranked, weight = gains[row, order], masses[row, order]
+    upto = weight.cumsum(axis=1)
+    # Items that gain nothing are taken only as far as a least number asks.
+    asked = (ranked > 0.0) | (upto - weight < fewest[:, None])
+    group_price = np.zeros((batch, len(caps)))
+    if len(caps):
+        inside = (weight[..., None] * member[order // 2]).cumsum(axis=1)
+        outside = (weight * (1.0 - member.sum(axis=1))[order // 2]).cumsum(axis=1)
+        used = outside + np.minimum(inside, caps).sum(axis=-1)
+    else:
+        used = upto
+    room = np.minimum(used, most[:, None])
+    given = room.copy()
+    given[:, 1:] -= room[:, :-1]
+    share = np.where(asked, given / np.maximum(weight, 1e-12), 0.0).clip(0.0, 1.0)
+    # An arm that is never in a state has no mass there: what it would get is what the room left says.
+    empty = (weight < 1e-12) & asked & (room < most[:, None])
+    share[empty] = 1.0
+    full = used >= most[:, None]
+    price = np.where(full[:, -1], ranked[row[:, 0], full.argmax(axis=1)], 0.0)
+    price = np.where(fewest == most, price, np.maximum(price, 0.0))
+    if len(caps):
+        reached = inside >= caps
+        last = np.take_along_axis(ranked, reached.argmax(axis=1), axis=1)
+        group_price = np.where(reached[:, -1], np.maximum(last - price[:, None], 0.0), 0.0)
+    shares = np.empty_like(gains)
+    shares[row, order] = share
+    charged = price[:, None] + (group_price @ member.T if len(caps) else 0.0) + np.zeros((batch, n))
+    return shares.reshape(gain.shape), charged
+
+
+def _counts(actions: ActionSet) -> tuple[float, float, np.ndarray, np.ndarray] | None:
+    """(fewest, most, groups (C, G), caps (G,)) where that is all that the constraints say."""
+    if actions.shape.count is not None:
+        least, largest = actions.shape.count
+        return float(least), float(largest), np.zeros((len(actions), 0)), np.zeros(0)
+    if actions.structured or actions.shape.kind not in ("groups", "nested"):
+        return None
+    plain, most, members, caps = actions.plain_rows, float(len(actions)), [], []
+    for row in actions.shape.binding_rows:
+        part = slice(plain.matrix.indptr[row], plain.matrix.indptr[row + 1])
+        weights, limit = plain.matrix.data[part], float(plain.ceiling[row])
+        if plain.floor[row] > 0 or not np.isfinite(limit):
+            return None
+        if len(weights) == len(actions):
+            most = min(most, float(np.floor(limit / weights[0] + 1e-9)))
+        else:
+            members.append(np.isin(np.arange(len(actions)), plain.matrix.indices[part]))
+            caps.append(float(np.floor(limit / weights[0] + 1e-9)))
+    member = np.array(members, dtype=np.float64).reshape(-1, len(actions)).T
+    return (0.0, most, member, np.array(caps)) if member.sum(axis=1).max(initial=0.0) <= 1.0 else None
+
+
 def _one_each(actions: ActionSet) -> bool:
     effect = sparse.csr_array(actions.columns.effect)
     return bool(effect.shape[0] == effect.shape[1] and (effect.diagonal() == 1.0).all() and effect.nnz == len(actions))
@@ -239,6 +329,8 @@ class MeanField:
     """
 
     note = ""
+    batched = True
+    """Whether states (B, N) are scored together."""
 
     def __init__(self, problem: Problem, actions: ActionSet, *, frozen: bool = False, iterations: int = 12) -> None:
         dynamics: Any = problem.dynamics
@@ -256,7 +348,7 @@ class MeanField:
                 ("add it", "use policy 'improve', which only simulates"),
             )
         self._season = getattr(dynamics, "season", None)
-        self._fills: dict[ActionSet, _Fill] = {}
+        self._known: dict[ActionSet, _Fill] = {}
 
     def scores(
         self,
@@ -265,78 +357,140 @@ class MeanField:
         rng: np.random.Generator | None = None,
         shared: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Index of each arm now, passive 0, (N, 2)."""
-        index = self.plan(state, period, shared).index[0]
-        now = index[np.arange(len(index)), np.asarray(state)]
-        return np.stack([np.zeros_like(now), now], axis=1)
+        """Index of each arm now, passive 0, (..., N, 2), at states (..., N) and shared states (..., K)."""
+        states = np.asarray(state)
+        flat = states.reshape(-1, states.shape[-1])
+        beside = None if shared is None else np.asarray(shared, dtype=np.float64).reshape(len(flat), -1)
+        index = self._planned(flat, period, beside).index[0]
+        now = np.take_along_axis(index, flat[..., None], axis=-1)[..., 0].reshape(states.shape)
+        return np.stack([np.zeros_like(now), now], axis=-1)
 
     def plan(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> MeanPlan:
         """The plan from a state (N,), round and shared state (K,) to the end."""
-        start = np.zeros(0) if shared is None else np.asarray(shared, dtype=np.float64)
+        made = self._planned(np.asarray(state)[None], period, None if shared is None else np.asarray(shared)[None])
+        return MeanPlan(made.index[:, 0], made.values[:, 0], made.mean[:, 0], made.act[:, 0])
+
+    def _planned(self, states: np.ndarray, period: int, shared: np.ndarray | None) -> MeanPlan:
+        """Plans from states (B, N) and shared states (B, K); a plan's arrays have B as their second axis."""
+        start = np.zeros((len(states), 0)) if shared is None else np.asarray(shared, dtype=np.float64)
+        fills = self._fills(period, start)
+        made, used = self._passes(states, period, start, fills, np.zeros(len(states)))
         if self._season is None:
-            return self._passes(np.asarray(state, float), period, start, 0.0)[0]
-        left = float(start[self.problem.shared_names.index(self._season)])
-        made, used = self._passes(np.asarray(state, float), period, start, 0.0)
-        low, high = 0.0, max(1e-9, float(made.index.max(initial=0.0)))
-        if used <= left:
+            return made
+        left = start[:, self.problem.shared_names.index(self._season)]
+        over = np.flatnonzero(used > left)
+        if not over.size:
             return made
         # One price for the whole season: what is spent falls as it rises.
+        low, high = np.zeros(len(over)), made.index[:, over].max(axis=(0, 2, 3)).clip(1e-9)
+        some = states[over], period, start[over], [fill.of(over) for fill in fills]
         for _ in range(SEASON_STEPS):
             middle = (low + high) / 2.0
-            _, used = self._passes(np.asarray(state, float), period, start, middle, SEASON_PASSES)
-            low, high = (middle, high) if used > left else (low, middle)
-        return self._passes(np.asarray(state, float), period, start, high)[0]
+            _, used = self._passes(*some, middle, SEASON_PASSES)
+            more = used > left[over]
+            low, high = np.where(more, middle, low), np.where(more, high, middle)
+        priced, _ = self._passes(*some, high)
+        for part, whole in zip(_arrays(priced), _arrays(made), strict=True):
+            whole[:, over] = part
+        return made
 
-    def _fill(self, period: int, shared: np.ndarray) -> _Fill:
-        given = self.problem.shared_values(shared if self.problem.shared_names else None)
-        now = self.actions.at(period, given)
-        if now not in self._fills:
-            if len(self._fills) >= PERIODS:
-                self._fills.clear()
-            self._fills[now] = _Fill(now)
-        return self._fills[now]
+    def _fills(self, period: int, shared: np.ndarray) -> list[_Fills]:
+        """What may be done in each round from now on, at the shared state of now."""
+        rounds = range(period, self.problem.horizon)
+        if not self.actions.open_constraints:
+            return [_Fills([self._kept(self.actions)], np.zeros(len(shared), dtype=np.int64))] * len(rounds)
+        names = self.problem.shared_names
+        alike, which = np.unique(shared, axis=0, return_inverse=True)
+        found = []
+        for now in rounds:
+            given = [self.problem.shared_values(row if names else None) for row in alike]
+            found.append(_Fills([self._kept(self.actions.at(now, each)) for each in given], which.ravel()))
+        return found
+
+    def _kept(self, actions: ActionSet) -> _Fill:
+        if actions not in self._known:
+            if len(self._known) >= PERIODS:
+                self._known.clear()
+            self._known[actions] = _Fill(actions)
+        return self._known[actions]
 
     def _passes(
-        self, state: np.ndarray, period: int, shared: np.ndarray, season: float, iterations: int | None = None
-    ) -> tuple[MeanPlan, float]:
-        """The plan at a season's price, and how many actions it takes in all; indices are net of that price."""
-        problem, around, n = self.problem, self._around, self.problem.n_arms
+        self,
+        states: np.ndarray,
+        period: int,
+        shared: np.ndarray,
+        fills: list[_Fills],
+        season: np.ndarray,
+        iterations: int | None = None,
+    ) -> tuple[MeanPlan, np.ndarray]:
+        """Plans at a season's price (B,), and how many actions each takes in all; indices are net of that price."""
+        problem, around, (batch, n) = self.problem, self._around, states.shape
         rounds = problem.horizon - period
-        # Limits of later rounds that depend on the shared state are taken at its value now.
-        fills = [self._fill(period + h, shared) for h in range(rounds)]
-        mean, index = np.zeros((rounds + 1, n)), np.zeros((rounds, n, 2))
-        values, beside = np.zeros((rounds + 1, n, 2)), np.zeros((rounds + 1, len(shared)))
-        act = np.full((rounds, n, 2), 0.0)
+        mean, index = np.zeros((rounds + 1, batch, n)), np.zeros((rounds, batch, n, 2))
+        values, beside = np.zeros((rounds + 1, batch, n, 2)), np.zeros((rounds + 1, *shared.shape))
+        act, filled_to = np.zeros((rounds, batch, n, 2)), np.zeros((rounds, batch, n, 2))
+        mean[0], beside[0] = states, shared
         for iteration in range(self.iterations if iterations is None else iterations):
-            mean[0], beside[0] = state, shared
             seen = []
             for h in range(rounds):
                 one, paid = around.at(mean[h], act[h], beside[h])
                 seen.append((one, paid))
                 by_state = one[..., 0] + (one[..., 1] - one[..., 0]) * act[h]
-                mean[h + 1] = (1.0 - mean[h]) * by_state[:, 0] + mean[h] * by_state[:, 1]
+                mean[h + 1] = by_state[..., 0] + mean[h] * (by_state[..., 1] - by_state[..., 0])
                 beside[h + 1] = around.after(mean[h], act[h], beside[h], mean[h + 1])
-            filled, costate = np.zeros_like(act), np.zeros(len(shared))
+            costate = np.zeros(shared.shape)
             for h in range(rounds - 1, -1, -1):
                 one, paid = seen[h]
                 ahead = problem.discount * values[h + 1]
-                differ = ahead[:, 1] - ahead[:, 0]
-                worth = paid + ahead[:, :1, None] + one * differ[:, None, None]
-                gain = worth[..., 1] - worth[..., 0] - season
-                outside = np.zeros(n)
+                differ = ahead[..., 1] - ahead[..., 0]
+                worth = paid + ahead[..., :1, None] + one * differ[..., None, None]
+                gain = worth[..., 1] - worth[..., 0]
+                gain -= season[:, None, None]
                 if not self.frozen:
                     outside, zero, acted, costate = around.pull(
                         mean[h], act[h], beside[h], differ, problem.discount * costate
                     )
-                    gain = gain + np.stack([zero, acted], axis=1)
+                    gain[..., 0] += zero
+                    gain[..., 1] += acted
+                mass = np.empty_like(gain)
+                mass[..., 1] = mean[h]
+                np.subtract(1.0, mean[h], out=mass[..., 0])
                 index[h] = gain
-                mass = np.stack([1.0 - mean[h], mean[h]], axis=1)
-                filled[h], price = fills[h](gain, mass)
-                values[h] = worth[..., 0] + np.maximum(gain - price[:, None], 0.0)
-                values[h, :, 1] += outside
-            act = act + (filled - act) * (1.0 if iteration == 0 else 2.0 / (iteration + 2.0))
-        used = float(sum(((1 - mean[h]) * act[h, :, 0] + mean[h] * act[h, :, 1]).sum() for h in range(rounds)))
+                filled_to[h], price = fills[h](gain, mass)
+                values[h] = worth[..., 0] + np.maximum(gain - price[..., None], 0.0)
+                if not self.frozen:
+                    values[h, ..., 1] += outside
+            act += (filled_to - act) * (1.0 if iteration == 0 else 2.0 / (iteration + 2.0))
+        used = _acting(mean[:-1], act).sum(axis=(0, 2))
         return MeanPlan(index, values, mean, act), used
+
+
+@dataclass(frozen=True, eq=False)
+class _Fills:
+    """What may be done in one round by several situations: sets, and which of them each situation (B,) has."""
+
+    sets: list[_Fill]
+    which: np.ndarray
+
+    def of(self, rows: np.ndarray) -> _Fills:
+        return _Fills(self.sets, self.which[rows])
+
+    def __call__(self, gain: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(self.sets) == 1:
+            return self.sets[0](gain, mass)
+        if all(one.rows is None and not len(one.caps) for one in self.sets):
+            limits = np.array([(one.fewest, one.most) for one in self.sets])[self.which]
+            return filled(gain, mass, limits[:, 0], limits[:, 1], self.sets[0].member, self.sets[0].caps)
+        shares, price = np.empty_like(gain), np.empty(gain.shape[:-1])
+        for number, one in enumerate(self.sets):
+            rows = self.which == number
+            if rows.any():
+                shares[rows], price[rows] = one(gain[rows], mass[rows])
+        return shares, price
+
+
+def _arrays(plan: MeanPlan) -> tuple[np.ndarray, ...]:
+    return plan.index, plan.values, plan.mean, plan.act
 
 
 @register("rule", "mean_field")

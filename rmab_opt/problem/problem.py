@@ -21,6 +21,10 @@ MOST_ROUNDS = 1_000_000
 """Rounds above which a horizon is a slip of the pen: no plan over so many fits a machine."""
 
 
+SIMULATED = 16
+"""Steps whose mean stands for an expected reward that a simulator does not say."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """Arms with dynamics over a horizon.
@@ -187,9 +191,24 @@ class Problem:
             raise ModelError(f"{name} lacks {missing[0]!r}", f"give one number for each of {', '.join(names)}.")
         return self.check_shared(np.array([values[wanted] for wanted in names]) if names else None, name)
 
+    @property
+    def says_expected(self) -> bool:
+        """Whether the dynamics say ``expected_reward``; a simulator may have ``step`` alone."""
+        return callable(getattr(self.dynamics, "expected_reward", None))
+
     def expected_reward(self, state: np.ndarray, action: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
-        """Expected reward of the round a arm, (..., N), at a shared state (..., K) where there is one."""
+        """Expected reward of the round a arm, (..., N), at a shared state (..., K) where there is one.
+
+        Of a simulator that does not say it, the mean of a few steps by draws that are always the same.
+        """
         dynamics: Any = self.dynamics
+        if not self.says_expected:
+            shape = (SIMULATED, *np.broadcast_shapes(np.shape(state), np.shape(action)))
+            beside = None if shared is None else np.broadcast_to(shared, (SIMULATED, *np.shape(shared)))
+            drawn = self.step(
+                np.broadcast_to(state, shape), np.broadcast_to(action, shape), beside, np.random.default_rng(0)
+            )
+            return np.asarray(drawn[1], dtype=np.float64).mean(axis=0)
         if not self.shared_names:
             return np.asarray(dynamics.expected_reward(state, action))
         return np.asarray(dynamics.expected_reward(state, action, self._given(shared)))

@@ -20,6 +20,7 @@ from rmab_opt.decisions.policy import Policy, make_policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.saved import DecisionFile, parsed
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning import Bound
 from rmab_opt.planning.living import Course
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Season
@@ -364,6 +365,7 @@ class Ahead:
         here = _from_here(model, start, period)
         transition, reward = require_tabular(here.problem.dynamics, "an outlook")
         limit = upper_bound(here)
+        assert isinstance(limit, Bound)
         name = plan.policy or "model"
         policy = make_policy(name, here if plan.policy else replace(here, objective=model.objective))
         _, values = priced_action_values(

@@ -86,10 +86,10 @@ def parts_have_shape(case: NetworkCase) -> None:
 
 
 def folded_is_the_forward_pass(case: NetworkCase) -> None:
-    """The network over the columns that ``at`` folds gives the forward pass's number at every allowed action."""
+    """What a decision maximises, the network folded at a situation, is the forward pass at every allowed action."""
     network = case.fresh()
     for situation in case.situations:
-        folded = np.ravel(network.at(situation)(case.everything.astype(float)))
+        folded = network.objective().batch_value(case.everything, situation)
         wanted = case.by_torch(network, situation, case.everything)
         off = np.abs(folded - wanted) / (1 + np.abs(wanted))
         require((off <= TOLERANCE).all(), f"at {case.everything[off.argmax()].tolist()} they differ by {off.max():.3g}")

@@ -99,7 +99,7 @@ def test_a_forbidden_action_is_refused_by_simulator_environment_and_evaluation()
     simulator = Simulator(model.problem, model.actions, [np.random.SeedSequence(0)])
     with pytest.raises(ModelError, match="forbidden action: budget: 3 chosen"):
         simulator.step(everything[None])
-    environment = RestlessBanditEnv(model)
+    environment = RestlessBanditEnv(model, forbidden="raise")
     environment.reset(seed=0)
     with pytest.raises(ModelError, match="forbidden action"):
         environment.step(everything)
@@ -115,26 +115,6 @@ def test_a_forbidden_action_is_refused_by_simulator_environment_and_evaluation()
 
     with pytest.raises(SolverError, match=r"policy 'greedy'.*breaks budget"):
         evaluate(model, [Greedy()], episodes=1)
-
-
-def test_the_environment_follows_gymnasiums_rules():
-    from gymnasium.utils.env_checker import check_env
-
-    model = small_model(at_most=3)
-    environment = RestlessBanditEnv(model)
-    check_env(environment, skip_render_check=True)
-    state, _ = environment.reset(seed=5)
-    again, _ = environment.reset(seed=5)
-    assert np.array_equal(state, again)
-    total, truncated = 0.0, False
-    while not truncated:
-        action = environment.sample_action()
-        assert model.actions.allows(action)
-        _, reward, terminated, truncated, info = environment.step(action)
-        assert not terminated
-        assert info["reward"].sum() == pytest.approx(reward)
-        total += reward
-    assert np.isfinite(total)
 
 
 def test_tables_print_and_export():

@@ -25,10 +25,11 @@ from rmab_opt.errors import ModelError
 from rmab_opt.learning import DQNConfig, load_policy, train
 from rmab_opt.learning.config import PRESETS
 from rmab_opt.learning.learner import Learner
-from rmab_opt.learning.networks import QNetwork, anchor_values, make_network
+from rmab_opt.learning.networks import QNetwork, make_network
 from rmab_opt.learning.replay import Replay
 from rmab_opt.learning.samples import Successors, WarmStart
 from rmab_opt.planning import joint_optimum, joint_value
+from rmab_opt.planning.anchors import anchor_values
 from rmab_opt.problem import Arms, Ladder, Problem, Table, Tabular
 
 SMALL = DQNConfig(

@@ -316,7 +316,7 @@ def test_arms_without_a_shared_state_draw_as_before():
 def test_an_observation_is_a_copy_with_the_shared_state():
     from rmab_opt.learning.environment import RestlessBanditEnv
 
-    env = RestlessBanditEnv(stock())
+    env = RestlessBanditEnv(stock(), forbidden="raise")
     seen, _ = env.reset(seed=1)
     assert env.observation_space.contains(seen)
     seen["state"][:] = 1
@@ -331,7 +331,7 @@ def test_an_observation_is_a_copy_with_the_shared_state():
     )
     seen, _ = plain.reset(seed=1)
     before = plain.render()
-    seen[:] = 1 - seen
+    seen["state"][:] = 1 - seen["state"]
     assert plain.render() == before
     assert plain.observation_space.contains(seen)
 

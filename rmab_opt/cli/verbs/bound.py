@@ -81,6 +81,7 @@ def bound(
     began = perf_counter()
     from rmab_opt.decisions import bound as upper_bound
     from rmab_opt.decisions import margin as arms_at_margin
+    from rmab_opt.planning import Bound
     from rmab_opt.report import table_text
 
     loaded = load_model(model, sets)
@@ -93,10 +94,13 @@ def bound(
         check_outputs(loaded, out, also=[state], force=force)
     left = None if seconds is None else max(0.0, KEPT * seconds - (perf_counter() - began))
     found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method, seconds=left)
-    near = arms_at_margin(loaded, found, state, margin) if margin > 0 else []
+    asked = "--margin" if margin > 0 else None if out is None else "--out"
+    if asked is not None and not isinstance(found, Bound):
+        raise ModelError(f"{asked} of coupled arms", "leave it out: their bound is an estimate, without prices.")
+    near = arms_at_margin(loaded, found, state, margin) if margin > 0 and isinstance(found, Bound) else []
     text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
     document |= {"margin": near} if near else {}
-    if out is not None:
+    if out is not None and isinstance(found, Bound):
         from rmab_opt.decisions import save_bound
 
         written, proven = save_bound(loaded, found, loaded.state(state), path=out)

@@ -20,6 +20,9 @@ from rmab_opt.problem.coupled import CoupledArms
 __all__ = ["Assortment", "Contagion", "Crowding", "Influencers", "Sessions", "Stock", "Tiring"]
 
 
+_NOTHING = np.zeros(1)
+
+
 def _per_group(action: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Sums over groups (..., G) of (..., N); ``member`` (N, G) is 0/1."""
     return np.asarray(action @ member)
@@ -50,6 +53,8 @@ class Contagion(CoupledArms):
     def __init__(self, worth: np.ndarray, susceptible: np.ndarray, reach: np.ndarray, weight: np.ndarray) -> None:
         super().__init__(worth, pays=0)
         self.susceptible, self.reach, self.weight = (np.asarray(a, float) for a in (susceptible, reach, weight))
+        # An arm that is well itself feels the others alone.
+        self._to_others = self.reach * (1.0 - np.eye(len(self.reach)))
 
     def force(self, state: np.ndarray) -> np.ndarray:
         """What ill arms exert on each, (..., N)."""
@@ -66,30 +71,47 @@ class Contagion(CoupledArms):
 
     def _from_others(self, mean: np.ndarray) -> np.ndarray:
         """Force on an arm that is well itself, where the others are ill with given chances, (N,)."""
-        return self.force(mean) - np.diag(self.reach) * mean
+        return np.asarray(mean @ self._to_others)
+
+    def chances_between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest P(ill next) by own state and action, (..., N, 2, 2), for states between bounds (..., N)."""
+        least, most = (self.response(np.asarray(part, float) @ self._to_others) for part in (low, high))
+        return self._by_caught(least), self._by_caught(most)
 
     def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
-        """P(ill next) of each arm by its own state and action where the others are at their means, (N, 2, 2)."""
-        caught = self.response(self._from_others(mean))
-        ill = np.full_like(caught, self.stays), np.full_like(caught, self.cured)
-        return np.stack([np.stack([caught, self.guarded * caught], 1), np.stack(ill, 1)], 1)
+        """P(ill next) of each arm by its own state and action where the others are at their means, (..., N, 2, 2)."""
+        return self._by_caught(self.response(self._from_others(mean)))
+
+    def _by_caught(self, caught: np.ndarray) -> np.ndarray:
+        one = np.empty((*caught.shape, 2, 2))
+        one[..., 0, 0] = caught
+        np.multiply(self.guarded, caught, out=one[..., 0, 1])
+        one[..., 1, 0], one[..., 1, 1] = self.stays, self.cured
+        return one
 
     def pull(
-        self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None, weight: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self,
+        mean: np.ndarray,
+        act: np.ndarray,
+        shared: np.ndarray,
+        weight: np.ndarray,
+        costate: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Derivatives of the sum of ``weight`` times the others' chances by what one arm is and does.
 
-        ``act`` (N, 2) is the share of action by state.
+        ``act`` (..., N, 2) is the share of action by state, ``costate`` (..., K) what the next shared state is worth.
 
         Returns
         -------
         tuple
-            By the arm's state, by its action in state 0, by its action in state 1; (N,) each.
+            By the arm's state, by its action in state 0, by its action in state 1, (..., N) each; by the shared state,
+            its effect on the next one included, (..., K).
         """
-        slope = self.beta * self.susceptible * np.exp(-self.beta * self.susceptible * self._from_others(mean))
-        moved = slope * (1.0 - mean) * (1.0 - (1.0 - self.guarded) * act[:, 0]) * weight
-        nothing = np.zeros(self.n_arms)
-        return self.reach @ moved - np.diag(self.reach) * moved, nothing, nothing
+        rate = self.beta * self.susceptible
+        apart = self._to_others
+        slope = rate * np.exp(-rate * (mean @ apart))
+        moved = slope * (1.0 - mean) * (1.0 - (1.0 - self.guarded) * act[..., 0]) * weight
+        return moved @ apart.T, _NOTHING, _NOTHING, _NOTHING
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
         """Ill arms by ten times weight plus worth, then well ones; (..., N)."""
@@ -133,6 +155,14 @@ class _Visited(CoupledArms):
     def chance_of_one(self, state: np.ndarray, action: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
         base = self.base(np.asarray(state))
         return base + (1.0 - base) * self.effect(np.asarray(action), shared)
+
+    def _by_success(self, success: np.ndarray) -> np.ndarray:
+        """P(good next) by own state and action, (..., N, 2, 2), where a visit succeeds with given chances (..., N)."""
+        base = np.stack([self.up, self.stay], axis=1)
+        one = np.empty((*success.shape, 2, 2))
+        one[..., 0] = base
+        one[..., 1] = base + (1.0 - base) * success[..., None]
+        return one
 
     def gains(self, state: np.ndarray) -> np.ndarray:
         """Expected reward that a sure success adds, (..., N)."""
@@ -186,8 +216,39 @@ class Crowding(_Visited):
 
     def effect(self, action: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
         # Means of loads below one crowd nobody; whole loads of visited arms are never below one.
-        crowd = np.maximum(_per_group(action, self.member)[..., self.group] - 1.0, 0.0)
-        return np.asarray(action * self.success * self.rho**crowd)
+        # Compared by real parts: derivatives come as imaginary ones.
+        load = _per_group(action, self.member)[..., self.group] - 1.0
+        return np.asarray(action * self.success * self.rho ** np.where(load.real > 0.0, load, 0.0))
+
+    def _others(self, mean: np.ndarray, act: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How much each arm is acted on at the means, and all others of its worker together, (..., N) each."""
+        acting = (1.0 - mean) * act[..., 0] + mean * act[..., 1]
+        return acting, _per_group(acting, self.member)[..., self.group] - acting
+
+    def chances_between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest P(good next), (N, 2, 2) each: alone, and with all others of the worker. See Contagion."""
+        others = self.member.sum(axis=0)[self.group] - 1.0
+        return self._by_success(self.success * self.rho**others), self._by_success(self.success)
+
+    def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """P(good next) of each arm by its own state and action where the others are at their means, (..., N, 2, 2)."""
+        return self._by_success(self.success * self.rho ** self._others(mean, act)[1])
+
+    def pull(
+        self,
+        mean: np.ndarray,
+        act: np.ndarray,
+        shared: np.ndarray,
+        weight: np.ndarray,
+        costate: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """By an arm's action: what one further visit takes from the others of its worker. See Contagion."""
+        acting, others = self._others(mean, act)
+        crowd = others + acting - 1.0
+        slope = np.where(crowd > 0.0, np.log(self.rho) * self.rho ** np.maximum(crowd, 0.0), 0.0)
+        felt = weight * (1.0 - self.base(mean)) * acting * self.success * slope
+        lost = _per_group(felt, self.member)[..., self.group] - felt
+        return _NOTHING, lost, lost, _NOTHING
 
 
 class Sessions(_Visited):
@@ -220,8 +281,30 @@ class Sessions(_Visited):
         return self.gains(np.asarray(state)) * self.success * (self.least <= 1)
 
     def effect(self, action: np.ndarray, shared: np.ndarray | None) -> np.ndarray:
-        held = _per_group(action, self.member)[..., self.group] >= self.least
+        held = _per_group(action, self.member)[..., self.group].real >= self.least
         return np.asarray(action * held * self.success)
+
+    def chances_between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest P(good next), (N, 2, 2) each: the class is held or not. See Contagion."""
+        never, always = (self.least > self.member.sum(axis=0)[self.group]), self.least <= 1
+        return self._by_success(self.success * always), self._by_success(self.success * ~never)
+
+    def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """P(good next) of each arm by its own state and action where the others are at their means, (..., N, 2, 2)."""
+        acting = (1.0 - mean) * act[..., 0] + mean * act[..., 1]
+        held = _per_group(acting, self.member)[..., self.group] - acting >= self.least - 1.0
+        return self._by_success(self.success * held)
+
+    def pull(
+        self,
+        mean: np.ndarray,
+        act: np.ndarray,
+        shared: np.ndarray,
+        weight: np.ndarray,
+        costate: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Nothing: a threshold has no slope, and a plan around the means does not see it. See Contagion."""
+        return _NOTHING, _NOTHING, _NOTHING, _NOTHING
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
         """The best full group first: this round's gains, lifted where the group's best few add up to most, (..., N)."""
@@ -255,10 +338,40 @@ class Tiring(_Visited):
         tired = self.shared_start if shared is None else np.asarray(shared)
         return np.asarray(action * self.success * (1.0 - self.costs * tired[..., self.group]))
 
+    def chances_between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest P(good next), (N, 2, 2) each: the worker is worn out or fresh. See Contagion."""
+        return self._by_success(self.success * (1.0 - self.costs * self.most)), self._by_success(self.success)
+
+    def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """P(good next) of each arm by its own state and action at given fatigues, (..., N, 2, 2)."""
+        tired = (self.shared_start if shared is None else np.asarray(shared))[..., self.group]
+        return self._by_success(np.broadcast_to(self.success * (1.0 - self.costs * tired), mean.shape))
+
+    def pull(
+        self,
+        mean: np.ndarray,
+        act: np.ndarray,
+        shared: np.ndarray,
+        weight: np.ndarray,
+        costate: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """A visit tires its worker for the rounds to come, where fatigue is at neither end. See Contagion."""
+        acting = (1.0 - mean) * act[..., 0] + mean * act[..., 1]
+        after = shared + _per_group(acting, self.member) - 1.0
+        ahead = np.where((after > 0.0) & (after < self.most), costate, 0.0)
+        felt = weight * (1.0 - self.base(mean)) * acting * self.success
+        return _NOTHING, ahead[..., self.group], ahead[..., self.group], ahead - self.costs * felt @ self.member
+
     def shared_next(
         self, state: np.ndarray, action: np.ndarray, shared: np.ndarray, following: np.ndarray
     ) -> np.ndarray:
         return np.clip(np.asarray(shared) + _per_group(action, self.member) - 1.0, 0.0, self.most)
+
+    def context(self, state: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
+        """As of all visited arms, and how tired the arm's own worker is, (..., N, F)."""
+        tired = (self.shared_start if shared is None else np.asarray(shared))[..., self.group]
+        told = super().context(state, shared)
+        return np.concatenate([told, np.broadcast_to(tired, told.shape[:-1])[..., None]], axis=-1)
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
         """Gains in this round at today's fatigue; nothing where the worker is tired, (..., N)."""
@@ -276,17 +389,25 @@ class Stock(_Visited):
     def __init__(self, worth: np.ndarray, success: np.ndarray, up: np.ndarray, stay: np.ndarray, stock: int) -> None:
         super().__init__(worth, success, up, stay, shared_names=("stock",), shared_start=np.array([float(stock)]))
 
+    def chances_between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """P(good next) twice, (N, 2, 2): other arms change nothing. See Contagion."""
+        one = self._by_success(self.success)
+        return one, one
+
     def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
-        """P(good next) of each arm by its own state and action, (N, 2, 2): the stock alone couples them."""
-        base = np.stack([self.up, self.stay], axis=1)
-        return np.stack([base, base + (1.0 - base) * self.success[:, None]], axis=2)
+        """P(good next) of each arm by its own state and action, (..., N, 2, 2): the stock alone couples them."""
+        return self._by_success(np.broadcast_to(self.success, mean.shape))
 
     def pull(
-        self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None, weight: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self,
+        mean: np.ndarray,
+        act: np.ndarray,
+        shared: np.ndarray,
+        weight: np.ndarray,
+        costate: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Nothing: an arm does to the others only what the season's price says."""
-        nothing = np.zeros(self.n_arms)
-        return nothing, nothing, nothing
+        return _NOTHING, _NOTHING, _NOTHING, _NOTHING
 
     def shared_next(
         self, state: np.ndarray, action: np.ndarray, shared: np.ndarray, following: np.ndarray
@@ -358,15 +479,25 @@ class Influencers(CoupledArms):
         one[..., : self.leaders] = np.broadcast_to(alone, shape)[..., : self.leaders]
         return np.asarray(np.where(following == 1, one, 1.0 - one).prod(axis=-1))
 
+    def chances_between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest P(active next), (N, 2, 2) each: no influencer reaches the arm, or every one may."""
+        most = self._left_out(np.ones(self.leaders))
+        return self.own.copy(), 1.0 - (1.0 - self.own) * most[:, None, None]
+
     def of_one_arm(self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
-        """P(active next) of each arm by its own state and action where the others are at their means, (N, 2, 2)."""
-        alone = self.own_move(mean, (1 - mean) * act[:, 0] + mean * act[:, 1])
-        left = self._left_out(alone[: self.leaders])
-        return np.asarray(1.0 - (1.0 - self.own) * left[:, None, None])
+        """P(active next) of each arm by its own state and action, the others at their means, (..., N, 2, 2)."""
+        alone = self._mean_move(mean, act)
+        left = self._left_out(alone[..., : self.leaders])
+        return np.asarray(1.0 - (1.0 - self.own) * left[..., None, None])
 
     def pull(
-        self, mean: np.ndarray, act: np.ndarray, shared: np.ndarray | None, weight: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self,
+        mean: np.ndarray,
+        act: np.ndarray,
+        shared: np.ndarray,
+        weight: np.ndarray,
+        costate: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Derivatives of the sum of ``weight`` times the others' chances by one arm's own chance: see Contagion.
 
         With W_h = sum over contacts of w / (1 - w p_h) (1 - own) L weight: an influencer's state and action count by
@@ -375,17 +506,18 @@ class Influencers(CoupledArms):
         Returns
         -------
         tuple
-            By state, by action in state 0, by action in state 1; (N,) each.
+            By state, by action in state 0, by action in state 1, (..., N) each; by the shared state: nothing.
         """
+        m = self.leaders
         alone = self._mean_move(mean, act)
-        chance = alone[: self.leaders]
+        chance = alone[..., :m]
         felt = (1.0 - alone) * self._left_out(chance) * weight
-        reached = self.spread / (1.0 - self.spread * chance) * np.asarray(self.contacts @ felt)
-        full = np.zeros(self.n_arms)
-        full[: self.leaders] = reached
+        heard = np.asarray(felt.reshape(-1, self.n_arms) @ self.contacts.T).reshape(chance.shape)
+        full = np.zeros(alone.shape)
+        full[..., :m] = self.spread / (1.0 - self.spread * chance) * heard
         by_state = self.own[:, 1, 0] - self.own[:, 0, 0]
         by_action = self.own[:, :, 1] - self.own[:, :, 0]
-        return full * by_state, full * by_action[:, 0], full * by_action[:, 1]
+        return full * by_state, full * by_action[:, 0], full * by_action[:, 1], _NOTHING
 
     def alone(self, state: np.ndarray, shared: np.ndarray | None = None) -> np.ndarray:
         """What acting on one arm alone adds to the round's expected reward, its spread included, (..., N)."""
@@ -402,8 +534,8 @@ class Influencers(CoupledArms):
 
     def _mean_move(self, mean: np.ndarray, act: np.ndarray) -> np.ndarray:
         c = self.own
-        idle = c[:, 0, 0] + (c[:, 0, 1] - c[:, 0, 0]) * act[:, 0]
-        lasting = c[:, 1, 0] + (c[:, 1, 1] - c[:, 1, 0]) * act[:, 1]
+        idle = c[:, 0, 0] + (c[:, 0, 1] - c[:, 0, 0]) * act[..., 0]
+        lasting = c[:, 1, 0] + (c[:, 1, 1] - c[:, 1, 0]) * act[..., 1]
         return np.asarray((1 - mean) * idle + mean * lasting)
 
     def hand(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:

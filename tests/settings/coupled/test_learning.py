@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from settings.coupled.tiny import tiny
 
-from rmab_opt.learning import DQNConfig, evaluate, train
+from rmab_opt.learning import DQNConfig, evaluate, load_policy, train
 from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.replay import Batch
 from rmab_opt.learning.samples import Successors
@@ -105,8 +106,6 @@ def test_advantages_train_and_say_what_was_kept(world, head, tmp_path):
     model = tiny(world, 0)
     config = DQNConfig(**{**FEW, "head": head, "validation_episodes": 3})
     run = train(model, config, out=tmp_path / "run")
-    import json
-
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["finished"]
     assert record["kept"].startswith(("round", "planning rule kept"))
@@ -136,3 +135,33 @@ def test_effects_by_common_numbers_are_the_exact_ones_in_the_mean():
     alone = rollouts(model.problem.start, 0, None, first, 4000, np.random.default_rng(1), common=False)
     # Common numbers are what makes effects visible: the variance of the differences falls by far.
     assert np.median((alone[1:] - alone[:1]).var(axis=1) / apart.var(axis=1)) > 3.0
+
+
+def test_a_simulator_alone_is_trained_evaluated_and_decided_on(tmp_path):
+    """Nothing but ``step``, and features that the user names; rewards are the realised ones."""
+    hidden = tiny("contagion", 0).problem.dynamics
+
+    class Simulator:
+        n_arms, n_states, n_actions = 5, 2, 2
+
+        def step(self, state, action, rng):
+            return hidden.step(state, action, rng)
+
+        def context(self, state, shared=None):
+            return np.stack([np.broadcast_to(hidden.weight, state.shape), np.asarray(state @ hidden.weight)[..., None]
+                             + 0.0 * state], axis=-1)  # fmt: skip
+
+    known = tiny("contagion", 0)
+    model = replace(known, problem=replace(known.problem, dynamics=Simulator()))
+    config = DQNConfig(**{**FEW, "states": 12, "draws": 2, "rounds": 1, "validation_episodes": 3, "ablations": False})
+    train(model, config, out=tmp_path / "run")
+    table = evaluate(model, [str(tmp_path / "run"), "single_gains"], episodes=3, seeds=[0])
+    assert np.isfinite(table.episodes["run"]).all()
+    made = load_policy(tmp_path / "run", model).decide(known.problem.start, 0)
+    assert model.actions.allows(made.action)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["left_out"].keys() == {"mean_field", "hand"}
+    # The mean of a few steps is near what the equations say.
+    said = model.problem.expected_reward(known.problem.start, np.zeros(5, dtype=int)).sum()
+    assert said == pytest.approx(
+        known.problem.expected_reward(known.problem.start, np.zeros(5, dtype=int)).sum(), abs=0.6
+    )

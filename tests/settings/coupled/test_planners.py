@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from settings.coupled.tiny import tiny
 
+import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.decisions import Model, Situation, decide
 from rmab_opt.decisions.policy import make_policy
-from rmab_opt.errors import CapabilityError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.instances import generate
 from rmab_opt.planning import CoupledTable
 from rmab_opt.planning.improve import Rollouts, base_rule, best_action, improve
 from rmab_opt.planning.mean_field import MeanField, _Fill, _Given, _Measured
 from rmab_opt.planning.occupancy import polyhedron
-from rmab_opt.planning.relaxation import information_bound
+from rmab_opt.planning.relaxation import decoupled_bound, information_bound
 from rmab_opt.settings.coupled.within import AssortmentRevenue, best_assortment
 
 
@@ -36,6 +37,7 @@ def test_given_derivatives_are_the_measured_ones(world):
     one = given.pull(mean, act, np.zeros(0), weight, np.zeros(0))
     two = measured.pull(mean, act, np.zeros(0), weight, np.zeros(0))
     by_action = one[1] * (1 - mean) + one[2] * mean
+    one = (np.broadcast_to(one[0], (n,)), *one[1:])
     if world == "influencers":
         own = problem.dynamics.own
         slope = own[:, 1, 0] - own[:, 0, 0] + (own[:, 1, 1] - own[:, 1, 0] - own[:, 0, 1] + own[:, 0, 0]) * act[:, 0]
@@ -47,22 +49,65 @@ def test_given_derivatives_are_the_measured_ones(world):
         assert one[0] == pytest.approx(two[0], abs=1e-10)
 
 
+@pytest.mark.parametrize("world", ["crowding", "sessions", "fatigue"])
+def test_given_derivatives_of_loads_are_the_measured_ones(world):
+    """Every part, the shared state's included; several situations at once."""
+    problem, rng = tiny(world, 0).problem, np.random.default_rng(2)
+    n, k = problem.n_arms, len(problem.shared_names)
+    mean, weight = rng.random((3, n)), rng.normal(size=(3, n))
+    act, costate = np.repeat(rng.uniform(0.3, 1.0, (3, n, 1)), 2, axis=2), rng.normal(size=(3, k))
+    shared = rng.uniform(0.5, 1.5, (3, k))
+    given, measured = _Given(problem.dynamics), _Measured(problem)
+    for row in range(3):
+        at = mean[row], act[row], shared[row]
+        for one, two in zip(given.at(*at), measured.at(*at), strict=True):
+            assert one == pytest.approx(two, abs=1e-12)
+        one, two = (about.pull(*at, weight[row], costate[row]) for about in (given, measured))
+        for part, other in zip(one, two, strict=True):
+            assert np.broadcast_to(part, other.shape) == pytest.approx(other, abs=1e-10)
+    together = given.pull(mean, act, shared, weight, costate)
+    for part, other in zip(together, given.pull(mean[1], act[1], shared[1], weight[1], costate[1]), strict=True):
+        assert np.broadcast_to(part, (3, *np.shape(other)))[1] == pytest.approx(other, abs=1e-12)
+
+
+@pytest.mark.parametrize("world", ["contagion", "villages", "fatigue", "stock"])
+def test_several_situations_are_planned_for_as_each_alone(world):
+    model = tiny(world, 0)
+    problem, rng = model.problem, np.random.default_rng(0)
+    states = rng.integers(2, size=(4, problem.n_arms))
+    shared = None
+    if problem.shared_names:
+        shared = np.stack([np.floor(rng.uniform(0, 3, len(problem.shared_names))) for _ in states])
+    planner = MeanField(problem, model.actions)
+    together = planner.scores(states, 1, None, shared)
+    for k, state in enumerate(states):
+        alone = planner.scores(state, 1, None, None if shared is None else shared[k])
+        assert together[k] == pytest.approx(alone, rel=1e-9, abs=1e-9)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_shares_by_sorting_are_those_of_the_program(seed):
     rng = np.random.default_rng(seed)
-    arms = generate("contagion", n_arms=6, seed=seed).problem.arms
+    arms = generate("contagion", n_arms=6, villages=2, seed=seed).problem.arms
     gain, mean = rng.normal(size=(6, 2)), rng.random(6)
     mass = np.stack([1 - mean, mean], axis=1)
-    for rule in (Budget(at_most=2), Budget(equal=3)):
-        fill = _Fill(ActionSet(arms, {"budget": rule}))
-        assert fill.count is not None
-        sorted_shares, _ = fill(gain, mass)
-        # A second row that never binds: the same set by the program.
-        other = _Fill(ActionSet(arms, {"budget": rule, "some": Linear(where={"village": "v0"}, at_most=6)}))
-        other.count, other.rows = None, polyhedron(ActionSet(arms, {"budget": rule}), 2)
-        shares, price = other(gain, mass)
-        assert (shares * mass * gain).sum() == pytest.approx((sorted_shares * mass * gain).sum(), abs=1e-9)
-        assert np.ptp(price) < 1e-9
+    rules = (
+        {"all": Budget(at_most=2)},
+        {"all": Budget(equal=3)},
+        {"all": Budget(at_most=3), "few": Linear(per="village", at_most=1)},
+    )
+    for rule in rules:
+        fill = _Fill(ActionSet(arms, rule))
+        assert fill.rows is None
+        shares, price = (part[0] for part in fill(gain[None], mass[None]))
+        other = _Fill(ActionSet(arms, rule))
+        other.rows = polyhedron(ActionSet(arms, rule), 2)
+        expected, charged = (part[0] for part in other(gain[None], mass[None]))
+        assert (shares * mass * gain).sum() == pytest.approx((expected * mass * gain).sum(), abs=1e-9)
+        # Whatever the dual solution is, prices are worth the same: what is left of each gain, and the limits' price.
+        left, right = (np.maximum(gain - part[:, None], 0.0) * mass for part in (price, charged))
+        used = (shares * mass).sum(axis=1)
+        assert left.sum() + (price * used).sum() == pytest.approx(right.sum() + (charged * used).sum(), abs=1e-9)
 
 
 def test_the_costate_finds_what_planning_by_arms_cannot():
@@ -137,6 +182,32 @@ def test_the_statistical_bound_is_above_the_optimum_and_tight_with_the_true_valu
     assert "statistical bound (99 %)" in str(planned)
     share, low, high = planned.share(np.array([optimum, optimum * 0.9]))
     assert low < share < high <= 1.2
+
+
+@pytest.mark.parametrize("world", ["contagion", "villages", "crowding", "sessions", "fatigue", "stock", "influencers"])
+def test_the_bound_by_single_arms_is_above_the_optimum(world):
+    """On every small world against the exact optimum; of arms that only a stock couples it is close."""
+    model = tiny(world, 0)
+    optimum = CoupledTable(model.problem, model.actions).optimum()[0]
+    found = decoupled_bound(model.problem, model.actions, paths=60)
+    assert found.value >= optimum - 1e-9
+    assert found.mean >= optimum - 4.0 * found.error - 1e-9
+    if world == "stock":
+        assert found.mean <= 1.06 * optimum
+
+
+def test_coupled_arms_have_a_statistical_bound_and_shares_with_intervals():
+    model = ro.load("contagion", n_arms=8, horizon=5)
+    found = ro.bound(model)
+    assert str(found).startswith("statistical bound (99 %)")
+    assert "proven" not in str(found)
+    table = ro.evaluate(model, ["hand"], episodes=4)
+    row = table.rows[0]
+    assert 0.0 < row["share_low"] < row["share_of_bound"] < row["share_high"]
+    assert table.header["bound_kind"] == "statistical bound (99 %)"
+    assert row["share_of_bound"] == pytest.approx(row["reward"] / found.mean)
+    with pytest.raises(ModelError, match="no option"):
+        ro.bound(model, coupling="hull")
 
 
 @pytest.mark.parametrize("rules", [{"shown": Budget(equal=3)}, {"shown": Budget(at_most=4, at_least=1)}])
