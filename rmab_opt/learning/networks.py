@@ -143,7 +143,8 @@ class ContextInput:
         if self._said is None:
             return torch.zeros((*state.shape, 0), device=state.device)
         beside = None if shared is None else shared.detach().cpu().double().numpy()
-        told = np.asarray(self._said(state.cpu().numpy(), beside))
+        # A copy: what is told may be a view of the dynamics' own numbers.
+        told = np.array(self._said(state.cpu().numpy(), beside))
         return torch.as_tensor(told, dtype=torch.float32, device=state.device)
 
 
