@@ -31,6 +31,7 @@ from rmab_opt.learning.networks import PooledQ, make_network
 from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule
+from rmab_opt.solver import repeatable
 
 __all__ = ["RIVALS", "learn"]
 
@@ -316,7 +317,7 @@ def _rule(model: Model, network: PooledQ) -> ScoreRule:
 def _policy(model: Model, config: DQNConfig, network: PooledQ) -> Policy:
     from rmab_opt.decisions.policy import ChooserPolicy
 
-    chooser = Chooser(model.problem, model.actions, network.objective(), config.solver, title=model.title)
+    chooser = Chooser(model.problem, model.actions, network.objective(), repeatable(config.solver), title=model.title)
     return ChooserPolicy(chooser, "learned")
 
 

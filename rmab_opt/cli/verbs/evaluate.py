@@ -84,8 +84,8 @@ def evaluate(
     if solver is not None:
         from rmab_opt.solver import load_profile
 
-        load_profile(solver)
-        loaded = replace(loaded, solver=solver)
+        # A profile and not its name: a clock that is asked for here is meant.
+        loaded = replace(loaded, solver=load_profile(solver))
     names = registry.split(policies)
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
