@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from rmab_opt import __version__, registry
 from rmab_opt.cli.common import GROUPS, printed, say
 from rmab_opt.errors import ModelError, RmabError
+from rmab_opt.records.files import safe
 
 __all__ = ["main"]
 
@@ -99,7 +100,8 @@ def main() -> None:
         arguments, plugins, debug = _global_options(sys.argv[1:])
         for file in plugins:
             registry.load_plugin(file)
-        _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
+        with safe():
+            _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
     except RmabError as error:
         if debug:
             raise

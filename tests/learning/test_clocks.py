@@ -44,7 +44,8 @@ int clock_gettime(clockid_t c, struct timespec *t) {
     int answer = real(c, t);
     if (c != CLOCK_MONOTONIC && c != CLOCK_REALTIME && c != CLOCK_MONOTONIC_RAW) return answer;
     if (!known[c]) { base[c] = *t; known[c] = 1; }
-    long long n = ((t->tv_sec - base[c].tv_sec) * 1000000000LL + t->tv_nsec - base[c].tv_nsec) * 100LL + base[c].tv_nsec;
+    long long n = (t->tv_sec - base[c].tv_sec) * 1000000000LL + t->tv_nsec - base[c].tv_nsec;
+    n = n * 100LL + base[c].tv_nsec;
     t->tv_sec = base[c].tv_sec + n / 1000000000LL;
     t->tv_nsec = n % 1000000000LL;
     return answer;
