@@ -1,7 +1,16 @@
 """Keep what happened: whole files, one writer at a time, logs that notice what was changed, a cohort by id."""
 
 from rmab_opt.records.cohort import Cohort, Members
-from rmab_opt.records.files import is_ours, keep_safe, read_regular, refuse_foreign, safe, sign, write_atomically
+from rmab_opt.records.files import (
+    is_ours,
+    keep_safe,
+    read_object,
+    read_regular,
+    refuse_foreign,
+    safe,
+    sign,
+    write_atomically,
+)
 from rmab_opt.records.locks import held
 from rmab_opt.records.log import Entry, Log
 
@@ -13,6 +22,7 @@ __all__ = [
     "held",
     "is_ours",
     "keep_safe",
+    "read_object",
     "read_regular",
     "refuse_foreign",
     "safe",

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from rmab_opt.errors import ModelError, RmabError, StorageError
 
@@ -26,6 +27,7 @@ __all__ = [
     "is_ours",
     "keep_safe",
     "make_folder",
+    "read_object",
     "read_regular",
     "refuse_foreign",
     "safe",
@@ -143,6 +145,24 @@ def read_regular(path: str | Path) -> bytes:
             raise ModelError(f"{path}: no such file", "check the name.")
         _refuse_special(path, "read")
         return path.read_bytes()
+
+
+def read_object(path: str | Path, what: str, fix: str) -> dict[str, Any]:
+    """The JSON object in a file of ours: ``what`` it should be, for the message, and how to come by one.
+
+    Raises
+    ------
+    ModelError
+        When the file cannot be read, is no JSON, is nested without end, or holds something else than an object.
+    """
+    try:
+        document = json.loads(read_regular(path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ModelError(f"{path}: is no {what} ({said})", fix) from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: is no {what}, it holds a {type(document).__name__}", fix)
+    return document
 
 
 def _refuse_special(path: Path, done: str) -> None:
