@@ -340,3 +340,14 @@ def test_files_become_runs(count, tmp_path):
             return
 
     each(count, check)
+
+
+@pytest.mark.parametrize(("place", "value"), [("state", 2**63), ("period", 2**70), ("nodes", 10**30), ("rows", 2**62)])
+def test_an_integer_without_end_is_refused_by_name(tmp_path, place, value):
+    """JSON's integers have no end, arrays' have: these ended as OverflowError and ValueError."""
+    model = small()
+    made = json.loads(decide(model, np.array([0, 1, 2, 0])).to_json())
+    holder = made["proof"] if place == "rows" else made
+    holder[place] = [value, 0, 0, 0] if place == "state" else value
+    with pytest.raises(RmabError, match=place):
+        verify(made, model.problem, model.actions, model.objective)

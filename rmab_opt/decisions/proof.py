@@ -147,6 +147,10 @@ class Proof:
 NONE = Proof()
 
 
+MOST_ROWS = 10_000_000
+"""More rows than any program has that was ever solved; a file that says more is no decision's."""
+
+
 class ProofFile(BaseModel):
     """The proof in a decision file; unknown fields and other types are refused."""
 
@@ -158,7 +162,7 @@ class ProofFile(BaseModel):
     prices: str | None = None
     places: str | None = None
     number: Literal["f4", "f8"] = "f8"
-    rows: int | None = Field(default=None, ge=0)
+    rows: int | None = Field(default=None, ge=0, lt=MOST_ROWS)
     table: int | None = Field(default=None, ge=0)
     tree: str | None = None
     target: float | None = None

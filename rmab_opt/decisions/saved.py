@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
@@ -51,6 +51,10 @@ NEWER = ("soft", "point")
 FIX = "give the file that `decide --out` wrote, or decide again."
 
 
+Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""A count or a state: JSON's integers have no end, an array's have."""
+
+
 class DecisionFile(BaseModel):
     """A saved decision; unknown fields and other types are refused."""
 
@@ -75,13 +79,13 @@ class DecisionFile(BaseModel):
     encoding_error: float
     status: Literal["optimal", "solver_optimal", "limit", "heuristic"]
     solver: str
-    nodes: int
+    nodes: Annotated[int, Field(ge=0, lt=2**63)]
     seconds: float
-    period: int
+    period: Whole
     shared: dict[str, float] = {}
     notes: dict[str, Any] = {}
     ids: list[str]
-    state: list[int]
+    state: list[Whole]
     proof: ProofFile
     digests: dict[str, str]
     policy: str | None = None
@@ -96,7 +100,7 @@ class OldFile(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     ids: list[str]
-    state: list[int]
+    state: list[Whole]
     action: list[str]
     value: float
     bound: float | None
@@ -104,7 +108,7 @@ class OldFile(BaseModel):
     gap: float | None = None
     relative_gap: float | None = None
     relaxed: str | None = None
-    period: int = 0
+    period: Whole = 0
     shared: dict[str, float] = {}
     assignment: list[dict[str, str]] = []
 
