@@ -20,7 +20,8 @@ __all__ = ["main"]
 EXIT_CODES = (
     "Exit codes: 0 answered, 1 nobody reads the output, 2 a model, a table or an option is not what it must be, 3 no "
     "action satisfies all constraints, 4 the solver failed or an answer did not survive its re-check, 5 value and "
-    "constraints of a saved decision hold and its bound is not proven, 70 an internal error, 74 the machine has no room or fails, 130 stopped."
+    "constraints of a saved decision hold and its bound is not proven, 70 an internal error, 74 the machine has no "
+    "room or fails, 130 stopped."
 )
 
 
