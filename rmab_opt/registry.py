@@ -23,6 +23,7 @@ import math
 import os
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -47,6 +48,7 @@ __all__ = [
     "load_plugin",
     "make",
     "model_folders",
+    "moved",
     "names",
     "need",
     "parse",
@@ -395,6 +397,27 @@ def need(name: str, what: str = "") -> Setting:
     found = settings().get(name)
     if found is None or found.hidden:
         raise _missing(name, what)
+    return found
+
+
+def moved(name: str, address: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a module at an address where a setting's names stood before settings had folders.
+
+    Raises
+    ------
+    ModelError
+        When the setting is not there.
+    """
+
+    def found(wanted: str) -> Any:
+        if wanted.startswith("__"):
+            raise AttributeError(f"module {address!r} has no attribute {wanted!r}")
+        package = need(name, address).package
+        warnings.warn(f"{address} is {package} now", DeprecationWarning, stacklevel=2)
+        value = getattr(importlib.import_module(package), wanted)
+        # Once a module named as its function is loaded, it hides the function in the package.
+        return getattr(value, wanted, value) if isinstance(value, ModuleType) else value
+
     return found
 
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from rmab_opt import __version__, registry
 from rmab_opt.cli.common import GROUPS, printed, say
 from rmab_opt.errors import ModelError, RmabError
+from rmab_opt.records.files import safe
 
 __all__ = ["main"]
 
@@ -18,8 +19,9 @@ __all__ = ["main"]
 
 EXIT_CODES = (
     "Exit codes: 0 answered, 1 nobody reads the output, 2 a model, a table or an option is not what it must be, 3 no "
-    "action satisfies all constraints, 4 the solver failed or an answer did not survive its re-check, 70 an internal "
-    "error, 74 the machine has no room or fails, 130 stopped."
+    "action satisfies all constraints, 4 the solver failed or an answer did not survive its re-check, 5 value and "
+    "constraints of a saved decision hold and its bound is not proven, 70 an internal error, 74 the machine has no "
+    "room or fails, 130 stopped."
 )
 
 
@@ -99,7 +101,8 @@ def main() -> None:
         arguments, plugins, debug = _global_options(sys.argv[1:])
         for file in plugins:
             registry.load_plugin(file)
-        _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
+        with safe():
+            _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
     except RmabError as error:
         if debug:
             raise
