@@ -488,8 +488,10 @@ class ActionSet:
         largest = np.concatenate(
             [np.cumsum(np.maximum(matrix, 0)[:, ::-1], axis=1)[:, ::-1], np.zeros((len(matrix), 1))], axis=1
         )
-        early = [self.constraints[name] for name in self.structured if self.constraints[name].monotone(self.columns)]
-        late = [self.constraints[name] for name in self.structured if self.constraints[name] not in early]
+        kinds = [self.constraints[name] for name in self.structured]
+        monotone = [kind.monotone(self.columns) for kind in kinds]
+        early = [kind for kind, first in zip(kinds, monotone, strict=True) if first]
+        late = [kind for kind, first in zip(kinds, monotone, strict=True) if not first]
         left = np.inf if checks is None else checks
 
         def kept(actions: np.ndarray, kinds: list[Constraint]) -> np.ndarray | None:
