@@ -83,6 +83,8 @@ class Part:
     homes: tuple[str, ...]
     module: str
     what: str
+    made_of: str = ""
+    """Kind whose every thing is one of this kind too, under the same name."""
 
 
 PARTS: dict[str, Part] = {
@@ -93,7 +95,7 @@ PARTS: dict[str, Part] = {
     "objective": Part(
         ("rmab_opt.decisions.objectives", "rmab_opt.learning.policies"), "objectives", "kind of objective"
     ),
-    "policy": Part(("rmab_opt.decisions.policies", "rmab_opt.learning.policies"), "policies", "policy"),
+    "policy": Part(("rmab_opt.decisions.policies", "rmab_opt.learning.policies"), "policies", "policy", made_of="rule"),
     "rule": Part(
         (
             "rmab_opt.planning.scores",
@@ -524,9 +526,8 @@ def _brings(kind: str, name: str) -> str:
         if setting.hidden:
             _once(kind, setting.name, partial(setting.part, PARTS[kind].module))
     entry = _TABLE.entries[kind].get(name)
-    if entry is None and kind == "policy":
-        # Every rule is a policy of the same name.
-        return _brings("rule", name)
+    if entry is None and PARTS[kind].made_of:
+        return _brings(PARTS[kind].made_of, name)
     return entry.setting if entry is not None else ""
 
 
