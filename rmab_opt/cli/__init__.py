@@ -11,7 +11,6 @@ from typer.core import TyperGroup
 from rmab_opt import __version__, registry
 from rmab_opt.cli.common import GROUPS, printed, say
 from rmab_opt.errors import ModelError, RmabError
-from rmab_opt.records.files import safe
 
 __all__ = ["main"]
 
@@ -46,6 +45,7 @@ def _version(asked: bool) -> None:
 
 
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
     ] = False,
@@ -56,6 +56,10 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Decide under constraints, with a certificate; train and evaluate policies for restless bandits."""
+    from rmab_opt.records import safe
+
+    # Until the verb ends: nothing is written over a file that it reads.
+    context.with_resource(safe())
 
 
 def _application() -> typer.Typer:
@@ -101,8 +105,7 @@ def main() -> None:
         arguments, plugins, debug = _global_options(sys.argv[1:])
         for file in plugins:
             registry.load_plugin(file)
-        with safe():
-            _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
+        _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
     except RmabError as error:
         if debug:
             raise
