@@ -139,6 +139,7 @@ def test_everything_outside_a_hidden_settings_tests_passes(name):
     ],
 )
 def test_an_old_address_leads_to_the_settings_folder_or_says_what_it_needs(address, name, setting, monkeypatch):
+    monkeypatch.delenv(registry.HIDDEN_BY, raising=False)
     old = importlib.import_module(address)
     with pytest.warns(DeprecationWarning, match=f"rmab_opt.settings.{setting}"):
         found = [getattr(old, name) for _ in range(2)]
