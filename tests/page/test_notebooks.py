@@ -87,7 +87,7 @@ def test_without_a_library_of_frames_the_error_says_what_to_install(monkeypatch)
         frame(ROWS, "pandas")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ModelError, match=r"no data frames: neither pandas nor polars is installed\n.*pip install pandas"
+        ModelError, match=r"neither pandas nor polars is installed\n.*install pandas"
     ):
         frame(ROWS)
     with pytest.raises(ModelError, match="no frames of 'excel'"):

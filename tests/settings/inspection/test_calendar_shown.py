@@ -12,7 +12,7 @@ from rmab_opt.settings.inspection.calendar import calendar
 
 
 def test_a_calendar_shows_its_certificate_and_gives_a_frame():
-    model = ro.load("inspection_slots")
+    model = ro.load("inspection")
     plan = calendar(model)
     plan = replace(plan, reason=EVIL)
     text = shown(plan)
