@@ -86,9 +86,7 @@ def test_without_a_library_of_frames_the_error_says_what_to_install(monkeypatch)
     with pytest.raises(ModelError, match=r"pandas is not installed\n.*pip install pandas"):
         frame(ROWS, "pandas")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        ModelError, match=r"neither pandas nor polars is installed\n.*install pandas"
-    ):
+    with pytest.raises(ModelError, match=r"neither pandas nor polars is installed\n.*install pandas"):
         frame(ROWS)
     with pytest.raises(ModelError, match="no frames of 'excel'"):
         frame(ROWS, "excel")
