@@ -13,6 +13,7 @@ __all__ = [
     "CertificateError",
     "Findings",
     "InfeasibleError",
+    "LimitError",
     "ModelError",
     "RmabError",
     "SolverError",
@@ -75,6 +76,10 @@ class SolverError(RmabError):
     """The solver is missing, refused its input, failed, or found nothing before a limit."""
 
     exit_code = 4
+
+
+class LimitError(SolverError):
+    """Nothing was found before a limit on time or nodes; another way may still answer."""
 
 
 class CertificateError(SolverError):

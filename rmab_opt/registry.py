@@ -23,6 +23,7 @@ import math
 import os
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -47,6 +48,7 @@ __all__ = [
     "load_plugin",
     "make",
     "model_folders",
+    "moved",
     "names",
     "need",
     "parse",
@@ -81,6 +83,8 @@ class Part:
     homes: tuple[str, ...]
     module: str
     what: str
+    made_of: str = ""
+    """Kind whose every thing is one of this kind too, under the same name."""
 
 
 PARTS: dict[str, Part] = {
@@ -91,7 +95,7 @@ PARTS: dict[str, Part] = {
     "objective": Part(
         ("rmab_opt.decisions.objectives", "rmab_opt.learning.policies"), "objectives", "kind of objective"
     ),
-    "policy": Part(("rmab_opt.decisions.policies", "rmab_opt.learning.policies"), "policies", "policy"),
+    "policy": Part(("rmab_opt.decisions.policies", "rmab_opt.learning.policies"), "policies", "policy", made_of="rule"),
     "rule": Part(
         (
             "rmab_opt.planning.scores",
@@ -398,6 +402,27 @@ def need(name: str, what: str = "") -> Setting:
     return found
 
 
+def moved(name: str, address: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a module at an address where a setting's names stood before settings had folders.
+
+    Raises
+    ------
+    ModelError
+        When the setting is not there.
+    """
+
+    def found(wanted: str) -> Any:
+        if wanted.startswith("__"):
+            raise AttributeError(f"module {address!r} has no attribute {wanted!r}")
+        package = need(name, address).package
+        warnings.warn(f"{address} is {package} now", DeprecationWarning, stacklevel=2)
+        value = getattr(importlib.import_module(package), wanted)
+        # Once a module named as its function is loaded, it hides the function in the package.
+        return getattr(value, wanted, value) if isinstance(value, ModuleType) else value
+
+    return found
+
+
 def _missing(name: str, what: str = "") -> ModelError:
     said = f"{what} needs the setting {name}, which is not installed".strip()
     return ModelError(said, f"install it, or unset {HIDDEN_BY}.", needs=(name,))
@@ -501,9 +526,8 @@ def _brings(kind: str, name: str) -> str:
         if setting.hidden:
             _once(kind, setting.name, partial(setting.part, PARTS[kind].module))
     entry = _TABLE.entries[kind].get(name)
-    if entry is None and kind == "policy":
-        # Every rule is a policy of the same name.
-        return _brings("rule", name)
+    if entry is None and PARTS[kind].made_of:
+        return _brings(PARTS[kind].made_of, name)
     return entry.setting if entry is not None else ""
 
 

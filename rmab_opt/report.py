@@ -360,6 +360,7 @@ def frame(rows: Sequence[Mapping[str, Any]], backend: str | None = None) -> Any:
         )
     import narwhals
 
+    library: Any = found[0]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    made = narwhals.from_dict({name: [row.get(name) for row in rows] for name in names}, backend=found[0])
+    made = narwhals.from_dict({name: [row.get(name) for row in rows] for name in names}, backend=library)
     return made.to_native()

@@ -71,8 +71,10 @@ WORKERS = [{"worker": "asha", "capacity": 3}, {"worker": "brij", "capacity": 4}]
 ROADS = [{"from": f"arm{a}", "to": f"arm{b}"} for a, b in ((0, 1), (1, 2), (2, 3), (3, 0), (2, 4), (4, 5), (0, 4))]
 
 VILLAGE_ROADS = [
-    {"from": "clinic", "to": "north"}, {"from": "north", "to": "south"}, {"from": "south", "to": "east", "minutes": 2},
-]  # fmt: skip
+    {"from": "clinic", "to": "north", "minutes": 1},
+    {"from": "north", "to": "south", "minutes": 1},
+    {"from": "south", "to": "east", "minutes": 2},
+]
 
 DAYS = [{**row, "day": "week" if row["slot"] in ("mon", "tue") else "end"} for row in ROSTER]
 WISHED = {"duty": constraint("scheduling", roster=ROSTER)}

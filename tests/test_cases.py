@@ -12,10 +12,23 @@ import pytest
 FOLDER = Path(os.environ.get("RMAB_CASES", Path(__file__).parents[2] / "shared" / "cases"))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (FOLDER / "run_cases.py").is_file(), reason="the recorded cases are not here")
-def test_no_recorded_input_fails():
-    command = [sys.executable, str(FOLDER / "run_cases.py"), "--python", sys.executable]
+HERE = pytest.mark.skipif(not (FOLDER / "run_cases.py").is_file(), reason="the recorded cases are not here")
+
+
+def failed(*more: str) -> str:
+    command = [sys.executable, str(FOLDER / "run_cases.py"), "--python", sys.executable, *more]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
-    failed = [line for line in told.stdout.splitlines() if line.startswith("fail")]
-    assert told.returncode == 0, "\n".join(failed) + told.stderr
+    lines = [line for line in told.stdout.splitlines() if line.startswith("fail")]
+    return "" if told.returncode == 0 else "\n".join(lines) + told.stderr + told.stdout[-500:]
+
+
+@HERE
+@pytest.mark.parametrize("kind", ["yaml: hidden sizes", "format: an unknown version"])
+def test_no_recorded_input_of_a_quick_kind_fails(kind):
+    assert failed("--kind", kind) == ""
+
+
+@pytest.mark.slow
+@HERE
+def test_no_recorded_input_fails():
+    assert failed() == ""

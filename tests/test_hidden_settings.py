@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -128,3 +129,25 @@ def test_everything_outside_a_hidden_settings_tests_passes(name):
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert not [line for line in done.stdout.splitlines() if line.startswith("SKIPPED") and "setting" in line]
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "setting"),
+    [
+        ("rmab_opt.planning.equity", "fair_plan", "equity"),
+        ("rmab_opt.decisions.inspection", "calendar", "inspection"),
+    ],
+)
+def test_an_old_address_leads_to_the_settings_folder_or_says_what_it_needs(address, name, setting, monkeypatch):
+    monkeypatch.delenv(registry.HIDDEN_BY, raising=False)
+    old = importlib.import_module(address)
+    with pytest.warns(DeprecationWarning, match=f"rmab_opt.settings.{setting}"):
+        found = [getattr(old, name) for _ in range(2)]
+    assert found[0] is found[1]
+    assert found[0].__module__.startswith(f"rmab_opt.settings.{setting}.")
+    assert callable(found[0])
+    with pytest.warns(DeprecationWarning, match="is rmab_opt"), pytest.raises(AttributeError):
+        getattr(old, "no_such_name")  # noqa: B009 - the module's own lookup is what is tested
+    monkeypatch.setenv(registry.HIDDEN_BY, setting)
+    with pytest.raises(ModelError, match=f"{address} needs the setting {setting}"):
+        getattr(old, name)

@@ -66,7 +66,7 @@ def test_solver_names_set_the_fields(tmp_path):
 def test_another_solver_does_not_inherit_options(tmp_path):
     profile = load_profile(write(tmp_path, "g", 'extends = "fast"\nsolver = "gurobi"\n[gurobi]\nMIPFocus = 1\n'))
     assert profile.options == {"MIPFocus": 1}
-    assert profile.seconds == 60
+    assert profile.nodes == 20000
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
 from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
-from rmab_opt.errors import CertificateError, InfeasibleError, ModelError, RmabError, SolverError
+from rmab_opt.errors import CertificateError, InfeasibleError, LimitError, ModelError, RmabError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
@@ -469,7 +469,7 @@ class ActionSet:
         if not result.has_solution or result.x is None:
             if result.status in ("infeasible", "infeasible_or_unbounded", "empty"):
                 raise self.infeasibility()
-            raise SolverError(f"no action was found: {result.status}", "give the profile more time.")
+            raise LimitError(f"no action was found: {result.status}", "give the profile more time.")
         return np.rint(result.x[session.index(model.act)]).astype(np.int64), float(result.bound)
 
     def enumerate(self, most: int = 300_000, *, checks: int | None = None) -> np.ndarray | None:
@@ -488,8 +488,10 @@ class ActionSet:
         largest = np.concatenate(
             [np.cumsum(np.maximum(matrix, 0)[:, ::-1], axis=1)[:, ::-1], np.zeros((len(matrix), 1))], axis=1
         )
-        early = [self.constraints[name] for name in self.structured if self.constraints[name].monotone(self.columns)]
-        late = [self.constraints[name] for name in self.structured if self.constraints[name] not in early]
+        kinds = [self.constraints[name] for name in self.structured]
+        monotone = [kind.monotone(self.columns) for kind in kinds]
+        early = [kind for kind, first in zip(kinds, monotone, strict=True) if first]
+        late = [kind for kind, first in zip(kinds, monotone, strict=True) if not first]
         left = np.inf if checks is None else checks
 
         def kept(actions: np.ndarray, kinds: list[Constraint]) -> np.ndarray | None:
@@ -623,7 +625,7 @@ class ActionSet:
         if result.status in ("infeasible", "infeasible_or_unbounded", "empty"):
             return False
         if not result.has_solution:
-            raise SolverError(f"feasibility was not settled: {result.status}", "give the profile more time.")
+            raise LimitError(f"feasibility was not settled: {result.status}", "give the profile more time.")
         return True
 
 

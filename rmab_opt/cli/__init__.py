@@ -18,8 +18,9 @@ __all__ = ["main"]
 
 EXIT_CODES = (
     "Exit codes: 0 answered, 1 nobody reads the output, 2 a model, a table or an option is not what it must be, 3 no "
-    "action satisfies all constraints, 4 the solver failed or an answer did not survive its re-check, 70 an internal "
-    "error, 74 the machine has no room or fails, 130 stopped."
+    "action satisfies all constraints, 4 the solver failed or an answer did not survive its re-check, 5 value and "
+    "constraints of a saved decision hold and its bound is not proven, 70 an internal error, 74 the machine has no "
+    "room or fails, 130 stopped."
 )
 
 
@@ -44,6 +45,7 @@ def _version(asked: bool) -> None:
 
 
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
     ] = False,
@@ -54,6 +56,10 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Decide under constraints, with a certificate; train and evaluate policies for restless bandits."""
+    from rmab_opt.records import safe
+
+    # Until the verb ends: nothing is written over a file that it reads.
+    context.with_resource(safe())
 
 
 def _application() -> typer.Typer:

@@ -106,8 +106,10 @@ def _takes_all(encoding: str | None) -> bool:
     return (encoding or "utf-8").lower().replace("-", "") in ("utf8", "utf16", "utf32")
 
 
-def check_outputs(model: Model, *written: Path | None, also: Iterable[Path | None] = (), force: bool = False) -> None:
-    """Refuse to write over what the model is made of, and over a file that is not ours unless ``force``.
+def check_outputs(
+    model: Model | None, *written: Path | None, also: Iterable[Path | None] = (), force: bool = False
+) -> None:
+    """Refuse to write over what the verb reads, and over a file that is not ours unless ``force``.
 
     Parameters
     ----------
@@ -121,22 +123,25 @@ def check_outputs(model: Model, *written: Path | None, also: Iterable[Path | Non
     ModelError
         Naming the file.
     """
-    from rmab_opt.records import is_ours
+    from rmab_opt.records import keep_safe, refuse_foreign
 
-    folder = None if model.path is None else model.path.parent
-    read = [model.path, *(table.path for table in model.tables), *also]
-    if folder is not None:
-        read += [folder / text for text in _texts(model.settings)]
+    read = [path for path in [*([] if model is None else _files_of(model)), *also] if path is not None]
+    keep_safe(read)
     for out in written:
         if out is None or not _is_file(out):
             continue
         for path in read:
-            if path is not None and _is_file(path) and out.samefile(path):
+            if _is_file(path) and out.samefile(path):
                 raise ModelError(f"{out}: the model is made of this file", "name another file.")
-        if not (force or is_ours(out)):
-            raise ModelError(
-                f"{out}: is there already, and was not written by rmab-opt", "name another, or say --force."
-            )
+        refuse_foreign(out, force=force)
+
+
+def _files_of(model: Model) -> list[Path]:
+    """Files that a model may be made of."""
+    read = [model.path, *(table.path for table in model.tables)]
+    if model.path is not None:
+        read += [model.path.parent / text for text in _texts(model.settings)]
+    return [path for path in read if path is not None]
 
 
 def _is_file(path: Path) -> bool:
@@ -167,8 +172,12 @@ def load_model(name: str, sets: list[str] | None) -> Model:
         When a ``--set`` is not KEY=VALUE, or as :func:`rmab_opt.load` does.
     """
     from rmab_opt.catalog import load_with
+    from rmab_opt.records import keep_safe
 
-    return load_with(name, sets)
+    loaded = load_with(name, sets)
+    # Whatever a verb writes later, and under whatever name: not over what it was made of.
+    keep_safe(_files_of(loaded))
+    return loaded
 
 
 def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.objective import NetworkObjective
-from rmab_opt.decisions.proof import back, prove, sampled
+from rmab_opt.decisions.proof import Effort, back, prove, sampled
 from rmab_opt.decisions.question import Proposal, Question, Status
 from rmab_opt.decisions.scale import Unit, least_value, scaled
 from rmab_opt.errors import CertificateError, SolverError
@@ -90,7 +90,7 @@ def certify(
         )
     least = least_value(asked) if claims and question.plain else 0.0
     enough = own + allowed_gap(question.profile, own, own, least)
-    proof = back(prove(asked, proposal, own, enough, _proof_seconds(question, seconds)), unit)
+    proof = back(prove(asked, proposal, own, enough, _proof_effort(question, seconds)), unit)
     if max(value, known) > proof.bound:
         raise CertificateError(
             f"an allowed action is worth {max(value, known):.9g}, above the proven bound {proof.bound:.9g}",
@@ -147,13 +147,17 @@ def _status(question: Question, proposal: Proposal, unit: Unit, value: float, bo
     return "heuristic" if proposal.status == "heuristic" else "limit"
 
 
-def _proof_seconds(question: Question, spent: float) -> float:
-    """Seconds for lists and trees; none for most of many decisions."""
+def _proof_effort(question: Question, spent: float) -> Effort:
+    """What lists and trees may take; nothing for most of many decisions."""
+    profile = question.profile
     if not sampled(question):
-        return 0.0
-    own = question.profile.proof_seconds
-    wanted = max(LEAST_PROOF_SECONDS, spent) if own is None else own
-    return min(wanted, question.left)
+        return Effort(0.0)
+    if profile.proof_nodes is not None:
+        wanted, nodes = np.inf if profile.proof_nodes else 0.0, profile.proof_nodes
+    else:
+        wanted = max(LEAST_PROOF_SECONDS, spent) if profile.proof_seconds is None else profile.proof_seconds
+        nodes = None
+    return Effort(min(wanted, question.left), nodes)
 
 
 def _known(question: Question) -> float:

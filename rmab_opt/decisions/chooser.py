@@ -22,7 +22,7 @@ from rmab_opt.decisions.resort import last_resort
 from rmab_opt.decisions.scale import Unit, scaled
 from rmab_opt.decisions.ways import METHODS, allowed_start, refuse, ways
 from rmab_opt.encoder import bounds
-from rmab_opt.errors import CapabilityError, CertificateError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, LimitError, ModelError, SolverError
 from rmab_opt.parallel import pmap
 from rmab_opt.problem import Problem
 from rmab_opt.problem.table import TableLike
@@ -161,7 +161,7 @@ class Chooser:
                 if way.final or method == way.name:
                     raise
                 continue
-            except SolverError as error:
+            except LimitError as error:
                 late = error
                 if asked.seconds == 0.0:
                     break
@@ -184,9 +184,7 @@ class Chooser:
             raise refuse(method, question)
         return self._last_resort(question, unit, asked, late, clock)
 
-    def _last_resort(
-        self, question: Question, unit: Unit, asked: Question, late: SolverError, clock: float
-    ) -> Decision:
+    def _last_resort(self, question: Question, unit: Unit, asked: Question, late: LimitError, clock: float) -> Decision:
         """An allowed action although no way has found one in time; where there is none, the sentence that says so."""
         if not question.plain or self.profile.at_limit == "raise":
             raise late

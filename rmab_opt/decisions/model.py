@@ -19,7 +19,7 @@ from rmab_opt.problem import Problem, Table
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import Conventions, TableLike, is_table_like
 from rmab_opt.report import notebook_html
-from rmab_opt.solver import Profile
+from rmab_opt.solver import Profile, repeatable
 
 __all__ = ["Model", "bound", "margin"]
 
@@ -84,6 +84,13 @@ class Model:
     def with_objective(self, objective: Objective) -> Model:
         """The same model deciding by another objective."""
         return replace(self, objective=objective)
+
+    def by_nodes(self) -> Model:
+        """The same model with node limits in place of a shipped profile's clock, for numbers that must repeat.
+
+        A profile of the user's own keeps its clock: it was asked for.
+        """
+        return replace(self, solver=repeatable(self.solver))
 
     def state(self, given: np.ndarray | TableLike | None) -> np.ndarray | None:
         """A state as int64 (N,): an array as it is, a table or CSV file read by ids; None stays None."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import Rows, best_of_routes, price_bound, table_rows
-from rmab_opt.decisions.leaves import Closed, Layers, Leaves
+from rmab_opt.decisions.leaves import MOST_NODES, Closed, Layers, Leaves
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.scale import Unit
@@ -31,6 +31,7 @@ from rmab_opt.solver import Program, Session
 __all__ = [
     "FORMAT",
     "NONE",
+    "Effort",
     "Proof",
     "ProofFile",
     "back",
@@ -54,7 +55,10 @@ LONGEST_CHECK = 60.0
 """Seconds that a stored tree may take to check."""
 
 OWN_SHARE = 0.6
-"""Share of a proof's seconds for the search's own tree; other trees get the rest."""
+"""Share of a proof's seconds and nodes for the search's own tree; other trees get the rest."""
+
+FIRST_TURN = 100
+"""Nodes after which a tree of columns hands over to one of neurons, four times as many each time."""
 
 SAMPLED = 64
 """Of many decisions by trees, one in so many is checked again."""
@@ -142,6 +146,10 @@ class Proof:
 NONE = Proof()
 
 
+MOST_ROWS = 10_000_000
+"""More rows than any program has that was ever solved; a file that says more is no decision's."""
+
+
 class ProofFile(BaseModel):
     """The proof in a decision file; unknown fields and other types are refused."""
 
@@ -153,7 +161,7 @@ class ProofFile(BaseModel):
     prices: str | None = None
     places: str | None = None
     number: Literal["f4", "f8"] = "f8"
-    rows: int | None = Field(default=None, ge=0)
+    rows: int | None = Field(default=None, ge=0, lt=MOST_ROWS)
     table: int | None = Field(default=None, ge=0)
     tree: str | None = None
     target: float | None = None
@@ -259,7 +267,15 @@ def layers_of(network: Network) -> Layers:
 
 
 # ---- proving
-def prove(question: Question, proposal: Proposal, value: float, enough: float, seconds: float) -> Proof:
+@dataclass(frozen=True)
+class Effort:
+    """What lists and trees may take: seconds, none at 0, and nodes of trees; None for as many as the seconds allow."""
+
+    seconds: float
+    nodes: int | None = None
+
+
+def prove(question: Question, proposal: Proposal, value: float, enough: float, effort: Effort) -> Proof:
     """The best bound that can be proven of a question's actions, tried until it is ``enough``.
 
     Parameters
@@ -272,7 +288,7 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, s
         Of the proposal's action, as recomputed, in the question's unit.
     enough
         The bound up to which the action counts as proven; nothing more is tried then.
-    seconds
+    effort
         For what takes time: lists and trees.
 
     Returns
@@ -298,12 +314,12 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, s
         tries += [lambda: _routes(question), lambda: _listing(question)]
     elif linear:
         tries += [lambda: _priced(question, proposal), lambda: _tabled(question, proposal)]
-        tries += [lambda: _routes(question), lambda: _listing(question)] if seconds > 0 else []
+        tries += [lambda: _routes(question), lambda: _listing(question)] if effort.seconds > 0 else []
     elif isinstance(objective, NetworkObjective):
         if question.actions.__dict__.get("listed") is not None:
             tries.append(lambda: _listing(question))
-        if seconds > 0:
-            tries.append(lambda: _tree(question, proposal, value, enough, seconds))
+        if effort.seconds > 0:
+            tries.append(lambda: _tree(question, proposal, enough, effort))
     else:
         tries.append(lambda: _priced(question, proposal))
     for attempt in tries:
@@ -439,21 +455,29 @@ def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:
     return Leaves(layers_of(question.objective.network(question.situation)), rows, prices)
 
 
-def _tree(question: Question, proposal: Proposal, value: float, target: float, seconds: float) -> Proof:
-    """A tree that closes at the target: the search's own, one of columns or one of neurons, whichever ends first."""
+def _tree(question: Question, proposal: Proposal, target: float, effort: Effort) -> Proof:
+    """A tree that closes at the target: the search's own, one of columns or one of neurons, whichever ends first.
+
+    They take turns by nodes, not by the clock: which of them ends first is then the same at every repeat.
+    """
     leaves = _leaves(question, proposal.data.get("prices"))
     allows = question.actions.allows
     own = proposal.data.get("tree")
-    began, turn, kept = perf_counter(), 0.1, []
+    began, turn, kept = perf_counter(), FIRST_TURN, []
+    nodes = MOST_NODES if effort.nodes is None else effort.nodes
     # The search's own tree is nearly always as small as the better of the two others: it comes first and longest.
-    tries: list[tuple[np.ndarray | None, bool, float]] = [] if own is None else [(own, True, OWN_SHARE * seconds)]
-    while perf_counter() - began < seconds:
-        tries += [(None, False, turn), (None, True, turn)]
-        for guide, neurons, most in tries:
-            left = seconds - (perf_counter() - began)
-            if left <= 0:
+    tries: list[tuple[np.ndarray | None, bool, int, float]] = []
+    if own is not None:
+        tries.append((own, True, max(1, round(OWN_SHARE * nodes)), OWN_SHARE * effort.seconds))
+    while nodes > 0 and turn <= MOST_NODES and perf_counter() - began < effort.seconds:
+        tries += [(None, False, turn, np.inf), (None, True, turn, np.inf)]
+        for guide, neurons, most, longest in tries:
+            left = effort.seconds - (perf_counter() - began)
+            if left <= 0 or nodes <= 0:
                 break
-            found = leaves.close(target, allows, guide, neurons=neurons, seconds=min(most, left))
+            most = min(most, nodes)
+            found = leaves.close(target, allows, guide, neurons=neurons, seconds=min(longest, left), nodes=most)
+            nodes -= most if effort.nodes is not None else 0
             if found.better is not None:
                 raise CertificateError(
                     f"an allowed action is worth more than what was called the most ({target:.8g} in the proof's unit)",

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rmab_opt.actions import ActionSet, Constraint
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective, Objective
@@ -20,6 +20,7 @@ from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.scale import least_value, scaled
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem, Table
+from rmab_opt.records import read_object
 from rmab_opt.solver import load_profile
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "digests_of_set",
     "parsed",
     "read_document",
+    "read_saved",
     "saved_question",
     "verify",
 ]
@@ -47,6 +49,10 @@ NEWER = ("soft", "point")
 """Fields of constraints that older files' digests do not know; where they say nothing they are left out."""
 
 FIX = "give the file that `decide --out` wrote, or decide again."
+
+
+Whole = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""A count or a state: JSON's integers have no end, an array's have."""
 
 
 class DecisionFile(BaseModel):
@@ -73,13 +79,13 @@ class DecisionFile(BaseModel):
     encoding_error: float
     status: Literal["optimal", "solver_optimal", "limit", "heuristic"]
     solver: str
-    nodes: int
+    nodes: Annotated[int, Field(ge=0, lt=2**63)]
     seconds: float
-    period: int
+    period: Whole
     shared: dict[str, float] = {}
     notes: dict[str, Any] = {}
     ids: list[str]
-    state: list[int]
+    state: list[Whole]
     proof: ProofFile
     digests: dict[str, str]
     policy: str | None = None
@@ -94,7 +100,7 @@ class OldFile(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     ids: list[str]
-    state: list[int]
+    state: list[Whole]
     action: list[str]
     value: float
     bound: float | None
@@ -102,7 +108,7 @@ class OldFile(BaseModel):
     gap: float | None = None
     relative_gap: float | None = None
     relaxed: str | None = None
-    period: int = 0
+    period: Whole = 0
     shared: dict[str, float] = {}
     assignment: list[dict[str, str]] = []
 
@@ -254,14 +260,7 @@ def saved_question(
         document: Mapping[str, Any] = json.loads(decision.to_json())
     else:
         document = decision if isinstance(decision, Mapping) else read_document(Path(decision), "decision", FIX)
-    version = document.get("format", 1)
-    if isinstance(version, bool) or version not in (1, FORMAT):
-        raise ModelError(f"decision: format is {version!r}", f"this version reads formats 1 and {FORMAT}.")
-    saved: DecisionFile | OldFile
-    if version == FORMAT:
-        saved = parsed(document, DecisionFile, "decision", FIX)
-    else:
-        saved = parsed(document, OldFile, "decision", FIX)
+    saved = read_saved(document)
     if tuple(saved.ids) != actions.columns.ids:
         raise ModelError("the decision was made for other columns than this model has", "verify it with its own model.")
     unknown = [name for name in saved.action if name not in actions.columns]
@@ -278,6 +277,23 @@ def saved_question(
         problem, here, objective, state, load_profile("default"), saved.period, relax=relax, shared=shared
     ).about(objective)
     return saved, question
+
+
+def read_saved(given: Path | Mapping[str, Any]) -> DecisionFile | OldFile:
+    """A saved decision, from its file or its document, with every field of the type it must have.
+
+    Raises
+    ------
+    ModelError
+        When it is none, or of a format that this version does not read; names the field.
+    """
+    document = given if isinstance(given, Mapping) else read_document(given, "decision", FIX)
+    version = document.get("format", 1)
+    if isinstance(version, bool) or version not in (1, FORMAT):
+        raise ModelError(f"decision: format is {version!r}", f"this version reads formats 1 and {FORMAT}.")
+    if version == FORMAT:
+        return parsed(document, DecisionFile, "decision", FIX)
+    return parsed(document, OldFile, "decision", FIX)
 
 
 def parsed(document: Mapping[str, Any], kind: type[File], what: str, fix: str) -> File:
@@ -415,12 +431,4 @@ def read_document(path: Path, what: str, fix: str) -> Mapping[str, Any]:
     ModelError
         When it is no file of JSON; names it.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file", fix) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError, RecursionError) as error:
-        raise ModelError(f"{path}: is not a saved {what} ({error})", fix) from None
-    if not isinstance(document, Mapping):
-        raise ModelError(f"{path}: is not a saved {what}", fix)
-    return document
+    return read_object(path, f"saved {what}", fix)

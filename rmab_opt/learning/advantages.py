@@ -36,6 +36,7 @@ from rmab_opt.learning.runs import load_network
 from rmab_opt.learning.simulator import Simulator, played
 from rmab_opt.planning.anchors import anchor_values
 from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule, on_arrays
+from rmab_opt.solver import repeatable
 
 __all__ = ["RIVALS", "learn", "rule_of"]
 
@@ -481,5 +482,5 @@ def _rule(model: Model, network: QNetwork) -> BatchRule:
 
 
 def _policy(model: Model, config: DQNConfig, network: QNetwork) -> Policy:
-    chooser = Chooser(model.problem, model.actions, network.objective(), config.solver, title=model.title)
+    chooser = Chooser(model.problem, model.actions, network.objective(), repeatable(config.solver), title=model.title)
     return ChooserPolicy(chooser, "learned")

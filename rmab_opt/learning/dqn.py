@@ -30,6 +30,7 @@ from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
 from rmab_opt.learning.runs import load_policy
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.parallel import pmap
+from rmab_opt.solver import repeatable
 
 __all__ = ["Run", "train", "train_seeds"]
 
@@ -46,6 +47,12 @@ class Run:
     def weights_hash(self) -> str:
         """SHA-256 of the final weights file."""
         return hashlib.sha256((self.folder / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def _argmax(config: DQNConfig) -> str:
+    """The argmax of training in words, with the clock that its profile reads, if it does."""
+    clock = repeatable(config.solver).clock
+    return f"{config.argmax}, profile {config.solver}" + (f", depends on the clock: {clock}" if clock else "")
 
 
 def train(
@@ -112,7 +119,7 @@ def _train(
     folder.write_record({**record, "versions": versions(), "finished": False})
     if config.targets == "advantages":
         with _one_thread():
-            log, outcome = advantages.learn(folder, model, config, seed, record, on_event)
+            log, outcome = advantages.learn(folder, model.by_nodes(), config, seed, record, on_event)
         seconds = perf_counter() - clock
         done = {"versions": versions(), "finished": True, "seconds_of_last_start": round(seconds, 2)}
         folder.write_record({**record, **outcome, **done})
@@ -135,7 +142,7 @@ def _train(
     seconds = perf_counter() - clock
     outcome = {
         # Which argmax served where, and how the result was picked: both matter to who reads the numbers.
-        "argmax": {"training": f"{config.argmax}, profile {config.solver}", "evaluation": "exact"},
+        "argmax": {"training": _argmax(config), "evaluation": "exact"},
         "anchor": learner.anchor,
         "kept": learner.kept,
         "validation": {name: float(np.mean(totals)) for name, totals in learner.trials.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -35,6 +35,7 @@ from rmab_opt.planning import Bound
 from rmab_opt.planning.relaxation import NORMAL_99, StatisticalBound, decoupled_bound
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, frame, notebook_html, table_csv, table_latex, table_text
+from rmab_opt.solver import load_profile
 
 __all__ = ["Evaluation", "evaluate", "summary_rows"]
 
@@ -128,6 +129,8 @@ def evaluate(
     n_jobs
         Worker processes, as in :func:`rmab_opt.parallel.pmap`; seeds, policies and blocks of 50 episodes run side by
         side. Rewards do not depend on it; seconds do, where workers share a core.
+        Solves are limited by nodes where the model names a shipped profile; a profile of your own keeps its clock, and
+        the header then says ``depends on the clock``.
     on_event
         Called with ``{"policy", "seed", "round", "rounds", "advance"}`` while it works, ``advance`` rounds after the
         last call; several workers report whole blocks only.
@@ -160,7 +163,11 @@ def evaluate(
             raise ModelError(
                 f"no policy {given!r} and no run folder of that name", nearest(given, registry.names("policy"))
             )
-    instances = [model if model.instance is None else model.instance(seed) for seed in seeds]
+    model = model.by_nodes()
+    if model.instance is None:
+        instances = [model] * len(seeds)
+    else:
+        instances = [replace(model.instance(seed), solver=model.solver) for seed in seeds]
     variates = _variates(instances, bound, n_jobs)
     tasks = [
         _Block(instance, given, seed, first, min(BLOCK, episodes - first), episodes, reward == "expected", variate)
@@ -191,7 +198,8 @@ def evaluate(
         "episodes": episodes,
         "bound": float(limits.mean()) if len(limits) else None if sampled is None else sampled.value,
         **({} if sampled is None else {"bound_kind": sampled.coupling}),
-        "profile": str(getattr(model.solver, "name", model.solver)),
+        "profile": load_profile(model.solver).name,
+        **_clocks(model, policies),
         "versions": versions(),
     }
     return Evaluation(
@@ -201,6 +209,14 @@ def evaluate(
         {name: np.concatenate([part.seconds for part in parts]) for name, parts in played.items()},
         {name: each.raw for name, each in estimates.items()},
     )
+
+
+def _clocks(model: Model, policies: Sequence[str | Policy | Decider]) -> dict[str, str]:
+    """What of the table's profiles reads the clock, for the header; empty where a repeat gives the same totals."""
+    own = [each.__dict__["chooser"].profile for each in policies if "chooser" in getattr(each, "__dict__", {})]
+    own += [load_profile(each.model.solver) for each in policies if isinstance(each, Policy)]
+    found = {each.clock for each in [load_profile(model.solver), *own] if each.clock is not None}
+    return {"depends on the clock": "; ".join(sorted(found))} if found else {}
 
 
 def summary_rows(totals: dict[str, np.ndarray], limit: float | None) -> list[dict[str, Any]]:

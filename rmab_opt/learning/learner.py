@@ -20,6 +20,7 @@ from rmab_opt.learning.samples import Successors, WarmStart
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.planning.anchors import anchor_values, anchors
 from rmab_opt.search.hill_climb import climb_network
+from rmab_opt.solver import repeatable
 
 __all__ = ["Learner"]
 
@@ -69,7 +70,9 @@ class Learner:
         self.chooser = self._chooser(chooses.objective(lambda: self.steps))
 
     def _chooser(self, objective: Objective) -> Chooser:
-        return Chooser(self.model.problem, self.model.actions, objective, self.config.solver, title=self.model.title)
+        return Chooser(
+            self.model.problem, self.model.actions, objective, repeatable(self.config.solver), title=self.model.title
+        )
 
     def begin(self) -> None:
         """What comes before the first episode: the anchor, the warm start."""

@@ -56,7 +56,7 @@ from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_p
 from rmab_opt.programme.privacy import ERASED, erase_files, hide
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
-from rmab_opt.records import write_atomically
+from rmab_opt.records import read_object, write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
@@ -73,6 +73,7 @@ __all__ = [
     "start",
 ]
 
+RESTORE = "take the file back from a copy, or begin anew with `rmab-opt start`."
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
 
@@ -443,7 +444,7 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     standing = read_standing(folder)
     week, period = standing["week"], standing["period"]
     model = load(folder)
-    document = json.loads((folder / "weeks" / f"week-{week:02d}.json").read_text(encoding="utf-8"))
+    document = read_object(folder / "weeks" / f"week-{week:02d}.json", "saved decision", RESTORE)
     ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
     filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
     filled = _season_row(filled, document)
@@ -621,7 +622,12 @@ def read_standing(folder: Path) -> dict[str, Any]:
     path = folder / "standing.json"
     if not path.is_file():
         raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found = read_object(path, "standing of a programme", RESTORE)
+    if not {"week", "period", "paused"} <= found.keys() or not isinstance(found["paused"], dict):
+        raise ModelError(f"{path}: lacks week, period or paused", RESTORE)
+    for name in ("week", "period"):
+        if isinstance(found[name], bool) or not isinstance(found[name], int) or not 0 <= found[name] < 100_000:
+            raise ModelError(f"{path}: {name} is {found[name]!r}", RESTORE)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policies.living import Living
 from rmab_opt.decisions.policy import Policy, make_policy
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.decisions.saved import DecisionFile, parsed
+from rmab_opt.decisions.saved import read_saved
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning import Bound
 from rmab_opt.planning.living import Course
@@ -272,28 +272,31 @@ def saved_objective(model: Model, saved: Path) -> Objective:
     ModelError
         When the policy is unknown.
     """
-    try:
-        document = json.loads(saved.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        # What is wrong with the file is said by the one who verifies it.
+    made = read_saved(saved)
+    policy = getattr(made, "policy", None)
+    # Of another cohort's file the one who verifies it says so.
+    if policy is None or tuple(made.ids) != model.actions.columns.ids:
         return model.objective
-    name = document.get("policy") if isinstance(document, Mapping) and "state" in document else None
-    ids = document.get("ids") if name else None
-    if not isinstance(ids, list) or tuple(ids) != model.actions.columns.ids:
-        # Another model's, or no policy's: the check says which.
-        return model.objective
-    # A field of another type is said here, before anything is worked out from it.
-    parsed(document, DecisionFile, "decision", "give the file that `decide --out` wrote, or decide again.")
-    plan = Plan(str(name), "saved")
-    state = model.problem.check_state(np.asarray(document["state"]))
-    chooser = Chooser(model.problem, model.actions, Immediate(), model.solver, many=False)
-    shared = model.problem.shared_array(document.get("shared", {}), "the decision's shared")
-    question = chooser.question(state, int(document.get("period", 0)), shared=shared)
+    problem = model.problem
+    state = problem.check_state(np.asarray(made.state), "the decision's state")
+    if not 0 <= made.period < problem.horizon:
+        raise ModelError(
+            f"{saved}: period is {made.period}", f"a decision of this model has one from 0 to {problem.horizon - 1}."
+        )
+    plan = Plan(policy, "saved")
+    chooser = Chooser(problem, model.actions, Immediate(), model.solver, many=False)
+    shared = problem.shared_array(made.shared, "the decision's shared")
+    question = chooser.question(state, made.period, shared=shared)
     belief = None
-    if document.get("belief"):
-        belief = np.eye(model.problem.dynamics.n_states)[state]
-        for name, chances in document["belief"].items():
-            belief[model.problem.arms.index(name)] = chances
+    chances: Mapping[str, Sequence[float]] = getattr(made, "belief", {})
+    if chances:
+        belief = np.eye(problem.dynamics.n_states)[state]
+        for name, row in chances.items():
+            if len(row) != problem.dynamics.n_states:
+                raise ModelError(
+                    f"{saved}: belief of {name!r} has {len(row)} chances", f"give {problem.dynamics.n_states}."
+                )
+            belief[problem.arms.index(name)] = row
     _, offered = _offered(model, plan, question, belief)
     return offered.objective if isinstance(offered, Question) else question.objective
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import (
@@ -79,7 +79,7 @@ class Round(Entry):
     model: str
     period: int = Field(ge=0)
     ids: tuple[str, ...]
-    state: tuple[int, ...]
+    state: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...]
     """State of every arm that was decided for."""
     decided: tuple[str, ...]
     done: tuple[str, ...]
@@ -140,9 +140,9 @@ class _Saved(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     ids: tuple[str, ...]
-    state: tuple[int, ...]
+    state: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...]
     action: tuple[str, ...]
-    period: int = Field(ge=0)
+    period: int = Field(ge=0, lt=2**31)
     relaxed: str | None = None
     shared: dict[str, FiniteFloat] = Field(default_factory=dict)
     belief: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)

@@ -7,19 +7,33 @@ written (a folder, a pipe, no permission), a :class:`StorageError` where the mac
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from rmab_opt.errors import ModelError, RmabError, StorageError
 
-__all__ = ["in_a_sentence", "is_ours", "make_folder", "read_regular", "write_atomically"]
+__all__ = [
+    "in_a_sentence",
+    "is_ours",
+    "keep_safe",
+    "make_folder",
+    "read_object",
+    "read_regular",
+    "refuse_foreign",
+    "safe",
+    "sign",
+    "write_atomically",
+]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system answers where nothing more fits."""
@@ -35,6 +49,32 @@ UNUSABLE = {
 }
 
 
+_SAFE: ContextVar[set[tuple[int, int]] | None] = ContextVar("_SAFE", default=None)
+"""Device and number of the files that nothing may be written over while one verb runs; None outside of verbs."""
+
+
+@contextmanager
+def safe() -> Iterator[None]:
+    """Within: what :func:`keep_safe` names is written over by nobody."""
+    token = _SAFE.set(set())
+    try:
+        yield
+    finally:
+        _SAFE.reset(token)
+
+
+def keep_safe(paths: Iterable[Path | None]) -> None:
+    """Files that a verb reads: until it ends nothing is written over one of them, by whatever name it is reached."""
+    known = _SAFE.get()
+    for path in paths if known is not None else ():
+        try:
+            found = None if path is None else path.stat()
+        except (OSError, ValueError):
+            continue
+        if known is not None and found is not None and stat.S_ISREG(found.st_mode):
+            known.add((found.st_dev, found.st_ino))
+
+
 def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = True) -> None:
     """Write a file under its name only when it is complete and on disk; the old one stays until then.
 
@@ -46,7 +86,7 @@ def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = 
     Raises
     ------
     ModelError
-        When the path is a folder, a pipe or a device, or may not be written.
+        When the path is a folder, a pipe or a device, may not be written, or is one of what the verb reads.
     StorageError
         When the disk is full or fails; the old file is as it was.
     """
@@ -54,6 +94,7 @@ def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = 
     data = content.encode("utf-8") if isinstance(content, str) else content
     with in_a_sentence(path, "written"):
         _refuse_special(path, "written")
+        _refuse_read(path)
         make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
         try:
@@ -80,6 +121,14 @@ def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = 
             os.close(folder)
 
 
+def _refuse_read(path: Path) -> None:
+    known = _SAFE.get()
+    if known and path.exists():
+        found = path.stat()
+        if (found.st_dev, found.st_ino) in known:
+            raise ModelError(f"{path}: the model is made of this file", "name another file.")
+
+
 def read_regular(path: str | Path) -> bytes:
     """Content of a regular file.
 
@@ -96,6 +145,24 @@ def read_regular(path: str | Path) -> bytes:
             raise ModelError(f"{path}: no such file", "check the name.")
         _refuse_special(path, "read")
         return path.read_bytes()
+
+
+def read_object(path: str | Path, what: str, fix: str) -> dict[str, Any]:
+    """The JSON object in a file of ours: ``what`` it should be, for the message, and how to come by one.
+
+    Raises
+    ------
+    ModelError
+        When the file cannot be read, is no JSON, is nested without end, or holds something else than an object.
+    """
+    try:
+        document = json.loads(read_regular(path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ModelError(f"{path}: is no {what} ({said})", fix) from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: is no {what}, it holds a {type(document).__name__}", fix)
+    return document
 
 
 def _refuse_special(path: Path, done: str) -> None:
@@ -137,6 +204,38 @@ MARK = b"rmab-opt"
 """Stands in every file we write that a person may name: a JSON's keys, a page's head, a workbook's creator."""
 
 
+SIGNATURE = ".rmab-opt.json"
+"""Names and digests of the tables and pictures that we put into a folder, which have no room for a mark."""
+
+
+def sign(folder: Path, names: Iterable[str]) -> None:
+    """Note which files of a folder are ours as they now stand, so that a repeat may replace them without asking."""
+    known = _signed(folder)
+    known |= {name: _digest(folder / name) for name in names if (folder / name).is_file()}
+    write_atomically(folder / SIGNATURE, json.dumps({"written by": MARK.decode(), "sha256": known}, indent=1) + "\n")
+
+
+def _signed(folder: Path) -> dict[str, str]:
+    try:
+        document = json.loads(read_regular(folder / SIGNATURE))
+    except (ModelError, ValueError, RecursionError):
+        return {}
+    known = document.get("sha256") if isinstance(document, dict) else None
+    return {str(k): str(v) for k, v in known.items()} if isinstance(known, dict) else {}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(read_regular(path)).hexdigest()
+
+
+def refuse_foreign(path: Path, *, force: bool = False) -> None:
+    """Before a verb writes a file: ModelError where one is there that we did not write, unless ``force``."""
+    with in_a_sentence(path, "written"):
+        there = path.is_file()
+    if there and not force and not is_ours(path):
+        raise ModelError(f"{path}: is there already, and was not written by rmab-opt", "name another, or say --force.")
+
+
 def is_ours(path: Path) -> bool:
     """Whether a file is one that this program writes: such a file may be replaced without asking.
 
@@ -144,7 +243,7 @@ def is_ours(path: Path) -> bool:
     to do; no spreadsheet writes these three together.
     """
     data = read_regular(path)
-    if not data:
+    if not data or _signed(path.parent).get(path.name) == hashlib.sha256(data).hexdigest():
         return True
     if data.startswith(b"PK"):
         try:
@@ -155,7 +254,7 @@ def is_ours(path: Path) -> bool:
     if data.lstrip()[:1] == b"{":
         try:
             document = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         ours = ({"format", "action", "value"}, {"format", "what", "value"})
         return isinstance(document, dict) and any(keys <= document.keys() for keys in ours)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.encoder.bounds import masses
 from rmab_opt.encoder.network import Reduced
-from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, LimitError, ModelError
 from rmab_opt.search.local_search import climb
 from rmab_opt.search.node_bounds import Node, NodeBounds, rows
 from rmab_opt.search.oracle import Oracle, Places
@@ -395,7 +395,7 @@ class _Search:
         if self.best is None:
             if status == "optimal":
                 raise InfeasibleError("no action is allowed", "read the explanation of the action set.")
-            raise SolverError("no allowed action was met before the limit", "give a start, or more seconds.")
+            raise LimitError("no allowed action was met before the limit", "give a start, or more seconds.")
         spent, tree = perf_counter() - began, self.record.tree()
         return SearchResult(self.best, self.best_value, float(bound), self.nodes, spent, status, tree)
 

@@ -10,9 +10,19 @@ Pyomo and the solvers load when a session first needs them, so that importing th
 """
 
 from rmab_opt.solver.compiling import Parameters
-from rmab_opt.solver.profile import Profile, load_profile, profile_names
+from rmab_opt.solver.profile import Profile, load_profile, profile_names, repeatable
 from rmab_opt.solver.program import Program
 from rmab_opt.solver.result import Result, Status
 from rmab_opt.solver.session import Session
 
-__all__ = ["Parameters", "Profile", "Program", "Result", "Session", "Status", "load_profile", "profile_names"]
+__all__ = [
+    "Parameters",
+    "Profile",
+    "Program",
+    "Result",
+    "Session",
+    "Status",
+    "load_profile",
+    "profile_names",
+    "repeatable",
+]

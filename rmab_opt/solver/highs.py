@@ -130,17 +130,23 @@ class HighsSolver(Solver):
         self.profile = profile
         self.matrix_changed = False
         self._api: Any = highspy
-        self._highs: Any = _quiet_highs()
+        self._stop = False
+        self._log: list[str] = []
+        self._begin()
         _warn_untested(self._highs.version())
         if self._highs.version() == "1.14.0":
             raise SolverError(
                 "HiGHS 1.14.0 calls wrong points of mixed-integer programs optimal (its presolve).",
                 "install another: pip install 'highspy!=1.14.0'.",
             )
+
+    def _begin(self) -> None:
+        """A Highs object that knows nothing yet, with the profile's options."""
+        profile = self.profile
+        self._highs: Any = _quiet_highs()
         self._sent: Arrays | None = None
-        self._stop = False
         self._subscribed = False
-        self._log: list[str] = []
+        self._ran = False
         self._limits: dict[str, float | int | str] = {}
         own = {"threads": profile.threads, "random_seed": profile.seed}
         for name, value in (profile.options | own).items():  # type: ignore[operator]
@@ -258,8 +264,13 @@ class HighsSolver(Solver):
         start: tuple[Ints, Floats] | None,
         interrupt: Callable[[], bool] | None,
     ) -> tuple[Result, BaseException | None]:
+        if self._ran and not math.isinf(limits.seconds) and arrays.integer.any():
+            # Parts of HiGHS's MILP (presolve, LPs at nodes) hold the limit against a clock that runs on from solve to
+            # solve and that nothing sets back: late solves came out otherwise, and more so on a busy machine.
+            self._begin()
         self._set_limits(limits, arrays.integer.any())
         self.push(arrays)
+        self._ran = True
         with self._cutoff_row(arrays, limits.cutoff), _POOL.hold(self.profile.threads):
             if start is not None and arrays.integer.any():
                 # After every change, since each one discards the start.
@@ -292,7 +303,7 @@ class HighsSolver(Solver):
             self._must(self._highs.deleteRows(1, np.array([m], dtype=np.int32)), "drop the cut-off row")
 
     def _set_limits(self, limits: Limits, is_milp: np.bool_) -> None:
-        # The clock that HiGHS holds against the limit starts anew with each MILP, but runs on from LP to LP.
+        # The clock that HiGHS holds against the limit runs on from LP to LP; a MILP has an object with a fresh one.
         spent = 0.0 if is_milp or math.isinf(limits.seconds) else self._highs.getRunTime()
         wanted: dict[str, float | int | str] = {
             "time_limit": limits.seconds + spent,

@@ -6,14 +6,14 @@ import difflib
 import importlib.resources
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rmab_opt.errors import ModelError
 from rmab_opt.records import read_regular
 
-__all__ = ["Profile", "load_profile", "profile_names"]
+__all__ = ["Profile", "load_profile", "profile_names", "repeatable"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Profile:
     """A MILP counts as solved at this gap, as a multiple of the largest coefficient's power of two."""
     proof_seconds: float | None = None
     """Wall-clock limit of a proof by lists and trees; None for as long as the solve took, at least 1 s; 0 for none."""
+    proof_nodes: int | None = None
+    """Node limit of a proof's trees in place of the clock; None for the clock. Repeatable."""
     at_limit: Literal["best_with_gap", "raise"] = "best_with_gap"
     """At a limit: return the best found with its gap, or raise SolverError."""
     seed: int = 0
@@ -75,7 +77,9 @@ class Profile:
             value = getattr(self, name)
             known = value is None and name in ("seconds", "proof_seconds")
             demand(known or (number(value, (int, float)) and value >= 0), name, "a number of at least 0")
-        demand(self.nodes is None or (number(self.nodes, int) and self.nodes >= 0), "nodes", "a whole number")
+        for name in ("nodes", "proof_nodes"):
+            value = getattr(self, name)
+            demand(value is None or (number(value, int) and value >= 0), name, "a whole number of at least 0")
         demand(self.at_limit in ("best_with_gap", "raise"), "at_limit", "'best_with_gap' or 'raise'")
         for name in ("interruptible", "log", "unsafe"):
             demand(isinstance(getattr(self, name), bool), name, "true or false")
@@ -93,6 +97,26 @@ class Profile:
                 "remove the option.",
             )
 
+    @property
+    def clock(self) -> str | None:
+        """What of it reads the clock, in words; None when a repeat gives the same answers however loaded a machine is.
+
+        A proof's seconds count here only where they were given: without, a proof's share may move and no decision.
+        """
+        given = {"a solve": self.seconds, "a proof": None if self.proof_nodes is not None else self.proof_seconds}
+        return ", ".join(f"{value:g} s {what}" for what, value in given.items() if value) or None
+
+    def by_nodes(self) -> Profile:
+        """The same with node limits in place of every clock, for experiments that must repeat."""
+        nodes = self.nodes
+        if self.seconds is not None:
+            worth = max(1, round(NODES_A_SECOND * self.seconds))
+            nodes = worth if nodes is None else min(nodes, worth)
+        proof = self.proof_nodes
+        if proof is None:
+            proof = PROOF_NODES if self.proof_seconds is None else round(PROOF_NODES * self.proof_seconds)
+        return replace(self, seconds=None, nodes=nodes, proof_seconds=None, proof_nodes=proof)
+
     def _refuse_unsafe(self) -> None:
         """Options under which HiGHS called 12 of 12 wrong answers optimal with a bound below the best action."""
         tolerances, others = UNSAFE[self.solver]
@@ -108,6 +132,12 @@ class Profile:
                 "remove the option, or set unsafe = true: bounds are then the solver's word only.",
             )
 
+
+NODES_A_SECOND = 200
+"""Nodes that :meth:`Profile.by_nodes` puts for a second of solving: the shipped models look at 100 to 1,000."""
+
+PROOF_NODES = 1_500
+"""Nodes of a proof's trees that it puts for a second."""
 
 MOST_THREADS = 64
 """More threads than a solver makes use of; a thousand end the process where memory is short."""
@@ -134,7 +164,7 @@ UNSAFE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     }.items()
 }
 """By solver: tolerances that must not be loose, and options that move the goal itself."""
-_LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "proof_seconds", "at_limit")
+_LIMITS = ("seconds", "nodes", "relative_gap", "absolute_gap", "proof_seconds", "proof_nodes", "at_limit")
 OWN_KEYS = ("about", "threads", "seed", "interruptible", "log", "unsafe")
 _TOP_KEYS = ("extends", "solver", *OWN_KEYS, "limits", *SOLVERS)
 # The same six choices under each solver's own name: in a profile's solver table they set the profile's field, so that
@@ -176,6 +206,15 @@ def load_profile(profile: str | Path | Profile) -> Profile:
         profiles extend one another in a circle; names the file.
     """
     return profile if isinstance(profile, Profile) else Profile(**_profile_fields(profile, None, ()))
+
+
+def repeatable(profile: str | Path | Profile) -> Profile:
+    """:func:`load_profile` for experiments: of a shipped profile its counterpart that limits by nodes, not by a clock.
+
+    A profile of the user's own keeps its clock: it was asked for, and :attr:`Profile.clock` says so.
+    """
+    found = load_profile(profile)
+    return found.by_nodes() if not isinstance(profile, Profile) and str(profile) in profile_names() else found
 
 
 def _profile_folders() -> list[Any]:

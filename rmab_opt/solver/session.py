@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from rmab_opt.errors import CertificateError, ModelError, SolverError
+from rmab_opt.errors import CertificateError, LimitError, ModelError
 from rmab_opt.solver.compiling import Dependence, Parameters, compile_model
 from rmab_opt.solver.encoded import Watch, watches
 from rmab_opt.solver.highs import HighsSolver
@@ -458,7 +458,7 @@ class Session:
         proven = not result.has_solution and result.bound == objective_cutoff
         if profile.at_limit == "raise" and at_limit and not proven:
             said = f"objective {result.objective:g}, bound {result.bound:g}" if result.has_solution else "no solution"
-            raise SolverError(
+            raise LimitError(
                 f"a limit stopped the solve after {result.seconds:.1f} s and {result.nodes} nodes with {said} "
                 f"(profile {profile.name!r}).",
                 "raise the limit, or set at_limit = 'best_with_gap' to take the best found with its gap.",

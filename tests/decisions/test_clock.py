@@ -12,7 +12,7 @@ from rmab_opt.actions.kinds import Budget, Knapsack
 from rmab_opt.decisions import Chooser, NetworkObjective, Scores, decide, question, ways
 from rmab_opt.decisions.certify import certify
 from rmab_opt.decisions.question import Proposal
-from rmab_opt.errors import CertificateError, SolverError
+from rmab_opt.errors import CertificateError, LimitError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import load_profile
 
@@ -30,7 +30,7 @@ def late(monkeypatch, clock, seconds=3.0):
 
     def propose(self, asked):
         clock.now += seconds
-        raise SolverError("no action found before the limit (time_limit)", "give more.")
+        raise LimitError("no action found before the limit (time_limit)", "give more.")
 
     monkeypatch.setattr(ways.MixedInteger, "propose", propose)
     monkeypatch.setattr(ways.Search, "propose", propose)

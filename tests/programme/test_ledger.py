@@ -152,7 +152,7 @@ def test_a_ledger_of_the_first_format_reads_and_goes_on(tmp_path, model):
         ({"period": "x"}, "period: "),
         ({"period": -1}, "period: "),
         ({"period": True}, "period: "),
-        ({"state": [-1, 0, 0, 0]}, "state: arm 'arm0' is in state -1"),
+        ({"state": [-1, 0, 0, 0]}, "state.0: Input should be greater"),
         ({"state": [0.5, 0, 0, 0]}, "state"),
         ({"shared": {"stock": 1}}, "shared names 'stock'"),
     ],

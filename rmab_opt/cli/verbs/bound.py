@@ -28,6 +28,9 @@ from rmab_opt.registry import register
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
 
+WRITTEN = ("bound.csv", "bound.png")
+"""Files of the folder --out."""
+
 MOST_POINTS = 10_000
 """Points of a curve that anybody can look at."""
 
@@ -86,6 +89,8 @@ def bound(
 
     loaded = load_model(model, sets)
     if sweep is not None:
+        if out is not None:
+            check_outputs(loaded, *(out / name for name in WRITTEN), also=[state], force=force)
         _sweep(loaded, sweep, out, as_json)
         return
     if out is not None:
@@ -129,7 +134,7 @@ def _limits(sweep: str) -> tuple[str, list[float]]:
 def _sweep(loaded: Model, sweep: str, out: Path | None, as_json: bool) -> None:
     """The bound over the limit of a resource."""
     from rmab_opt.planning import sweep as curve_over
-    from rmab_opt.records import write_atomically
+    from rmab_opt.records import sign, write_atomically
     from rmab_opt.report import table_csv, table_text
 
     name, limits = _limits(sweep)
@@ -141,5 +146,6 @@ def _sweep(loaded: Model, sweep: str, out: Path | None, as_json: bool) -> None:
 
         write_atomically(out / "bound.csv", table_csv(rows))
         curve_plot(curve, out / "bound.png", title=loaded.title)
+        sign(out, WRITTEN)
         text += f"\nwritten to {out}"
     answer(as_json, rows, text)

@@ -13,6 +13,7 @@ from rmab_opt.registry import register
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
+    from rmab_opt.problem import Table
 
 
 @register("verb", "check", group=THIS_WEEK)
@@ -31,6 +32,9 @@ def check(
         typer.Option("--export-proof", metavar="OUT", help="With --decision: its proof for other programs to check."),
     ] = None,
     force: Force = False,
+    readings: Annotated[
+        bool, typer.Option("--readings", help="Say line by line what was assumed, dropped or changed in the tables.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a model holds; with --decision or --bound, re-check a saved one without a solver."""
@@ -63,6 +67,7 @@ def check(
         "objective": type(loaded.objective).__name__,
         "solver": f"profile {loaded.solver}",
         "compared": str(agreement),
+        **{f"read {_name(table)}": _facts(table) for table in loaded.tables},
         "ready": "some action satisfies all constraints",
     }
     found = {
@@ -74,9 +79,23 @@ def check(
         "solver": str(loaded.solver),
         "compared": agreement.compared,
         "not_compared": list(agreement.left_out),
+        "tables": [
+            {
+                "file": _name(table),
+                "rows": len(table),
+                "facts": table.log.facts,
+                "remarks": [remark.row() for remark in table.log.remarks],
+            }
+            for table in loaded.tables
+        ],
         "ready": True,
     }
-    answer(as_json, found, tree(f"Model · {loaded.title}", lines))
+    text = tree(f"Model · {loaded.title}", lines)
+    for table in loaded.tables if readings else ():
+        text += f"\n{_name(table)}: {len(table)} rows"
+        text += "".join(f"\n  {key}: {value}" for key, value in table.log.facts.items())
+        text += "".join(f"\n  {remark}" for remark in table.log.remarks)
+    answer(as_json, found, text)
 
 
 def _judge(
@@ -114,3 +133,15 @@ def _judge(
     answer(as_json, document, text)
     if verdict.exit_code:
         raise typer.Exit(verdict.exit_code)
+
+
+def _name(table: Table) -> str:
+    return table.source if table.path is None else table.path.name
+
+
+def _facts(table: Table) -> str:
+    """What reading a table assumed and did, in one line."""
+    facts = [f"{key} {value}" for key, value in table.log.facts.items()]
+    remarks = len(table.log.remarks)
+    more = [f"{remarks} remarks (see --readings)"] if remarks else []
+    return ", ".join([f"{len(table)} rows", *facts, *more])

@@ -12,6 +12,7 @@ import typer
 from rmab_opt import registry
 from rmab_opt.cli.common import (
     RESEARCH,
+    Force,
     GroupColumn,
     Jobs,
     Json,
@@ -21,6 +22,7 @@ from rmab_opt.cli.common import (
     SolverName,
     answer,
     brought,
+    check_outputs,
     load_model,
     progress,
 )
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 FIRST_EPISODES, KEPT = 2, 0.9
 """With --seconds: episodes that say how long one takes, and the share of the time that is filled with them."""
+
+WRITTEN = ("evaluation.csv", "evaluation.tex", "evaluation.json", "evaluation.png", "seconds.png")
+GROUPED = ("groups.csv", "groups.tex", "groups.png")
+"""Files of the folder --out."""
 
 TABLE = "sequoia_table"
 """MODEL that stands for a comparison over many models."""
@@ -66,6 +72,7 @@ def evaluate(
     jobs: Jobs = None,
     quick: Quick = False,
     full: Full = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compare policies on common random numbers; MODEL sequoia_table compares over all coupled settings."""
@@ -78,14 +85,17 @@ def evaluate(
     from dataclasses import replace
 
     from rmab_opt.learning import evaluate as compare
+    from rmab_opt.records import sign
 
     grouped = None if groups is None else brought("report", "policy_groups", "equity", "--groups")
     loaded = load_model(model, sets)
     if solver is not None:
         from rmab_opt.solver import load_profile
 
-        load_profile(solver)
-        loaded = replace(loaded, solver=solver)
+        # A profile and not its name: a clock that is asked for here is meant.
+        loaded = replace(loaded, solver=load_profile(solver))
+    if out is not None:
+        check_outputs(loaded, *(out / name for name in (GROUPED if grouped is not None else WRITTEN)), force=force)
     names = registry.split(policies)
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
@@ -93,6 +103,8 @@ def evaluate(
         if seeds > 1:
             raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
         told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=with_bound, out=out)
+        if out is not None:
+            sign(out, GROUPED)
         answer(as_json, told.document, told.text)
         return
     with progress(as_json) as bar:
@@ -126,6 +138,7 @@ def evaluate(
         text += f"\n{count} of {episodes} episodes: {seconds:g} s are the limit"
     if out is not None:
         _write(table, out, loaded.title)
+        sign(out, WRITTEN)
         text += f"\nwritten to {out}"
     answer(as_json, {"header": table.header, "rows": table.rows}, text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,8 @@ import typer
 from rmab_opt.cli.common import PROGRAMME, Json, ModelName, Sets, answer, load_model
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
+
+FIX = "write one with `rmab-opt decide --out FILE.json`."
 
 
 @register("verb", "record", group=PROGRAMME)
@@ -22,19 +23,20 @@ def record(
     ],
     ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where rounds are kept.")],
     sets: Sets = None,
+    new: Annotated[bool, typer.Option("--new", help="Begin a ledger where there is none.")] = False,
     as_json: Json = False,
 ) -> None:
     """Keep what was done and observed in a round; `decide --ledger` starts from there."""
     from rmab_opt.problem import Table
     from rmab_opt.programme.ledger import Ledger
+    from rmab_opt.records import read_object
 
-    try:
-        made = json.loads(decision.read_text(encoding="utf-8"))
-        missing = {"ids", "state", "action", "period"} - set(made)
-    except (OSError, ValueError, TypeError):
-        missing = {"ids"}
-    if missing:
-        raise ModelError(f"{decision}: is no saved decision", "write one with `rmab-opt decide --out FILE.json`.")
+    made = read_object(decision, "saved decision", FIX)
+    if not {"ids", "state", "action", "period"} <= made.keys():
+        raise ModelError(f"{decision}: is no saved decision", FIX)
+    # The first round has no ledger yet; a later one without its ledger is more likely a name that was mistyped.
+    if not new and made["period"] != 0 and not ledger.exists():
+        raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     kept = Ledger(ledger, load_model(model, sets))
     path = kept.record(made, Table.read(outcomes, needed=("id",)))
     standing = kept.standing()

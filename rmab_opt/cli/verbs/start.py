@@ -41,7 +41,9 @@ def start(
     from rmab_opt.problem import Table
     from rmab_opt.programme.columns import PlanSection, infer
     from rmab_opt.programme.folder import start as begin
+    from rmab_opt.records import keep_safe
 
+    keep_safe([sheet, log, roster, columns])
     plan = PlanSection(weeks=weeks, calls=calls, season=season)
     if columns is None and not yes:
         found = infer(Table.read(sheet), Table.read(log), None if roster is None else Table.read(roster), plan)

@@ -134,6 +134,7 @@ def compare_groups(
     """
     if episodes < 1 or not policies:
         raise ModelError(f"{episodes} episodes, {len(policies)} policies", "give at least one of each.")
+    model = model.by_nodes()
     groups = group if isinstance(group, Groups) else model_groups(model, group)
     limits: dict[str, float] = {}
     if bound:

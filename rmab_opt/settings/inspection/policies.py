@@ -144,7 +144,8 @@ class Lookahead(Policy):
         arms, left = self.arms, self.model.problem.horizon - period
         age, slots, used = arms.decode(state)
         slot, n_slots = int(slots[0]), arms.n_slots
-        length = n_slots * (self.periods or 0) - slot if self.periods else max(1, left)
+        # What comes after the horizon earns nothing and must not draw visits to it.
+        length = max(1, left if self.periods is None else min(left, n_slots * self.periods - slot))
         # Beliefs go on after the plan, as far as the horizon does and an inspection is felt.
         beyond = int(np.clip(left - length, 0, n_slots))
         ahead = Horizon(arms, length, slot, age, used, self.once)

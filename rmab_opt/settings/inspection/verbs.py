@@ -29,6 +29,7 @@ Events = Annotated[
     ),
 ]
 EventFile = Annotated[Path | None, typer.Option("--file", metavar="CSV", help="Events, one a row, same words.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over a file that rmab-opt did not write.")]
 Now = Annotated[str | None, typer.Option("--now", metavar="DATE", help="First date or slot that is still open.")]
 Stay = Annotated[float, typer.Option(help="Reward that moving a visit must gain.")]
 Records = Annotated[str, typer.Argument(metavar="CSV", help="Dated inspections, or pairs with the time between.")]
@@ -41,10 +42,13 @@ FitOut = Annotated[Path | None, typer.Option("--out", metavar="CSV", help="Write
 def plan(model: ModelName, out: PlanOut = Path("plan"), sets: Sets = None, as_json: Json = False) -> None:
     """Plan a period's visits, keep the plan in a folder with its log, and write it as tables, calendars and a page."""
     from rmab_opt.catalog import load_with
+    from rmab_opt.records import keep_safe
     from rmab_opt.settings.inspection.saved import SavedPlan
 
     source = str(Path(model).resolve()) if Path(model).exists() else model
-    _, made = SavedPlan.create(out, load_with(model, sets), source, sets or [])
+    loaded = load_with(model, sets)
+    keep_safe([loaded.path, *(table.path for table in loaded.tables)])
+    _, made = SavedPlan.create(out, loaded, source, sets or [])
     _answer(made, out, as_json)
 
 
@@ -94,26 +98,29 @@ def fit(
     feature: Features = None,
     unit: Annotated[str, typer.Option(help="Slots of the plan: day, week or month.")] = "month",
     out: FitOut = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Estimate decay from inspection records, and say when memory is only a difference between establishments."""
     import json
     import sys
 
+    from rmab_opt.records import keep_safe, refuse_foreign, write_atomically
+    from rmab_opt.report import table_csv
     from rmab_opt.settings.inspection.fit import RecordColumns
     from rmab_opt.settings.inspection.memory import from_records
 
+    keep_safe([Path(records)])
+    if out is not None:
+        refuse_foreign(out, force=force)
     given = RecordColumns(
         arm=arm, elapsed=elapsed, before=before, outcome=outcome, features=tuple(feature or ())
     )  # fmt: skip
     found = from_records(records, given, dated=dated, group=group, unit=unit)
     text = str(found)
     if out is not None:
-        from rmab_opt.records import write_atomically
-        from rmab_opt.report import table_csv
-
         # Tables have no exponents.
         cells = [{k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in found.arms]
-        write_atomically(out, table_csv(cells))
+        write_atomically(out, "\ufeff" + table_csv(cells))
         text += f"\nwritten to {out}"
     sys.stdout.write((json.dumps(found.summary(), indent=1) if as_json else text) + "\n")

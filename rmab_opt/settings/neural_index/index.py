@@ -325,7 +325,7 @@ class Rounding:
     @cached_property
     def chooser(self) -> Chooser:
         """The program that rounds where budgets are not all; compiled once."""
-        model = self.model
+        model = self.model.by_nodes()
         nothing = Scores(np.zeros((model.problem.n_arms, self.n_actions)))
         return Chooser(model.problem, model.actions, nothing, model.solver, title=model.title)
 

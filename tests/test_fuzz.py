@@ -1,0 +1,353 @@
+"""Whatever the bytes, a reader answers or refuses in a sentence, in two seconds, and drops no row and no key.
+
+Inputs are whole files with a few places spoilt; each is made from one number, which hypothesis draws and a failure
+names. ``RMAB_FUZZ`` says how many a reader: by default 300 in the quick suite and 50,000 in the slow one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rmab_opt as ro
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget
+from rmab_opt.catalog import copy_model
+from rmab_opt.catalog.files import locate
+from rmab_opt.decisions import Model, decide, verify
+from rmab_opt.errors import RmabError
+from rmab_opt.learning import DQNConfig, load_policy, train
+from rmab_opt.problem import Arms, Problem, Table, Tabular
+from rmab_opt.programme.ledger import Ledger
+from rmab_opt.report import workbook
+
+SECONDS = 2.0
+NUMBERS = st.integers(0, 2**63 - 1)
+HOSTILE = (
+    "", "0", "-1", "1e309", "NaN", "Infinity", "1" * 400, "null", "true", "[]", "{}", "'", '"', "\x00", "\ufeff", "é",
+    "\u2028", "=1+1", "007", "#1", "12_34", "8.000", "1,5", "31/02/2026", "../x", "/dev/null", ".nan", ".inf", "1e5",
+    "*a", "&a", "<<", "!!python/object:os.system", "- ", ": ", "\t", "\r\n", ";", "|", "\\", "\ud800", "total", "2**63",
+    str(2**63), str(-(2**63)), str(2**200), "0x10", "1:30", "yes", "~",
+)  # fmt: skip
+
+
+def counted(slow: bool) -> int:
+    return int(os.environ.get("RMAB_FUZZ", "50000" if slow else "300"))
+
+
+@contextlib.contextmanager
+def in_time() -> Iterator[None]:
+    """Two seconds of this process's own time: another's load is no hang."""
+
+    def late(*_: object) -> None:
+        raise AssertionError(f"no answer within {SECONDS} s")
+
+    before = signal.signal(signal.SIGVTALRM, late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def each(count: int, check: Callable[[random.Random], None]) -> None:
+    """A check of so many inputs, each made from its own number."""
+
+    @settings(max_examples=count, deadline=None, database=None)
+    @given(number=NUMBERS)
+    def run(number: int) -> None:
+        with in_time():
+            check(random.Random(number))
+
+    run()
+
+
+def both(reader: Callable[..., None]) -> Callable[..., None]:
+    """The same fuzz with a few inputs, and with many in the slow suite."""
+    return pytest.mark.parametrize("count", [counted(False), pytest.param(counted(True), marks=pytest.mark.slow)])(
+        reader
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- spoiling
+def spoilt(data: bytes, draw: random.Random) -> bytes:
+    """Bytes with some flipped, cut, doubled, or a hostile word put in."""
+    for _ in range(draw.choice((1, 1, 2, 5))):
+        at = draw.randrange(len(data) + 1)
+        end = min(len(data), at + draw.choice((0, 1, 3, 40)))
+        word = draw.choice(HOSTILE).encode("utf-8", "surrogatepass")
+        how = draw.randrange(5)
+        if how == 0:
+            data = data[:at] + draw.randbytes(draw.choice((1, 2, 9))) + data[end:]
+        elif how == 1:
+            data = data[:at] + word + data[end:]
+        elif how == 2:
+            data = data[:at] + data[at:end] * draw.choice((2, 3)) + data[end:]
+        elif how == 3:
+            data = data[:at] if draw.random() < 0.2 else data[:at] + data[end:]
+        else:
+            lines = data.split(b"\n")
+            draw.shuffle(lines)
+            data = b"\n".join(lines)
+    return data
+
+
+def spoilt_json(document: Any, draw: random.Random) -> tuple[Any, bool]:
+    """A document with one value, key or type changed; and whether a key was put in that nobody knows."""
+    document = json.loads(json.dumps(document))
+    places = list(_places(document))
+    holder, key = draw.choice(places)
+    how = draw.randrange(6)
+    if how == 0 and isinstance(holder, dict):
+        holder["no_such_key"] = 1
+        return document, holder is document
+    if how == 1:
+        del holder[key]
+        return document, False
+    values = (
+        None,
+        -1,
+        0,
+        10**400,
+        1e300,
+        float("nan"),
+        float("inf"),
+        "",
+        "x" * 2000,
+        [],
+        {},
+        [[]],
+        True,
+        "\ud800",
+        0.5,
+    )
+    holder[key] = draw.choice((*values, [holder[key]] * 3, {"a": holder[key]}, draw.choice(HOSTILE)))
+    return document, False
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict | list):
+        for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            yield value, key
+            yield from _places(inner)
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+LETTERS = "abcXYZ019 .,;:#'\"=+-@_%/éßИगाँव½\n\t|"
+
+
+def grid(draw: random.Random) -> list[list[str]]:
+    """A header and rows with ids of their own."""
+    width, height = draw.randint(1, 5), draw.randint(1, 8)
+    rows = [["id", *(f"column {name}" for name in "vwxy"[: width - 1])]]
+    for row in range(height):
+        rows.append([f"k{row}", *("".join(draw.choices(LETTERS, k=draw.randint(0, 7))) for _ in range(width - 1))])
+    return rows
+
+
+@both
+def test_bytes_become_tables(count, tmp_path):
+    place = tmp_path / "t.csv"
+
+    def check(draw: random.Random) -> None:
+        rows = grid(draw)
+        text = io.StringIO()
+        csv.writer(text, delimiter=draw.choice(";,\t|"), lineterminator=draw.choice(("\n", "\r\n"))).writerows(rows)
+        written = text.getvalue()
+        form = draw.choice(("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"))
+        with contextlib.suppress(UnicodeEncodeError):
+            written.encode(form)
+        data = written.encode(form, "ignore")
+        whole = data.decode(form) == written and draw.random() < 0.4
+        place.write_bytes(data if whole else spoilt(data, draw))
+        try:
+            table = Table.read(place, needed=("id",))
+        except RmabError:
+            return
+        for name in table.columns:
+            for read in (table.text, table.numbers, table.dates, table.yes_no):
+                with contextlib.suppress(RmabError):
+                    read(name)
+        if whole:
+            assert table.text("id") == [row[0] for row in rows[1:]]
+            filled = [j for j in range(len(rows[0])) if any(row[j].strip() for row in rows[1:])]
+            assert {rows[0][j] for j in filled} <= set(table.columns)
+
+    each(count, check)
+
+
+@both
+def test_bytes_become_sheets(count, tmp_path):
+    place = tmp_path / "t.xlsx"
+
+    def check(draw: random.Random) -> None:
+        rows = [[*line] for line in grid(draw)]
+        data = workbook({"sheet": rows})
+        whole = draw.random() < 0.3
+        place.write_bytes(data if whole else spoilt(data, draw))
+        try:
+            table = Table.read(place, needed=("id",))
+        except RmabError:
+            assert not whole or any(cell.strip() for row in rows[1:] for cell in row[1:])
+            return
+        if whole:
+            assert table.text("id") == [row[0] for row in rows[1:]]
+
+    each(count, check)
+
+
+# --------------------------------------------------------------------------------------------------------------- models
+MODELS = ("budget", "capacity", "scheduling", "equity_synthetic", "inspection_slots", "contacts_quotas", "season_stock")
+
+
+@both
+def test_text_becomes_models(count, tmp_path):
+    texts = [Path(locate(name)).read_text(encoding="utf-8") for name in MODELS]
+    folder = tmp_path / "weekly"
+    copy_model("weekly_calls", folder)
+    texts.append((folder / "model.yaml").read_text(encoding="utf-8"))
+    place = folder / "spoilt.yaml"
+
+    def check(draw: random.Random) -> None:
+        lines = draw.choice(texts).splitlines()
+        how, at = draw.randrange(4), draw.randrange(len(lines))
+        extra = False
+        if how == 0:
+            lines.append("no_such_key: 1")
+            extra = True
+        elif how == 1:
+            key, colon, value = lines[at].partition(":")
+            lines[at] = f"{key}{colon} {draw.choice(HOSTILE)}" if colon else value
+        elif how == 2:
+            parts = lines[at].split(" ")
+            parts[draw.randrange(len(parts))] = draw.choice(HOSTILE)
+            lines[at] = " ".join(parts)
+        data = "\n".join(lines).encode("utf-8", "surrogatepass")
+        place.write_bytes(spoilt(data, draw) if how == 3 else data)
+        try:
+            ro.load(place)
+        except RmabError:
+            return
+        assert not extra, "a key that nobody knows was dropped"
+
+    each(count, check)
+
+
+# ------------------------------------------------------------------------------------------- decisions, ledgers, runs
+def small() -> Model:
+    rng = np.random.default_rng(3)
+    transition = rng.dirichlet(np.ones(3), size=(4, 2, 3))
+    arms = Arms.from_arrays(4)
+    dynamics = Tabular(transition, rng.random((4, 3, 2)), state_names=("low", "middle", "high"))
+    return Model(Problem(arms, dynamics, horizon=6), ActionSet(arms, {"calls": Budget(at_most=2)}))
+
+
+@both
+def test_json_becomes_decisions(count, tmp_path):
+    model, place = small(), tmp_path / "week.json"
+    made = json.loads(decide(model, np.array([0, 1, 2, 0])).to_json())
+
+    def check(draw: random.Random) -> None:
+        document, extra = spoilt_json(made, draw)
+        data = json.dumps(document).encode("utf-8", "surrogatepass")
+        place.write_bytes(spoilt(data, draw) if draw.random() < 0.3 else data)
+        try:
+            verify(place, model.problem, model.actions, model.objective)
+        except RmabError:
+            return
+        try:
+            known = set(json.loads(place.read_bytes()))
+        except ValueError:
+            raise AssertionError("accepted what is no JSON") from None
+        assert not extra, "a key that nobody knows was dropped"
+        assert known <= set(made) | {"no_such_key"}
+
+    each(count, check)
+
+
+def begun(folder: Path) -> tuple[Model, Path, dict[str, Any]]:
+    """A model and a ledger of two rounds of it."""
+    model, place = small(), folder / "ledger"
+    ledger = Ledger(place, model)
+    made: dict[str, Any] = {}
+    for period in range(2):
+        made = json.loads(decide(model, np.array([0, 1, 2, 0]), period=period).to_json())
+        told = {"id": made["action"], "done": ["yes"] * len(made["action"]), "state": ["high"] * len(made["action"])}
+        ledger.record(made, Table(told, source="outcomes.csv"))
+    return model, place, made
+
+
+@both
+def test_files_become_ledgers(count, tmp_path):
+    model, kept, _ = begun(tmp_path)
+    rounds = Ledger(kept, model).standing()
+    names = sorted(path.name for path in kept.iterdir() if path.is_file())
+    whole = {name: (kept / name).read_bytes() for name in names}
+    place = tmp_path / "spoilt"
+    place.mkdir()
+
+    def check(draw: random.Random) -> None:
+        touched = draw.choice(names)
+        for name, data in whole.items():
+            (place / name).write_bytes(spoilt(data, draw) if name == touched else data)
+        try:
+            standing = Ledger(place, model).standing()
+        except RmabError:
+            return
+        assert standing is not None, "the rounds were dropped"
+        assert standing.period == rounds.period
+
+    each(count, check)
+
+
+@both
+def test_files_become_runs(count, tmp_path):
+    model, kept = small(), tmp_path / "run"
+    train(model, DQNConfig(episodes=1, pretrain_steps=1, hidden=(4,), head=2, validation_episodes=0), out=kept)
+    names = sorted(path.name for path in kept.iterdir() if path.is_file() and path.suffix != ".lock")
+    place = tmp_path / "spoilt"
+    shutil.copytree(kept, place)
+    record = json.loads((kept / "run.json").read_bytes())
+    state = np.array([0, 1, 2, 0])
+
+    def check(draw: random.Random) -> None:
+        touched = draw.choice(names)
+        for name in names:
+            data = (kept / name).read_bytes()
+            if name == touched == "run.json" and draw.random() < 0.6:
+                data = json.dumps(spoilt_json(record, draw)[0]).encode("utf-8", "surrogatepass")
+            elif name == touched:
+                data = spoilt(data, draw)
+            (place / name).write_bytes(data)
+        try:
+            load_policy(place, model).decide(state)
+        except RmabError:
+            return
+
+    each(count, check)
+
+
+@pytest.mark.parametrize(("place", "value"), [("state", 2**63), ("period", 2**70), ("nodes", 10**30), ("rows", 2**62)])
+def test_an_integer_without_end_is_refused_by_name(tmp_path, place, value):
+    """JSON's integers have no end, arrays' have: these ended as OverflowError and ValueError."""
+    model = small()
+    made = json.loads(decide(model, np.array([0, 1, 2, 0])).to_json())
+    holder = made["proof"] if place == "rows" else made
+    holder[place] = [value, 0, 0, 0] if place == "state" else value
+    with pytest.raises(RmabError, match=place):
+        verify(made, model.problem, model.actions, model.objective)
