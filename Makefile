@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := out/demo
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all mutants lint bench docs clean
+.PHONY: demo test test-all mutants lint bench docs dist clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -47,6 +47,12 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir out/site
+
+# Wheel and sdist; checked by twine where one is at hand (`uv tool install twine` or `pipx install twine` brings one).
+dist: $(STAMP)
+	rm -rf out/dist
+	$(BIN)/python -m build --outdir out/dist
+	if command -v twine >/dev/null; then twine check --strict out/dist/*; else echo "not checked: no twine at hand"; fi
 
 clean:
 	rm -rf out .venv

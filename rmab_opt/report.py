@@ -15,8 +15,10 @@ from rmab_opt.errors import ModelError
 
 __all__ = [
     "Report",
+    "frame",
     "is_visible",
     "marked",
+    "notebook_html",
     "page_html",
     "table_csv",
     "table_html",
@@ -286,7 +288,11 @@ def bars_svg(rows: Sequence[tuple[str, float]], unit: str = "") -> Picture:
     )
 
 
-def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]]) -> str:
+Parts = Sequence[tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]]
+"""Headings, each with a text, a list of terms or rows."""
+
+
+def page_html(title: str, parts: Parts) -> str:
     """One self-contained page that prints well: no script, no font, no picture from elsewhere.
 
     Parameters
@@ -297,6 +303,21 @@ def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | S
         (heading, content): text, a :class:`Picture`, a mapping as a list of terms, or rows as a table. An empty
         heading gives none; text that begins with ``!`` is marked as a warning.
     """
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="rmab-opt">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_escaped(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{_escaped(title)}</h1>\n{_sections(parts)}\n</body>\n</html>\n"
+    )
+
+
+def notebook_html(title: str, parts: Parts) -> str:
+    """What a notebook shows of a thing: the parts of a page, in the notebook's own style."""
+    return f"<div>\n<p><strong>{_escaped(title)}</strong></p>\n{_sections(parts)}\n</div>"
+
+
+def _sections(parts: Parts) -> str:
     body = []
     for heading, content in parts:
         if isinstance(content, Picture):
@@ -311,11 +332,35 @@ def page_html(title: str, parts: Sequence[tuple[str, str | Mapping[str, str] | S
             inner = table_html(content)
         head = f"<h2>{_escaped(heading)}</h2>\n" if heading else ""
         body.append(f"<section>\n{head}{inner}\n</section>")
-    inside = "\n".join(body)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="generator" content="rmab-opt">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escaped(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{_escaped(title)}</h1>\n{inside}\n</body>\n</html>\n"
-    )
+    return "\n".join(body)
+
+
+FRAMES = ("pandas", "polars")
+"""Libraries of data frames, in the order in which they are looked for."""
+
+
+def frame(rows: Sequence[Mapping[str, Any]], backend: str | None = None) -> Any:
+    """Rows as a data frame of ``backend``, or of the first of :data:`FRAMES` that is installed.
+
+    Raises
+    ------
+    ModelError
+        When the backend is not one of them, or none is installed.
+    """
+    from importlib.util import find_spec
+
+    if backend is not None and backend not in FRAMES:
+        raise ModelError(f"no frames of {backend!r}", f"use one of {', '.join(FRAMES)}.")
+    found = [name for name in FRAMES if backend in (None, name) and find_spec(name) is not None]
+    if not found:
+        neither = f"neither {' nor '.join(FRAMES)} is installed"
+        raise ModelError(
+            f"no data frames: {neither if backend is None else f'{backend} is not installed'}",
+            f"pip install {backend or FRAMES[0]}, or take the plain rows.",
+        )
+    import narwhals
+
+    library: Any = found[0]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    made = narwhals.from_dict({name: [row.get(name) for row in rows] for name in names}, backend=library)
+    return made.to_native()

@@ -9,9 +9,10 @@ import subprocess
 import sys
 
 import pytest
-from shipped import DOCS, examples, modules_with_doctests, run_doctests, run_example
+from shipped import DOCS, examples, modules_with_doctests, run_doctests, run_example, settings_of
 
 from rmab_opt import registry
+from rmab_opt.catalog import model_names
 
 PAGES = sorted(page.stem for page in DOCS.glob("*.md") if page.stem not in registry.settings())
 
@@ -57,3 +58,13 @@ def test_the_table_of_what_is_read_is_up_to_date():
     page = (DOCS / "encoder.md").read_text("utf-8")
     shown = re.findall(r"<!-- readers -->\n(.*?)<!-- end -->", page, flags=re.S)
     assert [block.splitlines() for block in shown] == [script["readers"]()], "run scripts/registry_tables.py"
+
+
+def test_the_gallery_has_every_shipped_model_as_it_is():
+    section = runpy.run_path(str(DOCS.parent / "scripts" / "gallery.py"))["section"]
+    page = (DOCS / "gallery.md").read_text("utf-8")
+    blocks = {block.partition("\n")[0]: f"## {block}".strip() for block in page.split("\n## ")[1:]}
+    assert sorted(blocks) == model_names()
+    for name, block in blocks.items():
+        if not settings_of(name) & registry.hidden_settings():
+            assert block.splitlines() == section(name), "run scripts/gallery.py"

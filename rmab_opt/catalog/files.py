@@ -10,7 +10,13 @@ from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
 from rmab_opt.records import write_atomically
 
-__all__ = ["copy_model", "locate", "model_folder", "model_names"]
+__all__ = ["MODELINE", "SCHEMA_FILE", "copy_model", "locate", "model_folder", "model_names"]
+
+SCHEMA_FILE = "schema.json"
+"""Name of the JSON Schema beside model files."""
+
+MODELINE = "# yaml-language-server: $schema="
+"""How a YAML file names its schema to an editor, in its first line."""
 
 
 def model_folder() -> Path:
@@ -79,7 +85,7 @@ def _holds_model(path: Path) -> bool:
 
 
 def copy_model(name: str, folder: str | Path) -> list[Path]:
-    """Copy a shipped model with its tables into a new folder; the model file comes first.
+    """Copy a shipped model with its tables, and the schema it names, into a new folder; the model file comes first.
 
     Raises
     ------
@@ -90,9 +96,12 @@ def copy_model(name: str, folder: str | Path) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder}: exists and is not empty", "name a new folder.")
     tables = sorted(source.parent.glob("*.csv")) if source.name == "model.yaml" else []
-    written = []
-    for file in [source, *tables]:
-        target = folder / ("model.yaml" if file is source else file.name)
-        write_atomically(target, file.read_bytes())
-        written.append(target)
-    return written
+    content = {"model.yaml": source.read_bytes(), **{table.name: table.read_bytes() for table in tables}}
+    first, _, rest = content["model.yaml"].partition(b"\n")
+    schema = source.parent / first.decode("utf-8", "replace").removeprefix(MODELINE).strip()
+    if first.startswith(MODELINE.encode()) and schema.is_file():
+        content["model.yaml"] = f"{MODELINE}{SCHEMA_FILE}\n".encode() + rest
+        content[SCHEMA_FILE] = schema.read_bytes()
+    for file, text in content.items():
+        write_atomically(folder / file, text)
+    return [folder / file for file in content]

@@ -195,8 +195,8 @@ def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Any]:
-    """A progress bar on stderr, so that stdout stays the answer."""
-    if quiet:
+    """A progress bar on stderr, so that stdout stays the answer; none where nobody watches: in a pipe or a file."""
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

@@ -184,9 +184,7 @@ class Chooser:
             raise refuse(method, question)
         return self._last_resort(question, unit, asked, late, clock)
 
-    def _last_resort(
-        self, question: Question, unit: Unit, asked: Question, late: LimitError, clock: float
-    ) -> Decision:
+    def _last_resort(self, question: Question, unit: Unit, asked: Question, late: LimitError, clock: float) -> Decision:
         """An allowed action although no way has found one in time; where there is none, the sentence that says so."""
         if not question.plain or self.profile.at_limit == "raise":
             raise late

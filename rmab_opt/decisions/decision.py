@@ -15,7 +15,7 @@ from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.saved import FORMAT, digests_of
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.records import write_atomically
-from rmab_opt.report import table_csv, tree, visible, workbook
+from rmab_opt.report import frame, notebook_html, table_csv, tree, visible, workbook
 
 __all__ = ["Decision"]
 
@@ -283,7 +283,7 @@ class Decision:
             text += f", {100 * self.total_gap:.2g} % of the total"
         return text + ("; the solver's search closes it" if self.status == "solver_optimal" else "")
 
-    def __str__(self) -> str:
+    def _lines(self) -> dict[str, str]:
         checks = (
             "constraints ok" if not self.violations else "; ".join(f"{k}: {v[0]}" for k, v in self.violations.items())
         )
@@ -308,7 +308,26 @@ class Decision:
         )
         limit = " · stopped at a limit, best found" if self.status == "limit" else ""
         lines["solved"] = f"{self.seconds:.2g} s · {self.nodes} nodes · {self.solver}{limit}"
-        return tree(f"Decision · {self.title}" if self.title else "Decision", lines)
+        return lines
+
+    def _name(self) -> str:
+        return f"Decision · {self.title}" if self.title else "Decision"
+
+    def __str__(self) -> str:
+        return tree(self._name(), self._lines())
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        more = [("", f"and {len(rows) - MOST_SHOWN} more: rows(), to_frame()")] if len(rows) > MOST_SHOWN else []
+        return notebook_html(self._name(), [("", self._lines()), ("", rows[:MOST_SHOWN]), *more])
+
+    def to_frame(self, backend: str | None = None) -> Any:
+        """:meth:`rows` as a data frame, pandas before polars unless ``backend`` names one."""
+        return frame(self.rows(), backend)
+
+
+MOST_SHOWN = 20
+"""Rows of a decision in a notebook."""
 
 
 def _share(gap: float, whole: float) -> float:

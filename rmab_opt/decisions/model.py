@@ -18,6 +18,7 @@ from rmab_opt.planning.relaxation import StatisticalBound, decoupled_bound
 from rmab_opt.problem import Problem, Table
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import Conventions, TableLike, is_table_like
+from rmab_opt.report import notebook_html
 from rmab_opt.solver import Profile, repeatable
 
 __all__ = ["Model", "bound", "margin"]
@@ -67,6 +68,18 @@ class Model:
                 f"the action set is over {len(self.actions.columns.arms)} arms, the problem has {self.problem.n_arms}",
                 "build both from one cohort.",
             )
+
+    def _repr_html_(self) -> str:
+        problem = self.problem
+        lines = {
+            "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
+            "columns": f"{len(self.actions)}",
+            "horizon": f"{problem.horizon} rounds, discount {problem.discount:g}",
+            "objective": type(self.objective).__name__,
+            "solver": f"profile {self.solver}",
+        }
+        rows = [{"constraint": name, "what": said} for name, said in self.actions.describe().items()]
+        return notebook_html(f"Model · {self.title}", [("", self.about), ("", lines), ("", rows)])
 
     def with_objective(self, objective: Objective) -> Model:
         """The same model deciding by another objective."""

@@ -34,7 +34,7 @@ from rmab_opt.parallel import pmap
 from rmab_opt.planning import Bound
 from rmab_opt.planning.relaxation import NORMAL_99, StatisticalBound, decoupled_bound
 from rmab_opt.problem.table import nearest
-from rmab_opt.report import cell, table_csv, table_latex, table_text
+from rmab_opt.report import cell, frame, notebook_html, table_csv, table_latex, table_text
 from rmab_opt.solver import load_profile
 
 __all__ = ["Evaluation", "evaluate", "summary_rows"]
@@ -62,9 +62,18 @@ class Evaluation:
     seconds: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
     raw: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
 
+    def _head(self) -> str:
+        return " · ".join(f"{key} {cell(value)}" for key, value in self.header.items() if key != "versions")
+
     def __str__(self) -> str:
-        head = " · ".join(f"{key} {cell(value)}" for key, value in self.header.items() if key != "versions")
-        return f"{head}\n{table_text(self.printed())}"
+        return f"{self._head()}\n{table_text(self.printed())}"
+
+    def _repr_html_(self) -> str:
+        return notebook_html("Evaluation", [("", self._head()), ("", self.printed())])
+
+    def to_frame(self, backend: str | None = None) -> Any:
+        """``rows`` as a data frame, pandas before polars unless ``backend`` names one."""
+        return frame(self.rows, backend)
 
     def printed(self) -> list[dict[str, Any]]:
         """The rows as a person reads them; :meth:`to_csv` and JSON have the raw means and the ends of the shares."""

@@ -33,6 +33,7 @@ from rmab_opt.planning.lagrangian import (
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_model, polyhedron, solve_occupancy
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
+from rmab_opt.report import notebook_html
 from rmab_opt.solver import Program, Session
 
 __all__ = ["COUPLINGS", "KINDS", "Bound", "MarginalArm", "bound", "bound_arrays", "in_unit", "marginal_arms", "support"]
@@ -132,19 +133,25 @@ class Bound:
             else {name: np.round(self.prices[..., k], 9).tolist() for k, name in enumerate(self.price_names)},
         }
 
-    def __str__(self) -> str:
-        lines = [
-            f"Bound · {self.kind} · {self.coupling}",
-            f"├ value       {self.value:.6g}   within {self.gap:.2g} of the relaxed problem's own value",
-        ]
+    def _name(self) -> str:
+        return f"Bound · {self.kind} · {self.coupling}"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        lines = [("value", f"{self.value:.6g}   within {self.gap:.2g} of the relaxed problem's own value")]
         if self.prices is not None:
             for k, name in enumerate(self.price_names):
                 column = np.atleast_2d(self.prices)[:, k]
                 text = f"{column[0]:.4g}" if column.size == 1 else f"{column[0]:.4g} first round, {column[-1]:.4g} last"
-                lines.append(f"├ one more    {name}: {text}")
+                lines.append(("one more", f"{name}: {text}"))
         state = "proven to the requested gap" if self.converged else "stopped early, still a valid bound"
-        lines.append(f"└ found       {self.seconds:.2g} s · {self.method} · {state}")
-        return "\n".join(lines)
+        return [*lines, ("found", f"{self.seconds:.2g} s · {self.method} · {state}")]
+
+    def __str__(self) -> str:
+        *lines, last = [f"{label:<10}  {said}" for label, said in self._lines()]
+        return "\n".join([self._name(), *(f"├ {line}" for line in lines), f"└ {last}"])
+
+    def _repr_html_(self) -> str:
+        return notebook_html(self._name(), [("", [{"": label, "what": said} for label, said in self._lines()])])
 
 
 def bound(

@@ -6,7 +6,9 @@ import contextlib
 import math
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,22 @@ def _quiet_highs() -> Any:
     return Quiet()
 
 
+TESTED = ("1.16",)
+"""Series of HiGHS that the whole suite has run with."""
+
+
+@cache
+def _warn_untested(version: str) -> None:
+    """Say once that a HiGHS is not one of those tested; what it answers is re-checked all the same."""
+    if version.rpartition(".")[0] not in TESTED:
+        warnings.warn(
+            f"HiGHS {version} is not among the tested versions ({', '.join(f'{one}.x' for one in TESTED)}): "
+            "answers are re-checked, but speed and options may differ; "
+            f"to fix, pip install 'highspy=={TESTED[-1]}.*'",
+            stacklevel=3,
+        )
+
+
 PRESOLVED_TOLERANCE = 1e-6
 """Below this mip_feasibility_tolerance HiGHS 1.16's presolve cuts off optima of network programs: 1 of 1,400 big-M
 programs at 1e-9, 4 of 291 programs of all forms at 1e-7; without presolve none of them, for 1.4 times the time."""
@@ -115,6 +133,7 @@ class HighsSolver(Solver):
         self._stop = False
         self._log: list[str] = []
         self._begin()
+        _warn_untested(self._highs.version())
         if self._highs.version() == "1.14.0":
             raise SolverError(
                 "HiGHS 1.14.0 calls wrong points of mixed-integer programs optimal (its presolve).",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import rmab_opt as ro
-from rmab_opt.catalog import copy_model
-from rmab_opt.catalog.files import locate
+from rmab_opt.catalog import copy_model, model_folder
+from rmab_opt.catalog.files import MODELINE, SCHEMA_FILE, locate
 from rmab_opt.errors import ModelError
 
 
@@ -32,7 +32,11 @@ def test_a_copy_is_the_model_with_its_tables(tmp_path, name):
     folder = tmp_path / "new" / "copy"
     written = copy_model(name, folder)
     assert written[0] == folder / "model.yaml"
-    assert written[0].read_bytes() == source.read_bytes()
+    # But for the first line, which names the schema, and that lies beside the copy.
+    assert written[0].read_bytes().split(b"\n")[1:] == source.read_bytes().split(b"\n")[1:]
+    assert written[0].read_text().startswith(f"{MODELINE}{SCHEMA_FILE}\n")
+    assert written.pop().read_bytes() == (model_folder() / SCHEMA_FILE).read_bytes()
+    (folder / SCHEMA_FILE).unlink()
     tables = sorted(source.parent.glob("*.csv")) if source.name == "model.yaml" else []
     assert [path.name for path in written[1:]] == [path.name for path in tables]
     assert [path.read_bytes() for path in written[1:]] == [path.read_bytes() for path in tables]

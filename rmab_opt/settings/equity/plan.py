@@ -16,7 +16,7 @@ from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.occupancy import Polyhedron, polyhedron
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
-from rmab_opt.report import cell, table_text
+from rmab_opt.report import cell, frame, notebook_html, table_text
 from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.prices import PricedGroups, check_gap
 from rmab_opt.settings.equity.program import EquityProgram
@@ -160,12 +160,21 @@ class FairPlan:
             "groups": self.rows(),
         }
 
-    def __str__(self) -> str:
-        head = (
+    def _head(self) -> str:
+        return (
             f"{self.welfare.name} {cell(self.lower)} · {self.promise} · mean {cell(self.mean)}"
             f" · worst {cell(float(self.values.min()))} · Gini {cell(float(gini(self.values)))} · {self.method}"
         )
-        return f"{head}\n{table_text(self.rows())}"
+
+    def __str__(self) -> str:
+        return f"{self._head()}\n{table_text(self.rows())}"
+
+    def _repr_html_(self) -> str:
+        return notebook_html("Fair plan", [("", self._head()), ("", self.rows())])
+
+    def to_frame(self, backend: str | None = None) -> Any:
+        """:meth:`rows` as a data frame, pandas before polars unless ``backend`` names one."""
+        return frame(self.rows(), backend)
 
 
 def fair_plan(

@@ -16,7 +16,7 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms
 from rmab_opt.records import write_atomically
-from rmab_opt.report import tree
+from rmab_opt.report import frame, notebook_html, tree
 from rmab_opt.settings.inspection.agenda import Asked, Late, Rest, beginning, open_cells, plan_rest
 from rmab_opt.settings.inspection.beliefs import EncodedArms, earned
 from rmab_opt.settings.inspection.dates import Dates
@@ -265,7 +265,7 @@ class Calendar:
         figure.savefig(buffer, format="png")
         write_atomically(path, buffer.getvalue())
 
-    def __str__(self) -> str:
+    def _lines(self) -> dict[str, str]:
         room = self.capacity[np.isfinite(self.capacity)]
         lines = {
             "visits": f"{int(self.visits.sum())} to {int(self.visits.any(axis=1).sum())} of {len(self.ids)} arms",
@@ -282,7 +282,17 @@ class Calendar:
             lines[f"late {number + 1}"] = self.said(found)
         if len(self.overdue) > 8:
             lines["late"] = f"and {len(self.overdue) - 8} more"
-        return tree("Calendar", lines)
+        return lines
+
+    def __str__(self) -> str:
+        return tree("Calendar", self._lines())
+
+    def _repr_html_(self) -> str:
+        return notebook_html("Calendar", [("", self._lines()), ("", self.loads())])
+
+    def to_frame(self, backend: str | None = None) -> Any:
+        """:meth:`rows`, one a visit, as a data frame, pandas before polars unless ``backend`` names one."""
+        return frame(self.rows(), backend)
 
     def said(self, found: Late) -> str:
         """Who is late, with what, by when, and the least change, in words."""
