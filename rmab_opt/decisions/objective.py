@@ -96,8 +96,12 @@ class Objective:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
         return {}
 
-    def greedy(self, actions: ActionSet, situation: Situation) -> tuple[np.ndarray, float, float, dict[str, Any]]:
+    def greedy(
+        self, actions: ActionSet, situation: Situation, *, quick: bool = False
+    ) -> tuple[np.ndarray, float, float, dict[str, Any]]:
         """An action built one column at a time by gains that only shrink, for objectives that have them.
+
+        ``quick``: many decisions follow, and no time goes into the upper limit.
 
         Returns
         -------
@@ -105,6 +109,13 @@ class Objective:
             (action (C,), its value as added up, an upper limit of every allowed action's value, remarks).
         """
         raise CapabilityError("method 'greedy'", self, ("use method 'auto'", "use an objective of kind 'cascade'"))
+
+    def greedy_entries(self, situation: Situation) -> float | None:
+        """Entries of the program's own rows, where :meth:`greedy` answers without it; None where it does not.
+
+        Infinite where there is no program at all.
+        """
+        return None
 
     @property
     def listable(self) -> bool:

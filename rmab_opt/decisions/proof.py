@@ -322,6 +322,8 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, e
             tries.append(lambda: _tree(question, proposal, enough, effort))
     else:
         tries.append(lambda: _priced(question, proposal))
+        if "gains" in proposal.data:
+            tries.append(lambda: Proof("gains", float(proposal.data["gains"])))
     for attempt in tries:
         found = attempt()
         best = found if found.bound < best.bound else best

@@ -30,6 +30,11 @@ SEARCH_FROM_BINARIES = 12
 arms with a head of 4 took 0.02 s to solve and 0.15 s to search."""
 
 
+LARGEST_COVER = 30_000
+"""Entries of the rows of an objective with a greedy rule from which ``auto`` leaves the program out: it then takes
+minutes for a gap that tangents show to be a few thousandths."""
+
+
 class Way(Protocol):
     """One way of answering questions."""
 
@@ -250,12 +255,17 @@ class Greedy:
 
     def propose(self, question: Question) -> Proposal | None:
         """See :class:`Way`."""
-        action, value, bound, remarks = question.objective.greedy(self.actions, question.situation)
-        closed = bound - value <= 1e-9 * (1.0 + abs(value))
-        return Proposal(
-            action, value, bound, "submodular", status="optimal" if closed else "heuristic", by="lazy greedy",
-            remarks=remarks,
-        )  # fmt: skip
+        return grown(question, self.actions)
+
+
+def grown(question: Question, actions: ActionSet) -> Proposal:
+    """The proposal of the objective's own greedy rule with the limit it proves."""
+    action, value, bound, remarks = question.objective.greedy(actions, question.situation, quick=question.many)
+    closed = bound - value <= 1e-9 * (1.0 + abs(value))
+    return Proposal(
+        action, value, bound, "submodular", status="optimal" if closed else "heuristic", by="lazy greedy",
+        remarks=remarks,
+    )  # fmt: skip
 
 
 class MixedInteger:
@@ -277,7 +287,42 @@ class MixedInteger:
         return None
 
     def propose(self, question: Question) -> Proposal | None:
-        """See :class:`Way`."""
+        """See :class:`Way`; greedy's answer, where there is one, starts the program and stands as the least."""
+        head = self._head(question)
+        if head is None:
+            return self._solved(question)
+        by_name, entries = question.method == self.name, question.objective.greedy_entries(question.situation)
+        if self.final or (entries == np.inf and not by_name):
+            return head
+        if not by_name and (self._closed(question, head) or entries > LARGEST_COVER):  # type: ignore[operator]
+            left_out = {"program": f"left out, {entries:.0f} entries; --method program asks for it"}
+            return replace(head, remarks={**head.remarks, **(left_out if entries > LARGEST_COVER else {})})  # type: ignore[operator]
+        begun = question.start
+        if begun is None or question.objective.value(begun, question.situation) < (head.value or -np.inf):
+            begun = head.action
+        try:
+            found = self._solved(replace(question, start=begun))
+        except (SolverError, CertificateError) as error:
+            return replace(head, by=f"{head.by} ({error.message})")
+        return _better(found, head)
+
+    def _head(self, question: Question) -> Proposal | None:
+        """What the objective's greedy rule answers; None where it has none or the set cannot be grown."""
+        actions = self.bench.actions
+        if not question.plain or not actions.monotone or actions.structured:
+            return None
+        if question.objective.greedy_entries(question.situation) is None:
+            return None
+        return grown(question, actions)
+
+    def _closed(self, question: Question, head: Proposal) -> bool:
+        """Whether greedy's own gap is within the profile's."""
+        profile, value = question.profile, head.value
+        assert value is not None
+        return head.bound - value <= max(profile.absolute_gap, profile.relative_gap * abs(value))
+
+    def _solved(self, question: Question) -> Proposal:
+        """By the program alone."""
         loaded = self.bench.load(question, self._reached(question))
         session, act = loaded.session, loaded.act
         forced = act[question.actions.columns.indices(list(question.force))]
@@ -334,7 +379,8 @@ class MixedInteger:
             return {"prices": self.bench.prices(objective.coefficients(question.situation)[0])}
         program = loaded.session.program
         relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
-        prices = Session.from_arrays(relaxed, "fast").solve().row_duals
+        limit = None if question.deadline is None else question.seconds
+        prices = Session.from_arrays(relaxed, "fast").solve(seconds=limit).row_duals
         return {"prices": prices, "program": (program, loaded.act)}
 
     def _tightly(self, session: Session) -> Result:
@@ -390,6 +436,18 @@ class MixedInteger:
             nodes=int(result.nodes),
             by=by,
         )
+
+
+def _better(found: Proposal, head: Proposal) -> Proposal:
+    """The better action of program and greedy under the lower limit of both; greedy's stays as a proof of its own."""
+    data = {**found.data, "gains": head.bound}
+    bound = min(found.bound, head.bound)
+    if found.value is not None and head.value is not None and found.value >= head.value:
+        return replace(found, bound=bound, data=data, remarks={**head.remarks, **found.remarks})
+    return replace(
+        head, bound=bound, data=data, proof=found.proof, status=found.status, nodes=found.nodes,
+        by=f"{head.by} ({found.by} found nothing better)",
+    )  # fmt: skip
 
 
 def _judge_encoding(question: Question, loaded: Loaded, actions: list[np.ndarray]) -> None:

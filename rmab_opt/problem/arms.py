@@ -128,9 +128,12 @@ class Arms:
     def groups(self, column: str) -> dict[str, np.ndarray]:
         """Value of ``column`` to the positions of its arms, in order of first appearance."""
         if column not in self._groups:
-            values = np.array(self.table.text(column), dtype=object)
-            seen = dict.fromkeys(values)
-            self._groups[column] = {str(value): np.flatnonzero(values == value) for value in seen}
+            values = self.table.text(column)
+            place = {value: number for number, value in enumerate(dict.fromkeys(values))}
+            number = np.fromiter((place[value] for value in values), dtype=np.int64, count=len(values))
+            ends = np.cumsum(np.bincount(number, minlength=len(place)))
+            members = np.split(np.argsort(number, kind="stable"), ends[:-1])
+            self._groups[column] = {str(value): own for value, own in zip(place, members, strict=True)}
         return self._groups[column]
 
     @cached_property

@@ -15,6 +15,7 @@ from rmab_opt import registry
 from rmab_opt.actions.kinds import Closed
 from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective, Scores
 from rmab_opt.decisions import bound as upper_bound
+from rmab_opt.decisions.chooser import METHODS
 from rmab_opt.decisions.policies.living import Living
 from rmab_opt.decisions.policy import Policy, make_policy
 from rmab_opt.decisions.question import Proposal, Question
@@ -223,7 +224,7 @@ def plan_decision(
         Probability of each state of each arm, (N, S), where some are not known: then the plan takes the mean of the
         gains, never the gain of the most probable state.
     options
-        ``shared``, ``solver``, ``relax``, ``title`` and ``deadline`` (as of a question) of the decision.
+        ``shared``, ``solver``, ``relax``, ``title``, ``method`` and ``deadline`` (as of a question) of the decision.
 
     Raises
     ------
@@ -231,13 +232,16 @@ def plan_decision(
         As :meth:`rmab_opt.decisions.Chooser.decide`.
     """
     objective: Objective = Immediate() if plan.policy else model.objective
-    solver = options.get("solver")
+    solver, method = options.get("solver"), options.get("method") or "auto"
+    if method not in METHODS:
+        raise ModelError(f"method is {method!r}", f"use one of {', '.join(METHODS)}.")
     chooser = Chooser(
         model.problem,
         model.actions,
         objective,
         model.solver if solver is None else solver,
         relax=options.get("relax"),
+        method="auto" if plan.policy else method,
         title=options.get("title", ""),
         many=False,
     )
@@ -249,6 +253,10 @@ def plan_decision(
     except InfeasibleError:
         # The plan's own programs find no action either; the decision says which constraints clash.
         return chooser.answer(question)
+    if method != "auto":
+        if not isinstance(offered, Question):
+            raise ModelError(f"method {method!r}: policy {policy.name} acts by itself", "leave one of them out.")
+        offered = replace(offered, method=method)
     return chooser.settle(question, offered, policy.name)
 
 

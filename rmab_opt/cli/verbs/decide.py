@@ -52,6 +52,10 @@ PolicyName = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Decide by this policy (`rmab-opt policies`), or `immediate`."),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option("--method", metavar="NAME", help="auto, program, search, prices, listing or greedy; auto by default."),
+]
 Episodes = Annotated[int, typer.Option(help="Simulated runs behind the expected total to the horizon; 0: none.")]
 
 
@@ -67,6 +71,7 @@ def decide(
     relax: Relax = None,
     run: RunFolder = None,
     policy: PolicyName = None,
+    method: Method = None,
     episodes: Episodes = 4,
     seed: Seed = 0,
     out: Out = None,
@@ -112,7 +117,7 @@ def decide(
     deadline = None if seconds is None else began + seconds
     decision = plan_decision(
         loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax, title=title,
-        deadline=deadline,
+        method=method, deadline=deadline,
     )  # fmt: skip
     seen = decision.state if belief is None else belief
     # The runs to the horizon have no limit of their own: they are left out when the decision took most of the time.

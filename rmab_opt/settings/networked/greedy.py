@@ -14,11 +14,11 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.actions.shape import Room
 from rmab_opt.decisions.objective import Objective, Situation
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Problem
 from rmab_opt.settings.networked.cascade import Cascade, LiveEdges
+from rmab_opt.settings.networked.coverage import STEPS, Coverage, ceiling, celf
 from rmab_opt.settings.networked.spread import (
     OneRound,
     Scenarios,
@@ -28,15 +28,19 @@ from rmab_opt.settings.networked.spread import (
 __all__ = [
     "ESTIMATORS",
     "CascadeObjective",
-    "Coverage",
     "Structure",
-    "celf",
     "structure",
 ]
 
 ESTIMATORS = ("scenarios", "moves_exact")
 """``scenarios``: whole rounds drawn in advance, which the program takes. ``moves_exact``: contacts drawn, the arms' own
 moves exact, less noisy, for the greedy method."""
+
+ENOUGH = 1e-4
+"""Relative distance to greedy's value at which the search for a lower limit ends."""
+
+QUICK = 2
+"""Tangents behind one of many decisions."""
 
 WHOLE = 1.0 - 1.0 / np.e
 """Share of the best gain that greedy reaches under a count (Nemhauser, Wolsey, Fisher 1978)."""
@@ -94,75 +98,6 @@ def arm_of_column(columns: Columns) -> np.ndarray:
             ("use one column an arm", "act by policy 'whittle'"),
         )
     return effect.indices.astype(np.int64)
-
-
-# -------------------------------------------------------------------------------------------------- coverage and CELF
-@dataclass(frozen=True, eq=False)
-class Coverage:
-    """f(A) = constant + sum of linear over A + sum over rows k of worth_k (1 - product over A in k of (1 - share))."""
-
-    constant: float
-    linear: np.ndarray
-    share: np.ndarray
-    """What choosing a column takes of a row's remaining worth, (C,); 1 in scenarios."""
-    rows_of: sparse.csc_array
-    """(K, C) of ones."""
-    worth: np.ndarray
-
-    def gains(self, left: np.ndarray) -> np.ndarray:
-        """Gain of each column, (C,), when rows still have ``left`` to gain."""
-        return self.linear + self.share * (self.rows_of.T @ left)
-
-
-def celf(cover: Coverage, fits: Room, *, cost: np.ndarray | None = None) -> tuple[list[int], float, np.ndarray, int]:
-    """Lazy greedy: the best gain (or gain by cost) next, recomputed only for candidates that come out on top.
-
-    Parameters
-    ----------
-    cover
-        A monotone submodular value; gains computed earlier are upper limits of gains now.
-    fits
-        Says whether a column can still be added, and takes it. A column that does not fit never will.
-    cost
-        Gains are divided by it; columns without cost come first.
-
-    Returns
-    -------
-    tuple
-        (columns in order of choice, gain, what rows have left (K,), gains computed).
-
-    References
-    ----------
-    Minoux (1978); Leskovec et al. (2007).
-    """
-    left = cover.worth.copy()
-    gains = cover.gains(left)
-    per = np.ones(len(gains)) if cost is None else 1.0 / np.maximum(cost, 1e-12)
-    upper, stamp = gains * per, np.zeros(len(gains), dtype=np.int64)
-    least = 1e-12 * max(1.0, float(gains.max(initial=0.0)))
-    chosen: list[int] = []
-    total, counted = 0.0, len(gains)
-    indptr, indices, linear, share = cover.rows_of.indptr, cover.rows_of.indices, cover.linear, cover.share
-    while True:
-        column = int(np.argmax(upper))
-        if upper[column] <= least * per[column]:
-            return chosen, total, left, counted
-        if not fits(column):
-            # All that no longer fit go at once: what is full stays full.
-            gone = np.ones(len(upper), dtype=bool)
-            gone[fits.fitting(np.flatnonzero(~np.isneginf(upper)))] = False
-            upper[gone] = -np.inf
-            continue
-        if stamp[column] != len(chosen):
-            gains[column] = linear[column] + share[column] * left[indices[indptr[column] : indptr[column + 1]]].sum()
-            upper[column], stamp[column] = gains[column] * per[column], len(chosen)
-            counted += 1
-            continue
-        fits.take(column)
-        chosen.append(column)
-        total += float(gains[column])
-        left[indices[indptr[column] : indptr[column + 1]]] *= 1.0 - share[column]
-        upper[column] = -np.inf
 
 
 # ------------------------------------------------------------------------------------------------------- the objective
@@ -307,12 +242,14 @@ class CascadeObjective(Objective):
             "out of sample": f"{mean:.6g} ± {error:.2g} (standard error)",
         }
 
-    def greedy(self, actions: ActionSet, situation: Situation) -> tuple[np.ndarray, float, float, dict[str, Any]]:
-        """Lazy greedy with the bound that diminishing gains prove.
+    def greedy(
+        self, actions: ActionSet, situation: Situation, *, quick: bool = False
+    ) -> tuple[np.ndarray, float, float, dict[str, Any]]:
+        """Lazy greedy with the bound that tangents prove.
 
-        No set is worth more than f(A) plus the largest allowed sum of the gains that are left at A, for A the empty and
-        the chosen set; under a count, a knapsack or nested quotas the guarantee holds too, for gains over doing
-        nothing, on the drawn samples.
+        No set is worth more than the largest allowed sum under tangents of the covered rows; see
+        :func:`rmab_opt.settings.networked.coverage.ceiling`. Under a count, a knapsack or nested quotas the guarantee
+        holds too, for gains over doing nothing, on the drawn samples.
 
         Raises
         ------
@@ -321,27 +258,25 @@ class CascadeObjective(Objective):
         """
         known, cover = self._structure(actions), self.coverage(situation)
         room = actions.shape.room()
-        chosen, gain, left, _ = celf(cover, room, cost=known.cost)
+        _, gain, _, _ = celf(cover, room, cost=known.cost)
         if known.kind == "knapsack":
             other = actions.shape.room()
             second = celf(cover, other)
             if second[1] > gain:
-                room, (chosen, gain, left, _) = other, second
+                room, gain = other, second[1]
         action = room.action
-        remaining = cover.gains(left)
-        remaining[chosen] = 0.0
-        limits = [
-            gain + actions.shape.largest(np.maximum(remaining, 0.0)),
-            actions.shape.largest(np.maximum(cover.gains(cover.worth), 0.0)),
-        ]
-        if known.share > 0:
-            limits.append(gain / known.share)
         claimed = cover.constant + gain
         remarks = {
             "gain": f"{gain:.6g} over doing nothing ({cover.constant:.6g})",
             "guarantee": known.sentence(),
         }
-        return action, claimed, max(cover.constant + min(limits), claimed), remarks
+        limit = ceiling(cover, actions.shape, action, claimed, enough=ENOUGH, most=QUICK if quick else STEPS)
+        if known.share > 0:
+            limit = min(limit, cover.constant + gain / known.share)
+        return action, claimed, max(limit, claimed), remarks
+
+    def greedy_entries(self, situation: Situation) -> float:
+        return np.inf if self.estimator != "scenarios" else float(self.coverage(situation).rows_of.nnz)
 
     def _structure(self, actions: ActionSet) -> Structure:
         if self._known is None or self._known[0] is not actions:

@@ -12,19 +12,15 @@ from strategies import all_actions
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Linear, LockedIn, Scheduling
-from rmab_opt.decisions import Model, Situation, decide, verify
+from rmab_opt.decisions import Model, Situation, decide, verify, ways
 from rmab_opt.decisions.policy import make_policy
-from rmab_opt.errors import CapabilityError
+from rmab_opt.errors import CapabilityError, SolverError
 from rmab_opt.learning import evaluate
 from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.search import hill_climb
 from rmab_opt.settings.networked.cascade import Cascade, Graph, active_sets, set_bits
-from rmab_opt.settings.networked.greedy import (
-    CascadeObjective,
-    Coverage,
-    celf,
-    structure,
-)
+from rmab_opt.settings.networked.coverage import Coverage, ceiling, celf
+from rmab_opt.settings.networked.greedy import CascadeObjective, structure
 from rmab_opt.settings.networked.spread import backward_induction, policy_value
 
 
@@ -93,6 +89,55 @@ def test_the_program_is_the_best_action_and_no_worse_than_greedy_on_the_same_sce
     assert made.value == pytest.approx(best, abs=1e-7)
     assert made.value >= decide(model, state, method="greedy").value - 1e-9
     assert "out of sample" in made.notes
+
+
+def village_network(n: int = 400, seed: int = 0, samples: int = 60) -> Model:
+    """A network with a few people of many contacts, arms that hardly start alone, a budget and village quotas."""
+    rng = np.random.default_rng(seed)
+    pairs = sorted({(int(v * rng.random() ** 2), v) for v in range(1, n) for _ in range(3)})
+    chance = np.sort(rng.uniform(0.0, 1.0, (n, 2, 2)), axis=2) * np.array([[0.02, 1.0], [0.8, 1.0]])
+    dynamics = Cascade(Graph.from_edges(np.array(pairs), n, 0.1), np.sort(chance, axis=2), rng.uniform(1, 2, n))
+    return model_of(
+        dynamics, {"budget": Budget(at_most=n // 50), "each": Linear(per="village", at_most=1)},
+        CascadeObjective(samples, seed=seed), village=[f"v{v}" for v in rng.integers(0, n // 25, n)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["left out", "stopped", "solved"])
+def test_by_default_a_large_graph_is_decided_at_least_as_well_as_by_greedy(way, monkeypatch):
+    """Greedy's action and ceiling stand where the program is left out or fails; where it is solved, it is no worse."""
+    model = village_network()
+    greedy = decide(model, method="greedy")
+    if way == "left out":
+        monkeypatch.setattr(ways, "LARGEST_COVER", 0)
+    if way == "stopped":
+
+        def late(*_: object) -> None:
+            raise SolverError("no action found before the limit", "give it more time.")
+
+        monkeypatch.setattr(ways.MixedInteger, "_solved", late)
+    made = decide(model)
+    assert made.value >= greedy.value - 1e-9
+    assert made.bound <= greedy.bound + 1e-9
+    assert greedy.bound <= 1.03 * greedy.value
+    assert ("left out" in made.notes.get("program", "")) == (way == "left out")
+    assert ("no action found" in made.solver) == (way == "stopped")
+    assert made.status in (("optimal", "solver_optimal") if way == "solved" else ("heuristic",))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(sorted(SETS)), st.booleans())
+def test_a_ceiling_is_above_every_allowed_set_wherever_its_tangents_begin(seed, kind, certain):
+    """Random coverage, shares of one among others: no enumerated set is worth more; all sets allowed close the gap."""
+    model, rng = with_set(kind, seed, False, "scenarios"), np.random.default_rng(seed)
+    share = np.where(rng.random(6) < 0.3, 1.0, rng.random(6)) if not certain else np.ones(6)
+    rows = sparse.csc_array((rng.random((9, 6)) < 0.5).astype(float))
+    cover = Coverage(1.0, rng.random(6), share, rows, rng.random(9))
+    allowed = np.array([a for a in all_actions(6) if not model.actions.violations(a)])
+    left = np.prod(1.0 - allowed[:, None, :] * rows.toarray() * share, axis=2)
+    values = cover.constant + allowed @ cover.linear + (1.0 - left) @ cover.worth
+    start = int(rng.integers(len(allowed)))
+    assert ceiling(cover, model.actions.shape, allowed[start], float(values[start])) >= values.max() - 1e-12
 
 
 @pytest.mark.parametrize("seed", range(3))
