@@ -475,9 +475,13 @@ class Room:
         if not self._checks:
             return True
         self.action[column] = 1
-        allowed = all(next(iter(c.violations(self.action, self._columns)), None) is None for c in self._checks)
-        self.action[column] = 0
-        return allowed
+        try:
+            return all(next(iter(c.violations(self.action, self._columns)), None) is None for c in self._checks)
+        except CapabilityError:
+            # Not settled within the check's limits: the column stays out, and what is taken so far stays allowed.
+            return False
+        finally:
+            self.action[column] = 0
 
     def helps(self, column: int) -> bool:
         """Whether the column raises a row that is still below its lower limit."""
