@@ -264,6 +264,12 @@ class Shape:
             return None
         return min(n, int(np.floor(plain.ceiling[0])))
 
+    @property
+    def few_stops(self) -> bool:
+        """Whether :attr:`routes` is made in a moment."""
+        kind = self.actions.constraints[self.actions.structured[0]] if self._route is not None else None
+        return kind is not None and bool(kind.few(self.actions.columns))  # type: ignore[attr-defined]
+
     @cached_property
     def routes(self) -> RouteList | None:
         """The largest sets that one route passes, where a route and at most a count are all that is declared."""

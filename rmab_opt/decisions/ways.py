@@ -123,11 +123,11 @@ class Routes:
 
     def applies(self, question: Question) -> str | None:
         """See :class:`Way`."""
-        if not question.many:
-            return "listing routes pays for many decisions only"
         if not isinstance(question.objective, LinearObjective) or not question.objective.linear(question.situation):
             return "the objective is not linear in the columns"
-        if self.actions.listed is not None or self.actions.routes is None:
+        if not question.many and not self.actions.shape.few_stops:
+            return "listing routes pays for many decisions only"
+        if (question.many and self.actions.listed is not None) or self.actions.routes is None:
             return "no list of routes is needed or known"
         return None
 

@@ -195,3 +195,55 @@ def test_families_of_a_village_are_passed_together_and_the_depot_is_no_arm():
         ActionSet(arms, {"way": Path(edges=roads, depot="clinik", length=4, point="village")})
     with pytest.raises(ModelError, match="f5: no point 'clinic' on the roads"):
         ActionSet(arms, {"way": Path(edges=roads[1:], depot="crossing", length=4, point="village")})
+
+
+def best_tour(minutes: np.ndarray, gain: np.ndarray, length: int) -> float:
+    """The most that one way from point 0 and back collects, by trying every order of stops."""
+
+    def onward(at: int, left: int, open_: tuple[int, ...]) -> float:
+        return max(
+            (
+                gain[k] + onward(k, left - minutes[at, k], tuple(j for j in open_ if j != k))
+                for k in open_
+                if minutes[at, k] + minutes[k, 0] <= left
+            ),
+            default=0.0,
+        )
+
+    return float(gain[0] + onward(0, length, tuple(range(1, len(gain)))))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_hundred_orienteering_instances_equal_trying_every_order(part):
+    for seed in range(25 * part, 25 * part + 25):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(3, 14))
+        place = rng.uniform(0, 10, (n, 2))
+        minutes = np.maximum(1, np.ceil(np.linalg.norm(place[:, None] - place[None], axis=2))).astype(int)
+        edges = [(i, j, int(minutes[i, j])) for i in range(n) for j in range(i)]
+        length, gain = int(rng.integers(10, 22)), rng.uniform(0.1, 1.0, n)
+        rule = Path(edges=edge_table(edges), depot="arm0", length=length)
+        arms = Arms.from_arrays(n)
+        actions = ActionSet(arms, {"route": rule})
+        decision = Chooser(problem_for(arms, rng), actions, Scores(gain), "exact", many=False).decide(
+            np.zeros(n, dtype=int)
+        )
+        assert decision.value == pytest.approx(best_tour(minutes, gain, length), abs=1e-9), seed
+        assert decision.status == "optimal"
+        assert "routes" in decision.solver
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs(), st.data())
+def test_listed_routes_are_what_the_check_lets_pass(graph, data):
+    """With villages, several arms at one point, and up to two vehicles."""
+    n, edges, length, vehicles = graph
+    homes = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=6))
+    arms = Arms.from_arrays(len(homes), village=[f"arm{k}" for k in homes])
+    linked = [*edges, *((0, k, 9) for k in range(1, n) if not any({i, j} == {0, k} for i, j, _ in edges))]
+    rule = Path(edges=edge_table(linked), depot="arm0", length=length, vehicles=vehicles, point="village")
+    actions = ActionSet(arms, {"route": rule})
+    sets = rule.passable(actions.columns).tolist()
+    for action in all_actions(len(homes)):
+        mask = sum(1 << int(c) for c in np.flatnonzero(action))
+        assert any(mask & own == mask for own in sets) == (not actions.violations(action)), (action, linked)

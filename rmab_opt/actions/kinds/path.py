@@ -27,6 +27,9 @@ REMEMBERED = 100_000
 MOST_WALKS = 4_000_000
 """Walks told apart at one time, beyond which the sets they pass are not listed."""
 
+FEW_STOPS = 16
+"""Stops within reach up to which all their subsets are tried: half a second and 8 MiB."""
+
 MOST_STOPS = 18
 """Chosen arms that the exact tour check (2**k k**2 steps) takes; more are refused, never guessed."""
 
@@ -143,11 +146,53 @@ class Path(Constraint, kind="path"):
         within one of them. The 40 published stations with 20 moves have 743,788 sets and are listed in a quarter of
         a minute; an action is allowed exactly when it is within a listed set.
         """
-        if self.vehicles != 1 or len(columns) > 63 or self.point is not None:
+        if len(columns) > 63:
+            return None
+        if self.few(columns):
+            return self._passable_by_stops(columns)
+        if self.vehicles != 1 or self.point is not None:
             return None
         arcs, depot = self._graph(columns)
         _, home = self._distances(columns)
         return _passed_sets(tuple(arcs), depot, tuple(home.tolist()), self.length)
+
+    def few(self, columns: Columns) -> bool:
+        """Whether the stops within reach are so few that a table over their subsets is made in a moment."""
+        return len(self._within_reach(columns)) <= FEW_STOPS
+
+    def _within_reach(self, columns: Columns) -> list[int]:
+        """Points of columns, without the depot, that can be reached and left in time."""
+        out, home = self._distances(columns)
+        stops = self._stops(np.ones(len(columns), dtype=np.int64), columns)
+        return [k for k in stops if out[k] + home[k] <= self.length]
+
+    def _passable_by_stops(self, columns: Columns) -> np.ndarray | None:
+        """:meth:`passable` by a table over all subsets of the stops (Held and Karp 1962), for few of them."""
+        stops, (out, home) = self._within_reach(columns), self._distances(columns)
+        point, depot = self._points(columns)[1], self._graph(columns)[1]
+        here = sum(1 << c for c in np.flatnonzero(point == depot).tolist())
+        if not stops:
+            return np.array([here], dtype=np.uint64)
+        cost = _tours(self._all_distances(columns)[np.ix_(stops, stops)], out[stops])
+        fits = (cost + home[stops]).min(axis=1) <= self.length
+        fits[0] = True
+        # Leaving a stop out never lengthens a way by shortest paths: the largest sets say all.
+        largest = one = _largest(fits)
+        for _ in range(self.vehicles - 1):
+            if len(largest) * len(one) > MOST_WALKS:
+                return None
+            together = np.zeros(len(fits), dtype=bool)
+            together[(largest[:, None] | one[None, :]).ravel()] = True
+            for k in range(len(stops)):
+                # Subsets are allowed as well.
+                without = together.reshape(-1, 2, 1 << k)
+                without[:, 0] |= without[:, 1]
+            largest = _largest(together)
+        sets = np.full(len(largest), here, dtype=np.uint64)
+        for k, stop in enumerate(stops):
+            members = np.uint64(sum(1 << c for c in np.flatnonzero(point == stop).tolist()))
+            sets |= np.where(largest >> k & 1 == 1, members, np.uint64(0))
+        return sets
 
     def _routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
         """Shortest closed tours through the stops (Held and Karp 1962), or None when they take too long."""
@@ -172,15 +217,8 @@ class Path(Constraint, kind="path"):
         count = len(stops)
         between = self._all_distances(columns)[np.ix_(stops, stops)]
         out, home = self._distances(columns)
-        full, bits = 1 << count, np.arange(count)
-        cost = np.full((full, count), np.inf)
-        for last in range(count):
-            cost[1 << last, last] = out[stops[last]]
-        for visited in range(1, full):
-            following = np.flatnonzero((visited >> bits) & 1 == 0)
-            sets = visited | (1 << following)
-            there = (cost[visited][:, None] + between[:, following]).min(axis=0)
-            cost[sets, following] = np.minimum(cost[sets, following], there)
+        full = 1 << count
+        cost = _tours(between, out[stops])
         tour = (cost + np.array([home[c] for c in stops])).min(axis=1)
         fits = tour <= self.length
         # How few routes cover each subset: one when its tour fits, else the best split.
@@ -300,6 +338,37 @@ class Path(Constraint, kind="path"):
         depot = self._graph(columns)[1]
         every = self._all_distances(columns)
         return every[depot], every[:, depot]
+
+
+def _tours(between: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Fewest steps (2**k, k) of a way that begins at the depot, passes the stops of a subset and ends at one of them.
+
+    Parameters
+    ----------
+    between
+        Steps from stop to stop, (k, k).
+    out
+        Steps from the depot to each stop, (k,).
+    """
+    count = len(out)
+    cost = np.full((1 << count, count), np.inf)
+    cost[1 << np.arange(count), np.arange(count)] = out
+    members = np.arange(1 << count)
+    size = sum(members >> k & 1 for k in range(count))
+    for visited in range(1, count):
+        layer = members[size == visited]
+        for following in range(count):
+            before = layer[layer >> following & 1 == 0]
+            cost[before | 1 << following, following] = (cost[before] + between[:, following]).min(axis=1)
+    return cost
+
+
+def _largest(fits: np.ndarray) -> np.ndarray:
+    """Subsets (M,) that fit, (2**k,), and no longer do with any further stop."""
+    members, wider = np.arange(len(fits)), np.zeros(len(fits), dtype=bool)
+    for k in range(len(fits).bit_length() - 1):
+        wider |= (members >> k & 1 == 0) & fits[members | 1 << k]
+    return members[fits & ~wider]
 
 
 @lru_cache(maxsize=4)
