@@ -293,10 +293,11 @@ class ActionSet:
         values
             The solution's values of one of its variables, in the order of its index.
         """
+        action = np.rint(values(model.act)).astype(np.int64)
         return [
             {"constraint": name, **row}
             for name in self.structured
-            for row in self.constraints[name].witness(model.constraint[name], values, self.columns)
+            for row in self.constraints[name].witness(model.constraint[name], values, action, self.columns)
         ]
 
     def _proven(self, action: np.ndarray, witness: Sequence[Mapping[str, str]]) -> dict[str, list[dict[str, str]]]:

@@ -327,7 +327,9 @@ class Constraint(BaseModel):
         """
         return False
 
-    def witness(self, block: Any, values: Callable[[Any], np.ndarray], columns: Columns) -> list[dict[str, str]]:
+    def witness(
+        self, block: Any, values: Callable[[Any], np.ndarray], action: np.ndarray, columns: Columns
+    ) -> list[dict[str, str]]:
         """Rows of who does what as a solved program has them, for :meth:`proves`; none by default.
 
         Parameters
@@ -336,6 +338,8 @@ class Constraint(BaseModel):
             That :meth:`build` has filled.
         values
             The solution's values of a variable of the block, in the order of its index.
+        action
+            The solution's action, (C,).
         """
         return []
 

@@ -12,7 +12,7 @@ from strategies import all_actions, problem_for
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget, Path
+from rmab_opt.actions.kinds import Budget, Path, path
 from rmab_opt.decisions import Chooser, Scores
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms, Table
@@ -107,14 +107,54 @@ def test_wrong_graphs_name_the_row(change, message):
     assert message in str(caught.value)
 
 
-def test_too_many_stops_are_refused_not_guessed():
+def test_many_stops_are_settled_by_a_route_or_a_tree_and_else_refused():
     n = 25
-    actions = ActionSet(
-        Arms.from_arrays(n),
-        {"route": Path(edges=edge_table([(0, k, 1) for k in range(1, n)]), depot="arm0", length=60)},
-    )
+    star, every = edge_table([(0, k, 1) for k in range(1, n)]), np.ones(n, dtype=int)
+
+    def over(length: int) -> ActionSet:
+        return ActionSet(Arms.from_arrays(n), {"route": Path(edges=star, depot="arm0", length=length)})
+
+    assert over(48).allows(every)
+    assert not over(48).misassigned(over(48).assignment(every), every)
+    assert not over(23).allows(every)
     with pytest.raises(CapabilityError, match="the exact route check of 24 stops"):
-        actions.violations(np.ones(n, dtype=int))
+        over(47).violations(every)
+
+
+@settings(max_examples=30, deadline=None)
+@given(graphs(), st.integers(0, 999))
+def test_the_programs_own_routes_prove_its_action_and_longer_ones_do_not(graph, seed):
+    n, edges, length, vehicles = graph
+    rule = Path(edges=edge_table(edges), depot="arm0", length=length, vehicles=vehicles)
+    actions = ActionSet(Arms.from_arrays(n), {"route": rule})
+    model, session = actions.compiled
+    session.parameters["score"][:] = np.random.default_rng(seed).uniform(-0.2, 1, n)
+    x = session.solve().x
+    action = np.rint(x[session.index(model.act)]).astype(int)
+    rows = actions.witness(model, lambda variable: x[session.index(variable)])
+    assert actions.misassigned(rows, action) is None
+    assert actions.assignment(action, rows) == rows
+    own = [{k: v for k, v in row.items() if k != "constraint"} for row in rows]
+    shorter = rule.model_copy(update={"length": 0, "_cache": {}})
+    away = [row for row in rows if row["column"] != "arm0"]
+    assert (shorter.misassigned(own, action, actions.columns) is None) == (not away)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_insertion_keeps_limits_and_2_opt_never_lengthens(seed):
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(0, 10, (30, 2))
+    between = np.linalg.norm(place[:, None] - place[None], axis=2)
+    route = [0, *(rng.permutation(29) + 1).tolist(), 0]
+    better = path._uncrossed(route, between)
+    assert sorted(better) == sorted(route)
+    assert better[0] == better[-1] == 0
+    length = [between[way[:-1], way[1:]].sum() for way in (route, better)]
+    assert length[1] < 0.8 * length[0]
+    for i in range(1, 30):  # No exchange is left, one by one.
+        for j in range(i, 30):
+            turned = [*better[:i], *better[i : j + 1][::-1], *better[j + 1 :]]
+            assert between[turned[:-1], turned[1:]].sum() >= length[1] - 1e-9
 
 
 @settings(max_examples=60, deadline=None)

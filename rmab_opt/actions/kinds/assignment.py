@@ -148,7 +148,9 @@ class Capacity(Constraint, kind="capacity"):
     def proves(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> bool:
         return self.misassigned(rows, action, columns) is None
 
-    def witness(self, block: Any, values: Callable[[Any], np.ndarray], columns: Columns) -> list[dict[str, str]]:
+    def witness(
+        self, block: Any, values: Callable[[Any], np.ndarray], action: np.ndarray, columns: Columns
+    ) -> list[dict[str, str]]:
         names = self._data(columns)[0]
         pairs = np.array(list(block.carries), dtype=np.int64).reshape(-1, 2)
         carried = pairs[values(block.carries) > 0.5]

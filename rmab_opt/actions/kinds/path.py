@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyomo.environ as pyo
 from pydantic import BeforeValidator, Field
 from scipy import sparse
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
@@ -126,6 +126,51 @@ class Path(Constraint, kind="path"):
         routes = self._routes(self._stops(action, columns), columns)
         if routes is None:
             return []
+        return self._told(routes, action, columns)
+
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
+        if any(set(row) != {"column", "route", "stop"} or not row["stop"].isdecimal() for row in rows):
+            return "a row names column, route and stop, a number"
+        if sorted(row["column"] for row in rows) != sorted(columns.ids[c] for c in np.flatnonzero(action)):
+            return "not every chosen column stands once"
+        point, depot, between = self._points(columns)[1], self._graph(columns)[1], self._all_distances(columns)
+        routes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for row in rows:
+            k = int(point[columns.index(row["column"])])
+            if k != depot:
+                routes[row["route"]].append((int(row["stop"]), k))
+        if len(routes) > self.vehicles:
+            return f"{len(routes)} routes, {self.vehicles} allowed"
+        for name, stops in routes.items():
+            way = np.array([depot, *(k for _, k in sorted(stops)), depot])
+            if (steps := float(between[way[:-1], way[1:]].sum())) > self.length:
+                return f"route {name} takes {steps:g} steps, {self.length} allowed"
+        return None
+
+    def proves(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> bool:
+        return self.misassigned(rows, action, columns) is None
+
+    def witness(
+        self, block: Any, values: Callable[[Any], np.ndarray], action: np.ndarray, columns: Columns
+    ) -> list[dict[str, str]]:
+        minutes = {(j, k): steps for j, k, steps in self._graph(columns)[0]}
+        onward: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        for (j, k, t), times in zip(block.move, np.rint(values(block.move)).astype(np.int64).tolist(), strict=True):
+            onward[j, t] += [(k, t + minutes.get((j, k), 1))] * times
+        depot, routes = self._graph(columns)[1], []
+        open_ = set(self._stops(action, columns))
+        for _ in range(self.vehicles):
+            at, route = (depot, 0), list[int]()
+            while onward[at]:
+                at = onward[at].pop()
+                if at[0] in open_:
+                    open_.remove(at[0])
+                    route.append(at[0])
+            routes.append(route)
+        return self._told([route for route in routes if route], action, columns)
+
+    def _told(self, routes: list[list[int]], action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
+        """Rows ``column, route, stop`` of the chosen columns along routes of points."""
         point, depot = self._points(columns)[1], self._graph(columns)[1]
         chosen = np.flatnonzero(action)
         rows = [
@@ -197,6 +242,10 @@ class Path(Constraint, kind="path"):
     def _routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
         """Shortest closed tours through the stops (Held and Karp 1962), or None when they take too long."""
         count = len(stops)
+        if count > MOST_STOPS and (found := self._inserted(stops, columns)) is not None:
+            return found
+        if count > MOST_STOPS and self._too_far(stops, columns):
+            return None
         if count > MOST_STOPS:
             raise CapabilityError(
                 f"the exact route check of {count} stops",
@@ -212,6 +261,39 @@ class Path(Constraint, kind="path"):
                 known.clear()
             known[key] = self._solve_routes(stops, columns)
         return known[key]
+
+    def _inserted(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
+        """Routes through all stops by cheapest insertion, the farthest first, and 2-opt; None where that fails."""
+        depot = self._graph(columns)[1]
+        between = self._all_distances(columns)
+        routes = [[depot, depot] for _ in range(self.vehicles)]
+
+        def steps(route: list[int]) -> float:
+            return float(between[route[:-1], route[1:]].sum())
+
+        for stop in sorted(stops, key=lambda k: -between[depot, k]):
+            for again in (False, True):
+                if again:
+                    routes = [_uncrossed(route, between) for route in routes]
+                ways = []
+                for number, route in enumerate(routes):
+                    extra = between[route[:-1], stop] + between[stop, route[1:]] - between[route[:-1], route[1:]]
+                    place = int(extra.argmin())
+                    if steps(route) + extra[place] <= self.length:
+                        ways.append((float(extra[place]), number, place))
+                if ways:
+                    break
+            if not ways:
+                return None
+            _, number, place = min(ways)
+            routes[number].insert(place + 1, stop)
+        return [route[1:-1] for route in routes if len(route) > 2]
+
+    def _too_far(self, stops: list[int], columns: Columns) -> bool:
+        """Whether even the shortest tree that joins depot and stops is longer than all routes together."""
+        joined = [self._graph(columns)[1], *stops]
+        between = self._all_distances(columns)[np.ix_(joined, joined)]
+        return bool(minimum_spanning_tree(sparse.csr_array(between)).sum() > self.vehicles * self.length)
 
     def _solve_routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
         count = len(stops)
@@ -338,6 +420,22 @@ class Path(Constraint, kind="path"):
         depot = self._graph(columns)[1]
         every = self._all_distances(columns)
         return every[depot], every[:, depot]
+
+
+def _uncrossed(route: list[int], between: np.ndarray) -> list[int]:
+    """A closed route with no two ways whose exchange makes it shorter (2-opt), for ways alike in both directions."""
+    way = np.array(route)
+    while len(way) > 3:
+        # Turning round what lies between ways i and j > i, (legs, legs).
+        own = between[way[:-1], way[1:]]
+        gain = own[:, None] + own[None, :]
+        gain -= between[np.ix_(way[:-1], way[:-1])] + between[np.ix_(way[1:], way[1:])]
+        gain = np.triu(gain, 1)
+        i, j = np.unravel_index(int(gain.argmax()), gain.shape)
+        if gain[i, j] <= 0:
+            break
+        way[i + 1 : j + 1] = way[i + 1 : j + 1][::-1]
+    return [int(k) for k in way]
 
 
 def _tours(between: np.ndarray, out: np.ndarray) -> np.ndarray:
