@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
 from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
-from rmab_opt.errors import CertificateError, InfeasibleError, LimitError, ModelError, RmabError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, LimitError, ModelError, RmabError, SolverError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
@@ -254,23 +254,62 @@ class ActionSet:
             raise ModelError(f"action of {self.columns.ids[bad[0]]!r} is {action[bad[0]]}", "give 0 or 1.")
         return action.astype(np.int64)
 
-    def violations(self, action: np.ndarray) -> dict[str, list[str]]:
-        """What the action breaks, by constraint, judged without any solver; empty when it is allowed."""
+    def violations(self, action: np.ndarray, witness: Sequence[Mapping[str, str]] = ()) -> dict[str, list[str]]:
+        """What the action breaks, by constraint, judged without any solver; empty when it is allowed.
+
+        Parameters
+        ----------
+        witness
+            Who does what, as :meth:`assignment` gives it, where it is known: checked, never believed. Constraints
+            that it proves need not look for a way of their own, which may take exponential time.
+        """
         action = self.check_action(action)
+        proven = self._proven(action, witness)
         found = {
-            name: list(constraint.violations(action, self.columns)) for name, constraint in self.constraints.items()
+            name: list(constraint.violations(action, self.columns))
+            for name, constraint in self.constraints.items()
+            if name not in proven
         }
         return {name: sentences for name, sentences in found.items() if sentences}
 
-    def allows(self, action: np.ndarray) -> bool:
-        """Whether no constraint is violated; stops at the first that is."""
+    def allows(self, action: np.ndarray, witness: Sequence[Mapping[str, str]] = ()) -> bool:
+        """Whether no constraint is violated; stops at the first that is. ``witness`` as in :meth:`violations`."""
         action = self.check_action(action)
         if not self.plain_rows.allow(action):
             return False
+        proven = self._proven(action, witness)
         return all(
-            next(iter(self.constraints[name].violations(action, self.columns)), None) is None
+            name in proven or next(iter(self.constraints[name].violations(action, self.columns)), None) is None
             for name in self.structured
         )
+
+    def witness(self, model: Any, values: Callable[[Any], np.ndarray]) -> list[dict[str, str]]:
+        """Who does what as a solved program of this set has it, for :meth:`violations`.
+
+        Parameters
+        ----------
+        model
+            That :meth:`build` has filled.
+        values
+            The solution's values of one of its variables, in the order of its index.
+        """
+        action = np.rint(values(model.act)).astype(np.int64)
+        return [
+            {"constraint": name, **row}
+            for name in self.structured
+            for row in self.constraints[name].witness(model.constraint[name], values, action, self.columns)
+        ]
+
+    def _proven(self, action: np.ndarray, witness: Sequence[Mapping[str, str]]) -> dict[str, list[dict[str, str]]]:
+        """Constraints that who does what proves to allow the action, with their rows of it."""
+        rows: dict[str, list[dict[str, str]]] = {}
+        for row in witness:
+            rows.setdefault(row.get("constraint", ""), []).append({k: v for k, v in row.items() if k != "constraint"})
+        return {
+            name: rows[name]
+            for name, constraint in self.constraints.items()
+            if name in rows and constraint.proves(rows[name], action, self.columns)
+        }
 
     def breaks(self, name: str, action: np.ndarray) -> bool:
         """Whether the action, int64 (C,), breaks the constraint of that name."""
@@ -310,13 +349,17 @@ class ActionSet:
             name: f"preferred at {one.soft:g} a unit: {one.describe()}" for name, one in priced.items()
         }
 
-    def assignment(self, action: np.ndarray) -> list[dict[str, str]]:
-        """Who does what and when, as far as constraints say so; rows with ``constraint`` and ``column``."""
+    def assignment(self, action: np.ndarray, witness: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
+        """Who does what and when, as far as constraints say so; rows with ``constraint`` and ``column``.
+
+        What ``witness`` proves is kept as it is, see :meth:`violations`.
+        """
         action = self.check_action(action)
+        proven = self._proven(action, witness)
         return [
             {"constraint": name, **row}
             for name, constraint in self.constraints.items()
-            for row in self._assigned(name, constraint, action)
+            for row in (proven[name] if name in proven else self._assigned(name, constraint, action))
         ]
 
     def misassigned(self, rows: list[dict[str, str]], action: np.ndarray) -> str | None:
@@ -527,7 +570,10 @@ class ActionSet:
         """
         if len(self) > LISTED_COLUMNS:
             return None
-        found = self.enumerate(LISTED_ACTIONS, checks=LISTED_CHECKS)
+        try:
+            found = self.enumerate(LISTED_ACTIONS, checks=LISTED_CHECKS)
+        except CapabilityError:  # Some check was not settled.
+            return None
         return None if found is None else found.astype(np.float64)
 
     @property

@@ -320,6 +320,29 @@ class Constraint(BaseModel):
         odd = [row for row in rows if row not in own]
         return f"{odd[0] if odd else 'a visit is missing'} is not this action's"
 
+    def proves(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> bool:
+        """Whether rows of who does what show by themselves that the action, (C,), is allowed; without a search.
+
+        For kinds whose :meth:`violations` has to find such rows first. By default none do.
+        """
+        return False
+
+    def witness(
+        self, block: Any, values: Callable[[Any], np.ndarray], action: np.ndarray, columns: Columns
+    ) -> list[dict[str, str]]:
+        """Rows of who does what as a solved program has them, for :meth:`proves`; none by default.
+
+        Parameters
+        ----------
+        block
+            That :meth:`build` has filled.
+        values
+            The solution's values of a variable of the block, in the order of its index.
+        action
+            The solution's action, (C,).
+        """
+        return []
+
     def said_rows(self, columns: Columns) -> Rows | None:
         """:meth:`rows`, unless a subclass writes other rows in a ``build`` of its own."""
         for base in type(self).__mro__:

@@ -264,6 +264,12 @@ class Shape:
             return None
         return min(n, int(np.floor(plain.ceiling[0])))
 
+    @property
+    def few_stops(self) -> bool:
+        """Whether :attr:`routes` is made in a moment."""
+        kind = self.actions.constraints[self.actions.structured[0]] if self._route is not None else None
+        return kind is not None and bool(kind.few(self.actions.columns))  # type: ignore[attr-defined]
+
     @cached_property
     def routes(self) -> RouteList | None:
         """The largest sets that one route passes, where a route and at most a count are all that is declared."""
@@ -475,9 +481,13 @@ class Room:
         if not self._checks:
             return True
         self.action[column] = 1
-        allowed = all(next(iter(c.violations(self.action, self._columns)), None) is None for c in self._checks)
-        self.action[column] = 0
-        return allowed
+        try:
+            return all(next(iter(c.violations(self.action, self._columns)), None) is None for c in self._checks)
+        except CapabilityError:
+            # Not settled within the check's limits: the column stays out, and what is taken so far stays allowed.
+            return False
+        finally:
+            self.action[column] = 0
 
     def helps(self, column: int) -> bool:
         """Whether the column raises a row that is still below its lower limit."""

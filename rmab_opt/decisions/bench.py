@@ -5,6 +5,7 @@ Everything here is made from the problem, the action set and the profile; droppi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -57,6 +58,8 @@ class Loaded:
 
     session: Session
     act: np.ndarray
+    witness: Callable[[np.ndarray], tuple[Mapping[str, str], ...]]
+    """Who does what in a solution, one value a column of the program."""
     record: Record | None = None
 
 
@@ -73,7 +76,7 @@ class Bench:
 
     def __init__(self, actions: ActionSet, profile: Profile) -> None:
         self.actions, self.profile = actions, profile
-        self._kept: tuple[Any, Session, np.ndarray] | None = None
+        self._kept: tuple[Any, Session, np.ndarray, Any] | None = None
         self._embedded: tuple[Question, Embedded] | None = None
         self._samples: dict[int, np.ndarray] = {}
         self._relaxed: Session | None = None
@@ -127,10 +130,10 @@ class Bench:
         key = (question.objective.form(question.situation), question.relax)
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, *self._compile(question))
-        _, session, act = self._kept
+        _, session, act, model = self._kept
         for name, values in question.objective.update(question.situation).items():
             session.parameters[f"objective_block.{name}"] = values
-        return Loaded(session, act)
+        return Loaded(session, act, self._witness(model, session))
 
     def _load_network(self, question: Question, objective: NetworkObjective, known: float | None) -> Loaded:
         """A network's rows put anew behind the set's own."""
@@ -140,10 +143,18 @@ class Bench:
         program = record.arrays.join(base, act)
         key = (("network",), question.relax)
         if self._kept is None or self._kept[0] != key:
-            self._kept = (key, Session.from_arrays(program, self.profile), act)
+            self._kept = (key, Session.from_arrays(program, self.profile), act, None)
         else:
             self._kept[1].load(program)
-        return Loaded(self._kept[1], act, record)
+        return Loaded(self._kept[1], act, self._witness(*self.actions.compiled), record)
+
+    def _witness(self, model: Any, session: Session) -> Callable[[np.ndarray], tuple[Mapping[str, str], ...]]:
+        """Reads who does what from a solution; ``session`` knows where the model's variables stand in it."""
+
+        def read(x: np.ndarray) -> tuple[Mapping[str, str], ...]:
+            return tuple(self.actions.witness(model, lambda variable: x[session.index(variable)]))
+
+        return read
 
     def _set(self, relax: str | None) -> tuple[Program, Support, np.ndarray]:
         """The set's own program, with ``relax`` loosened, what bounds come from, and the columns' places."""
@@ -156,7 +167,7 @@ class Bench:
         program.row_lower[rows], program.row_upper[rows] = lower, upper
         return program, Support.from_program(program, act, names=self.actions.columns.ids), act
 
-    def _compile(self, question: Question) -> tuple[Session, np.ndarray]:
+    def _compile(self, question: Question) -> tuple[Session, np.ndarray, Any]:
         model = pyo.ConcreteModel()
         self.actions.build(model)
         model.objective_block = pyo.Block()
@@ -165,7 +176,7 @@ class Bench:
         session = Session(model, self.profile)
         if question.relax is not None:
             session.set_rows(*self._loosened(question.relax, model, session))
-        return session, np.asarray(session.index(model.act), dtype=np.int64)
+        return session, np.asarray(session.index(model.act), dtype=np.int64), model
 
     def _loosened(self, relax: str, model: Any, session: Session) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows of the relaxed constraint with their least loosened limits."""

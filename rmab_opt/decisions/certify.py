@@ -63,7 +63,7 @@ def certify(
     actions, situation = question.actions, question.situation
     action = actions.check_action(proposal.action)
     action.flags.writeable = False
-    violations = actions.violations(action)
+    violations = actions.violations(action, proposal.witness)
     unexpected = {name: said for name, said in violations.items() if name != question.relax}
     if unexpected:
         name, said = next(iter(unexpected.items()))
@@ -117,7 +117,7 @@ def certify(
         solver_bound=max(claim, value) if np.isfinite(claim) and proposal.proof in ("dual", "search") else None,
         proof=proof,
         unit=unit.size,
-        assignment=actions.assignment(action),
+        assignment=actions.assignment(action, proposal.witness),
         tight=actions.tight(action),
         relaxed=question.relax if violations else None,
         nodes=proposal.nodes,

@@ -180,6 +180,10 @@ class Chooser:
             except CertificateError:
                 if way.final or method == way.name:
                     raise
+            except CapabilityError as error:
+                # A check that gave up says nothing against the action, and nothing for it.
+                late = LimitError(f"the re-check was not settled: {error.message}", error.fix)
+                break
         if late is None:
             raise refuse(method, question)
         return self._last_resort(question, unit, asked, late, clock)

@@ -137,6 +137,8 @@ class Proposal:
         How the way to it ended, nodes looked at, who proposes it.
     remarks
         What the decision should say beside its numbers.
+    witness
+        Who does what, where the way has found it out, as :meth:`rmab_opt.actions.ActionSet.assignment` gives it.
     """
 
     action: np.ndarray
@@ -148,7 +150,8 @@ class Proposal:
     nodes: int = 0
     by: str = ""
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    witness: tuple[Mapping[str, str], ...] = ()
 
     def bare(self, by: str) -> Proposal:
         """The action alone, without what was claimed: all that an outsider's proposal counts for."""
-        return Proposal(self.action, by=by, remarks=self.remarks)
+        return Proposal(self.action, by=by, remarks=self.remarks, witness=self.witness)

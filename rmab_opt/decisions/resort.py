@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from rmab_opt.decisions.bench import Bench
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question
+from rmab_opt.errors import CapabilityError
 from rmab_opt.solver import Session
 
 __all__ = ["last_resort"]
+
+Witness = tuple[Mapping[str, str], ...]
 
 MOST_STEPS = 200
 """Columns that the greedy start adds at most when the objective is no sum over columns."""
@@ -36,27 +39,37 @@ def last_resort(asked: Question, bench: Bench, why: str) -> Proposal | None:
     objective, situation = asked.objective, asked.situation
     if isinstance(objective, LinearObjective) and objective.linear(situation):
         data = {"prices": bench.prices(objective.coefficients(situation)[0])}
-    for name, action in _candidates(asked):
-        if action is not None and asked.actions.allows(action):
+    for name, action, witness in _candidates(asked):
+        if action is not None and _allowed(asked, action, witness):
             claim = "dual" if data or isinstance(objective, NetworkObjective) else "none"
-            return Proposal(action, proof=claim, data=data, by=f"{name} ({why})")  # type: ignore[arg-type]
+            return Proposal(action, proof=claim, data=data, by=f"{name} ({why})", witness=witness)  # type: ignore[arg-type]
     return None
 
 
-def _candidates(asked: Question) -> Iterator[tuple[str, np.ndarray | None]]:
-    """By name, in order; made only when asked for."""
+def _allowed(asked: Question, action: np.ndarray, witness: Witness = ()) -> bool:
+    """Whether the checks say so; what they cannot settle is left out here, as a lesser action is good enough."""
+    try:
+        return asked.actions.allows(action, witness)
+    except CapabilityError:
+        return False
+
+
+def _candidates(asked: Question) -> Iterator[tuple[str, np.ndarray | None, Witness]]:
+    """By name, in order, with who does what where that is known; made only when asked for."""
     actions = asked.actions
     nothing = np.zeros(len(actions), dtype=np.int64)
-    yield "the start", asked.start
-    grown = nothing if actions.allows(nothing) else actions.shape.grown(np.random.default_rng(asked.seed))
-    if grown is not None and actions.allows(grown):
-        yield "greedy", _greedy(asked, grown)
-    yield "nothing chosen", nothing
-    yield "drawn at random, allowed, not optimised", grown
+    yield "the start", asked.start, ()
+    grown = nothing if _allowed(asked, nothing) else actions.shape.grown(np.random.default_rng(asked.seed))
+    if grown is not None and _allowed(asked, grown):
+        yield "greedy", _greedy(asked, grown), ()
+    yield "nothing chosen", nothing, ()
+    yield "drawn at random, allowed, not optimised", grown, ()
     program, act = actions.program
     found = Session.from_arrays(program, asked.profile).solve(seconds=max(1.0, asked.left))
     if found.has_solution and found.x is not None:
-        yield "any allowed action, not optimised", np.rint(found.x[act]).astype(np.int64)
+        (model, session), x = actions.compiled, found.x
+        witness = actions.witness(model, lambda variable: x[session.index(variable)])
+        yield "any allowed action, not optimised", np.rint(x[act]).astype(np.int64), tuple(witness)
 
 
 def _greedy(asked: Question, action: np.ndarray) -> np.ndarray:
@@ -70,7 +83,12 @@ def _greedy(asked: Question, action: np.ndarray) -> np.ndarray:
                 break
             if not action[column]:
                 action[column] = 1
-                action[column] = int(actions.allows(action))
+                try:
+                    action[column] = int(actions.allows(action))
+                except CapabilityError:
+                    # Near a full house the checks may need exponential time: more would only cost more of it.
+                    action[column] = 0
+                    return action
         return action
     for _ in range(MOST_STEPS):
         open_ = np.flatnonzero(action == 0)
@@ -81,7 +99,7 @@ def _greedy(asked: Question, action: np.ndarray) -> np.ndarray:
         values = objective.batch_value(more, situation)
         own = objective.value(action, situation)
         better = [k for k in np.argsort(-values, kind="stable").tolist() if values[k] > own]
-        taken = next((k for k in better if actions.allows(more[k])), None)
+        taken = next((k for k in better if _allowed(asked, more[k])), None)
         if taken is None:
             break
         action = more[taken]

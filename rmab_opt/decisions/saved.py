@@ -333,7 +333,7 @@ def _judged(saved: DecisionFile | OldFile, question: Question) -> Verification:
                 return fail(f"digests.{name}: the decision was made for another one than this model's")
     if len(set(saved.action)) < len(saved.action):
         return fail("action: an id stands twice")
-    broken = actions.violations(action)
+    broken = actions.violations(action, saved.assignment)
     if saved.relaxed is not None and saved.relaxed != question.relax:
         return fail(f"relaxed: {saved.relaxed} was loosened; say so to accept that: --relax {saved.relaxed}")
     for name, sentences in broken.items():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -127,11 +128,11 @@ class Routes:
 
     def applies(self, question: Question) -> str | None:
         """See :class:`Way`."""
-        if not question.many:
-            return "listing routes pays for many decisions only"
         if not isinstance(question.objective, LinearObjective) or not question.objective.linear(question.situation):
             return "the objective is not linear in the columns"
-        if self.actions.listed is not None or self.actions.routes is None:
+        if not question.many and not self.actions.shape.few_stops:
+            return "listing routes pays for many decisions only"
+        if (question.many and self.actions.listed is not None) or self.actions.routes is None:
             return "no list of routes is needed or known"
         return None
 
@@ -409,7 +410,9 @@ class MixedInteger:
         if result.status in ("unbounded", "error", "empty"):
             raise SolverError(f"the solver answered {result.status!r}", "report this with the model file.")
         by, claimed, action, value = profile.solver, result.objective, None, -np.inf
+        witness: tuple[Mapping[str, str], ...] = ()
         if result.has_solution and result.x is not None:
+            witness = loaded.witness(result.x)
             action = np.rint(result.x[loaded.act]).astype(np.int64)
             value = question.objective.value(action, question.situation)
         if incumbent is not None and (action is None or incumbent[1] > value):
@@ -424,7 +427,7 @@ class MixedInteger:
                 f"no action found before the limit ({result.status})",
                 "give the profile more seconds, or loosen the constraints.",
             )
-        _judge_encoding(question, loaded, [action])
+        _judge_encoding(question, loaded, [action], witness)
         ceiling = np.inf if loaded.record is None else loaded.record.output[1]
         return Proposal(
             action,
@@ -435,6 +438,7 @@ class MixedInteger:
             status="optimal" if result.status == "optimal" else "limit",
             nodes=int(result.nodes),
             by=by,
+            witness=witness,
         )
 
 
@@ -450,12 +454,14 @@ def _better(found: Proposal, head: Proposal) -> Proposal:
     )  # fmt: skip
 
 
-def _judge_encoding(question: Question, loaded: Loaded, actions: list[np.ndarray]) -> None:
+def _judge_encoding(
+    question: Question, loaded: Loaded, actions: list[np.ndarray], witness: Sequence[Mapping[str, str]] = ()
+) -> None:
     """Raise when the program leaves an allowed action out, or gives it another value than the objective does."""
     if loaded.record is None:
         return
     relaxed = question.relax is not None
-    allowed = [action for action in actions if relaxed or question.actions.allows(action)]
+    allowed = [action for action in actions if relaxed or question.actions.allows(action, witness)]
     points = np.array(allowed, dtype=np.int64).reshape(-1, len(question.actions))
     if not relaxed:
         points = np.concatenate([question.actions.witnesses, points])

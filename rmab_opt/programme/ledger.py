@@ -147,6 +147,7 @@ class _Saved(BaseModel):
     shared: dict[str, FiniteFloat] = Field(default_factory=dict)
     belief: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
     notes: dict[str, Any] = Field(default_factory=dict)
+    assignment: list[dict[str, str]] = Field(default_factory=list)
 
 
 class Ledger:
@@ -288,7 +289,7 @@ class Ledger:
             )
         shared = problem.shared_array(saved.shared, "the decision's shared")
         action = np.isin(columns.ids, saved.action).astype(np.int64)
-        broken = actions.at(saved.period, problem.shared_values(shared)).violations(action)
+        broken = actions.at(saved.period, problem.shared_values(shared)).violations(action, saved.assignment)
         for name, sentences in broken.items():
             if name != saved.relaxed:
                 raise ModelError(

@@ -12,7 +12,7 @@ from strategies import all_actions, problem_for
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget, Path
+from rmab_opt.actions.kinds import Budget, Path, path
 from rmab_opt.decisions import Chooser, Scores
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms, Table
@@ -107,14 +107,54 @@ def test_wrong_graphs_name_the_row(change, message):
     assert message in str(caught.value)
 
 
-def test_too_many_stops_are_refused_not_guessed():
+def test_many_stops_are_settled_by_a_route_or_a_tree_and_else_refused():
     n = 25
-    actions = ActionSet(
-        Arms.from_arrays(n),
-        {"route": Path(edges=edge_table([(0, k, 1) for k in range(1, n)]), depot="arm0", length=60)},
-    )
+    star, every = edge_table([(0, k, 1) for k in range(1, n)]), np.ones(n, dtype=int)
+
+    def over(length: int) -> ActionSet:
+        return ActionSet(Arms.from_arrays(n), {"route": Path(edges=star, depot="arm0", length=length)})
+
+    assert over(48).allows(every)
+    assert not over(48).misassigned(over(48).assignment(every), every)
+    assert not over(23).allows(every)
     with pytest.raises(CapabilityError, match="the exact route check of 24 stops"):
-        actions.violations(np.ones(n, dtype=int))
+        over(47).violations(every)
+
+
+@settings(max_examples=30, deadline=None)
+@given(graphs(), st.integers(0, 999))
+def test_the_programs_own_routes_prove_its_action_and_longer_ones_do_not(graph, seed):
+    n, edges, length, vehicles = graph
+    rule = Path(edges=edge_table(edges), depot="arm0", length=length, vehicles=vehicles)
+    actions = ActionSet(Arms.from_arrays(n), {"route": rule})
+    model, session = actions.compiled
+    session.parameters["score"][:] = np.random.default_rng(seed).uniform(-0.2, 1, n)
+    x = session.solve().x
+    action = np.rint(x[session.index(model.act)]).astype(int)
+    rows = actions.witness(model, lambda variable: x[session.index(variable)])
+    assert actions.misassigned(rows, action) is None
+    assert actions.assignment(action, rows) == rows
+    own = [{k: v for k, v in row.items() if k != "constraint"} for row in rows]
+    shorter = rule.model_copy(update={"length": 0, "_cache": {}})
+    away = [row for row in rows if row["column"] != "arm0"]
+    assert (shorter.misassigned(own, action, actions.columns) is None) == (not away)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_insertion_keeps_limits_and_2_opt_never_lengthens(seed):
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(0, 10, (30, 2))
+    between = np.linalg.norm(place[:, None] - place[None], axis=2)
+    route = [0, *(rng.permutation(29) + 1).tolist(), 0]
+    better = path._uncrossed(route, between)
+    assert sorted(better) == sorted(route)
+    assert better[0] == better[-1] == 0
+    length = [between[way[:-1], way[1:]].sum() for way in (route, better)]
+    assert length[1] < 0.8 * length[0]
+    for i in range(1, 30):  # No exchange is left, one by one.
+        for j in range(i, 30):
+            turned = [*better[:i], *better[i : j + 1][::-1], *better[j + 1 :]]
+            assert between[turned[:-1], turned[1:]].sum() >= length[1] - 1e-9
 
 
 @settings(max_examples=60, deadline=None)
@@ -195,3 +235,55 @@ def test_families_of_a_village_are_passed_together_and_the_depot_is_no_arm():
         ActionSet(arms, {"way": Path(edges=roads, depot="clinik", length=4, point="village")})
     with pytest.raises(ModelError, match="f5: no point 'clinic' on the roads"):
         ActionSet(arms, {"way": Path(edges=roads[1:], depot="crossing", length=4, point="village")})
+
+
+def best_tour(minutes: np.ndarray, gain: np.ndarray, length: int) -> float:
+    """The most that one way from point 0 and back collects, by trying every order of stops."""
+
+    def onward(at: int, left: int, open_: tuple[int, ...]) -> float:
+        return max(
+            (
+                gain[k] + onward(k, left - minutes[at, k], tuple(j for j in open_ if j != k))
+                for k in open_
+                if minutes[at, k] + minutes[k, 0] <= left
+            ),
+            default=0.0,
+        )
+
+    return float(gain[0] + onward(0, length, tuple(range(1, len(gain)))))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_hundred_orienteering_instances_equal_trying_every_order(part):
+    for seed in range(25 * part, 25 * part + 25):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(3, 14))
+        place = rng.uniform(0, 10, (n, 2))
+        minutes = np.maximum(1, np.ceil(np.linalg.norm(place[:, None] - place[None], axis=2))).astype(int)
+        edges = [(i, j, int(minutes[i, j])) for i in range(n) for j in range(i)]
+        length, gain = int(rng.integers(10, 22)), rng.uniform(0.1, 1.0, n)
+        rule = Path(edges=edge_table(edges), depot="arm0", length=length)
+        arms = Arms.from_arrays(n)
+        actions = ActionSet(arms, {"route": rule})
+        decision = Chooser(problem_for(arms, rng), actions, Scores(gain), "exact", many=False).decide(
+            np.zeros(n, dtype=int)
+        )
+        assert decision.value == pytest.approx(best_tour(minutes, gain, length), abs=1e-9), seed
+        assert decision.status == "optimal"
+        assert "routes" in decision.solver
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs(), st.data())
+def test_listed_routes_are_what_the_check_lets_pass(graph, data):
+    """With villages, several arms at one point, and up to two vehicles."""
+    n, edges, length, vehicles = graph
+    homes = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=6))
+    arms = Arms.from_arrays(len(homes), village=[f"arm{k}" for k in homes])
+    linked = [*edges, *((0, k, 9) for k in range(1, n) if not any({i, j} == {0, k} for i, j, _ in edges))]
+    rule = Path(edges=edge_table(linked), depot="arm0", length=length, vehicles=vehicles, point="village")
+    actions = ActionSet(arms, {"route": rule})
+    sets = rule.passable(actions.columns).tolist()
+    for action in all_actions(len(homes)):
+        mask = sum(1 << int(c) for c in np.flatnonzero(action))
+        assert any(mask & own == mask for own in sets) == (not actions.violations(action)), (action, linked)

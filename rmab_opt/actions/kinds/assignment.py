@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -18,8 +18,11 @@ from rmab_opt.problem import Table
 
 __all__ = ["Capacity"]
 
-PACKING_NODES = 2_000_000
+PACKING_NODES = 200_000
 """Nodes after which the packing check gives up; reached only by adversarial loads, never silently."""
+
+FILLED_UNITS = 100_000
+"""Room of a worker, in units of load, up to which the packing check lists all sums."""
 
 REMEMBERED = 100_000
 """Lists of loads whose answer is kept."""
@@ -142,6 +145,17 @@ class Capacity(Constraint, kind="capacity"):
         ]
         return f"worker {full[0]!r} carries more than the capacity" if full else None
 
+    def proves(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> bool:
+        return self.misassigned(rows, action, columns) is None
+
+    def witness(
+        self, block: Any, values: Callable[[Any], np.ndarray], action: np.ndarray, columns: Columns
+    ) -> list[dict[str, str]]:
+        names = self._data(columns)[0]
+        pairs = np.array(list(block.carries), dtype=np.int64).reshape(-1, 2)
+        carried = pairs[values(block.carries) > 0.5]
+        return [{"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, c) for c, i in carried.tolist())]
+
     def _data(self, columns: Columns) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Workers' names, capacities (W,) and the columns' loads (C,)."""
 
@@ -162,6 +176,30 @@ class Capacity(Constraint, kind="capacity"):
 
         return self._once(columns, data)
 
+    @staticmethod
+    def _fill(items: list[int], room: list[float], load: np.ndarray) -> dict[int, int] | None:
+        """A packing of whole loads by filling one worker after the other as full as can be; None where that fails.
+
+        The least room first, with all sums that the loads left over reach as bits of one number: a second of depth
+        first search is saved where hardly any minute is left over.
+        """
+        if any(load[c] != int(load[c]) for c in items) or max(room, default=0.0) > FILLED_UNITS:
+            return None
+        left, place = list(items), dict[int, int]()
+        for worker in np.argsort(room, kind="stable").tolist():
+            reached = [1]
+            mask = (1 << int(room[worker]) + 1) - 1
+            for c in left:
+                reached.append((reached[-1] | reached[-1] << int(load[c])) & mask)
+            total = reached[-1].bit_length() - 1
+            for k in range(len(left), 0, -1):
+                # Leaving an item out is preferred: the largest come first in the list and go first.
+                if not reached[k - 1] >> total & 1:
+                    total -= int(load[left[k - 1]])
+                    place[left[k - 1]] = worker
+            left = [c for c in left if c not in place]
+        return None if left else place
+
     def _pack(self, chosen: np.ndarray, capacity: np.ndarray, load: np.ndarray) -> dict[int, int] | None:
         """Worker of every chosen column, or None when there is no packing: exact depth-first search.
 
@@ -172,6 +210,9 @@ class Capacity(Constraint, kind="capacity"):
         remaining = [float(limit) + _slack(limit) for limit in capacity]
         if sum(load[c] for c in items) > sum(remaining):
             return None
+        filled = self._fill(items, remaining, load)
+        if filled is not None:
+            return filled
         failed: set[tuple[int, tuple[float, ...]]] = set()
         place: dict[int, int] = {}
         nodes = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyomo.environ as pyo
 from pydantic import BeforeValidator, Field
 from scipy import sparse
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
@@ -26,6 +26,9 @@ REMEMBERED = 100_000
 
 MOST_WALKS = 4_000_000
 """Walks told apart at one time, beyond which the sets they pass are not listed."""
+
+FEW_STOPS = 16
+"""Stops within reach up to which all their subsets are tried: half a second and 8 MiB."""
 
 MOST_STOPS = 18
 """Chosen arms that the exact tour check (2**k k**2 steps) takes; more are refused, never guessed."""
@@ -123,6 +126,51 @@ class Path(Constraint, kind="path"):
         routes = self._routes(self._stops(action, columns), columns)
         if routes is None:
             return []
+        return self._told(routes, action, columns)
+
+    def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
+        if any(set(row) != {"column", "route", "stop"} or not row["stop"].isdecimal() for row in rows):
+            return "a row names column, route and stop, a number"
+        if sorted(row["column"] for row in rows) != sorted(columns.ids[c] for c in np.flatnonzero(action)):
+            return "not every chosen column stands once"
+        point, depot, between = self._points(columns)[1], self._graph(columns)[1], self._all_distances(columns)
+        routes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for row in rows:
+            k = int(point[columns.index(row["column"])])
+            if k != depot:
+                routes[row["route"]].append((int(row["stop"]), k))
+        if len(routes) > self.vehicles:
+            return f"{len(routes)} routes, {self.vehicles} allowed"
+        for name, stops in routes.items():
+            way = np.array([depot, *(k for _, k in sorted(stops)), depot])
+            if (steps := float(between[way[:-1], way[1:]].sum())) > self.length:
+                return f"route {name} takes {steps:g} steps, {self.length} allowed"
+        return None
+
+    def proves(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> bool:
+        return self.misassigned(rows, action, columns) is None
+
+    def witness(
+        self, block: Any, values: Callable[[Any], np.ndarray], action: np.ndarray, columns: Columns
+    ) -> list[dict[str, str]]:
+        minutes = {(j, k): steps for j, k, steps in self._graph(columns)[0]}
+        onward: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        for (j, k, t), times in zip(block.move, np.rint(values(block.move)).astype(np.int64).tolist(), strict=True):
+            onward[j, t] += [(k, t + minutes.get((j, k), 1))] * times
+        depot, routes = self._graph(columns)[1], []
+        open_ = set(self._stops(action, columns))
+        for _ in range(self.vehicles):
+            at, route = (depot, 0), list[int]()
+            while onward[at]:
+                at = onward[at].pop()
+                if at[0] in open_:
+                    open_.remove(at[0])
+                    route.append(at[0])
+            routes.append(route)
+        return self._told([route for route in routes if route], action, columns)
+
+    def _told(self, routes: list[list[int]], action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
+        """Rows ``column, route, stop`` of the chosen columns along routes of points."""
         point, depot = self._points(columns)[1], self._graph(columns)[1]
         chosen = np.flatnonzero(action)
         rows = [
@@ -143,15 +191,61 @@ class Path(Constraint, kind="path"):
         within one of them. The 40 published stations with 20 moves have 743,788 sets and are listed in a quarter of
         a minute; an action is allowed exactly when it is within a listed set.
         """
-        if self.vehicles != 1 or len(columns) > 63 or self.point is not None:
+        if len(columns) > 63:
+            return None
+        if self.few(columns):
+            return self._passable_by_stops(columns)
+        if self.vehicles != 1 or self.point is not None:
             return None
         arcs, depot = self._graph(columns)
         _, home = self._distances(columns)
         return _passed_sets(tuple(arcs), depot, tuple(home.tolist()), self.length)
 
+    def few(self, columns: Columns) -> bool:
+        """Whether the stops within reach are so few that a table over their subsets is made in a moment."""
+        return len(self._within_reach(columns)) <= FEW_STOPS
+
+    def _within_reach(self, columns: Columns) -> list[int]:
+        """Points of columns, without the depot, that can be reached and left in time."""
+        out, home = self._distances(columns)
+        stops = self._stops(np.ones(len(columns), dtype=np.int64), columns)
+        return [k for k in stops if out[k] + home[k] <= self.length]
+
+    def _passable_by_stops(self, columns: Columns) -> np.ndarray | None:
+        """:meth:`passable` by a table over all subsets of the stops (Held and Karp 1962), for few of them."""
+        stops, (out, home) = self._within_reach(columns), self._distances(columns)
+        point, depot = self._points(columns)[1], self._graph(columns)[1]
+        here = sum(1 << c for c in np.flatnonzero(point == depot).tolist())
+        if not stops:
+            return np.array([here], dtype=np.uint64)
+        cost = _tours(self._all_distances(columns)[np.ix_(stops, stops)], out[stops])
+        fits = (cost + home[stops]).min(axis=1) <= self.length
+        fits[0] = True
+        # Leaving a stop out never lengthens a way by shortest paths: the largest sets say all.
+        largest = one = _largest(fits)
+        for _ in range(self.vehicles - 1):
+            if len(largest) * len(one) > MOST_WALKS:
+                return None
+            together = np.zeros(len(fits), dtype=bool)
+            together[(largest[:, None] | one[None, :]).ravel()] = True
+            for k in range(len(stops)):
+                # Subsets are allowed as well.
+                without = together.reshape(-1, 2, 1 << k)
+                without[:, 0] |= without[:, 1]
+            largest = _largest(together)
+        sets = np.full(len(largest), here, dtype=np.uint64)
+        for k, stop in enumerate(stops):
+            members = np.uint64(sum(1 << c for c in np.flatnonzero(point == stop).tolist()))
+            sets |= np.where(largest >> k & 1 == 1, members, np.uint64(0))
+        return sets
+
     def _routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
         """Shortest closed tours through the stops (Held and Karp 1962), or None when they take too long."""
         count = len(stops)
+        if count > MOST_STOPS and (found := self._inserted(stops, columns)) is not None:
+            return found
+        if count > MOST_STOPS and self._too_far(stops, columns):
+            return None
         if count > MOST_STOPS:
             raise CapabilityError(
                 f"the exact route check of {count} stops",
@@ -168,19 +262,45 @@ class Path(Constraint, kind="path"):
             known[key] = self._solve_routes(stops, columns)
         return known[key]
 
+    def _inserted(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
+        """Routes through all stops by cheapest insertion, the farthest first, and 2-opt; None where that fails."""
+        depot = self._graph(columns)[1]
+        between = self._all_distances(columns)
+        routes = [[depot, depot] for _ in range(self.vehicles)]
+
+        def steps(route: list[int]) -> float:
+            return float(between[route[:-1], route[1:]].sum())
+
+        for stop in sorted(stops, key=lambda k: -between[depot, k]):
+            for again in (False, True):
+                if again:
+                    routes = [_uncrossed(route, between) for route in routes]
+                ways = []
+                for number, route in enumerate(routes):
+                    extra = between[route[:-1], stop] + between[stop, route[1:]] - between[route[:-1], route[1:]]
+                    place = int(extra.argmin())
+                    if steps(route) + extra[place] <= self.length:
+                        ways.append((float(extra[place]), number, place))
+                if ways:
+                    break
+            if not ways:
+                return None
+            _, number, place = min(ways)
+            routes[number].insert(place + 1, stop)
+        return [route[1:-1] for route in routes if len(route) > 2]
+
+    def _too_far(self, stops: list[int], columns: Columns) -> bool:
+        """Whether even the shortest tree that joins depot and stops is longer than all routes together."""
+        joined = [self._graph(columns)[1], *stops]
+        between = self._all_distances(columns)[np.ix_(joined, joined)]
+        return bool(minimum_spanning_tree(sparse.csr_array(between)).sum() > self.vehicles * self.length)
+
     def _solve_routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
         count = len(stops)
         between = self._all_distances(columns)[np.ix_(stops, stops)]
         out, home = self._distances(columns)
-        full, bits = 1 << count, np.arange(count)
-        cost = np.full((full, count), np.inf)
-        for last in range(count):
-            cost[1 << last, last] = out[stops[last]]
-        for visited in range(1, full):
-            following = np.flatnonzero((visited >> bits) & 1 == 0)
-            sets = visited | (1 << following)
-            there = (cost[visited][:, None] + between[:, following]).min(axis=0)
-            cost[sets, following] = np.minimum(cost[sets, following], there)
+        full = 1 << count
+        cost = _tours(between, out[stops])
         tour = (cost + np.array([home[c] for c in stops])).min(axis=1)
         fits = tour <= self.length
         # How few routes cover each subset: one when its tour fits, else the best split.
@@ -300,6 +420,53 @@ class Path(Constraint, kind="path"):
         depot = self._graph(columns)[1]
         every = self._all_distances(columns)
         return every[depot], every[:, depot]
+
+
+def _uncrossed(route: list[int], between: np.ndarray) -> list[int]:
+    """A closed route with no two ways whose exchange makes it shorter (2-opt), for ways alike in both directions."""
+    way = np.array(route)
+    while len(way) > 3:
+        # Turning round what lies between ways i and j > i, (legs, legs).
+        own = between[way[:-1], way[1:]]
+        gain = own[:, None] + own[None, :]
+        gain -= between[np.ix_(way[:-1], way[:-1])] + between[np.ix_(way[1:], way[1:])]
+        gain = np.triu(gain, 1)
+        i, j = np.unravel_index(int(gain.argmax()), gain.shape)
+        if gain[i, j] <= 0:
+            break
+        way[i + 1 : j + 1] = way[i + 1 : j + 1][::-1]
+    return [int(k) for k in way]
+
+
+def _tours(between: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Fewest steps (2**k, k) of a way that begins at the depot, passes the stops of a subset and ends at one of them.
+
+    Parameters
+    ----------
+    between
+        Steps from stop to stop, (k, k).
+    out
+        Steps from the depot to each stop, (k,).
+    """
+    count = len(out)
+    cost = np.full((1 << count, count), np.inf)
+    cost[1 << np.arange(count), np.arange(count)] = out
+    members = np.arange(1 << count)
+    size = sum(members >> k & 1 for k in range(count))
+    for visited in range(1, count):
+        layer = members[size == visited]
+        for following in range(count):
+            before = layer[layer >> following & 1 == 0]
+            cost[before | 1 << following, following] = (cost[before] + between[:, following]).min(axis=1)
+    return cost
+
+
+def _largest(fits: np.ndarray) -> np.ndarray:
+    """Subsets (M,) that fit, (2**k,), and no longer do with any further stop."""
+    members, wider = np.arange(len(fits)), np.zeros(len(fits), dtype=bool)
+    for k in range(len(fits).bit_length() - 1):
+        wider |= (members >> k & 1 == 0) & fits[members | 1 << k]
+    return members[fits & ~wider]
 
 
 @lru_cache(maxsize=4)

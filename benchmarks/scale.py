@@ -1,0 +1,107 @@
+"""Verbs over settings and sizes: CPU seconds, memory and the growth exponent, each run in a process of its own.
+
+    python benchmarks/scale.py [--quick] [--out FILE]
+
+A run that passes its limit is cut and stands as such: the exponent is then of the runs that ended. It is the slope of
+log seconds over log arms between the two largest sizes, less what starting Python costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+"""The models that come along; their sizes are set on the command line."""
+
+SETTINGS = {
+    "budget": ("budget", []),
+    "roster": ("scheduling", ["problem.n_workers={tenth}", "constraints.budget.at_most={tenth}"]),
+    "capacity": ("capacity", ["problem.n_workers={hundredth}"]),
+}
+"""Name to (model, further settings); a tenth and a hundredth of the arms are filled in."""
+
+VERBS = ("check", "decide", "bound")
+QUICK, FULL = (100, 300, 1000), (1000, 10_000, 100_000)
+QUICK_LIMIT, FULL_LIMIT = 20, 300
+
+
+def measured(verb: str, setting: str, n_arms: int, limit: float) -> tuple[float, float, str]:
+    """(CPU seconds, MB at most, how it ended) of one run; ``limit`` are CPU seconds."""
+    model, more = SETTINGS[setting]
+    sizes = {"tenth": max(1, n_arms // 10), "hundredth": max(1, n_arms // 100)}
+    command = [sys.executable, "-m", "rmab_opt.cli", verb, str(MODELS / f"{model}.yaml"), "--set", f"n_arms={n_arms}"]
+    for entry in more:
+        command += ["--set", entry.format(**sizes)]
+
+    def cut() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 1))
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, preexec_fn=cut)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip().splitlines()
+    seconds = used.ru_utime + used.ru_stime
+    if child.returncode < 0 or seconds >= limit:
+        ended = "cut"
+    else:
+        ended = "ok" if child.returncode == 0 else f"exit {child.returncode}: {(said or [''])[0][:60]}"
+    return seconds, used.ru_maxrss / 1024, ended
+
+
+def exponent(runs: list[tuple[int, float]], idle: float) -> float:
+    """Slope of log seconds over log arms between the two largest runs that ended; nan for fewer."""
+    ended = [(n, max(seconds - idle, 0.01)) for n, seconds in sorted(runs)]
+    if len(ended) < 2:
+        return math.nan
+    (few, fast), (many, slow) = ended[-2:]
+    return math.log(slow / fast) / math.log(many / few)
+
+
+def main() -> None:
+    """One row a run, and the growth exponents after them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="to 1,000 arms, 20 CPU seconds a run")
+    parser.add_argument("--out", type=Path, help="CSV file to record the runs in")
+    given = parser.parse_args()
+    sizes, limit = (QUICK, QUICK_LIMIT) if given.quick else (FULL, FULL_LIMIT)
+    begun = perf_counter()
+    idle = measured("check", "budget", 10, limit)[0]
+    rows: list[list[object]] = []
+    print(f"a run of nothing: {idle:.2f} CPU s; load {os.getloadavg()[0]:.1f}")
+    print(f"{'verb':8}{'setting':10}{'arms':>8}{'cpu_s':>9}{'MB':>8}  ended")
+    for setting in SETTINGS:
+        for verb in VERBS:
+            kept: list[tuple[int, float]] = []
+            for n_arms in sizes:
+                seconds, memory, ended = measured(verb, setting, n_arms, limit)
+                rows.append([verb, setting, n_arms, f"{seconds:.2f}", f"{memory:.0f}", ended])
+                print(f"{verb:8}{setting:10}{n_arms:>8}{seconds:>9.2f}{memory:>8.0f}  {ended}", flush=True)
+                if ended == "cut":
+                    break  # Larger ones would be cut as well.
+                if ended == "ok":
+                    kept.append((n_arms, seconds))
+            growth = exponent(kept, idle)
+            rows.append([verb, setting, "exponent", f"{growth:.2f}", "", ""])
+            print(f"{verb:8}{setting:10}{'':>8}{'':>9}{'':>8}  exponent {growth:.2f}", flush=True)
+    print(f"{perf_counter() - begun:.0f} s")
+    if given.out is not None:
+        with given.out.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(
+                [["verb", "setting", "arms", "cpu_seconds", "megabytes", "ended"], *rows]
+            )
+
+
+if __name__ == "__main__":
+    main()
