@@ -20,7 +20,15 @@ from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
 from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
-from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, LimitError, ModelError, RmabError, SolverError
+from rmab_opt.errors import (
+    CapabilityError,
+    CertificateError,
+    InfeasibleError,
+    LimitError,
+    ModelError,
+    RmabError,
+    SolverError,
+)
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
