@@ -18,6 +18,7 @@ __all__ = [
     "RmabError",
     "SolverError",
     "StorageError",
+    "UnsettledError",
 ]
 
 
@@ -64,6 +65,10 @@ class CapabilityError(RmabError):
     def __init__(self, method: str, owner: object, ways_out: tuple[str, str]) -> None:
         kind = owner if isinstance(owner, type) else type(owner)
         super().__init__(f"{kind.__name__} does not offer {method}", f"{ways_out[0]}, or {ways_out[1]}.")
+
+
+class UnsettledError(CapabilityError):
+    """A check gave up within its own limits: it says nothing against an action, and nothing for it."""
 
 
 class InfeasibleError(RmabError):

@@ -21,13 +21,13 @@ from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
 from rmab_opt.errors import (
-    CapabilityError,
     CertificateError,
     InfeasibleError,
     LimitError,
     ModelError,
     RmabError,
     SolverError,
+    UnsettledError,
 )
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
@@ -580,7 +580,7 @@ class ActionSet:
             return None
         try:
             found = self.enumerate(LISTED_ACTIONS, checks=LISTED_CHECKS)
-        except CapabilityError:  # Some check was not settled.
+        except UnsettledError:
             return None
         return None if found is None else found.astype(np.float64)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from rmab_opt.actions.routes import RouteList
-from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError
+from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError, UnsettledError
 from rmab_opt.solver.polytope import Polytope, row_reach
 
 if TYPE_CHECKING:
@@ -483,7 +483,7 @@ class Room:
         self.action[column] = 1
         try:
             return all(next(iter(c.violations(self.action, self._columns)), None) is None for c in self._checks)
-        except CapabilityError:
+        except UnsettledError:
             # Not settled within the check's limits: the column stays out, and what is taken so far stays allowed.
             return False
         finally:

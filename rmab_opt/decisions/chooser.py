@@ -22,7 +22,14 @@ from rmab_opt.decisions.resort import last_resort
 from rmab_opt.decisions.scale import Unit, scaled
 from rmab_opt.decisions.ways import METHODS, allowed_start, refuse, ways
 from rmab_opt.encoder import bounds
-from rmab_opt.errors import CapabilityError, CertificateError, LimitError, ModelError, SolverError
+from rmab_opt.errors import (
+    CapabilityError,
+    CertificateError,
+    LimitError,
+    ModelError,
+    SolverError,
+    UnsettledError,
+)
 from rmab_opt.parallel import pmap
 from rmab_opt.problem import Problem
 from rmab_opt.problem.table import TableLike
@@ -180,8 +187,7 @@ class Chooser:
             except CertificateError:
                 if way.final or method == way.name:
                     raise
-            except CapabilityError as error:
-                # A check that gave up says nothing against the action, and nothing for it.
+            except UnsettledError as error:
                 late = LimitError(f"the re-check was not settled: {error.message}", error.fix)
                 break
         if late is None:

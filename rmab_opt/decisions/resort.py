@@ -9,7 +9,7 @@ import numpy as np
 from rmab_opt.decisions.bench import Bench
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.errors import CapabilityError
+from rmab_opt.errors import UnsettledError
 from rmab_opt.solver import Session
 
 __all__ = ["last_resort"]
@@ -50,7 +50,7 @@ def _allowed(asked: Question, action: np.ndarray, witness: Witness = ()) -> bool
     """Whether the checks say so; what they cannot settle is left out here, as a lesser action is good enough."""
     try:
         return asked.actions.allows(action, witness)
-    except CapabilityError:
+    except UnsettledError:
         return False
 
 
@@ -85,7 +85,7 @@ def _greedy(asked: Question, action: np.ndarray) -> np.ndarray:
                 action[column] = 1
                 try:
                     action[column] = int(actions.allows(action))
-                except CapabilityError:
+                except UnsettledError:
                     # Near a full house the checks may need exponential time: more would only cost more of it.
                     action[column] = 0
                     return action

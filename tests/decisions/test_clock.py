@@ -12,7 +12,7 @@ from rmab_opt.actions.kinds import Budget, Knapsack
 from rmab_opt.decisions import Chooser, NetworkObjective, Scores, decide, question, ways
 from rmab_opt.decisions.certify import certify
 from rmab_opt.decisions.question import Proposal
-from rmab_opt.errors import CertificateError, LimitError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, LimitError, SolverError, UnsettledError
 from rmab_opt.problem import Arms
 from rmab_opt.solver import load_profile
 
@@ -119,3 +119,24 @@ def ro_model():
     import rmab_opt as ro
 
     return ro.load("budget", n_arms=10)
+
+
+def test_only_unsettled_checks_end_in_a_last_resort(monkeypatch):
+    """An ability that something lacks is an error of the question, not of the time."""
+
+    def broken(error):
+        def judge(asked, proposal, **given):
+            if proposal.proof == "none" or "re-check" in proposal.by:
+                return certify(asked, proposal, **given)
+            raise error
+
+        return judge
+
+    own = chooser(Scores(np.arange(1.0, 9.0)))
+    monkeypatch.setattr("rmab_opt.decisions.chooser.certify", broken(CapabilityError("a value", own, ("a", "b"))))
+    with pytest.raises(CapabilityError, match="a value"):
+        own.answer(own.question())
+    monkeypatch.setattr("rmab_opt.decisions.chooser.certify", broken(UnsettledError("a packing", own, ("a", "b"))))
+    made = own.answer(own.question())
+    assert "the re-check was not settled" in made.solver
+    assert not made.violations

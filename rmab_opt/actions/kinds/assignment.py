@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
 from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
-from rmab_opt.errors import CapabilityError, Findings
+from rmab_opt.errors import Findings, UnsettledError
 from rmab_opt.problem import Table
 
 __all__ = ["Capacity"]
@@ -241,7 +241,7 @@ class Capacity(Constraint, kind="capacity"):
                 continue
             nodes += 1
             if nodes > PACKING_NODES:
-                raise CapabilityError(
+                raise UnsettledError(
                     f"a packing check of {len(items)} arms within {PACKING_NODES} nodes",
                     self,
                     ("round loads and capacities to coarser units", "split the workers into teams of their own"),

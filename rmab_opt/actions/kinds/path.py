@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
-from rmab_opt.errors import CapabilityError, Findings, ModelError
+from rmab_opt.errors import Findings, ModelError, UnsettledError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 
@@ -247,7 +247,7 @@ class Path(Constraint, kind="path"):
         if count > MOST_STOPS and self._too_far(stops, columns):
             return None
         if count > MOST_STOPS:
-            raise CapabilityError(
+            raise UnsettledError(
                 f"the exact route check of {count} stops",
                 self,
                 (f"limit the stops of a round to {MOST_STOPS} by a budget", "split the area into depots"),

@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import maximum_flow
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, table_with
-from rmab_opt.errors import CapabilityError, Findings, ModelError
+from rmab_opt.errors import Findings, ModelError, UnsettledError
 from rmab_opt.problem import Table
 
 __all__ = ["Roster", "RosterRule", "Scheduling", "Shift"]
@@ -331,7 +331,7 @@ class Scheduling(Constraint, kind="scheduling"):
 
         Raises
         ------
-        CapabilityError
+        UnsettledError
             When that is not settled within :data:`CLOSINGS` flows.
         """
         chosen, plan = np.flatnonzero(action), self._plan(columns)
@@ -367,7 +367,7 @@ class Scheduling(Constraint, kind="scheduling"):
                 continue
             seen.add(closed)
             if len(seen) > CLOSINGS:
-                raise CapabilityError(
+                raise UnsettledError(
                     f"a check of {len(chosen)} columns on a roster with {len(rules)} rules within {CLOSINGS} flows",
                     self,
                     ("split the roster into teams of their own", "close shifts in the roster itself"),
