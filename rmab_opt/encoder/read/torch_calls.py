@@ -532,11 +532,14 @@ def moved(name: str) -> Handler:
     def found(tape: Tape, input: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
-        value = tensor(input)
         if any(isinstance(arg, Value | Head) for arg in [*args, *kwargs.values()]):
             args = tuple(torch.zeros(arg.shape) if isinstance(arg, Value) else arg for arg in args)
             if name not in ("expand_as", "view_as", "reshape_as"):
                 raise ModelError(f"{name} by what hangs on the inputs", "use constants.")
+            if isinstance(input, torch.Tensor):
+                # A constant in the shape of a tensor of the network's is a constant.
+                return getattr(input, name)(*args)
+        value = tensor(input)
         index = torch.as_tensor(value.index)
         return _taken(tape, value, getattr(index, name)(*args, **kwargs))
 

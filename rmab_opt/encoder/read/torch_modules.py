@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -396,10 +397,9 @@ def _flat(given: Any) -> Iterable[Any]:
 @cache
 def _known_fields(kind: Any) -> frozenset[str]:
     """What an object of one of torch's classes holds, by one that was just made."""
-    try:
-        made = kind()
-    except TypeError:
-        made = kind(*[1] * (3 if "Conv" in kind.__name__ else 2 if kind.__name__ == "Linear" else 1))
+    wanted = [p for p in inspect.signature(kind).parameters.values() if p.default is p.empty]
+    # Sizes of one suit every class on the list.
+    made = kind(*[(1,) if p.name == "unflattened_size" else 1 for p in wanted if p.kind is p.POSITIONAL_OR_KEYWORD])
     return frozenset([*vars(made), *made._parameters, *made._buffers])
 
 
