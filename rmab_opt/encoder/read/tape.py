@@ -421,7 +421,7 @@ class Tape:
             output = list(names).index(output)
         if isinstance(output, tuple) and len(output) == 2 and output[0] == "margin":
             return self._margin(flat, output[1], kind)
-        if output == "logit" and isinstance(output, str):
+        if isinstance(output, str) and output == "logit":
             if kind != "sigmoid" or flat.size != 1:
                 raise ModelError("output 'logit' of what does not end in one sigmoid", "leave output out.")
             return flat

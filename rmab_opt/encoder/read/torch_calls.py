@@ -159,13 +159,10 @@ def matmul(tape: Tape, input: Any, other: Any, *, out: Any = None) -> Value:
 def addmm(tape: Tape, input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1, out: Any = None) -> Value:
     """beta * input + alpha * mat1 @ mat2."""
     _none(out=out)
-    return add(
-        tape,
-        matmul(tape, mat1, mat2)
-        if float(_array(alpha)) == 1
-        else tape.scale(matmul(tape, mat1, mat2), float(_array(alpha))),
-        _scaled(tape, input, beta),
-    )
+    a, b = _either(mat1), _either(mat2)
+    live = isinstance(a, Value) or isinstance(b, Value)
+    product = matmul(tape, mat1, mat2) if live else _Numbers(np.matmul(a, b))
+    return add(tape, _scaled(tape, product, alpha), _scaled(tape, input, beta))
 
 
 def _scaled(tape: Tape, given: Any, factor: Any) -> Any:
