@@ -22,7 +22,7 @@ import numpy as np
 
 from rmab_opt.encoder import Network, read_model
 from rmab_opt.report import table_csv
-from rmab_opt.search import maximise_box
+from rmab_opt.search import BoxOptions, maximise_box
 
 LOWER = np.array([-0.303531156, -0.009549297, 0.493380324, 0.3, 0.3])
 """Property 3 in the networks' own units: an intruder straight ahead, coming closer."""
@@ -87,7 +87,7 @@ def row(name: str, network: Network, lower: np.ndarray, upper: np.ndarray, boxes
     """One network over one box."""
     best, spread = sampled(network, lower, upper)
     began = time.process_time()
-    found = maximise_box(network, lower, upper, gap=1e-3, boxes=boxes)
+    found = maximise_box(network, lower, upper, options=BoxOptions(gap=1e-3, boxes=boxes))
     if found.value < best - 1e-9 * abs(best):
         raise SystemExit(f"{name}: the value found, {found.value}, is below sampling's best, {best}")
     return {

@@ -60,7 +60,7 @@ CALLS = {
     "selu": (), "sigmoid": (), "sigmoid_": (), "silu": (), "softmax": (-1,), "softplus": (), "softshrink": (0.4,),
     "split": (2, 1), "squeeze": (1,), "sub": (V,), "sub_": (V,), "subtract": (V,), "sum": (-1, True),
     "swapaxes": (1, 2), "t": (), "tanh": (), "tanh_": (), "tanhshrink": (), "tensor_split": (2, 1), "tile": ((1, 2),),
-    "to": (torch.float64,), "transpose": (1, 2), "true_divide": (V,), "truediv": (V,), "unbind": (1,),
+    "to": (torch.float64,), "transpose": (1, 2), "true_divide": (V,), "truediv": (V,), "type_as": (V,), "unbind": (1,),
     "unflatten": (1, (2, 2)), "unsqueeze": (1,), "view": ((1, 2, 2),), "view_as": (torch.zeros(1, 2, 2),),
 }  # fmt: skip
 SHAPES = dict.fromkeys(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from rmab_opt.encoder.network import WAY_OUT, Judge, Network
 from rmab_opt.encoder.read import torch_calls as calls
-from rmab_opt.encoder.read.compare import Box, compare, spread
+from rmab_opt.encoder.read.compare import Box, compare, finite, spread
 from rmab_opt.encoder.read.tape import Head, Tape, Value
 from rmab_opt.errors import ModelError
 
@@ -51,6 +52,7 @@ def read_torch(
         module = copy.deepcopy(module).double().eval().cpu()
     except Exception as error:
         raise ModelError(f"the module cannot be copied in float64 ({error})", "give a plain module.") from error
+    _finite(module)
     graph = _traced(module)
     _listed(module, graph)
     problem: ModelError | None = None
@@ -94,6 +96,14 @@ def _no_hooks(module: Any) -> None:
         raise ModelError("torch has a global forward hook, which may change what modules compute", "remove it.")
 
 
+def _finite(module: Any) -> None:
+    for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        bad = (~tensor.isfinite()).nonzero()
+        if len(bad):
+            at = tuple(bad[0].tolist())
+            raise ModelError(f"{path} is {float(tensor[at])} at {list(at)}", "train the module again.")
+
+
 def _traced(module: Any) -> Any:
     import torch.fx
 
@@ -134,8 +144,12 @@ def _listed(module: Any, graph: Any) -> None:
         if node.op == "call_module":
             part = parts.get(str(node.target), module)
             if type(part) not in layers():
+                # A quantised layer is called Linear as well.
+                kind = type(part).__name__
+                same = any(kind == known.__name__ for known in layers())
+                kind = f"{type(part).__module__}.{kind}" if same else kind
                 raise ModelError(
-                    f"layer {count} is a {type(part).__name__} ({node.target}), which has no exact linear rows",
+                    f"layer {count} is a {kind} ({node.target}), which has no exact linear rows",
                     WAY_OUT + ".",
                 )
             count += 1
@@ -185,6 +199,7 @@ def _forward(module: Any, points: Floats, form: tuple[int, ...]) -> Floats:
             raise ModelError(f"the module gives a {type(found).__name__}", "return one tensor.")
         single.append(found.double().numpy().reshape(-1))
     given = np.stack(single)
+    finite(given)
     try:
         together = module(inputs.clone())
     except Exception:  # noqa: BLE001 - it may be written for one example only, which is how it is read
@@ -280,6 +295,11 @@ class _Reader:
                 found = getattr(found, name)
             return found
         args, kwargs = self._given(node.args), self._given(node.kwargs)
+        if (
+            any(isinstance(value, calls.Positions) for value in _flat((args, kwargs)))
+            and node.target != operator.getitem
+        ):
+            raise ModelError("reads the positions of a maximum", "use its values only.")
         if node.op == "call_module":
             part = self._part(str(node.target), root)
             known = layers()
