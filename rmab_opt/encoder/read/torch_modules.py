@@ -101,7 +101,7 @@ def _finite(module: Any) -> None:
         bad = (~tensor.isfinite()).nonzero()
         if len(bad):
             at = tuple(bad[0].tolist())
-            raise ModelError(f"{path} is {float(tensor[at])} at {list(at)}", "train the module again.")
+            raise ModelError(f"{path} is {tensor[at].item()} at {list(at)}", "train the module again.")
 
 
 def _traced(module: Any) -> Any:
@@ -295,10 +295,8 @@ class _Reader:
                 found = getattr(found, name)
             return found
         args, kwargs = self._given(node.args), self._given(node.kwargs)
-        if (
-            any(isinstance(value, calls.Positions) for value in _flat((args, kwargs)))
-            and node.target != operator.getitem
-        ):
+        unpacked = node.target in (operator.getitem, getattr)
+        if not unpacked and any(isinstance(value, calls.Positions) for value in _flat((args, kwargs))):
             raise ModelError("reads the positions of a maximum", "use its values only.")
         if node.op == "call_module":
             part = self._part(str(node.target), root)
