@@ -46,7 +46,10 @@ def read_torch(
     import torch
 
     if not isinstance(module, torch.nn.Module):
-        raise ModelError(f"a {type(module).__name__} is not a torch module", "give one, arrays or a file.")
+        raise ModelError(
+            f"a {type(module).__name__} is neither a torch module nor a model of a class that is read",
+            "give one (docs/encoder.md lists them), arrays, or a file.",
+        )
     _no_hooks(module)
     try:
         module = copy.deepcopy(module).double().eval().cpu()
