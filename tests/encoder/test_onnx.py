@@ -149,3 +149,58 @@ def test_torch_export_reads_back(tmp_path):
     torch.onnx.export(module, (torch.zeros(2, 3),), str(tmp_path / "torch.onnx"))
     x = np.random.default_rng(0).normal(size=(10, 3))
     assert np.allclose(Network.from_onnx(tmp_path / "torch.onnx")(x), Network.from_torch(module)(x), atol=1e-5)
+
+
+def test_outputs_of_a_file_are_chosen_by_name(tmp_path):
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["score"]),
+        helper.make_node("Relu", ["score"], ["dose"]),
+    ]
+    weight = np.array([[1.0], [-2.0], [0.5]], dtype=np.float32)
+    ends = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("score", "dose")}
+    graph = helper.make_graph(
+        nodes, "two", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3])], list(ends.values()),
+        [numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "two.onnx"
+    )
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    score = (x @ weight)[:, 0]
+    assert np.allclose(Network.from_onnx(tmp_path / "two.onnx", output="score")(x), score)
+    assert np.allclose(Network.from_onnx(tmp_path / "two.onnx", output="dose")(x), np.maximum(score, 0))
+    with pytest.raises(ModelError, match="2 outputs"):
+        Network.from_onnx(tmp_path / "two.onnx")
+
+
+def test_a_keras_convolution_as_its_exporter_writes_it(tmp_path):
+    """Images come with channels last; transposes lie around every window, and a Reshape stands for Flatten."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    constants = {
+        "kernel": rng.normal(size=(2, 1, 3, 3)).astype(np.float32), "bias": rng.normal(size=2).astype(np.float32),
+        "flat": np.array([-1, 8], dtype=np.int64), "w": rng.normal(size=(8, 1)).astype(np.float32),
+        "b": rng.normal(size=1).astype(np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["a"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["a", "kernel", "bias"], ["c"], auto_pad="SAME_UPPER", strides=[1, 1]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("MaxPool", ["d"], ["e"], kernel_shape=[2, 2], strides=[2, 2], auto_pad="VALID"),
+        helper.make_node("Transpose", ["e"], ["f"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["f", "flat"], ["g"]),
+        helper.make_node("MatMul", ["g", "w"], ["h"]),
+        helper.make_node("Add", ["h", "b"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "keras", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["unk__5", 4, 4, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["unk__6", 1])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    path = tmp_path / "keras.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
+    x = rng.normal(size=(30, 4, 4, 1))
+    assert np.allclose(Network.from_onnx(path)(x.reshape(30, 16)), run(path, x), atol=1e-5)
