@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rmab_opt.encoder.bounds import Bounds, Effort, Rising, masses, rising
 from rmab_opt.encoder.network import Hidden, Judge, Network, Reduced, dense
-from rmab_opt.encoder.record import LARGE_M, EncodingWarning, Record, binding
+from rmab_opt.encoder.record import HOPELESS_M, LARGE_M, EncodingWarning, Record, binding
 from rmab_opt.encoder.rows import KINDS, Formulation, LayerRows, Rows, assemble_rows
 from rmab_opt.encoder.support import Support
 from rmab_opt.encoder.trees import TreeEnsemble, encode_trees
@@ -127,6 +127,8 @@ def encode(
     2
     """
     listed = list(inputs.values()) if hasattr(inputs, "is_indexed") and inputs.is_indexed() else list(inputs)
+    for i, given in enumerate(listed):
+        _variable_or_number(i, given)
     network = _read(network, listed)
     if reusable and not isinstance(network, TreeEnsemble):
         if formulation not in ("auto", "big-m") or at_least is not None:
@@ -136,25 +138,35 @@ def encode(
             )
         return _reusable(network, block, listed, effort, weights_change, sense, support)
 
-    def write() -> tuple[Any, Any, Encoded]:
+    # Given its block and inputs and holding none: a copy of the model writes on itself.
+    def write(block: Any, listed: list[Any]) -> tuple[Any, Any, Encoded]:
         if isinstance(network, TreeEnsemble):
             return encode_trees(network, block, listed)
         own, variables, found = _inputs(network, block, listed, support)
         record = assemble(own, found, effort=effort, formulation=formulation, at_least=at_least, sense=sense)
         assert record.arrays is not None
+        if record.largest_m > HOPELESS_M:
+            raise ModelError(
+                f"the largest indicator coefficient is {record.largest_m:.3g}, which no solver holds to its tolerances",
+                "give the inputs tighter bounds, or scale the network.",
+            )
         output, record.variables, record.rows = _write(record.arrays, block, variables)
         record.block = block
         return output, record, _promise(block, output, record, variables, sense)
 
     # A support of the caller's own is no reading of the model, which a second reading could put right.
-    return _Placed(block, write, again=support is None).first()
+    return _Placed(block, listed, write, again=support is None).first()
 
 
 class _Placed:
     """A model's rows on a block, written again when the set of its inputs was widened since."""
 
-    def __init__(self, block: Any, write: Callable[[], tuple[Any, Any, Encoded]], again: bool) -> None:
-        self.block, self.write, self.may = block, write, again
+    def __init__(
+        self, block: Any, inputs: list[Any], write: Callable[[Any, list[Any]], tuple[Any, Any, Encoded]], again: bool
+    ) -> None:
+        if hasattr(block, ATTRIBUTE):
+            raise ModelError(f"block {block.name!r} holds a network already", "give every network a block of its own.")
+        self.block, self.inputs, self.write, self.may = block, inputs, write, again
         self.output: Any = None
         self.record: Any = None
         self.added: list[Any] = []
@@ -185,7 +197,7 @@ class _Placed:
 
     def _written(self) -> tuple[Any, Any]:
         before = {id(component) for component in self.block.component_objects(descend_into=False)}
-        expression, record, promise = self.write()
+        expression, record, promise = self.write(self.block, self.inputs)
         self.added = [c for c in self.block.component_objects(descend_into=False) if id(c) not in before]
         setattr(self.block, ATTRIBUTE, replace(promise, again=self.again if self.may else None))
         return expression, record
@@ -322,6 +334,17 @@ def _read(given: Any, listed: list[Any]) -> Network | TreeEnsemble:
     return read_model(given, box=None if box is None else (box[0], box[1]), n_inputs=len(listed))
 
 
+def _variable_or_number(i: int, given: Any) -> None:
+    """Refuse expressions, Params and what is no number as an input."""
+    if isinstance(given, int | float | np.number):
+        if not np.isfinite(given):
+            raise ModelError(f"input {i} is {given}", "give a finite number.")
+    elif not (hasattr(given, "is_variable_type") and given.is_variable_type()):
+        raise ModelError(
+            f"input {i} is a {type(given).__name__}", "give a variable or a number; equate an expression to one."
+        )
+
+
 def _inputs(
     network: Network, block: Any, listed: list[Any], support: Support | None
 ) -> tuple[Network, list[Any], Support]:
@@ -330,11 +353,6 @@ def _inputs(
         raise ModelError(f"{len(listed)} inputs for {network!r}", f"give {network.n_inputs}, in the network's order.")
     numbers = {i: float(v) for i, v in enumerate(listed) if isinstance(v, int | float | np.number)}
     variables = [v for i, v in enumerate(listed) if i not in numbers]
-    for i, variable in enumerate(listed):
-        if i not in numbers and not (hasattr(variable, "is_variable_type") and variable.is_variable_type()):
-            raise ModelError(
-                f"input {i} is a {type(variable).__name__}", "give a variable or a number; equate an expression to one."
-            )
     if numbers:
         network = network.fold(numbers)
     if support is None:

@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 LARGE_M = 1e4
 """Indicator rows with larger coefficients have given wrong optima within the solver's tolerances (solver.md)."""
 
+HOPELESS_M = 1e9
+"""Larger ones are refused on a model: with 1e12 HiGHS called a feasible one infeasible."""
+
 
 class EncodingWarning(UserWarning):
     """The encoding is exact on paper but asks for numbers at the edge of the solver's tolerances."""

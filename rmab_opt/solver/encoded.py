@@ -115,7 +115,7 @@ def watches(model: Any, index: _Index, rows: dict[int, int], columns: dict[int, 
     import pyomo.environ as pyo
 
     found = []
-    for block in model.block_data_objects(active=True, descend_into=pyo.Block):
+    for block in model.block_data_objects(active=None, descend_into=pyo.Block):
         encoded = getattr(block, ATTRIBUTE, None)
         if isinstance(encoded, Encoded) and all(id(variable) in columns for variable in encoded.inputs):
             found.append(Watch(encoded, index, rows, columns))
@@ -134,6 +134,8 @@ class Watch:
         given = set(self.inputs.tolist())
         self.ours = np.array([column not in given for column in self.columns.tolist()], dtype=bool)
         self.own_rows: Ints = np.array([rows[id(row)] for row in encoded.rows if id(row) in rows], dtype=np.int64)
+        self.off = bool(encoded.rows) and not self.own_rows.size
+        """Whether its block is not active, so that nothing holds its output."""
         self.signs: Ints = np.array(
             [columns[id(sign)] for sign in encoded.signs if id(sign) in columns], dtype=np.int64
         )
@@ -179,13 +181,21 @@ class Watch:
 
     def widened(self, arrays: Arrays, names: Names) -> bool:
         """Whether the rows must be written again, and can be."""
-        if self.encoded.again is None:
+        if self.encoded.again is None or self.off:
             return False
         fractional = np.asarray(self.encoded.whole, dtype=bool) & ~arrays.integer[self.inputs]
         return bool(fractional.any()) or self._wider(arrays, names) is not None
 
     def demand(self, arrays: Arrays, names: Names) -> None:
         """Raise ModelError when inputs may leave the set the rows were made for, or the output is used otherwise."""
+        if self.off:
+            ours = self.columns[self.ours]
+            if arrays.cost[ours].any() or arrays.matrix[:, ours].nnz:
+                raise ModelError(
+                    f"block {self.encoded.name!r} is not active, and the output of its network is used",
+                    "activate it, or take the output out of the objective and the rows.",
+                )
+            return
         wider = self._wider(arrays, names)
         if wider is not None:
             raise ModelError(
@@ -222,7 +232,7 @@ class Watch:
 
         Relaxed binaries claim what they like; a one-sided network may claim less than it is worth.
         """
-        if self.encoded.value is None or not arrays.integer[self.signs].all():
+        if self.off or self.encoded.value is None or not arrays.integer[self.signs].all():
             return None
         claimed = float(self.numbers @ x[self.columns]) + self.encoded.constant
         worth = self.encoded.value(x[self.inputs], x[self.signs])

@@ -376,3 +376,51 @@ def test_the_check_for_other_solvers_sees_widened_inputs():
     for solved in (False, True):
         with pytest.raises(ModelError, match=r"'x\[1\]' may be .* block 'taste' was encoded for -1 to 1"):
             check_encoded(model, solved=solved)
+
+
+def test_a_copy_of_a_model_writes_its_own_rows_again():
+    """Nothing of the copy's is written on the model that it was made from."""
+    model, output, _ = model_with()
+    objective(model, output, pyo.maximize)
+    copy = model.clone()
+    copy.x[0].setub(2.0)
+    with pytest.warns(EncodingWarning, match="block 'taste' may take values"):
+        session = Session(copy, "exact")
+    result = session.solve()
+    assert result.objective == pytest.approx(float(NETWORK(result.x[session.index(copy.x)])), abs=1e-6)
+    wide = np.stack(np.meshgrid(np.linspace(-1, 2, 151), np.linspace(-1, 1, 101)), axis=-1)
+    assert result.objective >= float(NETWORK(wide).max()) - 1e-9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Session(model, "exact").solve().objective == pytest.approx(MOST, abs=2e-2)
+
+
+def test_a_block_that_was_switched_off_or_is_taken_is_refused():
+    model, output, _ = model_with()
+    objective(model, output, pyo.maximize)
+    with pytest.raises(ModelError, match="block 'taste' holds a network already"):
+        encode(NETWORK, model.taste, model.x)
+    model.taste.deactivate()
+    with pytest.raises(ModelError, match="block 'taste' is not active"):
+        Session(model, "exact")
+    model.goal.deactivate()
+    objective_of_inputs = pyo.Objective(expr=model.x[0], sense=pyo.maximize)
+    model.other = objective_of_inputs
+    assert Session(model, "exact").solve().objective == pytest.approx(1.0)
+
+
+def test_inputs_that_are_no_variables_are_named():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(2, 1)
+    model = pyo.ConcreteModel()
+    model.x, model.rate = pyo.Var(bounds=(0, 1)), pyo.Param(initialize=0.5, mutable=True)
+    for wrong, match in ((model.x + 1, "input 1 is a"), (model.rate, "input 1 is a ScalarParam"), (np.nan, "is nan")):
+        with pytest.raises(ModelError, match=match):
+            encode(module, model, [model.x, wrong])
+
+
+def test_bounds_that_no_solver_can_hold_are_refused():
+    model = pyo.ConcreteModel()
+    model.x, model.taste = pyo.Var([0, 1], bounds=(-1e12, 1e12)), pyo.Block()
+    with pytest.warns(EncodingWarning), pytest.raises(ModelError, match="which no solver holds to its tolerances"):
+        encode(NETWORK, model.taste, model.x)
