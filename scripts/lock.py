@@ -1,7 +1,7 @@
-"""Writes ``requirements-dev.lock``: one version of every package of the development environment, for each declared Python.
+"""Writes ``requirements-dev.lock``: one version of every package of the development environment, for every Python.
 
-The versions installed beside this script, with which the suite ran, are kept wherever they fit; ``uv`` resolves the rest. CUDA
-packages are left out: which build of torch comes is decided at installation (docs/install.md).
+The versions installed beside this script, with which the suite ran, are kept wherever they fit; ``uv`` resolves the
+rest. CUDA packages are left out: which build of torch comes is decided at installation (docs/install.md).
 """
 
 from __future__ import annotations
