@@ -1,8 +1,8 @@
 """Parts of scipy that Pyomo imports in advance are loaded when first used.
 
-Pyomo imports ``scipy.stats`` and what it stands on as soon as scipy is there, at more than a second of CPU time in every
-process, for transformations that nothing here calls. The standard library's lazy loader leaves them where everybody expects
-them and runs them at the first look inside.
+Pyomo imports ``scipy.stats`` and what it stands on as soon as scipy is there, at a third of a second of CPU time in
+every process, for transformations that nothing here calls. The standard library's lazy loader leaves them where
+everybody expects them and runs them at the first look inside.
 """
 
 from __future__ import annotations

@@ -495,9 +495,9 @@ def model_folders() -> list[Path]:
 
 
 def spelled(kind: str, name: object) -> bool:
-    """Whether a module that brings things of a kind spells this name in a ``register`` line; no such module is imported.
+    """Whether a module that brings things of a kind spells this name in a ``register`` line; none is imported.
 
-    For kinds whose modules are slow to import, networks before all: what is not spelled out may still be :func:`known`.
+    For kinds whose modules are slow to import, networks before all: what is not spelled may still be :func:`known`.
     """
     part = PARTS[kind]
     line = re.compile(rf"""register\(\s*["']{kind}["']\s*,\s*["']{re.escape(str(name))}["']""")

@@ -122,8 +122,8 @@ def load_with(name: str | Path, sets: Sequence[str] | None) -> Model:
 def check_names(model: Model) -> None:
     """Look up the names that a model's further sections give and that are used only in training.
 
-    Apart from :func:`load`, because networks cannot be listed without importing torch; a name that stands in the source of
-    a module that brings networks is believed unread.
+    Apart from :func:`load`, because networks cannot be listed without importing torch; a name that is spelled in the
+    source of a module that brings networks is known without it.
 
     Raises
     ------
