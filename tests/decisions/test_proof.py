@@ -43,7 +43,10 @@ def test_tables_and_routes_are_the_best_of_all():
     rng = np.random.default_rng(1)
     for _ in range(20):
         gain, weight, room = rng.normal(size=N), rng.integers(1, 6, N), int(rng.integers(0, 16))
-        assert knapsack(gain, weight, room) == pytest.approx((EVERY @ gain)[EVERY @ weight <= room].max())
+        assert knapsack(gain, weight[None], (room,)) == pytest.approx((EVERY @ gain)[EVERY @ weight <= room].max())
+        both = (EVERY @ weight <= room) & (EVERY[:, 1:].sum(axis=1) <= 2)
+        loads = np.stack([weight, np.arange(N) > 0])
+        assert knapsack(gain, loads, (room, 2)) == pytest.approx((EVERY @ gain)[both].max())
         inside, most = rng.random((4, N)) < 0.6, int(rng.integers(0, 4))
         fits = [a for a in EVERY if a.sum() <= most and any((a <= row).all() for row in inside)]
         assert best_of_routes(inside, gain, most) == pytest.approx((np.array(fits) @ gain).max())
