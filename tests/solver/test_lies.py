@@ -239,3 +239,14 @@ def test_an_allowed_action_refutes_the_word_infeasible(exactly):
     with lying("11 infeasible"), pytest.raises(CertificateError, match="says that no action is allowed"):
         actions.explain()
     assert actions.explain() is None
+
+
+def test_a_solver_bound_below_the_value_is_dropped_and_named():
+    problem, actions, best = instance(0)
+    chooser = Chooser(problem, actions, Immediate(), "default", many=False, method="program")
+    with lying("3 bound too low"):
+        made = chooser.decide()
+    assert made.solver_bound is None
+    assert "counts for nothing" in made.notes["solver"]
+    assert made.status == "optimal"
+    assert made.bound >= best
