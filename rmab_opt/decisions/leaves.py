@@ -158,9 +158,7 @@ class Leaves:
         self.masses, self.output_mass = layers.mass()
         parts = zip(layers.slope, layers.gain, self.masses, strict=True)
         self.reach = [(np.abs(s) + 2.0 * np.abs(g)) * mass * (1.0 + 1e-6) for s, g, mass in parts]
-        self.plain = [
-            bool((s == 0).all() and (g == 1).all()) for s, g in zip(layers.slope, layers.gain, strict=True)
-        ]
+        self.plain = [bool((s == 0).all() and (g == 1).all()) for s, g in zip(layers.slope, layers.gain, strict=True)]
         self.sizes = [len(b) for b in layers.bias]
         act = rows.act
         self.low0, self.up0 = rows.lower[act] > 0.5, rows.upper[act] > 0.5
