@@ -18,7 +18,7 @@ from rmab_opt.decisions.priced import Priced
 from rmab_opt.decisions.proof import Proof, ProofFile, back, layers_of, recheck, rows_of_set
 from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.scale import least_value, scaled
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.errors import CapabilityError, LimitError, ModelError
 from rmab_opt.problem import Problem, Table
 from rmab_opt.records import read_object
 from rmab_opt.solver import load_profile
@@ -393,7 +393,10 @@ def _proven(saved: DecisionFile, question: Question, value: float, mass: float) 
             return fail("status is optimal without a proof")
         word = "its bound rests on an assumption" if proof.kind == "gains" else "the bound is the solver's word"
         return Verification((), value, False, f"{word}: not re-checked")
-    found = back(_with(proof, recheck(proof, asked)), unit).bound
+    try:
+        found = back(_with(proof, recheck(proof, asked)), unit).bound
+    except LimitError as error:
+        return Verification((), value, False, f"the bound is not re-checked: {error.message}")
     assert saved.bound is not None
     if found > saved.bound + CLOSE * mass:
         return fail(f"proof: it proves {found:.9g}, not the bound {saved.bound:.9g}")

@@ -292,6 +292,20 @@ def test_proofs_survive_their_file():
         proof.file().model_copy(update={"tree": "AAAA"}).proof()
 
 
+def test_a_check_that_ran_out_of_time_refutes_nothing(monkeypatch):
+    """An honest file of a large network was called false on a busy machine."""
+    rng = np.random.default_rng(1)
+    actions, net = sets(rng), network(rng)
+    goal = NetworkObjective(lambda _: net)
+    made = Chooser(problem_of(actions), actions, goal, method="search", many=False).decide()
+    assert made.proof.kind == "tree"
+    assert verify(made, problem_of(actions), actions, goal).exit_code == 0
+    monkeypatch.setattr("rmab_opt.decisions.proof.LONGEST_CHECK", 0.0)
+    verdict = verify(made, problem_of(actions), actions, goal)
+    assert verdict.exit_code == 5
+    assert "not followed to its end" in str(verdict)
+
+
 def test_programs_whose_numbers_are_parameters_are_verified():
     """The state's numbers are set in a kept program: the checker's own program must hold them too."""
     model = ro.load("interventions")
