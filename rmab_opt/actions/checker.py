@@ -116,6 +116,19 @@ class Rows:
         return low - 8 * EPS * mass, high + 8 * EPS * mass
 
     @cached_property
+    def packing(self) -> list[tuple[int, bool]]:
+        """(row, whether its weights differ): positive weights on a grid over several 0/1 columns, an upper limit."""
+        found = []
+        for i in np.flatnonzero((self.grid > 0) & np.isfinite(self.row_upper)).tolist():
+            part = slice(self.indptr[i], self.indptr[i + 1])
+            columns, weight = self.indices[part], self.data[part]
+            plain = (self.lower[columns] == 0).all() and (self.upper[columns] == 1).all()
+            units = self.limits[1][i] / self.grid[i]
+            if plain and (weight > 0).all() and 0 <= units <= TABLE_UNITS and len(columns) > 1:
+                found.append((i, bool(np.ptp(weight) > 0)))
+        return found
+
+    @cached_property
     def ends(self) -> tuple[Floats, Floats]:
         """Finite ends of every column where the rows imply some; infinite elsewhere."""
         low, high = self.lower.copy(), self.upper.copy()
@@ -210,7 +223,7 @@ def _times(end: Floats, side: Floats) -> Floats:
 
 def table_rows(rows: Rows) -> list[int]:
     """Rows that a table can maximise: positive weights on a grid over 0/1 columns, only an upper limit that matters."""
-    return [i for i, weighted in _packing(rows) if weighted]
+    return [i for i, weighted in rows.packing if weighted]
 
 
 def count_rows(rows: Rows, table: int) -> list[int]:
@@ -223,21 +236,8 @@ def count_rows(rows: Rows, table: int) -> list[int]:
         cells = [1.0 + rows.limits[1][row] / rows.grid[row] for row in (table, i)]
         return cells[0] * cells[1] * max(length(table), length(i))
 
-    found = [i for i, weighted in _packing(rows) if not weighted and steps(i) <= TABLE_STEPS]
+    found = [i for i, weighted in rows.packing if not weighted and steps(i) <= TABLE_STEPS]
     return sorted(found, key=lambda i: (-length(i), i))
-
-
-def _packing(rows: Rows) -> list[tuple[int, bool]]:
-    """(row, whether its weights differ): positive weights on a grid over several 0/1 columns, with an upper limit."""
-    found = []
-    for i in np.flatnonzero((rows.grid > 0) & np.isfinite(rows.row_upper)).tolist():
-        part = slice(rows.indptr[i], rows.indptr[i + 1])
-        columns = rows.indices[part]
-        plain = (rows.lower[columns] == 0).all() and (rows.upper[columns] == 1).all()
-        units = rows.limits[1][i] / rows.grid[i]
-        if plain and (rows.data[part] > 0).all() and 0 <= units <= TABLE_UNITS and len(columns) > 1:
-            found.append((i, bool(np.ptp(rows.data[part]) > 0)))
-    return found
 
 
 def _loads(rows: Rows, tables: tuple[int, ...]) -> tuple[Ints, Ints, tuple[int, ...]]:

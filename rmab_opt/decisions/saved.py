@@ -45,6 +45,9 @@ FORMAT = 2
 CLOSE = 1e-9
 """Numbers that agree so well, relative to value and unit, agree but for rounding on another machine."""
 
+LOOSE = 1e-3
+"""A wanted gap above this is said beside the word optimal: no shipped profile asks for so little."""
+
 NEWER = ("soft", "point")
 """Fields of constraints that older files' digests do not know; where they say nothing they are left out."""
 
@@ -415,6 +418,8 @@ def _proven(saved: DecisionFile, question: Question, value: float, mass: float) 
     said = f"nothing above {saved.bound:.6g} by {proof.words()}"
     if saved.status == "optimal":
         said += f": optimal within {100 * gap / span if span else 0.0:.2g} % of what is decided"
+        wanted = saved.wanted.get("relative_gap", 0.0)
+        said += f" (no more than {100 * wanted:.2g} % was asked for)" if wanted > LOOSE else ""
     elif saved.solver_bound is not None:
         said += "; that it is best is the solver's word" if saved.status == "solver_optimal" else "; best found"
     if saved.relaxed:
