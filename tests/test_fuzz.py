@@ -74,7 +74,7 @@ def each(count: int, check: Callable[[random.Random], None]) -> None:
         try:
             with in_time():
                 check(random.Random(number))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             error.add_note(f"input {number}: repeat with RMAB_FUZZ_FROM={number} RMAB_FUZZ=1")
             failures.append(error)
         if len(failures) == MOST_SHOWN:

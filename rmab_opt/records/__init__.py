@@ -2,13 +2,13 @@
 
 from rmab_opt.records.cohort import Cohort, Members
 from rmab_opt.records.files import (
+    allow,
     is_ours,
     keep_safe,
     read_object,
     read_regular,
     refuse_foreign,
     safe,
-    sign,
     write_atomically,
 )
 from rmab_opt.records.locks import held
@@ -19,6 +19,7 @@ __all__ = [
     "Entry",
     "Log",
     "Members",
+    "allow",
     "held",
     "is_ours",
     "keep_safe",
@@ -26,6 +27,5 @@ __all__ = [
     "read_regular",
     "refuse_foreign",
     "safe",
-    "sign",
     "write_atomically",
 ]

@@ -55,7 +55,7 @@ def held(folder: str | Path, purpose: str, *, wait: float = 0.0) -> Iterator[Non
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         who = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "purpose": purpose}
-        write_atomically(folder / HOLDER, json.dumps(who) + "\n")
+        write_atomically(folder / HOLDER, json.dumps(who) + "\n", kept=True)
         yield
     finally:
         (folder / HOLDER).unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def decide(
 
         loaded = loaded.with_objective(load_policy(run, loaded).chooser.objective)
     _check_formats(out, report)
-    check_outputs(loaded, out, report, also=[state], force=force)
+    check_outputs(loaded, out, report, also=[state])
     if ledger is not None and not new and not ledger.exists():
         raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     given, period, standing = _start(loaded, state, period, ledger)

@@ -85,7 +85,6 @@ def evaluate(
     from dataclasses import replace
 
     from rmab_opt.learning import evaluate as compare
-    from rmab_opt.records import sign
 
     grouped = None if groups is None else brought("report", "policy_groups", "equity", "--groups")
     loaded = load_model(model, sets)
@@ -95,7 +94,7 @@ def evaluate(
         # A profile and not its name: a clock that is asked for here is meant.
         loaded = replace(loaded, solver=load_profile(solver))
     if out is not None:
-        check_outputs(loaded, *(out / name for name in (GROUPED if grouped is not None else WRITTEN)), force=force)
+        check_outputs(loaded, *(out / name for name in (GROUPED if grouped is not None else WRITTEN)))
     names = registry.split(policies)
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
@@ -103,8 +102,6 @@ def evaluate(
         if seeds > 1:
             raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
         told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=with_bound, out=out)
-        if out is not None:
-            sign(out, GROUPED)
         answer(as_json, told.document, told.text)
         return
     with progress(as_json) as bar:
@@ -138,7 +135,6 @@ def evaluate(
         text += f"\n{count} of {episodes} episodes: {seconds:g} s are the limit"
     if out is not None:
         _write(table, out, loaded.title)
-        sign(out, WRITTEN)
         text += f"\nwritten to {out}"
     answer(as_json, {"header": table.header, "rows": table.rows}, text)
 
