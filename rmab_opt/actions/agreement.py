@@ -33,8 +33,8 @@ KEPT = 64
 """Sets whose comparison is kept, by what they are made of."""
 
 WORK = 150_000
-"""Work for one set, in units of about 10 microseconds: counted and not timed, so that what is compared, and with it every
-count that is printed, is the same on a slow machine and under load."""
+"""Work for one set, in units of about 10 microseconds: counted and not timed, so that what is compared, and with it
+every count that is printed, is the same on a slow machine and under load."""
 
 SOLVE, SOLVE_COLUMN = 400, 5
 """Work of a solve, and of each column in it."""

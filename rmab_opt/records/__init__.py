@@ -4,6 +4,7 @@ from rmab_opt.records.cohort import Cohort, Members
 from rmab_opt.records.files import (
     allow,
     is_ours,
+    json_text,
     keep_safe,
     read_object,
     read_regular,
@@ -22,6 +23,7 @@ __all__ = [
     "allow",
     "held",
     "is_ours",
+    "json_text",
     "keep_safe",
     "read_object",
     "read_regular",

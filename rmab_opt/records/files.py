@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rmab_opt.errors import ModelError, RmabError, StorageError
+from rmab_opt.errors import ModelError, RmabError, SolverError, StorageError
 
 __all__ = [
     "allow",
     "in_a_sentence",
     "is_ours",
+    "json_text",
     "keep_safe",
     "make_folder",
     "read_object",
@@ -120,7 +121,6 @@ def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = 
     data = content.encode("utf-8") if isinstance(content, str) else content
     with in_a_sentence(path, "written"):
         _refuse_special(path, "written")
-        _refuse_read(path)
         guarded = replace and not kept and _VERB.get() is not None
         if guarded:
             refuse_foreign(path)
@@ -161,8 +161,22 @@ def _refuse_read(path: Path) -> None:
             raise ModelError(f"{path}: the model is made of this file", "name another file.")
 
 
+def json_text(document: Any, *, indent: int | None = 1) -> str:
+    """A document as JSON that every program reads: a NaN or an infinity is no JSON, and never a result.
+
+    Raises
+    ------
+    SolverError
+        When it holds one.
+    """
+    try:
+        return json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise SolverError("the answer holds a number that is not finite", "look at the model's numbers.") from None
+
+
 def read_regular(path: str | Path) -> bytes:
-    """Content of a regular file.
+    """Content of a regular file, over which the verb that runs will not write.
 
     Raises
     ------
@@ -176,6 +190,7 @@ def read_regular(path: str | Path) -> bytes:
         if not path.exists():
             raise ModelError(f"{path}: no such file", "check the name.")
         _refuse_special(path, "read")
+        keep_safe([path])
         return path.read_bytes()
 
 
@@ -253,7 +268,7 @@ def _sign(path: Path, data: bytes) -> None:
         known, digest = _signed(path.parent), hashlib.sha256(data).hexdigest()
         digests = [other for other in known.get(path.name, []) if other != digest]
         known[path.name] = [*digests, digest][-REMEMBERED:]
-        text = json.dumps({"written by": MARK.decode(), "sha256": known}, indent=1) + "\n"
+        text = json_text({"written by": MARK.decode(), "sha256": known}) + "\n"
         write_atomically(path.parent / SIGNATURE, text, kept=True)
     finally:
         os.close(folder)
@@ -261,8 +276,8 @@ def _sign(path: Path, data: bytes) -> None:
 
 def _signed(folder: Path) -> dict[str, list[str]]:
     try:
-        document = json.loads(read_regular(folder / SIGNATURE))
-    except (ModelError, ValueError, RecursionError):
+        document = json.loads((folder / SIGNATURE).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
     known = document.get("sha256") if isinstance(document, dict) else None
     if not isinstance(known, dict):
@@ -275,9 +290,11 @@ def _signed(folder: Path) -> dict[str, list[str]]:
 
 
 def refuse_foreign(path: Path, *, force: bool = False) -> None:
-    """Before a verb writes a file: ModelError where one is there that we did not write, unless ``force``."""
+    """Before a verb writes a file: ModelError where it reads the one that is there, or where we did not write that,
+    unless ``force``."""
     verb = _VERB.get()
     with in_a_sentence(path, "written"):
+        _refuse_read(path)
         there = path.is_file()
     if there and not force and not (verb is not None and verb.force) and not is_ours(path):
         raise ModelError(f"{path}: is there already, and was not written by rmab-opt", "name another, or say --force.")
@@ -289,7 +306,9 @@ def is_ours(path: Path) -> bool:
     A table in CSV has no room for a signature: its mark at the front, the column ``id`` first and its line ends have
     to do; no spreadsheet writes these three together.
     """
-    data = read_regular(path)
+    with in_a_sentence(path, "read"):
+        _refuse_special(path, "read")
+        data = path.read_bytes()
     return _marked(data) or hashlib.sha256(data).hexdigest() in _signed(path.parent).get(path.name, [])
 
 

@@ -40,7 +40,7 @@ def compare(
     from rmab_opt.report import page_html
 
     here = standpoint(model, state)
-    check_outputs(here.model, report, also=[state])
+    check_outputs(None, report, also=[state])
     found = side_by_side(here, sets or [], episodes=episodes, column=groups, policy=policy, draws=draws)
     text = str(found)
     if report is not None:

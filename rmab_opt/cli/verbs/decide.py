@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -151,14 +150,14 @@ def decide(
 
 
 def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:
-    from rmab_opt.records import write_atomically
+    from rmab_opt.records import json_text, write_atomically
 
     if out.suffix == ".csv":
         decision.to_csv(out)
     elif out.suffix == ".xlsx":
         decision.to_excel(out)
     else:
-        write_atomically(out, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(out, json_text(document) + "\n")
 
 
 def _check_formats(out: Path | None, report: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -141,11 +140,11 @@ def evaluate(
 
 def _write(table: Evaluation, out: Path, title: str) -> None:
     from rmab_opt.learning.plots import policy_plot, time_plot
-    from rmab_opt.records import write_atomically
+    from rmab_opt.records import json_text, write_atomically
 
     write_atomically(out / "evaluation.csv", table.to_csv())
     write_atomically(out / "evaluation.tex", table.to_latex())
-    write_atomically(out / "evaluation.json", json.dumps({"header": table.header, "rows": table.rows}, indent=1) + "\n")
+    write_atomically(out / "evaluation.json", json_text({"header": table.header, "rows": table.rows}) + "\n")
     policy_plot(table, out / "evaluation.png")
     time_plot(table.seconds, out / "seconds.png", title=title)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from rmab_opt.decisions.model import Model
 from rmab_opt.errors import ModelError
-from rmab_opt.records import Log, held, read_regular, write_atomically
+from rmab_opt.records import Log, held, json_text, read_regular, write_atomically
 from rmab_opt.settings.inspection.calendar import Calendar, again, calendar, dates_of, slot_names
 from rmab_opt.settings.inspection.dates import DEADLINES, Dates, read_date
 from rmab_opt.settings.inspection.events import EVENTS, CalendarEvent
@@ -61,7 +61,7 @@ class SavedPlan:
             for event in plan.log:
                 log.append(event)
             about = {"format": 1, "model": source, "sets": list(sets), "digest": _digest(model)}
-            write_atomically(folder / MANIFEST, json.dumps(about, indent=1) + "\n", kept=True)
+            write_atomically(folder / MANIFEST, json_text(about) + "\n", kept=True)
             write_views(folder, plan, dates_of(model))
         return cls(folder, model, log), plan
 
