@@ -196,7 +196,7 @@ NUMBERS = {
     "a comma for one": (("8.000", "9,5"), [8000.0, 9.5]),
     "an exponent": (("1e5", "3"), None),
     "accountants' minus": (("(12)", "3"), None),
-    "a typographer's minus": (("−3,5", "2,5"), [-3.5, 2.5]),
+    "a typographer's minus": (("\u22123,5", "2,5"), [-3.5, 2.5]),
     "groups with thin spaces": (("1\u202f234,5", "12"), [1234.5, 12.0]),
     "percent and bare": (("12 %", "0,3"), None),
     "two units": (("850 m", "1,2 km"), None),
@@ -253,7 +253,7 @@ def test_duplicate_ids_and_totals(tmp_path):
     refused(place, lambda table: table.one_a_key("id"), "'a'", "row", "n '1'")
 
 
-# ------------------------------------------------------------------------------------------------------ files of our own
+# ------------------------------------------------------------------------------------------------ files of our own
 def spoil(folder: Path, change) -> Answer:
     assert run("decide", "model.yaml", "--state", "state.csv", "--episodes", 0, "--out", "week.json").code == 0
     document = json.loads((folder / "week.json").read_text())
