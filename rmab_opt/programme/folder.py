@@ -231,7 +231,7 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
     write_atomically(folder / "cohort.csv", _csv([{k: row.get(k, "") for k in names} for row in rows], names))
     write_atomically(folder / "transitions.csv", transitions)
     start = [
-        {"id": name, STATES[0]: f"{1 - up:.12g}", STATES[1]: f"{up:.12g}"} for name, up in sorted(first.up.items())
+        {"id": name, STATES[0]: f"{1 - up:.12f}", STATES[1]: f"{up:.12f}"} for name, up in sorted(first.up.items())
     ]
     write_atomically(folder / "start.csv", _csv(start, ["id", *STATES]))
     constraints: dict[str, Any] = {}
