@@ -110,8 +110,8 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def marked(value: Any) -> Any:
-    """A CSV cell that is read back as it is: a text that a spreadsheet would take for a formula gets an apostrophe, which
-    reading takes off; a number has no exponent, and no three decimals that could be thousands."""
+    """A CSV cell that is read back as it is: a text that a spreadsheet would take for a formula gets an apostrophe,
+    which reading takes off; a number has no exponent, and no three decimals that could be thousands."""
     if isinstance(value, float):
         return _plain(value)
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
