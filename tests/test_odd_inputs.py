@@ -85,18 +85,18 @@ ARGUMENTS = {
     "a policy with nan": ("evaluate model.yaml --policies lookahead:depth=nan --episodes 1", "depth"),
     "an unknown method": ("decide model.yaml --method fastest", "fastest"),
     "trial of nan": ("trial --sd nan --families 10 --difference 0.1", "sd"),
-    "trial of no spread": ("trial --sd 0 --families 10 --difference 0.1", "sd"),
+    "trial of no spread": ("trial --sd 0 --families 10 --difference 0.1", "do not differ"),
     "trial of no difference": ("trial --sd 0.1 --families 10 --difference 0", "difference"),
     "trial of infinite families": ("trial --sd 0.1 --families inf --difference 0.1", "families"),
     "trial of all power": ("trial --sd 0.1 --families 10 --difference 0.1 --power 1", "power"),
     "trial of a level above one": ("trial --sd 0.1 --families 10 --difference 0.1 --level 1.5", "level"),
     "trial of a correlation above one": ("trial --sd 0.1 --families 10 --difference 0.1 --rho 2", "rho"),
     "trial of villages below zero": ("trial --sd 0.1 --families 10 --difference 0.1 --villages -4", "villages"),
-    "audit of a plain folder": ("audit .", "standing"),
+    "audit of a plain folder": ("audit .", "columns.yaml"),
     "next of a plain folder": ("next . --outcomes seen.csv", "columns"),
-    "erase of a plain folder": ("erase . p0", "standing"),
+    "erase of a plain folder": ("erase . p0", "no programme"),
     "replan of a plain folder": ("replan .", "holds no plan"),
-    "model that is a folder": ("check .", "model"),
+    "model that is a folder": ("check ./dir.csv", "model"),
     "model that is a pipe": ("check pipe.yaml", "pipe"),
     "state that is a pipe": ("decide model.yaml --state pipe.csv", "pipe"),
     "decision that is a pipe": ("check model.yaml --decision pipe.json", "pipe"),
@@ -111,7 +111,10 @@ ARGUMENTS = {
     "run of a plain folder": ("decide model.yaml --run .", "run"),
     "plugin that is a table": ("--plugin arms.csv check model.yaml", "arms.csv"),
     "plugin that is not there": ("--plugin nothing.py check model.yaml", "nothing.py"),
-    "an empty model name": ("check ''", "model"),
+    "an empty model name": ("check ''", "empty name"),
+    "calls below zero": ("start arms.csv --log log.csv --calls -1 --out o --yes", "--calls"),
+    "no weeks": ("start arms.csv --log log.csv --calls 1 --weeks 0 --out o --yes", "--weeks"),
+    "calls of nan": ("audit . --calls nan", "--calls"),
     "a name with a zero byte": ("check a\0b", ""),
     "solver of yaml": ("decide model.yaml --solver model.yaml", "model.yaml"),
     "groups of no column": ("decide model.yaml --groups village", "village"),
@@ -139,11 +142,11 @@ YAML = {
     "a bomb of aliases": (None, ALIASES, "alias"),
     "a merge": ("title: Small", "base: &b {title: x}\n<<: *b", "merge"),
     "a key that is a list": ("title: Small", "title: Small\n? [a, b]\n: 1", "key"),
-    "a key that is a number": ("weekly: {", "7: {", "key"),
+    "a key that is a number": ("weekly: {", "7: {", ""),
     "a kind that is a list": ("kind: budget", "kind: [budget]", "kind"),
     "a kind that is a map": ("kind: budget", "kind: {a: budget}", "kind"),
     "a yes for a number": ("at_most: 1", "at_most: true", "at_most"),
-    "a date for a number": ("at_most: 1", "at_most: 2026-04-03", "at_most"),
+    "a date for a number": ("at_most: 1", "at_most: 2026-04-03", "2026-04-03"),
     "a number for a file": ("arms: arms.csv", "arms: 7", "arms"),
     "a list for a file": ("arms: arms.csv", "arms: [arms.csv]", "arms"),
     "a folder for a file": ("arms: arms.csv", "arms: .", "folder"),
@@ -159,7 +162,7 @@ YAML = {
     "a reward too large": ("good: 1}", "good: 1e300}", ""),
     "a horizon without end": ("horizon: 3", "horizon: 99999999999999999999", "horizon"),
     "two documents": ("title: Small", "title: Small\n---\nformat: 1", ""),
-    "a policy that is none": ("title: Small", "title: Small\npolicy: lagrangain", "lagrangain"),
+    "a policy that is none": ("title: Small", "title: Small\npolicy: lagrangain", "policy"),
     "a solver that is a number": ("title: Small", "title: Small\nsolver: 7", "solver"),
 }
 
@@ -235,13 +238,26 @@ def test_a_merged_header_of_a_workbook_names_its_columns(tmp_path):
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     sheet = book.active
-    for row in (["id", "Spring", None], [None, "calls", "minutes"], ["007", 3, 2.5], ["#1", 4, 8]):
+    for row in (
+        [None, "Spring", None, "Autumn", None],
+        ["id", "calls", "minutes", "calls", "minutes"],
+        ["007", 3, 2.5, 1, 9],
+        ["#1", 4, 8, 2, 7],
+    ):
         sheet.append(row)
     sheet.merge_cells("B1:C1")
+    sheet.merge_cells("D1:E1")
     book.save(tmp_path / "t.xlsx")
     table = Table.read(tmp_path / "t.xlsx")
-    assert len(table) == 2
-    assert {"007", "#1"} <= {cell for column in table.columns for cell in table.text(column)}
+    assert table.text("id") == ["007", "#1"]
+    assert table.numbers("Spring / minutes").tolist() == [2.5, 8]
+    assert table.numbers("Autumn / calls").tolist() == [1, 2]
+    # A name that stands two rows high is refused in a sentence, or read with all its rows.
+    sheet["A1"], sheet["A2"] = "id", None
+    sheet.merge_cells("A1:A2")
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(RmabError, match="no name"):
+        Table.read(tmp_path / "t.xlsx")
 
 
 def test_duplicate_ids_and_totals(tmp_path):

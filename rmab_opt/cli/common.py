@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ __all__ = [
     "answer",
     "brought",
     "check_outputs",
+    "demand_finite",
     "load_model",
     "printed",
     "progress",
@@ -167,6 +169,13 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner)
+
+
+def demand_finite(**given: float | None) -> None:
+    """ModelError that names the option whose number is none, or has no end."""
+    for name, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise ModelError(f"--{name} {value}", "give a finite number.")
 
 
 def load_model(name: str, sets: list[str] | None) -> Model:

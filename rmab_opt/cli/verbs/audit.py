@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rmab_opt.cli.common import PROGRAMME, Force, Json, answer, check_outputs
+from rmab_opt.cli.common import PROGRAMME, Force, Json, answer, check_outputs, demand_finite
 from rmab_opt.registry import register
 
 
@@ -29,6 +29,7 @@ def audit(
     from rmab_opt.programme.audit import audit as look_back
     from rmab_opt.records import write_atomically
 
+    demand_finite(calls=calls)
     page = folder / "audit.html" if out is None else out
     # The programme's own files are read one after another: none of them is a place for the page.
     check_outputs(None, page, also=[log, *(path for path in folder.rglob("*") if path != folder / "audit.html")])

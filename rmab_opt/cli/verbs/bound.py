@@ -41,7 +41,7 @@ Sweep = Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="Th
 Kind = Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")]
 Coupling = Annotated[str, typer.Option(help="auto, relaxation, or hull: tighter for routes and loads, takes longer.")]
 Method = Annotated[str, typer.Option(help="auto, dual, highs or pyomo.")]
-Margin = Annotated[int, typer.Option(help="List so many arms at the margin.")]
+Margin = Annotated[int, typer.Option(min=0, help="List so many arms at the margin.")]
 WelfareName = Annotated[
     str, typer.Option(help="With --groups: leximin, max_min, nash, nash_groups, utilitarian or a number.")
 ]

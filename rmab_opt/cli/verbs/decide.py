@@ -46,7 +46,7 @@ Report = Annotated[
     Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
 ]
 WhyNot = Annotated[list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")]
-Alternatives = Annotated[int, typer.Option(help="Other plans within 1 % to print.")]
+Alternatives = Annotated[int, typer.Option(min=0, max=10_000, help="Other plans within 1 % to print.")]
 PolicyName = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Decide by this policy (`rmab-opt policies`), or `immediate`."),
@@ -55,7 +55,7 @@ Method = Annotated[
     str | None,
     typer.Option("--method", metavar="NAME", help="auto, program, search, prices, listing or greedy; auto by default."),
 ]
-Episodes = Annotated[int, typer.Option(help="Simulated runs behind the expected total to the horizon; 0: none.")]
+Episodes = Annotated[int, typer.Option(min=0, help="Simulated runs behind the expected total to the horizon; 0: none.")]
 
 
 @register("verb", "decide", group=THIS_WEEK)

@@ -30,9 +30,9 @@ def start(
         Path | None, typer.Option("--roster", help="Who works in which slot, for how many calls.")
     ] = None,
     columns: Annotated[Path | None, typer.Option("--columns", help="A columns.yaml: which column means what.")] = None,
-    calls: Annotated[int | None, typer.Option(help="At most so many calls a week, beside the roster.")] = None,
-    season: Annotated[int | None, typer.Option(help="At most so many calls from this week on, in all.")] = None,
-    weeks: Annotated[int, typer.Option(help="Weeks to look ahead.")] = 12,
+    calls: Annotated[int | None, typer.Option(min=0, help="At most so many calls a week, beside the roster.")] = None,
+    season: Annotated[int | None, typer.Option(min=0, help="At most so many calls from this week on, in all.")] = None,
+    weeks: Annotated[int, typer.Option(min=1, max=1000, help="Weeks to look ahead.")] = 12,
     yes: Annotated[bool, typer.Option("--yes", help="Take the columns as they are inferred.")] = False,
     pseudonyms: Pseudonyms = False,
     force: Force = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +118,8 @@ class SavedPlan:
         ModelError
             When an event cannot be, or ``now`` lies before the newest plan's; nothing is kept then.
         """
+        if not math.isfinite(stay):
+            raise ModelError(f"stay is {stay}", "give a finite reward.")
         slots = self.slots
         latest = [e.slot + 1 for e in events if e.event in ("done", "missed")]
         now = max([self.now, *latest]) if now is None else now
