@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -56,7 +55,7 @@ from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_p
 from rmab_opt.programme.privacy import ERASED, erase_files, hide
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
-from rmab_opt.records import read_object, write_atomically
+from rmab_opt.records import json_text, read_object, write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
@@ -232,7 +231,7 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
     write_atomically(folder / "cohort.csv", _csv([{k: row.get(k, "") for k in names} for row in rows], names))
     write_atomically(folder / "transitions.csv", transitions)
     start = [
-        {"id": name, STATES[0]: f"{1 - up:.12g}", STATES[1]: f"{up:.12g}"} for name, up in sorted(first.up.items())
+        {"id": name, STATES[0]: f"{1 - up:.12f}", STATES[1]: f"{up:.12f}"} for name, up in sorted(first.up.items())
     ]
     write_atomically(folder / "start.csv", _csv(start, ["id", *STATES]))
     constraints: dict[str, Any] = {}
@@ -507,7 +506,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     made = estimate(now.log, members_of(now.members, now.own, now.log), call_acts=now.columns.log.call_acts)
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
-    write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "estimate.json", json_text(made.document()) + "\n")
     write_atomically(stage / "estimate.html", estimate_page(made))
     write_atomically(stage / "log.csv", _log_csv(now.log))
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
@@ -539,11 +538,11 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     ahead = None if seen is None else seen.outlook(2)
     said = [*said, *_with_joiners(folder, now, made, seen)]
     document = saved_document(model, decision, plan, belief)
-    saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    saved = json_text(document) + "\n"
     write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
     path = _write_list(stage, now, decision)
     state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
-    write_atomically(stage / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "standing.json", json_text(state) + "\n")
     write_atomically(stage / WHOLE, "")
     _finish(folder)
     shut = {row["id"] for row in first.closed}

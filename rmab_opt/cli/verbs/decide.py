@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +46,7 @@ Report = Annotated[
     Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
 ]
 WhyNot = Annotated[list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")]
-Alternatives = Annotated[int, typer.Option(help="Other plans within 1 % to print.")]
+Alternatives = Annotated[int, typer.Option(min=0, max=10_000, help="Other plans within 1 % to print.")]
 PolicyName = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Decide by this policy (`rmab-opt policies`), or `immediate`."),
@@ -56,7 +55,7 @@ Method = Annotated[
     str | None,
     typer.Option("--method", metavar="NAME", help="auto, program, search, prices, listing or greedy; auto by default."),
 ]
-Episodes = Annotated[int, typer.Option(help="Simulated runs behind the expected total to the horizon; 0: none.")]
+Episodes = Annotated[int, typer.Option(min=0, help="Simulated runs behind the expected total to the horizon; 0: none.")]
 
 
 @register("verb", "decide", group=THIS_WEEK)
@@ -100,7 +99,7 @@ def decide(
 
         loaded = loaded.with_objective(load_policy(run, loaded).chooser.objective)
     _check_formats(out, report)
-    check_outputs(loaded, out, report, also=[state], force=force)
+    check_outputs(loaded, out, report, also=[state])
     if ledger is not None and not new and not ledger.exists():
         raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     given, period, standing = _start(loaded, state, period, ledger)
@@ -151,14 +150,14 @@ def decide(
 
 
 def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:
-    from rmab_opt.records import write_atomically
+    from rmab_opt.records import json_text, write_atomically
 
     if out.suffix == ".csv":
         decision.to_csv(out)
     elif out.suffix == ".xlsx":
         decision.to_excel(out)
     else:
-        write_atomically(out, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(out, json_text(document) + "\n")
 
 
 def _check_formats(out: Path | None, report: Path | None) -> None:
