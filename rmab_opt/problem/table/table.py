@@ -383,7 +383,8 @@ class Table:
         by_kind: dict[str, Counter[str]] = {}
         for spelling in clean:
             by_kind.setdefault(spelling.casefold(), Counter())[spelling] += 1
-        shown = {kind: spellings.most_common(1)[0][0] for kind, spellings in by_kind.items()}
+        # Among spellings that are as frequent the order of rows must not decide.
+        shown = {kind: min(found, key=lambda one: (-found[one], one)) for kind, found in by_kind.items()}
         for kind, spellings in by_kind.items():
             others = {spelling: count for spelling, count in spellings.items() if spelling != shown[kind]}
             for spelling, count in others.items():
