@@ -193,6 +193,8 @@ class PlanSection(_Section):
     """At most so many in the first ``weeks`` weeks, in all."""
     explore: Literal["none", "optimism", "sampling"] = "none"
     """Whether lists are planned to find things out as well; see :mod:`rmab_opt.programme.explore`."""
+    order: Literal["keep", "call_never_hurts"] = "keep"
+    """Whether the plan takes it that a call never hurts where the log does not show that one helps."""
     block: int = Field(default=1, ge=1)
     """Weeks that a draw of ``sampling`` is kept."""
     seed: int = Field(default=0, ge=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.programme.columns import LogColumns, week_columns, week_label, week_number
-from rmab_opt.programme.moves import UNKNOWN, Moves, count_moves
-from rmab_opt.programme.targeted import TargetedFit, fit_targeted
+from rmab_opt.programme.moves import NO_MEMORY, UNKNOWN, MemoryGap, Moves, count_moves, memory_gap
+from rmab_opt.programme.targeted import TargetedFit, fit_targeted, tables_of
 from rmab_opt.report import table_csv, table_text
 
 __all__ = ["CallLog", "Estimate", "Member", "estimate", "read_log"]
@@ -22,6 +22,9 @@ FEW_MOVES = 30
 
 WIDE = 0.30
 """Width of an uplift's interval above which the figure is not worth much."""
+
+NOTABLE = 0.10
+"""Difference by memory above which more levels are suggested."""
 
 STATES = ("away", "engaged")
 
@@ -167,6 +170,16 @@ class Estimate:
     weeks: int
     first_share: np.ndarray
     """Share engaged by group among those seen in their first week: what is assumed of somebody new."""
+    memory: MemoryGap = NO_MEMORY
+    """Whether the week before the last says more than the last and the member's own level do."""
+
+    def never_hurting(self) -> Estimate:
+        """The estimate in which a call never hurts: every draw is brought into that order, not the mean alone."""
+        up = self.fit.draws[..., 0]
+        mean = up.mean(axis=2, keepdims=True)
+        ordered = np.where(up[:, :, :1] > up[:, :, 1:], mean, up)
+        tables = tables_of(ordered.mean(axis=0, dtype=np.float64)[..., None])
+        return replace(self, fit=replace(self.fit, draws=ordered[..., None], transition=tables))
 
     @property
     def transition(self) -> np.ndarray:
@@ -223,6 +236,13 @@ class Estimate:
             if abs(delta) > half:
                 whom = "weaker" if delta < 0 else "stronger"
                 said.append(f"targeting: calls went to {whom} families of {name}: delta {delta:.2f} +- {half:.2f}")
+        if self.memory.place is not None:
+            g, a, s = self.memory.place
+            more = "; states that look back on more weeks would say more" if self.memory.largest > NOTABLE else ""
+            said.append(
+                f"memory: {self.groups[g]}/{STATES[s]} {'with' if a else 'without'} a call move on differently by "
+                f"{self.memory.largest:.2f} according to the week before{more}"
+            )
         return said
 
     def exposure(self) -> list[str]:
@@ -263,6 +283,7 @@ class Estimate:
                 name: {"delta": float(self.fit.delta[g]), "half_width": 1.96 * float(self.fit.delta_sd[g])}
                 for g, name in enumerate(self.groups)
             },
+            "memory": self.memory.largest,
             "warnings": self.warnings(),
             "valid": VALID,
         }
@@ -316,7 +337,11 @@ def estimate(log: CallLog, members: Mapping[str, Member], *, call_acts: str = "n
                 "use weeks in which some were called and others not.",
             )
     fit = fit_targeted(moves, group, reachable, rng=np.random.default_rng(0))
-    return Estimate(ids, groups, group, reachable, moves, fit, len(log.weeks), _first_shares(seen, group, len(groups)))
+    # In a log of results the call that led from a week to the next stands in the next week's row.
+    taken = called if call_acts == "next_week" else np.roll(called, -1, axis=1)
+    memory = memory_gap(seen, taken, group, fit.transition) if seen.shape[1] > 2 else NO_MEMORY
+    first = _first_shares(seen, group, len(groups))
+    return Estimate(ids, groups, group, reachable, moves, fit, len(log.weeks), first, memory)
 
 
 def _first_shares(seen: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:

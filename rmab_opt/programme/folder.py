@@ -28,7 +28,7 @@ from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.problem.table.conventions import Conventions, readings
-from rmab_opt.programme.arrivals import bound_with, rates_of
+from rmab_opt.programme.arrivals import ARRIVALS, Arrivals, rates_of
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     WORDS,
@@ -63,6 +63,7 @@ from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
 from rmab_opt.programme.privacy import ERASED, erase_files, hide
+from rmab_opt.programme.stability import DRAWS, stability_of
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
 from rmab_opt.records import read_object, write_atomically
@@ -83,6 +84,8 @@ __all__ = [
 ]
 
 RESTORE = "take the file back from a copy, or begin anew with `rmab-opt start`."
+MANY = 3000
+"""Members above which a list is held against a quarter of the draws."""
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
 
@@ -213,12 +216,18 @@ def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
     return text.getvalue()
 
 
-def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
-    """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it."""
+def _write_list(stage: Path, now: _Now, decision: Decision, sure: Mapping[str, float]) -> str:
+    """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it.
+
+    ``sure`` is each one's share of the draws of the estimate; who is on the list in fewer than half of them is last.
+    """
     rows: list[dict[str, Any]] = []
-    for row in decision.rows():
+    for row in sorted(decision.rows(), key=lambda row: sure.get(row["id"], 1.0) < 0.5):
         shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
         rest = {key: cell for key, cell in row.items() if key != "id"}
+        share = sure.get(row["id"])
+        if share is not None:
+            rest["sure"] = f"{100 * share:.0f} %{' doubtful' if share < 0.5 else ''}"
         rows.append({"id": row["id"], **shown, **rest, "week": week_label(now.week), "done": "", "state": ""})
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
     path = f"weeks/{week_file(now.week)}.csv"
@@ -542,6 +551,9 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     stage = folder / STAGE
     assert now.columns.log is not None
     made = estimate(now.log, members_of(now.members, now.own, now.log), call_acts=now.columns.log.call_acts)
+    if now.columns.plan.order == "call_never_hurts":
+        made = made.never_hurting()
+        said = [*said, "no call is taken to hurt (plan.order: call_never_hurts)"]
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
     write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
@@ -574,11 +586,16 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         decision = replace(decision, notes={**decision.notes, "explored": meant.drawn})
     seen = ahead_of(model, plan, belief, now.period, shared=shared)
     ahead = None if seen is None else seen.outlook(2)
-    said = [*said, *_with_joiners(folder, now, made, seen)]
+    said = [*said, *_with_joiners(stage, folder, now, made, seen)]
+    sure = None
+    if seen is not None:
+        drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in _spread(made, model))
+        sure = stability_of(seen, decision, drawn)
+        said = [*sure.lines(), *said]
     document = saved_document(model, decision, plan, belief)
     saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     write_atomically(stage / "weeks" / f"{week_file(now.week)}.json", saved)
-    path = _write_list(stage, now, decision)
+    path = _write_list(stage, now, decision, {} if sure is None else sure.share)
     state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
     write_atomically(stage / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
     write_atomically(stage / WHOLE, "")
@@ -613,9 +630,15 @@ def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:
     return villages_of(log, {name: cells.get(meant, "") for name, cells in members.items()}, weeks)
 
 
-def _with_joiners(folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -> list[str]:
+def _spread(made: Estimate, model: Model) -> range:
+    """Numbers of the draws that a list is held against: 40 spread over all, fewer where a decision takes long."""
+    count = DRAWS if model.problem.n_arms <= MANY else DRAWS // 4
+    return range(0, len(made.fit.draws), max(len(made.fit.draws) // count, 1))[:count]
+
+
+def _with_joiners(stage: Path, folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -> list[str]:
     """What the bound becomes with those who will join and leave; nothing where no date of joining is known."""
-    if seen is None or seen.course is None or seen.prices is None:
+    if seen is None:
         return []
     place = {name: n for n, name in enumerate(made.ids)}
     dates = [
@@ -629,8 +652,9 @@ def _with_joiners(folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -
     if found is None:
         return []
     tables = np.stack([made.transition[made.group == g].mean(axis=0) for g in range(len(made.groups))])
-    value, low, high = bound_with(seen.course, seen.prices, found, (tables, made.first_share.tolist()))
-    return [f"{found}: nothing above {value:.6g} with them ({low:.6g} to {high:.6g})"]
+    arrivals = Arrivals(found, tables, tuple(made.first_share.tolist()))
+    write_atomically(stage / ARRIVALS, arrivals.to_json())
+    return [arrivals.line(*seen.living_part)]
 
 
 def _in_order(made: Estimate, tables: np.ndarray, model: Model) -> np.ndarray:
@@ -815,7 +839,7 @@ def _write_roster(folder: Path, table: Table, columns: Columns) -> list[str]:
     """The roster under the model's own names; what is said about rows that are repeated."""
     own = columns.roster
     assert own is not None
-    parts = {"worker": table.categories(own.worker), "slot": table.categories(own.slot)}
+    parts = {name: table.categories(column, ask=False) for name, column in (("worker", own.worker), ("slot", own.slot))}
     if own.calls:
         parts["calls"] = [f"{calls:g}" for calls in table.numbers(own.calls, minimum=0)]
     if own.match:
