@@ -150,6 +150,11 @@ class Arrivals:
         return json.dumps(document, indent=1) + "\n"
 
 
+def _interval(values: Sequence[float]) -> Interval:
+    mean, low, high = map(float, values)
+    return mean, low, high
+
+
 def arrivals_of(model_path: Path) -> Arrivals | None:
     """Who will come and go in the programme whose folder or model file is named; None where nothing says so.
 
@@ -164,14 +169,12 @@ def arrivals_of(model_path: Path) -> Arrivals | None:
     fix = "make it anew with `rmab-opt start` or `next`."
     found: dict[str, Any] = read_object(path, "joiners of a programme", fix)
     try:
-        joiners, leavers = tuple(map(float, found["joiners"])), found["leavers"]
-        rates = Rates(
-            joiners, None if leavers is None else tuple(map(float, leavers)), tuple(map(float, found["shares"]))
-        )  # type: ignore[arg-type]
+        joiners, leavers = _interval(found["joiners"]), found["leavers"]
+        rates = Rates(joiners, None if leavers is None else _interval(leavers), tuple(map(float, found["shares"])))
         made = Arrivals(rates, np.array(found["tables"], dtype=np.float64), tuple(map(float, found["first"])))
     except (KeyError, TypeError, ValueError):
         raise ModelError(f"{path}: is not as it was written", fix) from None
     groups = len(rates.shares)
-    if len(joiners) != 3 or made.tables.ndim != 4 or {len(made.tables), len(made.first)} != {groups}:
+    if made.tables.ndim != 4 or {len(made.tables), len(made.first)} != {groups}:
         raise ModelError(f"{path}: is not as it was written", fix)
     return made

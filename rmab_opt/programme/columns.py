@@ -289,7 +289,10 @@ def read_sheet(given: Path, told: Any, key: str, *others: str, without: str = ""
             raise
         fits = []
         for name in sheets.split(", "):
-            table = Table.read(f"{given}#{name}")
+            try:
+                table = Table.read(f"{given}#{name}")
+            except ModelError:
+                continue
             if all(named(table, WORDS[what]) for what in (key, *others)) and not named(table, WORDS.get(without, ())):
                 fits.append(table)
         if len(fits) != 1:

@@ -237,11 +237,11 @@ class Estimate:
                 whom = "weaker" if delta < 0 else "stronger"
                 said.append(f"targeting: calls went to {whom} families of {name}: delta {delta:.2f} +- {half:.2f}")
         if self.memory.place is not None:
-            g, a, s = self.memory.place
-            more = "; states that look back on more weeks would say more" if self.memory.largest > NOTABLE else ""
+            g, a, before = self.memory.place
+            remedy = "; states that look back on more weeks would say more" if self.memory.largest > NOTABLE else ""
             said.append(
-                f"memory: {self.groups[g]}/{STATES[s]} {'with' if a else 'without'} a call move on differently by "
-                f"{self.memory.largest:.2f} according to the week before{more}"
+                f"memory: {self.groups[g]}/{STATES[before]} {'with' if a else 'without'} a call move on differently by "
+                f"{self.memory.largest:.2f} according to the week before{remedy}"
             )
         return said
 

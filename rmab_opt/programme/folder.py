@@ -705,6 +705,9 @@ def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[
             f"{table.source}: is about week {', '.join(others)}, the list to record is week {week_label(week)}'s",
             "give that week's outcomes; a week is recorded once.",
         )
+    if "done" in table:
+        # In the list itself an empty cell is no tick that was left out: it says nothing.
+        table.conventions = table.conventions.model_copy(update={"empty": "missing"})
     blank: list[str] = [""] * len(ids)
     called = () if log is None else (log.called,)
     done_column = _one_of(table, "called", ("done", "called", *called))
@@ -716,7 +719,8 @@ def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[
     states = list(blank)
     if state_column is not None:
         cells = table.text(state_column)
-        if all(not cell or cell.casefold() in words for cell in cells):
+        told = any(cells) or table.conventions.empty == "missing"
+        if told and all(not cell or cell.casefold() in words for cell in cells):
             states = [words.get(cell.casefold(), "") for cell in cells]
         elif any(cell.casefold() == engaged for cell in cells):
             # The register's own words: whatever is not the one that counts is the other.

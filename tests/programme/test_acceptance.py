@@ -171,7 +171,7 @@ def test_no_row_is_lost_silently(name, key):
     assert len(rows) == dropped == {"families.csv": 3, "families.xlsx": 1, "roster.csv": 1, "call_log.csv": 0}[name]
 
 
-# ------------------------------------------------------------------------------------------------ sentences of section 2.4
+# -------------------------------------------------------------------------------------------- sentences of section 2.4
 def made_of(rows: np.ndarray, calls: np.ndarray):
     from rmab_opt.programme.estimate import CallLog, Member, estimate
 
