@@ -104,6 +104,9 @@ def bound(
         raise ModelError(f"{asked} of coupled arms", "leave it out: their bound is an estimate, without prices.")
     near = arms_at_margin(loaded, found, state, margin) if margin > 0 and isinstance(found, Bound) else []
     text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
+    joiners = _joiners(Path(model), loaded, state)
+    if joiners:
+        text, document = f"{text}\nwith joiners: {joiners}", document | {"joiners": joiners}
     document |= {"margin": near} if near else {}
     if out is not None and isinstance(found, Bound):
         from rmab_opt.decisions import save_bound
@@ -112,6 +115,20 @@ def bound(
         document |= {"proven": proven, "bytes": len(written)}
         text += f"\nproven at most {proven:.6g} by the prices in {out} ({len(written)} bytes)"
     answer(as_json, document, text)
+
+
+def _joiners(path: Path, loaded: Model, state: Path | None) -> str:
+    """The bound of a programme's folder with those who will join and leave; empty where nothing says who will."""
+    from rmab_opt.programme.arrivals import arrivals_of
+    from rmab_opt.programme.front_door import ahead_of, choose_rule
+
+    coming = arrivals_of(path)
+    if coming is None:
+        return ""
+    given = loaded.state(state)
+    start = loaded.problem.start_distribution if given is None else given
+    lying = ahead_of(loaded, choose_rule(loaded, 0), start, shared=loaded.shared(state, None))
+    return "" if lying is None else coming.line(*lying.living_part)
 
 
 def _limits(sweep: str) -> tuple[str, list[float]]:
