@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from time import perf_counter
 
 import numpy as np
 from scipy import sparse
@@ -10,7 +11,7 @@ from scipy import sparse
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_program
-from rmab_opt.settings.equity.groups import Groups
+from rmab_opt.settings.equity.cohort import Cohort, Limits
 from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
 from rmab_opt.solver import Program, Session, load_profile
 from rmab_opt.solver.result import Result
@@ -58,48 +59,23 @@ class EquityProgram:
 
     Parameters
     ----------
-    transition, reward, start
-        P[n, a, s, s'] (N, A, S, S), r[n, s, a] (N, S, A), probabilities of the first states (N, S).
-    groups
-        May overlap, except for the modes with group budgets.
-    rows
-        What couples the arms in a round: resources or an action set's polyhedron.
-    past
-        Mean reward each group has collected before, (K,).
-    mode
-        How the one budget of ``rows`` is shared: ``step``, anew in every round; ``constant``, one number a group for
-        all rounds (the published decision); ``total``, one number a group on its discounted total; ``capacity``,
-        the budget of every round is a variable.
-    whole
-        Whole budgets, for ``constant``, ``total`` and ``capacity``: a mixed-integer program.
-    gini, ratio
-        Ceiling on the Gini coefficient of the group values; least ratio of any group's value to any other's.
-    arm_floors
-        Least value of single arms, (N,), -inf for none.
+    cohort
+        Arms, groups and resources; groups may overlap, except for the modes with group budgets.
+    limits
+        Of which ``mode`` says how the one budget is shared: ``step``, anew in every round; ``constant``, one number a
+        group for all rounds (the published decision); ``total``, one number a group on its discounted total;
+        ``capacity``, the budget of every round is a variable. ``whole``: whole budgets, a mixed-integer program.
     """
 
-    def __init__(
-        self,
-        transition: np.ndarray,
-        reward: np.ndarray,
-        start: np.ndarray,
-        groups: Groups,
-        rows: Coupling | Polyhedron,
-        *,
-        horizon: int,
-        discount: float,
-        past: np.ndarray | None = None,
-        mode: str = "step",
-        whole: bool = False,
-        gini: float | None = None,
-        ratio: float | None = None,
-        arm_floors: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, cohort: Cohort, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        transition, reward, start, rows = cohort.transition, cohort.reward, cohort.start, cohort.rows
+        groups, horizon, discount, past = cohort.groups, cohort.horizon, cohort.discount, cohort.past
+        mode, whole, arm_floors = limits.mode, limits.whole, limits.arm_floors
         if mode not in MODES:
             raise ModelError(f"mode is {mode!r}", f"use one of {', '.join(MODES)}.")
         self.groups, self.horizon, self.mode = groups, horizon, mode
-        past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
-        coupling = rows if isinstance(rows, Coupling) else rows.coupling(*transition.shape[:2])
+        coupling = cohort.coupling
         if mode != "step" and (coupling is None or coupling.n_rows != 1 or coupling.limit.ndim != 1):
             raise CapabilityError(f"mode {mode!r}", rows, ("use mode='step'", "use a single budget"))
         member = groups.member.astype(float)
@@ -138,7 +114,7 @@ class EquityProgram:
         self._value = n_base + n_budgets + np.arange(n_groups)
         self._z = n_base + n_budgets + n_groups
         self._u = self._z + 1 + np.arange(n_groups)
-        self._spread = Spread(n_groups, gini, ratio)
+        self._spread = Spread(n_groups, limits.gini, limits.ratio)
         width = n_base + n_budgets + 2 * n_groups + 1 + self._spread.n_pairs
         one = np.arange(n_groups)
         free = np.full(n_groups, np.inf)
@@ -224,7 +200,7 @@ class EquityProgram:
             )
 
     # ---- solving
-    def solve(self, stage: Stage, *, tolerance: float = 1e-7) -> Answer:
+    def solve(self, stage: Stage, *, tolerance: float = 1e-7, until: float | None = None) -> Answer:
         """Best group values of a stage.
 
         Raises
@@ -263,7 +239,8 @@ class EquityProgram:
                 upper = min(upper, found.objective)
                 if height > best:
                     best, answer = height, found
-                if not stage.curved or upper - best <= tolerance * max(1.0, abs(best)) or rounds >= MOST_TANGENTS:
+                late = until is not None and perf_counter() >= until
+                if not stage.curved or late or upper - best <= tolerance * max(1.0, abs(best)) or rounds >= MOST_TANGENTS:
                     break
                 tangents.append(self._tangent(stage, values))
         finally:
