@@ -11,7 +11,7 @@ Everything is kept near one: prices are counted per arm of a mean cell, weights 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -23,9 +23,11 @@ from rmab_opt.solver import Program, Session, load_profile
 
 __all__ = ["Master", "Mixture", "Multipliers"]
 
-PENALTY = 1e3
-"""Price of missing a limit, in units of the largest value: above every multiplier met in practice. Misses are
-checked, never assumed away."""
+PENALTY = 30.0
+"""Price of missing a limit at first, in units of the largest value. Misses are checked, and dearer then."""
+
+WARM = 2
+"""Steps from the last basis, in columns, before the program is solved from nothing: old bases can end in cycling."""
 
 Multipliers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Share of the welfare (K,), prices of the floors (K,), tilt (K,) and prices of the coupling rows (T, R)."""
@@ -87,8 +89,12 @@ class Master:
         self.price = begin + np.arange(horizon * n_rows)
         self.uneven = begin + horizon * n_rows + np.arange(spread.matrix.shape[0])
         self.width = begin + horizon * n_rows + spread.matrix.shape[0]
-        self.box = PENALTY * np.maximum(worth, 1e-12) * self.scale
-        self.session = Session.from_arrays(self._begin(), load_profile("exact"))
+        self.worth = np.maximum(worth, 1e-12) * self.scale
+        self.penalty = PENALTY
+        exact = load_profile("exact")
+        steps = 1000 + WARM * self.width
+        self.profile = replace(exact, options={**exact.options, "simplex_iteration_limit": steps}, at_limit="best_with_gap")
+        self.session = Session.from_arrays(self._begin(), self.profile)
         self.numbers = np.empty((0, n_cells), dtype=np.int64)
         """Row of each plan and cell, -1 where the cell's plan was known before, (J, Q)."""
 
@@ -105,9 +111,8 @@ class Master:
         height = n_groups + 1 + self.spread.n_pairs
         lower, upper = np.zeros(self.width), np.full(self.width, np.inf)
         lower[self.theta], lower[self.weight] = -np.inf, -np.inf
-        box = (np.broadcast_to(self.box, (horizon, n_rows)) / self.per_price).ravel() if n_rows else np.zeros(0)
-        upper[self.price] = box
-        lower[self.price] = np.where(np.tile(self.equal, horizon), -box, 0.0)
+        low, high = self._price_box()
+        lower[self.price], upper[self.price] = low, high
         cost = np.zeros(self.width)
         cost[self.theta] = 1.0
         cost[self.weight] = self.past
@@ -123,12 +128,26 @@ class Master:
             maximise=False,
         )
 
+    def _price_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest value of the price variables."""
+        box = (np.broadcast_to(self.penalty * self.worth, self.limit.shape) / self.per_price).ravel()
+        return np.where(np.tile(self.equal, len(self.limit)), -box, 0.0), box
+
+    def dearer(self, stage: Stage) -> bool:
+        """Let missing a limit cost more; False when it costs more than any plan could gain already."""
+        if self.penalty > 1e5:
+            return False
+        self.penalty *= PENALTY
+        self.session.set_bounds(self.price, *self._price_box())
+        self.stage(stage)
+        return True
+
     def stage(self, stage: Stage) -> None:
         """Set what is maximised and which floors hold."""
         session, n_groups = self.session, self.sizes[0]
         finite = np.isfinite(stage.floors)
         session.set_cost(self.floor, np.where(finite, -np.where(finite, stage.floors, 0.0), 0.0))
-        session.set_bounds(self.floor, np.zeros(n_groups), np.where(finite, PENALTY * self.scale, 0.0))
+        session.set_bounds(self.floor, np.zeros(n_groups), np.where(finite, self.penalty * self.scale, 0.0))
         bends = stage.curved
         if stage.free is not None:
             low, high, total = np.zeros(n_groups), np.where(stage.free, np.inf, 0.0), self.scale
@@ -196,8 +215,9 @@ class Master:
         """
         result = self.session.solve()
         if result.x is None or result.row_duals is None or result.status != "optimal":
-            self.session = Session.from_arrays(self.session.program, load_profile("default"))
-            result = self.session.solve()
+            # The same program from nothing does not cycle; the next solve begins from nothing too.
+            result = Session.from_arrays(self.session.program, load_profile("exact")).solve()
+            self.session = Session.from_arrays(self.session.program, self.profile)
         if result.x is None or result.row_duals is None:
             raise SolverError(f"the mixture was not solved: {result.status}", "plan by the program instead.")
         x = result.x

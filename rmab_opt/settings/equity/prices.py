@@ -220,15 +220,13 @@ class PricedGroups:
             if stage.curved:
                 self._bend(stage, mixture.next[0])
             short = float(np.maximum(stage.floors - values, 0.0).max(initial=0.0))
+            self.missing = missed, short
             if missed <= KEPT * limit_size and short <= KEPT * self.top:
                 height = stage.objective(values)
                 if height > best:
                     best, kept = height, (values, mixture)
             gap = tolerance * max(1.0, abs(best)) if np.isfinite(best) else -np.inf
             if upper - best <= gap:
-                break
-            if kept is None and missed > 1e-6 and upper - mixture.reached <= 1e-6 * max(1.0, abs(mixture.reached)):
-                # The mixture is proven best although it pays the penalty: no mixture keeps all limits.
                 break
             # Prices between the best so far and the newest; where that proves or teaches nothing, the newest alone.
             taught = 0
@@ -242,6 +240,12 @@ class PricedGroups:
                 if improved and self.learnt:
                     break
             exact = not taught and not stage.curved
+            if kept is None and not taught:
+                # The mixture is best although it pays for what it misses: that must cost more, if it can.
+                if not self.master.dearer(stage):
+                    break
+                upper, centre = np.inf, None
+                continue
             if upper - best <= gap or exact or (until is not None and kept is not None and perf_counter() >= until):
                 break
         if kept is None:
