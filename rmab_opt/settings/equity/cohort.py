@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from rmab_opt.planning.occupancy import Polyhedron, polyhedron
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.settings.equity.groups import Groups
+
+if TYPE_CHECKING:
+    from rmab_opt.settings.equity.guarantees import Guarantee
 
 __all__ = ["Cohort", "Limits"]
 
@@ -116,7 +120,7 @@ class Limits:
     ratio: float | None = None
     mode: str = "step"
     whole: bool = False
-    services: tuple = ()  # type: ignore[type-arg]
+    services: tuple[Guarantee, ...] = ()
 
     @property
     def least(self) -> np.ndarray | None:

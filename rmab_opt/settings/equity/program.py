@@ -12,6 +12,7 @@ from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, Solver
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_program
 from rmab_opt.settings.equity.cohort import Cohort, Limits
+from rmab_opt.settings.equity.guarantees import Guarantee, counted
 from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
 from rmab_opt.solver import Program, Session, load_profile
 from rmab_opt.solver.result import Result
@@ -69,6 +70,12 @@ class EquityProgram:
 
     def __init__(self, cohort: Cohort, limits: Limits | None = None) -> None:
         limits = limits or Limits()
+        sure = [service for service in limits.services if service.certain]
+        if len(sure) > 1:
+            raise CapabilityError("several guarantees of certain services", sure, ("give one for certain",))
+        closed = None
+        if sure:
+            cohort, closed = counted(cohort, sure[0])
         transition, reward, start, rows = cohort.transition, cohort.reward, cohort.start, cohort.rows
         groups, horizon, discount, past = cohort.groups, cohort.horizon, cohort.discount, cohort.past
         mode, whole, arm_floors = limits.mode, limits.whole, limits.arm_floors
@@ -80,12 +87,13 @@ class EquityProgram:
             raise CapabilityError(f"mode {mode!r}", rows, ("use mode='step'", "use a single budget"))
         member = groups.member.astype(float)
         self._kind = np.arange(len(transition))
-        if coupling is not None and arm_floors is None:
+        own = arm_floors is not None or any(service.per == "arm" and not service.certain for service in limits.services)
+        if coupling is not None and not own:
             # Identical arms of the same groups move as one pool, as long as nothing asks for a single arm.
-            own = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
-            own = np.broadcast_to(own, (coupling.n_rows, len(transition), *own.shape[2:]))
-            marks = np.broadcast_to(member[:, :, None, None], (len(groups), len(transition), *own.shape[2:]))
-            merged = merge_identical(transition, reward, np.concatenate([own, marks]), start)
+            price = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
+            price = np.broadcast_to(price, (coupling.n_rows, len(transition), *price.shape[2:]))
+            marks = np.broadcast_to(member[:, :, None, None], (len(groups), len(transition), *price.shape[2:]))
+            merged = merge_identical(transition, reward, np.concatenate([price, marks]), start)
             kinds, self._kind = merged.representative, merged.member
             transition, reward, start, member = transition[kinds], reward[kinds], merged.start, member[:, kinds]
             if coupling.cost.shape[1] > 1:
@@ -140,12 +148,18 @@ class EquityProgram:
             arm = np.tile(np.repeat(np.arange(n_types), n_states * n_actions), horizon)
             value = np.tile(reward.reshape(-1), horizon) * np.repeat(self._round, block)
             built.add(np.asarray(arm_floors, dtype=float), np.full(n_types, np.inf), (arm, every, value))
+        for service in limits.services:
+            if not service.certain:
+                self._serve(built, service, n_types, n_states, n_actions)
         integer = np.zeros(width, dtype=bool)
         integer[self._budget] = whole
         low_end = np.full(width, -np.inf)
         low_end[:n_base], low_end[self._budget], low_end[self._u[-1] + 1 :] = base.lower, 0.0, 0.0
         high_end = np.full(width, np.inf)
         high_end[:n_base] = base.upper
+        if closed is not None:
+            shut = np.broadcast_to(closed[:, None], (horizon, n_types, n_states, n_actions)).ravel()
+            high_end[: horizon * block][shut] = 0.0
         self._width, self._block = width, block
         self._table = (n_types, n_states, n_actions)
         self._top = max(1e-6, float((np.abs(reward).max() * horizon + past).max()))
@@ -165,6 +179,17 @@ class EquityProgram:
             profile = dataclasses.replace(profile, options={**profile.options, "solver": "ipm"})
         self.session = Session.from_arrays(program, profile)
         self.budgets: np.ndarray | None = None
+
+    def _serve(self, built: _Rows, service: Guarantee, n_types: int, n_states: int, n_actions: int) -> None:
+        """Expected services of every arm, or of every group, in the window."""
+        block = n_types * n_states * n_actions
+        own = np.repeat(np.eye(n_types), n_states * n_actions, axis=1) if service.per == "arm" else self._acted
+        acted = own * (np.arange(block) % n_actions > 0)
+        who, column = np.nonzero(acted)
+        rounds = range(self.horizon)[service.window(self.horizon)]
+        entries = [(who, column + t * block, acted[who, column]) for t in rounds]
+        least = np.full(len(acted), float(service.at_least))
+        built.add(least, np.full(len(acted), np.inf), *entries)
 
     def _tie_budgets(self, built: _Rows, used: np.ndarray, unit: np.ndarray, limit: float, every: np.ndarray) -> None:
         """Use of each round, or of all rounds, is at most the budget variables."""
