@@ -16,7 +16,7 @@ from rmab_opt.settings.equity.resources import Resources
 
 __all__ = ["Arms", "Plans"]
 
-FEWEST_CELLS = 240
+FEWEST_CELLS = 40
 """Cells below which those of several types are divided."""
 
 CACHE_NUMBERS = 1 << 18
@@ -37,6 +37,8 @@ class Plans:
         What each pair of resource and cell uses a round, (P, T); see :attr:`Arms.pair_row`.
     acted
         Arms of each cell acted on, (T, Q).
+    paid
+        Reward of each type, discounted, (M,).
     first
         Action taken in the first round in every state, int8 (S, M).
     actions
@@ -47,6 +49,7 @@ class Plans:
     values: np.ndarray
     use: np.ndarray
     acted: np.ndarray
+    paid: np.ndarray
     first: np.ndarray
     actions: np.ndarray | None = None
 
@@ -138,6 +141,7 @@ class Arms:
             self.sums @ paid,
             self._used @ done.reshape(self.horizon, -1).T,
             (self.sums @ acted.T).T,
+            paid,
             first,
             done.sum(axis=2).astype(np.float32) if actions else None,
         )

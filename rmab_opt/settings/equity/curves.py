@@ -16,9 +16,9 @@ import numpy as np
 
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, merge_identical
-from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.arms import Arms
 from rmab_opt.settings.equity.cohort import Cohort
+from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.resources import Resources
 
 __all__ = ["ChargeTable", "GroupCurve", "group_curve", "rounds_worth", "values_at_charges"]

@@ -43,9 +43,13 @@ class Guarantee:
 
     def __post_init__(self) -> None:
         if not 0 <= self.at_least < np.inf or self.per not in ("arm", "group"):
-            raise ModelError(f"a guarantee of {self.at_least} services per {self.per!r}", "say arm or group, 0 or more.")
+            raise ModelError(
+                f"a guarantee of {self.at_least} services per {self.per!r}", "say arm or group, 0 or more."
+            )
         if not 0 <= self.begin < (np.inf if self.end is None else self.end):
-            raise ModelError(f"a guarantee from round {self.begin} to {self.end}", "let the window end after it begins.")
+            raise ModelError(
+                f"a guarantee from round {self.begin} to {self.end}", "let the window end after it begins."
+            )
         if self.certain and (self.per != "arm" or self.begin or self.at_least != int(self.at_least)):
             raise CapabilityError(
                 f"certain services: {self.in_words()}",
@@ -60,7 +64,9 @@ class Guarantee:
     def in_words(self) -> str:
         """For reports."""
         sure = "certain" if self.certain else "expected"
-        ends = "" if self.begin == 0 and self.end is None else f" in rounds {self.begin + 1} to {self.end or 'the last'}"
+        ends = (
+            "" if self.begin == 0 and self.end is None else f" in rounds {self.begin + 1} to {self.end or 'the last'}"
+        )
         return f"at least {self.at_least:g} {sure} services per {self.per}{ends}"
 
 
@@ -78,7 +84,9 @@ def counted(cohort: Cohort, guarantee: Guarantee) -> tuple[Cohort, np.ndarray]:
     most = int(guarantee.at_least)
     n_arms, n_actions, n_states, _ = cohort.transition.shape
     if isinstance(cohort.rows, Coupling) and cohort.rows.cost.shape[2] > 1:
-        raise CapabilityError("certain services where costs depend on the state", cohort.rows, ("guarantee on average",))
+        raise CapabilityError(
+            "certain services where costs depend on the state", cohort.rows, ("guarantee on average",)
+        )
     size = (most + 1) * n_states
     transition = np.zeros((n_arms, n_actions, size, size))
     for count in range(most + 1):

@@ -1,4 +1,4 @@
-"""Leximin, level by level: the worst groups as high as they go, then the next, each settled with the limit that proves it."""
+"""Leximin, level by level: the worst groups as high as they go, then the next, each settled with its proof."""
 
 from __future__ import annotations
 

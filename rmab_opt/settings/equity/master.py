@@ -5,7 +5,7 @@
                c_g = share_g + f_g + tilt_g,   sum of share over the free groups = 1 (or share = weights),
                u_g >= w_g U(v) - v share_g   at values v (welfare that bends).
 
-It is the dual of the mixture of plans: the multipliers of its first rows are the parts of each plan in the best mixture.
+It is the dual of the mixture of plans: the multipliers of its first rows are the parts of each plan in the best one.
 Everything is kept near one: prices are counted per arm of a mean cell, weights per group.
 """
 
@@ -93,13 +93,15 @@ class Master:
         self.penalty = PENALTY
         exact = load_profile("exact")
         steps = 1000 + WARM * self.width
-        self.profile = replace(exact, options={**exact.options, "simplex_iteration_limit": steps}, at_limit="best_with_gap")
+        self.profile = replace(
+            exact, options={**exact.options, "simplex_iteration_limit": steps}, at_limit="best_with_gap"
+        )
         self.session = Session.from_arrays(self._begin(), self.profile)
         self.numbers = np.empty((0, n_cells), dtype=np.int64)
         """Row of each plan and cell, -1 where the cell's plan was known before, (J, Q)."""
 
     def _begin(self) -> Program:
-        n_groups, n_cells, horizon, n_rows = self.sizes
+        n_groups, _n_cells, _horizon, _n_rows = self.sizes
         one, eye = np.arange(n_groups), np.ones(n_groups)
         tilt = sparse.coo_array(self.spread.matrix[:, : self.spread.n_groups].T)
         pairs = sparse.coo_array(self.spread.matrix[:, self.spread.n_groups :].T)
@@ -181,7 +183,7 @@ class Master:
 
     def add(self, plans: Plans, cells: np.ndarray) -> None:
         """Know the plans of some cells (bool (Q,))."""
-        n_groups, n_cells, horizon, n_rows = self.sizes
+        _n_groups, n_cells, _horizon, n_rows = self.sizes
         place = np.cumsum(cells) - 1
         rows = [place[cells]]
         columns = [self.theta[cells]]

@@ -109,11 +109,24 @@ class FairPlan:
 
     @property
     def promise(self) -> str:
-        """What the limit says, and of whom."""
+        """What the limit says, and of whom; the scale of a welfare that bends means nothing to people."""
+        if not self.welfare.lowest_first and self.welfare.alpha > 0:
+            near = f"{self.welfare.name} within {100 * self.relative_gap:.2g} % of its limit"
+            if not self.limits:
+                return f"best for every policy: {near}"
+            return f"best plan of this kind ({', '.join(self.limits)}), no plan of this kind above: {near}"
         if not self.limits:
             return f"no policy above {cell(self.upper)}"
         kind = ", ".join(self.limits)
-        return f"no plan of this kind above {cell(self.upper)} ({kind}) · every policy at most {cell(self.over_all)}"
+        return (
+            f"best plan of this kind ({kind}), no plan of this kind above {cell(self.upper)} · "
+            f"every policy at most {cell(self.over_all)}, so these limits cost at most {cell(self.cost)}"
+        )
+
+    @property
+    def cost(self) -> float:
+        """Welfare that the limits cost at most: the limit of every policy less what the plan reaches."""
+        return max(0.0, self.over_all - self.lower) if self.limits else 0.0
 
     @property
     def gap(self) -> float:
@@ -152,6 +165,17 @@ class FairPlan:
             "upper": self.upper,
             "limits": list(self.limits),
             "over_all_policies": self.over_all,
+            "limits_cost_at_most": self.cost,
+            "complete": self.complete,
+            "levels": [
+                {
+                    "value": level.value,
+                    "at_most": level.upper,
+                    "groups": [self.groups.names[g] for g in level.groups],
+                    "seconds": level.seconds,
+                }
+                for level in self.levels
+            ],
             "relative_gap": self.relative_gap,
             "mean": self.mean,
             "worst": float(self.values.min()),
@@ -161,16 +185,29 @@ class FairPlan:
         }
 
     def _head(self) -> str:
-        return (
-            f"{self.welfare.name} {cell(self.lower)} · {self.promise} · mean {cell(self.mean)}"
-            f" · worst {cell(float(self.values.min()))} · Gini {cell(float(gini(self.values)))} · {self.method}"
+        worst = int(self.values.argmin())
+        head = (
+            f"{self.welfare.name}: worst group {self.groups.names[worst]} {cell(float(self.values[worst]))}"
+            f" · mean {cell(self.mean)} · Gini {cell(float(gini(self.values)))} · {self.promise} · {self.method}"
         )
+        if not self.complete:
+            head += f" · stopped: {len(self.levels)} levels settled, first gap {100 * self.relative_gap:.2g} %"
+        return head
+
+    def _shown(self) -> tuple[list[dict[str, Any]], str]:
+        """Rows of all groups or the worst ten, and what else is to be said."""
+        from rmab_opt.settings.equity.outcomes import MOST_ROWS, spread_in_words, worst_ten
+
+        said = [spread_in_words(self.values)] if len(self.values) > MOST_ROWS else []
+        return worst_ten(self.rows(), "value"), "\n".join([*said, *([self.groups.small] if self.groups.small else [])])
 
     def __str__(self) -> str:
-        return f"{self._head()}\n{table_text(self.rows())}"
+        rows, said = self._shown()
+        return f"{self._head()}\n{table_text(rows)}" + (f"\n{said}" if said else "")
 
     def _repr_html_(self) -> str:
-        return notebook_html("Fair plan", [("", self._head()), ("", self.rows())])
+        rows, said = self._shown()
+        return notebook_html("Fair plan", [("", self._head()), ("", rows), *([("", said)] if said else [])])
 
     def to_frame(self, backend: str | None = None) -> Any:
         """:meth:`rows` as a data frame, pandas before polars unless ``backend`` names one."""

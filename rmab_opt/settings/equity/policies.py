@@ -37,7 +37,7 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Objective, Scores, Situation
 from rmab_opt.decisions.policy import Memory, Policy, RulePolicy, policy
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
+from rmab_opt.errors import CapabilityError, InfeasibleError
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.settings.equity.budgets import Shares, share_units

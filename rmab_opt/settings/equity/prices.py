@@ -13,6 +13,7 @@ that are added where the mixture breaks them (:mod:`.resources`).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from time import perf_counter
 
@@ -55,9 +56,11 @@ class PricedGroups:
         Arms, groups, resources.
     limits
         ``gini``, ``ratio`` and ``arm_floors``; floors of groups come with the stage.
+    apart
+        Whether equal arms are kept apart, for :meth:`persons`.
     """
 
-    def __init__(self, cohort: Cohort, limits: Limits | None = None) -> None:
+    def __init__(self, cohort: Cohort, limits: Limits | None = None, *, apart: bool = False) -> None:
         limits = limits or Limits()
         n_arms, n_actions, n_states, _ = cohort.transition.shape
         self.horizon, self.n_groups = cohort.horizon, len(cohort.groups)
@@ -78,7 +81,7 @@ class PricedGroups:
         self.resources = Resources.of(cohort.rows, cohort.horizon, (n_arms, n_actions, n_states))
         own = isinstance(cohort.rows, Polyhedron) and cohort.rows.n_extra > 0
         self.separator = Separator(cohort.rows, n_arms, n_actions) if own else None  # type: ignore[arg-type]
-        self.arms = Arms(cohort, cell, self.resources, apart=own)
+        self.arms = Arms(cohort, cell, self.resources, apart=own or apart)
         self.pattern = pattern[:, self.arms.of_cell]
         self.per_mean = sparse.csr_array(self.pattern / groups.sizes[:, None])
         self.span = float(np.ptp(cohort.reward)) + 1e-9
@@ -97,7 +100,7 @@ class PricedGroups:
         cost = sparse.csr_array(abs(self.resources.matrix))
         cost.eliminate_zeros()
         ends = cost.indptr
-        return np.array([cost.data[a:b].min() if b > a else 1.0 for a, b in zip(ends[:-1], ends[1:], strict=True)])
+        return np.array([cost.data[a:b].min() if b > a else 1.0 for a, b in itertools.pairwise(ends)])
 
     def _new_master(self) -> Master:
         largest = float((1.0 / self.groups.sizes).max()) * self.span * (self.horizon + 1.0)
@@ -199,7 +202,9 @@ class PricedGroups:
         self.arms.price(self.resources)
         known = self.master.numbers >= 0
         self.master = self._new_master()
-        self.plans = [replace(plans, use=self.arms.use_of(plans.actions)) for plans in self.plans if plans.actions is not None]
+        self.plans = [
+            replace(plans, use=self.arms.use_of(plans.actions)) for plans in self.plans if plans.actions is not None
+        ]
         for plans, cells in zip(self.plans, known, strict=True):
             self.master.add(plans, cells)
         return True
@@ -293,6 +298,20 @@ class PricedGroups:
             if part.any():
                 chance[np.arange(len(member)), plans.first[state, member]] += part[self.arms.cell[member]]
         return chance
+
+    def persons(self) -> np.ndarray:
+        """What each arm gets in the last plan, (N,); of arms that were kept apart."""
+        assert self.parts is not None
+        total = np.zeros(len(self.arms.kinds))
+        for part, plans in zip(self.parts, self.plans, strict=False):
+            if part.any():
+                total += part[self.arms.cell] * plans.paid
+        return total[self.arms.member]
+
+    def free(self) -> np.ndarray:
+        """What each arm gets at most, (N,), if nothing were scarce; of arms that were kept apart."""
+        nothing = np.zeros(self.resources.limit.shape)
+        return self.arms.evaluate(np.ones(self.arms.n_cells), nothing).paid[self.arms.member]
 
     def _with_arms(self, stage: Stage) -> Stage:
         """The stage with a group for every arm that has a floor."""

@@ -265,7 +265,12 @@ class EquityProgram:
                 if height > best:
                     best, answer = height, found
                 late = until is not None and perf_counter() >= until
-                if not stage.curved or late or upper - best <= tolerance * max(1.0, abs(best)) or rounds >= MOST_TANGENTS:
+                if (
+                    not stage.curved
+                    or late
+                    or upper - best <= tolerance * max(1.0, abs(best))
+                    or rounds >= MOST_TANGENTS
+                ):
                     break
                 tangents.append(self._tangent(stage, values))
         finally:

@@ -282,9 +282,7 @@ def test_no_joint_policy_exceeds_the_plan(seed):
     """The exact joint program over all states, with the plan's weights, stays below the plan's limit."""
     transition, reward, start, groups, horizon = cohort(seed, (2, 1), n_states=2, horizon=3)
     budget = 1
-    plan = planned(
-        transition, reward, start, groups, Coupling.budgets([budget]), horizon=horizon, welfare="max_min"
-    )
+    plan = planned(transition, reward, start, groups, Coupling.budgets([budget]), horizon=horizon, welfare="max_min")
     worth = (plan.weights / groups.sizes) @ groups.member
     states = list(itertools.product(range(2), repeat=3))
     actions = [a for a in itertools.product(range(2), repeat=3) if sum(a) <= budget]
@@ -301,9 +299,7 @@ def test_no_joint_policy_exceeds_the_plan(seed):
     joint = sum(np.prod([start[i, s[i]] for i in range(3)]) * value[s] for s in states)
     # The best worst group of any joint policy is at most its best weighted sum, which is at most the plan's limit.
     assert joint <= plan.upper + 1e-7
-    nothing = planned(
-        transition, reward, start, groups, Coupling.budgets([0]), horizon=horizon, welfare="max_min"
-    )
+    nothing = planned(transition, reward, start, groups, Coupling.budgets([0]), horizon=horizon, welfare="max_min")
     assert joint >= nothing.lower - 1e-9
 
 
@@ -314,9 +310,7 @@ def test_more_budget_never_lowers_welfare(seed):
     transition, reward, start, groups, horizon = cohort(seed, (2, 3))
     for welfare in ("max_min", "nash"):
         values = [
-            planned(
-                transition, reward, start, groups, Coupling.budgets([b]), horizon=horizon, welfare=welfare
-            ).upper
+            planned(transition, reward, start, groups, Coupling.budgets([b]), horizon=horizon, welfare=welfare).upper
             for b in (0, 1, 2, 5)
         ]
         assert (np.diff(values) >= -1e-6).all()

@@ -23,9 +23,7 @@ def test_costs_of_single_arms_go_with_the_pool_they_are_in(by_state):
     start = np.array([0, 0, 0, 0])
 
     def plan(move: np.ndarray, method: str) -> np.ndarray:
-        return planned(
-            move, PAY[kind], start, GROUPS, coupling, horizon=3, welfare="max_min", method=method
-        ).lower
+        return planned(move, PAY[kind], start, GROUPS, coupling, horizon=3, welfare="max_min", method=method).lower
 
     apart = MOVE[kind].copy()
     apart[1] = (1 - 1e-7) * apart[1] + 1e-7 / 3
