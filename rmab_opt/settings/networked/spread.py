@@ -22,6 +22,7 @@ __all__ = [
     "Scenarios",
     "backward_induction",
     "continuation_weights",
+    "raising_moves",
 ]
 
 WEIGHTS = ("reward", "never_again", "priced")
@@ -57,7 +58,7 @@ def continuation_weights(
         return reward
     keeps = discount * (chance[:, 1, 0] - chance[:, 0, 0])
     if left is None and (keeps >= 1).any():
-        raise ModelError(f"arm {int(keeps.argmax())} never leaves its state", "give a discount below 1.")
+        raise ModelError(f"{dynamics.arm(int(keeps.argmax()))} never leaves its state", "give a discount below 1.")
     if kind == "priced":
         return _priced(chance, reward, discount, budget, left)
     if left is None:
@@ -92,6 +93,31 @@ def _priced(chance: np.ndarray, reward: np.ndarray, discount: float, budget: flo
     return np.maximum(at(high)[0], 0.0)
 
 
+def raising_moves(
+    dynamics: Cascade, state: np.ndarray, shut: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chances (N,) of each arm's own move when left alone and when acted on, the second at least the first.
+
+    Arms that are ``shut``, bool (N,), are never acted on: both chances are the first.
+
+    Raises
+    ------
+    ModelError
+        When acting lowers the chance of an arm that is not shut.
+    """
+    passive = np.zeros(dynamics.n_arms, dtype=np.int64)
+    idle, acted = dynamics.own_move(state, passive), dynamics.own_move(state, passive + 1)
+    if shut is not None:
+        acted = np.where(shut, idle, acted)
+    if (acted < idle).any():
+        name = dynamics.arm(int(np.argmax(idle - acted)))
+        raise ModelError(
+            f"acting on {name} lowers its chance of being active",
+            "lock it out (a constraint of kind locked_out): gains of spread need a sign.",
+        )
+    return idle, acted
+
+
 class OneRound:
     """Worth of acting on sets of arms in one round: exact over the arms' moves, averaged over live-edge samples.
 
@@ -106,15 +132,20 @@ class OneRound:
         int (N,).
     worth
         Of each node active at the end, at least 0, (N,).
+    shut
+        Arms that are never acted on, bool (N,): acting on them may lower their chance.
     """
 
-    def __init__(self, dynamics: Cascade, live: LiveEdges, state: np.ndarray, worth: np.ndarray) -> None:
+    def __init__(
+        self,
+        dynamics: Cascade,
+        live: LiveEdges,
+        state: np.ndarray,
+        worth: np.ndarray,
+        shut: np.ndarray | None = None,
+    ) -> None:
         self.dynamics, self.live, self.state, self.worth = dynamics, live, np.asarray(state), worth
-        passive = np.zeros(dynamics.n_arms, dtype=np.int64)
-        self.idle, self.acted = dynamics.own_move(state, passive), dynamics.own_move(state, passive + 1)
-        if (self.acted < self.idle).any():
-            arm = int(np.argmax(self.idle - self.acted))
-            raise ModelError(f"acting on arm {arm} lowers its chance", "lock it out; spread gains need a sign.")
+        self.idle, self.acted = raising_moves(dynamics, state, shut)
         sets = live.merged
         self.row_worth = (sets.members @ worth) / live.size
         room = 1.0 - self.idle
