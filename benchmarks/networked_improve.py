@@ -19,32 +19,15 @@ import numpy as np
 
 import rmab_opt as ro
 from rmab_opt.decisions import Model
+from rmab_opt.decisions.policies.improved import Improve
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.planning.improve import Rollouts, improve
+from rmab_opt.settings.networked.instances import TINY
 from rmab_opt.settings.networked.rollouts import BatchLookahead, ExactRollouts
 from rmab_opt.settings.networked.spread import backward_induction, policy_value, set_bits
 
-NINE: dict[str, tuple[str, dict[str, Any]]] = {
-    "reference": ("contacts", {"n_arms": 8, "n_contacts": 11, "probability": 0.05, "at_most": 1, "shape": "random"}),
-    "slow start": ("contacts_slow_start", {"n_arms": 8, "n_contacts": 8, "at_most": 1}),
-    "slow start, stars": ("contacts_stars", {"n_arms": 8, "at_most": 1}),
-    "lapsing": ("contacts_lapsing", {"n_arms": 8, "n_contacts": 10, "at_most": 1}),
-    "lapsing, stars": ("contacts_lapsing_stars", {"n_arms": 8, "at_most": 1}),
-    "lapsing, two visits": ("contacts_lapsing", {"n_arms": 8, "n_contacts": 10, "probability": 0.1, "at_most": 2}),
-    "influencers": (
-        "contacts_influencers",
-        {"n_arms": 8, "influencers": 2, "each": 2, "probability": 0.4, "horizon": 16, "at_most": 1},
-    ),
-    "influencers, two visits": (
-        "contacts_influencers",
-        {"n_arms": 8, "influencers": 2, "each": 1, "probability": 0.4, "horizon": 16, "at_most": 2},
-    ),
-    "costs and quotas": ("contacts_quotas", {"n_arms": 8, "n_contacts": 12, "money.at_most": 4, "villages.at_most": 1}),
-}
-"""Nine regimes of eight arms: model and settings."""
-
 LARGE: dict[str, tuple[str, dict[str, Any]]] = {
-    "reference": ("contacts", {"n_arms": 200, "n_contacts": 690, "probability": 0.05, "visits.at_most": 10}),
+    "reference": ("contacts", {"n_arms": 200, "n_contacts": 690, "probability": 0.05, "at_most": 10, "discount": 0.95}),
     "slow start": ("contacts_slow_start", {"n_arms": 200, "n_contacts": 330, "at_most": 5}),
     "lapsing": ("contacts_lapsing", {"n_arms": 200, "n_contacts": 330, "at_most": 5}),
     "influencers": ("contacts_influencers", {}),
@@ -87,9 +70,9 @@ def shares(model: Model, draws: int = 0) -> dict[str, float]:
 def small(draws: int, instances: int) -> list[dict[str, Any]]:
     """All nine regimes, several instances each."""
     rows = []
-    for name, (model, given) in NINE.items():
+    for name, (model, given) in TINY.items():
         for seed in range(instances):
-            sets = {**given, "horizon": min(given.get("horizon", 12), 8 if draws else 16)}
+            sets = {**given, "horizon": 8 if draws else 16}
             began = process_time()
             row = shares(ro.load(model, seed=seed, samples=20, **sets), draws)
             seconds = process_time() - began
@@ -104,22 +87,24 @@ def large(part: int, parts: int, instances: int, episodes: int, draws: int) -> l
     for name, seed in tasks[part::parts]:
         source, given = LARGE[name]
         model = ro.load(source, seed=seed, **given)
-        names = ["none", "lookahead_priced", f"improve:lookahead_priced,draws={draws}"]
+        names = ["none", "lookahead_priced", "lookahead_contacts", "improve"]
         totals, cpu = {}, {}
         for policy in names:
             began = process_time()
-            totals[policy] = np.array([episode(model, policy, [seed, k]) for k in range(episodes)])
+            totals[policy] = np.array([episode(model, policy, [seed, k], draws) for k in range(episodes)])
             cpu[policy] = (process_time() - began) / (episodes * model.problem.horizon)
-        none, base, improved = (totals[policy] for policy in names)
+        none, base, contacts, improved = (totals[policy] for policy in names)
         for k in range(episodes):
             rows.append({"regime": name, "seed": seed, "episode": k, "draws": draws, "none": none[k], "base": base[k],
-                         "improve": improved[k], "decision_cpu_s": round(cpu[names[2]], 4)})  # fmt: skip
+                         "contacts": contacts[k],
+                         "improve": improved[k], "decision_cpu_s": round(cpu["improve"], 4)})  # fmt: skip
     return rows
 
 
-def episode(model: Model, policy: str, seed: list[int]) -> float:
+def episode(model: Model, policy: str, seed: list[int], draws: int) -> float:
     """What one episode earned, discounted; chance of the arms is the same for every policy."""
-    problem, chosen = model.problem, make_policy(policy, model)
+    problem = model.problem
+    chosen = Improve(model, base="lookahead_priced", draws=draws) if policy == "improve" else make_policy(policy, model)
     state, total = problem.sample_start(np.random.default_rng(seed), 1)[0], 0.0
     memory = chosen.begin(np.random.default_rng([*seed, 7]))
     for period in range(problem.horizon):

@@ -301,6 +301,9 @@ class Rollouts:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Next states, shared states and realised rewards."""
         batch, count, draws, _ = states.shape
+        if common and hasattr(self._dynamics, "moved_together"):
+            moved = self._dynamics.moved_together(states, acted, rng)
+            return moved, beside, self._dynamics.value * moved
         if hasattr(self._dynamics, "uniforms"):
             shape = (batch, 1, draws) if common else (batch, count, draws)
             given = np.zeros(0) if beside is None else beside
@@ -358,8 +361,20 @@ def single_effects(
     draws: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, int]:
-    """What acting on each column alone now adds to acting on none, (C,), and the roll-outs it took."""
+    """What acting on each column alone now adds to acting on none, (C,), and the roll-outs it took.
+
+    A base that says which columns are worth a look (``looked_at``) spares the others: they count as the least of those.
+    """
     n = len(rollouts.actions)
+    looked = getattr(rollouts.base, "looked_at", None)
+    if looked is not None and n > SCREENED:
+        among = looked(state, period)
+        first = np.vstack([np.zeros((1, n), dtype=np.int64), np.eye(n, dtype=np.int64)[among]])
+        totals = rollouts(state, period, shared, first, draws, rng)
+        adds = (totals[1:] - totals[:1]).mean(axis=1)
+        effect = np.full(n, min(0.0, float(adds.min())))
+        effect[among] = adds
+        return effect, totals.size
     first = np.vstack([np.zeros((1, n), dtype=np.int64), np.eye(n, dtype=np.int64)])
     few = max(2, draws // 6)
     if n <= SCREENED or few >= draws:
@@ -411,12 +426,13 @@ def improve(
     else:
         effect, spent = single_effects(rollouts, state, period, shared, draws, rng)
         found = best_action(actions, effect[None])[0]
+        brought = getattr(rollouts.base, "others", None)
         # Where single columns add nothing (a class needs several), only whole actions can show what they are worth.
         candidates = [own, found, *_swaps(actions, found, effect), *_swaps(actions, own, effect)]
         if perf_counter() < until:
             grown, more = _grown(rollouts, actions, state, period, shared, max(2, draws // 2), rng, effect)
             candidates[2:2], spent = [grown], spent + more
-        candidates += list(actions.sample(rng, SAMPLED))
+        candidates += list(actions.sample(rng, SAMPLED)) if brought is None else brought(state, period)
     _, first = np.unique(np.stack(candidates), axis=0, return_index=True)
     listed = np.stack([candidates[k] for k in np.sort(first)])
     best, gain, error, more = _race(rollouts, listed, state, period, shared, draws, rng, until)

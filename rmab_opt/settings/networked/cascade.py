@@ -507,6 +507,21 @@ class Cascade:
             np.multiply(active, self.value, out=rows[3][here])
         return following, paid
 
+    def moved_together(self, states: np.ndarray, actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Next states of first actions that all meet the same chance: int64 (B, M, R, N), as states and actions are.
+
+        Luck and live contacts are drawn once for each (b, r) and shared by the M actions.
+        """
+        batch, count, draws, n = states.shape
+        luck = rng.random((batch, 1, draws, n))
+        active = luck < self.own_move(states, actions)
+        draw, contact = np.divmod(self.graph.draw(rng, batch * draws), max(1, len(self.graph)))
+        first = (draw // draws * count * draws + draw % draws)[:, None] + np.arange(count) * draws
+        offset = first.ravel(order="F") * n
+        tail, head = (np.tile(end[contact], count) + offset for end in (self.graph.tail, self.graph.head))
+        _reach(active.reshape(-1), tail, head, self.graph.directed)
+        return active.astype(np.int64)
+
     def _move(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Who is active by its own move, bool (B, N)."""
         if len(state) < SINGLE:
@@ -581,6 +596,12 @@ class Cascade:
         from rmab_opt.settings.networked.rollouts import rollouts_of
 
         return rollouts_of(problem, actions, base)
+
+    def bound(self, problem: Problem, actions: ActionSet, state: np.ndarray | None = None) -> Any:
+        """Upper limit of every policy's expected total; see :mod:`rmab_opt.settings.networked.bound`."""
+        from rmab_opt.settings.networked.bound import contact_bound
+
+        return contact_bound(problem, actions, state=state)
 
     def arms_alone(self) -> tuple[np.ndarray, np.ndarray]:
         """The arms without their contacts: ``P[n, a, s, s']`` (N, 2, 2, 2) and ``r[n, s, a]``, paid on departure.

@@ -115,14 +115,14 @@ class CascadeObjective(Objective):
     samples
         Scenarios or live-edge samples.
     weights
-        What an active arm counts for: ``reward``, ``never_again`` or ``priced``, see
+        What an active arm counts for: ``reward``, ``never_again``, ``priced`` or ``contacts``, see
         :func:`rmab_opt.settings.networked.spread.continuation_weights`.
     estimator
         See :data:`ESTIMATORS`.
     seed
         Of the samples; the check sample is drawn from another stream of it.
     budget
-        Actions a round, for ``priced``.
+        Actions a round, for ``priced`` and ``contacts``.
     """
 
     def __init__(

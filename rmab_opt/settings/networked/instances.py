@@ -17,7 +17,7 @@ from rmab_opt.problem import Arms, Problem, Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.settings.networked.cascade import Cascade, Graph
 
-__all__ = ["REGIMES", "attributes", "contact_edges", "contact_problem", "contacts", "contacts_influencers"]
+__all__ = ["REGIMES", "TINY", "attributes", "contact_edges", "contact_problem", "contacts", "contacts_influencers"]
 
 REGIMES = {
     "reference": "published ranges: most arms are active anyway, and every sensible policy earns nearly the same",
@@ -25,6 +25,26 @@ REGIMES = {
     "lapsing": "as slow_start, and half of the arms lapse at once while the others stay: tomorrow decides too",
 }
 """Ranges of the arms' probabilities, by name."""
+
+
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "reference": ("contacts", {"n_arms": 8, "n_contacts": 11, "probability": 0.05, "at_most": 1, "shape": "random"}),
+    "slow start": ("contacts_slow_start", {"n_arms": 8, "n_contacts": 8, "at_most": 1}),
+    "slow start, stars": ("contacts_stars", {"n_arms": 8, "at_most": 1}),
+    "lapsing": ("contacts_lapsing", {"n_arms": 8, "n_contacts": 10, "at_most": 1}),
+    "lapsing, stars": ("contacts_lapsing_stars", {"n_arms": 8, "at_most": 1}),
+    "lapsing, two visits": ("contacts_lapsing", {"n_arms": 8, "n_contacts": 10, "probability": 0.1, "at_most": 2}),
+    "influencers": (
+        "contacts_influencers",
+        {"n_arms": 8, "influencers": 2, "each": 2, "probability": 0.4, "at_most": 1},
+    ),
+    "influencers, two visits": (
+        "contacts_influencers",
+        {"n_arms": 8, "influencers": 2, "each": 1, "probability": 0.4, "at_most": 2},
+    ),
+    "costs and quotas": ("contacts_quotas", {"n_arms": 8, "n_contacts": 12, "money.at_most": 4, "villages.at_most": 1}),
+}
+"""Nine regimes of eight arms whose optimum can be enumerated, by name: a shipped model and its settings."""
 
 
 def attributes(n_arms: int, rng: np.random.Generator, regime: str = "reference") -> tuple[np.ndarray, np.ndarray]:

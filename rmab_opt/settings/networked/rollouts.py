@@ -21,11 +21,19 @@ from rmab_opt.settings.networked.spread import continuation_weights
 
 __all__ = ["BASES", "BatchLookahead", "ExactRollouts", "batch_rule", "rollouts_of"]
 
-BASES = {"myopic_cascade": "reward", "lookahead_cascade": "never_again", "lookahead_priced": "priced"}
+BASES = {
+    "myopic_cascade": "reward",
+    "lookahead_cascade": "never_again",
+    "lookahead_priced": "priced",
+    "lookahead_contacts": "contacts",
+}
 """Policies that run on arrays, and the weights that they give to active arms."""
 
-SAMPLES = 24
+SAMPLES = 16
 """Samples of the contacts behind the rule in roll-outs: the next rounds' choices need not be as sharp as this one's."""
+
+LOOKED = 12
+"""Arms of the largest gains under each of two weights that roll-outs try alone."""
 
 HELD = 4_000_000
 """Numbers held at once."""
@@ -50,11 +58,32 @@ class BatchLookahead:
         dynamics: Any = problem.dynamics
         self.dynamics: Cascade = dynamics
         self.arm = arm_of_column(actions.columns)
-        self.budget = float(actions.shape.most_chosen) if weights == "priced" else 0.0
+        self.budget = float(actions.shape.most_chosen) if weights in ("priced", "contacts") else 0.0
         self.live = self.dynamics.live_edges(samples, np.random.default_rng([seed, 0xBA5E]))
         sets = self.live.merged
         self.sources, self.by_source = sets.sources, sets.sources.tocsc()
         self._worth: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def _twin(self) -> BatchLookahead:
+        """The look-ahead that sees one round more, or one that sees no contact after this round."""
+        other = BatchLookahead(
+            self.problem, self.actions, "never_again" if self.weights == "contacts" else "contacts", samples=1
+        )
+        other.live, other.sources, other.by_source = self.live, self.sources, self.by_source
+        return other
+
+    def others(self, state: np.ndarray, period: int) -> list[np.ndarray]:
+        """Further actions (C,) worth a look at a state (N,)."""
+        return [self._twin(np.asarray(state)[None], period)[0]]
+
+    def looked_at(self, state: np.ndarray, period: int) -> np.ndarray:
+        """Columns worth a look, sorted: those of the largest single gains under two weights."""
+        found = []
+        for rule in (self, self._twin):
+            gains = rule._gains(np.asarray(state)[None], period)[0][0, self.arm]
+            found.append(np.argsort(-gains, kind="stable")[:LOOKED])
+        return np.unique(np.concatenate(found))
 
     def worth(self, period: int) -> np.ndarray:
         """What each active arm counts for, (N,)."""
@@ -72,7 +101,8 @@ class BatchLookahead:
         parts = [self._chosen(states[k : k + step], period, actions) for k in range(0, len(states), step)]
         return np.concatenate(parts) if parts else np.zeros((0, len(actions)), dtype=np.int64)
 
-    def _chosen(self, states: np.ndarray, period: int, actions: ActionSet) -> np.ndarray:
+    def _gains(self, states: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gain of each arm alone (B, N), what rows have left to gain (K, B), and the share of it that arms take."""
         worth = self.worth(period)
         passive = np.zeros(states.shape, dtype=np.int64)
         idle, acted = self.dynamics.own_move(states, passive), self.dynamics.own_move(states, passive + 1)
@@ -82,7 +112,10 @@ class BatchLookahead:
         row_worth = (self.live.merged.members @ worth) / self.live.size
         with np.errstate(divide="ignore"):
             left = np.exp(self.sources @ np.log1p(-idle).T) * row_worth[:, None]
-        gains = self.live.alone * worth * (acted - idle) + share * (self.by_source.T @ left).T
+        return self.live.alone * worth * (acted - idle) + share * (self.by_source.T @ left).T, left, share
+
+    def _chosen(self, states: np.ndarray, period: int, actions: ActionSet) -> np.ndarray:
+        gains, left, share = self._gains(states, period)
         if actions.shape.count is None:
             return best_action(actions, gains[:, self.arm])
         chosen = np.zeros((len(states), len(actions)), dtype=np.int64)

@@ -25,15 +25,17 @@ __all__ = [
     "raising_moves",
 ]
 
-WEIGHTS = ("reward", "never_again", "priced")
+WEIGHTS = ("reward", "never_again", "priced", "contacts")
 """What a node active at the end of the round counts for: its reward; that and what follows when nobody acts again;
-that and what follows when acting costs the price at which the budget is just used."""
+that and what follows when acting costs the price at which the budget is just used; that and what its contacts gain by
+it in the rounds to come, while it stays active by itself."""
 
 
 def continuation_weights(
     dynamics: Cascade, discount: float, kind: str = "never_again", *, left: int | None = None, budget: float = 0.0
 ) -> np.ndarray:
-    """Worth of each node being active at the end of the round, contacts ignored from there on; (N,).
+    """Worth of each node being active at the end of the round, (N,); contacts are ignored from there on, but by kind
+    ``contacts``: those next to a node, as far as they are not active anyway when nobody acts.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ def continuation_weights(
     left
         Rounds left, this one included; endless when None (the discount, or what arms forget, then bounds the sum).
     budget
-        Actions a round, for ``priced``.
+        Actions a round, for ``priced`` and ``contacts``.
 
     Raises
     ------
@@ -59,13 +61,27 @@ def continuation_weights(
     keeps = discount * (chance[:, 1, 0] - chance[:, 0, 0])
     if left is None and (keeps >= 1).any():
         raise ModelError(f"{dynamics.arm(int(keeps.argmax()))} never leaves its state", "give a discount below 1.")
-    if kind == "priced":
-        return _priced(chance, reward, discount, budget, left)
+    if kind in ("priced", "contacts"):
+        own = _priced(chance, reward, discount, budget, left)
+        return own if kind == "priced" else own + _next_to(dynamics, discount, left)
     if left is None:
         return np.maximum(reward / (1.0 - keeps), 0.0)
     near_one = np.abs(1.0 - keeps) < 1e-12
     total = np.where(near_one, float(left), (1.0 - keeps**left) / np.where(near_one, 1.0, 1.0 - keeps))
     return np.maximum(reward * total, 0.0)
+
+
+def _next_to(dynamics: Cascade, discount: float, left: int | None) -> np.ndarray:
+    """What each node's contacts gain by it in the rounds after this one while it stays active by itself, (N,)."""
+    chance = dynamics.chance
+    anyway = chance[:, 0, 0] / np.maximum(1.0 - chance[:, 1, 0] + chance[:, 0, 0], 1e-12)
+    gained = np.asarray(dynamics.graph.weights @ (dynamics.value * (1.0 - np.minimum(anyway, 1.0))))
+    keeps = discount * chance[:, 1, 0]
+    if left is None:
+        return gained * keeps / np.maximum(1.0 - keeps, 1e-12)
+    near_one = np.abs(1.0 - keeps) < 1e-12
+    rounds = np.where(near_one, left - 1.0, keeps * (1.0 - keeps ** (left - 1)) / np.where(near_one, 1.0, 1.0 - keeps))
+    return gained * rounds
 
 
 def _priced(chance: np.ndarray, reward: np.ndarray, discount: float, budget: float, left: int | None) -> np.ndarray:

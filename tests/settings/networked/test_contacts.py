@@ -96,7 +96,7 @@ def test_edge_lists_of_the_web_need_no_header(tmp_path, text):
 
 def test_rows_of_edge_lists_keep_their_lines_and_unknown_ids_name_the_nearest(tmp_path):
     (tmp_path / "edges.txt").write_text("# people\n10 20 0.5\n21 07 0.25\n")
-    with pytest.raises(ModelError, match=r"edges.txt:3: no arm '21' in the cohort; to fix, did you mean '20'"):
+    with pytest.raises(ModelError, match=r"edges.txt:3: no arm '21' in the cohort; to fix, known: 10, 20"):
         read_contacts(ARMS, tmp_path / "edges.txt", probability="p")
     kept = read_contacts(ARMS, tmp_path / "edges.txt", probability="p", others="ignore")
     assert pairs(kept) == {(0, 1): 0.5}
