@@ -60,7 +60,7 @@ FINAL = {
     30: {"none": 69.9, "Whittle": 80.7, "1-step look-ahead": 80.3, "DQN": 80.9, "GNN": 81.8},
     10: {"none": 75.3, "random": 76.7, "Whittle": 78.3, "1-step look-ahead": 77.6, "DQN": 78.5, "CDSQN": 78.8},
 }
-"""Published activation in % at the end of round 30, by k; k = 20 is named in the caption of the paper's figure 2 only."""
+"""Published activation in % after round 30, by k; k = 20 is named in the caption of the paper's figure 2 only."""
 
 FAULTS = ["first k inactive", "highest degree", "acted arms move twice"]
 NAMES = ["none", "random", "random_inactive", "whittle", "myopic_cascade", "lookahead_cascade", "lookahead_priced",
@@ -204,13 +204,14 @@ def report(found: list[Any], budget: int, probability: float) -> list[dict[str, 
         }
         value = float(np.mean([part[name]["value"] for part in parts]))
         print(
-            f"{name:<24}{mean(name):8.2f}{final(name):8.2f}{value:8.0f}   {against['whittle']:<18} {against['random_inactive']:<18}"
-            f" {len(parts)}"
+            f"{name:<24}{mean(name):8.2f}{final(name):8.2f}{value:8.0f}   {against['whittle']:<18} "
+            f"{against['random_inactive']:<18} {len(parts)}"
         )
         rows.append(
             {
                 "k": budget, "w": probability, "policy": name, "mean_percent": round(mean(name), 2),
-                "final_percent": round(final(name), 2), "value": round(value, 1), "minus_whittle": against["whittle"].strip(),
+                "final_percent": round(final(name), 2), "value": round(value, 1),
+                "minus_whittle": against["whittle"].strip(),
                 "minus_random_inactive": against["random_inactive"].strip(), "seeds": len(parts),
                 "seconds_to_make": round(float(np.mean([part[name]["seconds"] for part in parts])), 2),
             }
