@@ -18,18 +18,18 @@ Hawkins (2003) for the rows in expectation; the union bound of influence is that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.problem import Problem
 from rmab_opt.settings.networked.cascade import Cascade
 from rmab_opt.settings.networked.greedy import arm_of_column
+from rmab_opt.solver import Program, Session, load_profile
 
 __all__ = ["ContactBound", "contact_bound"]
 
@@ -85,11 +85,28 @@ def contact_bound(problem: Problem, actions: ActionSet, *, state: np.ndarray | N
     """
     dynamics: Any = problem.dynamics
     program = _Program(problem, dynamics, actions, state)
-    found = linprog(-program.worth, A_ub=program.matrix, b_ub=program.limit, bounds=(0.0, 1.0), method="highs")
-    if found.status != 0:
-        raise SolverError(f"the bound's linear program: {found.message}", "use fewer arms or a shorter horizon.")
-    value = program.proven(np.maximum(-np.asarray(found.ineqlin.marginals), 0.0))
-    return ContactBound(value, len(program.limit))
+    size = len(program.worth)
+    profile = load_profile("exact")
+    # Interior points without crossover: ten times quicker here, and any prices prove a bound.
+    profile = replace(profile, options={**profile.options, "solver": "ipm", "run_crossover": "off"})
+    found = Session.from_arrays(
+        Program(
+            cost=program.worth,
+            matrix=program.matrix,
+            row_lower=np.full(len(program.limit), -np.inf),
+            row_upper=program.limit,
+            lower=np.zeros(size),
+            upper=np.ones(size),
+            integer=np.zeros(size, dtype=bool),
+            maximise=True,
+        ),
+        profile,
+    ).solve()
+    if found.row_duals is None:
+        raise SolverError(f"the bound's linear program ended {found.status}", "use fewer arms or a shorter horizon.")
+    # Whatever the sign that a solver gives prices of a maximum, one of the two is the good one, and both are valid.
+    values = [program.proven(np.maximum(sign * found.row_duals, 0.0)) for sign in (1.0, -1.0)]
+    return ContactBound(min(values), len(program.limit))
 
 
 class _Program:
