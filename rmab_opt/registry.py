@@ -113,7 +113,7 @@ PARTS: dict[str, Part] = {
     "run": Part(("rmab_opt.learning.policies",), "policies", "kind of training run"),
     "section": Part(("rmab_opt.learning.config",), "sections", "section of a model file"),
     "learner": Part(("rmab_opt.learning.learners",), "learners", "learner"),
-    "report": Part((), "reports", "report"),
+    "report": Part(("rmab_opt.decisions.outcomes",), "reports", "report"),
     "verb": Part(("rmab_opt.cli.verbs",), "verbs", "verb"),
 }
 """Kinds of things; a setting may have any of the modules named here."""

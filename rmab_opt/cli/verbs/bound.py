@@ -20,9 +20,10 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
 )
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -73,8 +74,17 @@ def bound(
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
     if groups is not None:
-        grouped = brought("report", "bound_groups", "equity", "--groups")
-        told = grouped(load_model(model, sets), groups, state=state, welfare=welfare, targets=target or [])
+        grouped, loaded = brought("report", "bound_groups", "equity", "--groups"), load_model(model, sets)
+        if not has_tables(loaded):
+            raise CapabilityError(
+                "tabular(), on which fair bounds rest",
+                loaded.problem.dynamics,
+                (
+                    f"see what groups get: `rmab-opt evaluate MODEL --groups {groups}`",
+                    f"give each its share: a constraint {{kind: linear, per: {groups}, at_least: 1}}",
+                ),
+            )
+        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [])
         answer(as_json, told.document, told.text)
         return
     if target or welfare != "leximin":

@@ -22,6 +22,7 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
 )
 from rmab_opt.errors import ModelError
@@ -91,8 +92,10 @@ def decide(
     from rmab_opt.records import write_atomically
     from rmab_opt.report import tree
 
-    grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
     loaded = load_model(model, sets)
+    # Fair plans need tables of the arms; without them groups are told what the round brings.
+    told_by = "decision_groups" if has_tables(loaded) else "round_groups"
+    grouped = None if groups is None else brought("report", told_by, "equity", "--groups")
     if run is not None:
         if policy is not None:
             raise ModelError("--run and --policy both say who decides", "leave one of them out.")

@@ -23,6 +23,7 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
     progress,
 )
@@ -104,7 +105,8 @@ def evaluate(
     if grouped is not None:
         if seeds > 1:
             raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
-        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=with_bound, out=out)
+        limits = with_bound and has_tables(loaded)
+        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=limits, out=out)
         answer(as_json, told.document, told.text)
         return
     with progress(as_json) as bar:
