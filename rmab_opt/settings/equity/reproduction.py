@@ -136,7 +136,7 @@ class StandingRoundRobin:
         return action
 
 
-# ----------------------------------------------------------------------------------- figures 1, 3, 4: groups and their Gini
+# ------------------------------------------------------------------------------ figures 1, 3, 4: groups and their Gini
 CODE: dict[str, dict[str, tuple[float, float]]] = {
     "equity_synthetic at_most=10": {"none": (4.644, 0.373), "random": (5.718, 0.231), "published_opt": (7.114, 0.345),
         "published_mmr": (6.482, 0.119), "published_mnw": (6.423, 0.311), "published_mnw_eg": (6.489, 0.127)},
@@ -220,7 +220,7 @@ def equity_settings() -> Experiment:
     return Experiment(f"{SOURCE}, figures 1, 3 and 4", group_tasks, groups_of, group_rows)
 
 
-# ------------------------------------------------------------------------------- figures 7, 8: the end of the programme
+# ------------------------------------------------------------------------------ figures 7, 8: the end of the programme
 def final_shares(model: Model, policy: str | Policy, episodes: int, seed: int) -> dict[str, np.ndarray]:
     """Share of patients in the programme and with A1c below 8 after the last round, an entry an episode."""
     chosen = make_policy(policy, model)
@@ -321,7 +321,7 @@ def equity_capacity() -> Experiment:
     return Experiment(f"{SOURCE}, figure 8", capacity_tasks, end_of, capacity_rows)
 
 
-# ------------------------------------------------------------------------------------------------------------ complexity
+# ---------------------------------------------------------------------------------------------------------- complexity
 def planning_time(task: Task) -> dict[str, Any]:
     """CPU seconds of planning one episode of diabetes by the published rule, vectorised, and by ours."""
     n = task["n"]

@@ -68,7 +68,7 @@ REGIMES = (
 """Regime, shape, chance of a contact and arms acted on, of the ten-node instances."""
 
 
-# ------------------------------------------------------------------------------------------ figure 2: levels by round
+# ------------------------------------------------------------------------------------------- figure 2: levels by round
 def instance(task: Task) -> Model:
     """The contacts with drawn attributes."""
     rng = np.random.default_rng(task["seed"])
@@ -176,7 +176,7 @@ def networked_levels() -> Experiment:
     return Experiment("Zhang, Sun, Wang (Dec 2025), figure 2 and repository results", level_tasks, level, level_rows)
 
 
-# ------------------------------------------------------------------------------------------ figure 3: exact on ten nodes
+# ---------------------------------------------------------------------------------------- figure 3: exact on ten nodes
 def ten_node_model(regime: str, shape: str, probability: float, budget: int, seed: int, n_arms: int = 10) -> Model:
     """An instance of ten nodes (or fewer) whose policies are valued exactly."""
     made = generate(
@@ -255,7 +255,7 @@ def networked_ten() -> Experiment:
     return Experiment("Zhang, Sun, Wang (Dec 2025), figure 3 and section 4.3", ten_tasks, ten_nodes, ten_rows)
 
 
-# ------------------------------------------------------------------------------------------------- figure 4: run time
+# -------------------------------------------------------------------------------------------------- figure 4: run time
 def run_time(task: Task) -> dict[str, Any]:
     """CPU seconds of the exact optimum, and of one decision by look-ahead and by index, on n nodes."""
     model = ten_node_model("reference", "random", 0.05, min(2, task["n"]), task["seed"], task["n"])
