@@ -114,6 +114,7 @@ PARTS: dict[str, Part] = {
     "section": Part(("rmab_opt.learning.config",), "sections", "section of a model file"),
     "learner": Part(("rmab_opt.learning.learners",), "learners", "learner"),
     "report": Part(("rmab_opt.decisions.outcomes",), "reports", "report"),
+    "experiment": Part((), "reproduction", "experiment"),
     "verb": Part(("rmab_opt.cli.verbs",), "verbs", "verb"),
 }
 """Kinds of things; a setting may have any of the modules named here."""
