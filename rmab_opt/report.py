@@ -239,6 +239,9 @@ td:first-child, td:nth-child(2) { white-space: nowrap; }
 th { border-bottom: 2px solid #8a8a8a; font-weight: 600; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1em; margin: .4em 0; }
 dt { color: #555; } dd { margin: 0; }
+@media screen { section { overflow-x: auto; } svg { min-width: 34em; } }
+@media screen and (max-width: 40em) { body { margin: 1em auto; }
+  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4em; } }
 @media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } h2 { break-after: avoid; }
   @page { margin: 16mm; } }
 """
@@ -271,7 +274,8 @@ def intervals_svg(rows: Sequence[tuple[str, float, float, float]], unit: str = "
             f'<circle cx="{x(middle):.1f}" cy="{y}" r="5" fill="#2b6a9b"/>',
             f'<text x="{left + width + 8}" y="{y + 4}">{middle:.2f}</text>',
         ]
-    for value in (low, 0.0, high):
+    # An end that lies beside zero has no figure of its own: two would be printed over each other.
+    for value in (end for end in (low, 0.0, high) if end == 0.0 or abs(x(end) - x(0)) > LABEL):
         parts.append(
             f'<text x="{x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:.2f}{escape(unit)}</text>'
         )
@@ -347,6 +351,9 @@ def _sections(parts: Parts) -> str:
         body.append(f"<section>\n{head}{inner}\n</section>")
     return "\n".join(body)
 
+
+LABEL = 40
+"""Width of a figure under an axis, in units of the picture."""
 
 FRAMES = ("pandas", "polars")
 """Libraries of data frames, in the order in which they are looked for."""

@@ -114,12 +114,14 @@ class Week:
     def parts(self) -> list[Part]:
         """What stands on the week's page beside the list and the proof."""
         lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
-        lines |= {"list": f"{len(self.decision.chosen)} of {self.possible} possible", "assumed": "; ".join(self.said)}
+        lines |= {"list": f"{len(self.decision.chosen)} of {self.possible} possible"}
+        headings = ["What was assumed, and what has changed", *[""] * len(self.said)]
         column, cells = self.places
         where: list[Part] = []
         if column:
             where = [(f"The list by {column}", list_pictures([cells.get(name, "") for name in self.decision.chosen]))]
-        return [("To the horizon", lines), *where, *estimate_parts(self.estimate)[:2]]
+        said: list[Part] = list(zip(headings, self.said, strict=False))
+        return [("To the horizon", lines), *where, *estimate_parts(self.estimate)[:2], *said]
 
     def __str__(self) -> str:
         lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
