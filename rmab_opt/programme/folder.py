@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -66,7 +65,7 @@ from rmab_opt.programme.privacy import ERASED, erase_files, hide
 from rmab_opt.programme.stability import DRAWS, stability_of
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
-from rmab_opt.records import read_object, write_atomically
+from rmab_opt.records import json_text, read_object, write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
@@ -253,7 +252,7 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
     write_atomically(folder / "cohort.csv", _csv([{k: row.get(k, "") for k in names} for row in rows], names))
     write_atomically(folder / "transitions.csv", transitions)
     start = [
-        {"id": name, STATES[0]: f"{1 - up:.12g}", STATES[1]: f"{up:.12g}"} for name, up in sorted(first.up.items())
+        {"id": name, STATES[0]: f"{1 - up:.12f}", STATES[1]: f"{up:.12f}"} for name, up in sorted(first.up.items())
     ]
     write_atomically(folder / "start.csv", _csv(start, ["id", *STATES]))
     constraints: dict[str, Any] = {}
@@ -558,7 +557,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         said = [*said, "no call is taken to hurt (plan.order: call_never_hurts)"]
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
-    write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "estimate.json", json_text(made.document()) + "\n")
     write_atomically(stage / "estimate.html", estimate_page(made))
     write_atomically(stage / "log.csv", _log_csv(now.log))
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
@@ -595,11 +594,11 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         sure = stability_of(seen, decision, drawn)
         said = [*sure.lines(), *said]
     document = saved_document(model, decision, plan, belief)
-    saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    saved = json_text(document) + "\n"
     write_atomically(stage / "weeks" / f"{week_file(now.week)}.json", saved)
     path = _write_list(stage, now, decision, {} if sure is None else sure.share)
     state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
-    write_atomically(stage / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "standing.json", json_text(state) + "\n")
     write_atomically(stage / WHOLE, "")
     _finish(folder)
     shut = {row["id"] for row in first.closed}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from rmab_opt import registry
 from rmab_opt.actions.kinds import Closed
@@ -433,7 +433,7 @@ class Ahead:
         totals = [self.run(np.random.default_rng(child)) for child in np.random.SeedSequence(seed).spawn(episodes)]
         mean, half = float(np.mean(totals)), 0.0
         if episodes > 1:
-            half = float(stats.t.ppf(0.975, episodes - 1) * np.std(totals, ddof=1) / np.sqrt(episodes))
+            half = float(stdtrit(episodes - 1, 0.975) * np.std(totals, ddof=1) / np.sqrt(episodes))
         return Outlook(
             self.rounds, mean, mean - half, mean + half, episodes, self.idle(), self.bound, dict(self.worth),
             tuple(totals),

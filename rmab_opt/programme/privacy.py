@@ -31,7 +31,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.columns import week_file, week_number
 from rmab_opt.programme.front_door import Plan, offered_of, saved_document
-from rmab_opt.records import Entry, Log, write_atomically
+from rmab_opt.records import Entry, Log, json_text, write_atomically
 from rmab_opt.report import workbook
 
 __all__ = ["ERASED", "Erasure", "erase_files", "hide", "travelling"]
@@ -111,7 +111,7 @@ def travelling(folder: Path, week: int) -> Path:
     model = load(out)
     made, belief = _same_list(model, document, key)
     plan = Plan(str(document.get("policy", "")), "saved")
-    text = json.dumps(saved_document(model, made, plan, belief), indent=1, ensure_ascii=False) + "\n"
+    text = json_text(saved_document(model, made, plan, belief)) + "\n"
     write_atomically(out / saved.name, text)
     made.to_csv(out / f"{week_file(week)}.csv")
     return out
@@ -196,7 +196,7 @@ def erase_files(folder: Path, stage: Path, name: str, week: int) -> str:
     _drop_rows(folder / "names.csv", stage / "names.csv", name)
     standing = json.loads((folder / "standing.json").read_text(encoding="utf-8"))
     standing["paused"].pop(name, None)
-    write_atomically(stage / "standing.json", json.dumps(standing, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "standing.json", json_text(standing) + "\n")
     decisions = _erase_weeks(folder, stage, name, token, week)
     ledger = _head(folder / "ledger")
     first = standing["week"] - standing["period"]
@@ -266,7 +266,7 @@ def _erase_weeks(folder: Path, stage: Path, name: str, token: str, week: int) ->
             assert number is not None
             if number == week:
                 document["digests"] = _digests(load(stage), document)
-            write_atomically(target, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+            write_atomically(target, json_text(document) + "\n")
             found[number] = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     return found
 
@@ -308,4 +308,4 @@ def _reseal(
         digest, count = hashlib.sha256(data).hexdigest(), count + 1
     if count:
         head = {"format": 1, "count": count, "digest": digest, "pending": None}
-        write_atomically(target / "head.json", json.dumps(head, indent=1) + "\n")
+        write_atomically(target / "head.json", json_text(head) + "\n")

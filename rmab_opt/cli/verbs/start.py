@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import PROGRAMME, Json, answer, say
+from rmab_opt.cli.common import PROGRAMME, Force, Json, answer, say
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
@@ -30,11 +30,12 @@ def start(
         Path | None, typer.Option("--roster", help="Who works in which slot, for how many calls.")
     ] = None,
     columns: Annotated[Path | None, typer.Option("--columns", help="A columns.yaml, whole or in part.")] = None,
-    calls: Annotated[int | None, typer.Option(help="At most so many calls a week, beside the roster.")] = None,
-    season: Annotated[int | None, typer.Option(help="At most so many calls from this week on, in all.")] = None,
-    weeks: Annotated[int | None, typer.Option(help="Weeks to look ahead; 12 by default.")] = None,
+    calls: Annotated[int | None, typer.Option(min=0, help="At most so many calls a week, beside the roster.")] = None,
+    season: Annotated[int | None, typer.Option(min=0, help="At most so many calls from this week on, in all.")] = None,
+    weeks: Annotated[int | None, typer.Option(min=1, max=1000, help="Weeks to look ahead; 12 by default.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take the columns as they are inferred.")] = False,
     pseudonyms: Pseudonyms = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """From a programme's spreadsheets to this week's list."""
@@ -44,6 +45,9 @@ def start(
     from rmab_opt.records import keep_safe
 
     keep_safe([sheet, log, roster, columns])
+    if not force and out.is_dir() and _strangers(out):
+        found = ", ".join(sorted(_strangers(out))[:3])
+        raise ModelError(f"{out}: is not empty ({found})", "name a new folder, or say --force.")
     if roster is None and calls is None and columns is None:
         raise ModelError("neither a roster nor a number of calls", "give --roster FILE or --calls NUMBER.")
     plan = plan_section(columns, weeks=weeks, calls=calls, season=season)
@@ -57,6 +61,14 @@ def start(
             raise ModelError("the columns are not as inferred", "tell them in --columns FILE; see docs/programme.md.")
     week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan)
     answer(as_json, week.document(), f"{week}\n{write_files(week, out, pseudonyms)}")
+
+
+def _strangers(out: Path) -> list[str]:
+    """What lies in the folder of a programme to be, and was not left by a start that was stopped."""
+    ours = {"ledger", "cohort", "travel", "weeks"}
+    names = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+    whole = (out / "model.yaml").exists() or (out / ".next").exists()
+    return [] if whole else [name for name in names if name not in ours]
 
 
 def write_files(week: Week, folder: Path, pseudonyms: bool) -> str:
