@@ -519,7 +519,8 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     with readings(columns.tables):
         told = Table.read(outcomes)
         filled, said = _outcomes(told, columns, model, week)
-    if told.digest and told.digest == standing.get("outcomes"):
+    # An empty list, or a file that names its week, may be the same as the last one.
+    if len(told) and "week" not in told and told.digest == standing.get("outcomes"):
         raise ModelError(
             f"{outcomes}: is the file that was recorded for week {week_label(week - 1)}",
             f"give the outcomes of week {week_label(week)}; if they are the same, add a column week that says so.",
