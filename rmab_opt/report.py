@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -177,7 +178,19 @@ def workbook(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
         sheet.freeze_panes = "A2"
     buffer = io.BytesIO()
     book.save(buffer)
-    return buffer.getvalue()
+    return _without_clock(buffer.getvalue())
+
+
+def _without_clock(data: bytes) -> bytes:
+    """A workbook whose bytes depend on its cells alone: the times in the archive and in its properties are fixed."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.infolist():
+            text = old.read(part)
+            if part.filename == "docProps/core.xml":
+                text = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"1980-01-01T00:00:00Z", text)
+            new.writestr(zipfile.ZipInfo(part.filename), text, zipfile.ZIP_DEFLATED)
+    return found.getvalue()
 
 
 def table_latex(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -239,6 +252,9 @@ td:first-child, td:nth-child(2) { white-space: nowrap; }
 th { border-bottom: 2px solid #8a8a8a; font-weight: 600; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1em; margin: .4em 0; }
 dt { color: #555; } dd { margin: 0; }
+@media screen { section { overflow-x: auto; } svg { min-width: 34em; } }
+@media screen and (max-width: 40em) { body { margin: 1em auto; }
+  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4em; } }
 @media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } h2 { break-after: avoid; }
   @page { margin: 16mm; } }
 """
@@ -271,7 +287,8 @@ def intervals_svg(rows: Sequence[tuple[str, float, float, float]], unit: str = "
             f'<circle cx="{x(middle):.1f}" cy="{y}" r="5" fill="#2b6a9b"/>',
             f'<text x="{left + width + 8}" y="{y + 4}">{middle:.2f}</text>',
         ]
-    for value in (low, 0.0, high):
+    # An end that lies beside zero has no figure of its own: two would be printed over each other.
+    for value in (end for end in (low, 0.0, high) if end == 0.0 or abs(x(end) - x(0)) > LABEL):
         parts.append(
             f'<text x="{x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:.2f}{escape(unit)}</text>'
         )
@@ -347,6 +364,9 @@ def _sections(parts: Parts) -> str:
         body.append(f"<section>\n{head}{inner}\n</section>")
     return "\n".join(body)
 
+
+LABEL = 40
+"""Width of a figure under an axis, in units of the picture."""
 
 FRAMES = ("pandas", "polars")
 """Libraries of data frames, in the order in which they are looked for."""

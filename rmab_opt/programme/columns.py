@@ -470,7 +470,7 @@ def _good(table: Table, column: str) -> str:
     """The word of the state that counts."""
     kinds = [kind for kind in dict.fromkeys(table.categories(column)) if kind]
     found = [kind for kind in kinds if bare_name(kind) in GOOD]
-    if len(found) != 1 or len(kinds) != 2:
+    if len(found) != 1 or len(kinds) > 2:
         raise ModelError(
             f"{table.source}: column {column!r} has the states {', '.join(kinds[:6])}; which one counts is not clear",
             "say it in columns.yaml: `register: {engaged: WORD}`; all other words then count as not engaged.",

@@ -65,7 +65,7 @@ from rmab_opt.programme.privacy import ERASED, erase_files, hide
 from rmab_opt.programme.stability import DRAWS, stability_of
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
-from rmab_opt.records import json_text, read_object, write_atomically
+from rmab_opt.records import held, json_text, read_object, write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
@@ -113,12 +113,14 @@ class Week:
     def parts(self) -> list[Part]:
         """What stands on the week's page beside the list and the proof."""
         lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
-        lines |= {"list": f"{len(self.decision.chosen)} of {self.possible} possible", "assumed": "; ".join(self.said)}
+        lines |= {"list": f"{len(self.decision.chosen)} of {self.possible} possible"}
+        headings = ["What was assumed, and what has changed", *[""] * len(self.said)]
         column, cells = self.places
         where: list[Part] = []
         if column:
             where = [(f"The list by {column}", list_pictures([cells.get(name, "") for name in self.decision.chosen]))]
-        return [("To the horizon", lines), *where, *estimate_parts(self.estimate)[:2]]
+        said: list[Part] = list(zip(headings, self.said, strict=False))
+        return [("To the horizon", lines), *where, *estimate_parts(self.estimate)[:2], *said]
 
     def __str__(self) -> str:
         lines = {"rule": str(self.plan), **({} if self.outlook is None else self.outlook.lines())}
@@ -157,6 +159,8 @@ class _Now:
     """Last week of each pause; None without an end."""
     met: frozenset[str] = frozenset()
     """Members of an earlier round: the ledger knows their states."""
+    outcomes: str = ""
+    """Digest of the file that told how the last week went."""
 
     @property
     def own(self) -> RegisterColumns:
@@ -408,11 +412,29 @@ def start(
     assert given.log is not None
     members, table = read_register(found.register, given.register_)
     read, matched = _same_ids(list(members), read_log(found.log, given.log))
+    with held(out, "starts a programme here"):
+        return _started(
+            out, found, members, table, (read, matched), {"register": register, "log": log, "roster": roster}
+        )
+
+
+def _started(
+    out: Path,
+    found: _Sheets,
+    members: Cells,
+    table: Table,
+    log: tuple[CallLog, list[str]],
+    paths: dict[str, Path | None],
+) -> Week:
+    """Write a programme's first week from what was read."""
+    if (out / "model.yaml").exists():
+        raise ModelError(f"{out}: holds a programme already", "use `rmab-opt next`, or another folder.")
+    given, (read, matched) = found.columns, log
     stage = _stage(out)
     write_atomically(stage / "columns.yaml", write_columns(given))
-    tables = {register: table, log: found.log}
-    if roster is not None and found.roster is not None and given.roster is not None:
-        tables[roster] = found.roster
+    read_from = (("register", table), ("log", found.log), ("roster", found.roster))
+    tables = {path: sheet for name, sheet in read_from if (path := paths[name]) is not None and sheet is not None}
+    if found.roster is not None and given.roster is not None:
         found.said.extend(_write_roster(stage, found.roster, given))
     _write_readings(stage, tables, _private(members, given.register_))
     Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
@@ -478,8 +500,15 @@ def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> t
 def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
     """Record a week, take in what has changed, estimate anew and make the next list; as :func:`start` otherwise.
 
-    The command can be repeated after a crash: what was recorded stays, and is recorded once.
+    The command can be repeated after a crash: what was recorded stays, and is recorded once. One at a time.
     """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
+    with held(folder, "makes the next list here"):
+        return _next_week(folder, outcomes, register)
+
+
+def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     _finish(folder)
     columns = read_columns(folder / "columns.yaml")
     standing = read_standing(folder)
@@ -488,7 +517,14 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     document = read_object(folder / "weeks" / f"{week_file(week)}.json", "saved decision", RESTORE)
     ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
     with readings(columns.tables):
-        filled, said = _outcomes(Table.read(outcomes), columns, model, week)
+        told = Table.read(outcomes)
+        filled, said = _outcomes(told, columns, model, week)
+    # An empty list, or a file that names its week, may be the same as the last one.
+    if len(told) and "week" not in told and told.digest == standing.get("outcomes"):
+        raise ModelError(
+            f"{outcomes}: is the file that was recorded for week {week_label(week - 1)}",
+            f"give the outcomes of week {week_label(week)}; if they are the same, add a column week that says so.",
+        )
     filled = _season_row(filled, document)
     members = read_members(folder, columns)
     stage = _stage(folder)
@@ -508,7 +544,7 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     met = frozenset(name for found in ledger.rounds for name in found["ids"])
     same_week = columns.log is not None and columns.log.call_acts == "same_week"
     grown = _extended(folder, ledger, week, same_week)
-    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met)
+    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met, told.digest)
     return _list(folder, now, [*changes.lines(), *said])
 
 
@@ -520,6 +556,13 @@ def erase(folder: Path, name: str) -> str:
     ModelError
         When the folder never knew the id.
     """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
+    with held(folder, "erases somebody here"):
+        return _erase(folder, name)
+
+
+def _erase(folder: Path, name: str) -> str:
     _finish(folder)
     standing = read_standing(folder)
     stage = _stage(folder)
@@ -595,7 +638,12 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     saved = json_text(document) + "\n"
     write_atomically(stage / "weeks" / f"{week_file(now.week)}.json", saved)
     path = _write_list(stage, now, decision, {} if sure is None else sure.share)
-    state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
+    state = {
+        "week": now.week,
+        "period": now.period,
+        "paused": dict(sorted(now.paused.items())),
+        "outcomes": now.outcomes,
+    }
     write_atomically(stage / "standing.json", json_text(state) + "\n")
     write_atomically(stage / WHOLE, "")
     _finish(folder)

@@ -20,7 +20,10 @@ Part = tuple[str, Any]
 
 def estimate_parts(made: Estimate) -> list[Part]:
     """What a log says, as parts of a page: uplift, calibration, who was called, warnings."""
-    rows = made.uplifts()
+    rows = [
+        {name: round(cell, 3) if isinstance(cell, float) else cell for name, cell in row.items()}
+        for row in made.uplifts()
+    ]
     pictured = [(f"{row['group']} · {row['state']}", row["uplift"], row["low"], row["high"]) for row in rows]
     called = made.moves.visits[:, 1].sum(axis=1)
     often = Counter(min(int(count), 8) for count in called)
@@ -31,7 +34,7 @@ def estimate_parts(made: Estimate) -> list[Part]:
         ("", intervals_svg(pictured)),
         ("", rows),
         *warnings,
-        ("Who was called", " ".join(made.exposure())),
+        *zip(("Who was called", ""), made.exposure(), strict=True),
         ("", bars_svg(exposure, " families")),
         ("Calibration", "Passive moves of families sorted by their estimated chance: seen against estimated."),
         ("", calibration(made)),
@@ -54,8 +57,8 @@ def calibration(made: Estimate) -> list[dict[str, Any]]:
                         "state": state,
                         "families": len(part),
                         "moves": int(moves),
-                        "estimated": float((chance[part] * total[part]).sum() / moves),
-                        "seen": float(up[part].sum() / moves),
+                        "estimated": round(float((chance[part] * total[part]).sum() / moves), 3),
+                        "seen": round(float(up[part].sum() / moves), 3),
                     }
                 )
     return rows

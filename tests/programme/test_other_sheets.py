@@ -236,3 +236,55 @@ def test_where_a_row_has_the_calls_result_the_new_week_is_one_row(tmp_path):
     rows = {(row["id"], row["week"]): row for row in csv.DictReader((own / "log.csv").open())}
     assert rows[name, "9"] == {"id": name, "week": "9", "called": "yes", "listened": "yes"}
     assert max(int(week) for _, week in rows) == 9
+
+
+# ------------------------------------------------------------------------------------------- broken on purpose
+def small(folder: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(2)
+    register = [["id", "Status"], *([f"f{k}", "engaged" if k % 2 else "away"] for k in range(12))]
+    log: list[list[object]] = [["id", "week", "called", "listened"]]
+    log += [
+        [f"f{k}", w, "yes" if rng.random() < 0.3 else "no", "yes" if rng.random() < 0.5 else "no"]
+        for k in range(12) for w in range(1, 9)
+    ]  # fmt: skip
+    return write(folder / "register.csv", register), write(folder / "log.csv", log)
+
+
+def test_a_register_of_one_row_has_a_list_and_a_log_of_other_ids_is_refused(tmp_path):
+    _, log = small(tmp_path)
+    one = write(tmp_path / "one.csv", [["id", "Status"], ["f1", "engaged"]])
+    week = start(one, tmp_path / "own", log=log, plan=PlanSection(weeks=2, calls=1))
+    assert week.possible == 1
+    assert any("11 members of the log are not in the register" in line for line in week.said)
+    other = write(tmp_path / "other.csv", [["id", "Status"], ["zz", "engaged"], ["zy", "away"]])
+    with pytest.raises(ModelError, match="no id of the log is in the register"):
+        start(other, tmp_path / "other", log=log, plan=PlanSection(weeks=2, calls=1))
+
+
+def test_the_same_outcomes_twice_two_at_once_and_a_stop_in_the_middle(tmp_path, monkeypatch):
+    from rmab_opt.programme import folder as module
+    from rmab_opt.records import held
+
+    register, log = small(tmp_path)
+    own, plan = tmp_path / "own", PlanSection(weeks=2, calls=2)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "plan_decision", stop)
+        with pytest.raises(KeyboardInterrupt):
+            start(register, own, log=log, plan=plan)
+    assert not (own / "model.yaml").exists()
+    start(register, own, log=log, plan=plan)
+    with pytest.raises(ModelError, match="holds a programme already"):
+        start(register, own, log=log, plan=plan)
+    back = write(tmp_path / "back.csv", [["id", "done", "state"], ["f1", "yes", "engaged"]])
+    with held(own, "makes the next list here"), pytest.raises(ModelError, match="is in use"):
+        next_week(own, back)
+    assert next_week(own, back).number == 10
+    with pytest.raises(ModelError, match="is the file that was recorded for week 9"):
+        next_week(own, back)
+    with pytest.raises(ModelError, match="holds no programme"):
+        next_week(tmp_path / "nowhere", back)
+    assert not (tmp_path / "nowhere").exists()
