@@ -335,6 +335,7 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, e
         tries.append(lambda: _priced(question, proposal))
         if "gains" in proposal.data:
             tries.append(lambda: Proof("gains", float(proposal.data["gains"])))
+        tries += [lambda: _listing(question)] if effort.seconds > 0 else []
     for attempt in tries:
         found = attempt()
         best = found if found.bound < best.bound else best
