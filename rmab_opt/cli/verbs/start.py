@@ -46,8 +46,8 @@ def start(
 
     keep_safe([sheet, log, roster, columns])
     if not force and out.is_dir() and _strangers(out):
-        found = ", ".join(sorted(_strangers(out))[:3])
-        raise ModelError(f"{out}: is not empty ({found})", "name a new folder, or say --force.")
+        lying = ", ".join(sorted(_strangers(out))[:3])
+        raise ModelError(f"{out}: is not empty ({lying})", "name a new folder, or say --force.")
     plan = PlanSection(weeks=weeks, calls=calls, season=season)
     if columns is None and not yes:
         found = infer(Table.read(sheet), Table.read(log), None if roster is None else Table.read(roster), plan)
