@@ -208,6 +208,11 @@ def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]
     return registry.find(kind, name).make
 
 
+def has_tables(model: Model) -> bool:
+    """Whether the arms say their own tables, on which bounds and fair plans rest; coupled arms do not."""
+    return hasattr(model.problem.dynamics, "tabular")
+
+
 @contextmanager
 def progress(quiet: bool) -> Iterator[Any]:
     """A progress bar on stderr, so that stdout stays the answer; none where nobody watches: in a pipe or a file."""

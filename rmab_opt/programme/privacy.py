@@ -29,6 +29,7 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.saved import digests_of
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
+from rmab_opt.programme.columns import week_file, week_number
 from rmab_opt.programme.front_door import Plan, offered_of, saved_document
 from rmab_opt.records import Entry, Log, json_text, write_atomically
 from rmab_opt.report import workbook
@@ -89,11 +90,11 @@ def travelling(folder: Path, week: int) -> Path:
     ModelError
         When the folder holds no list of that week.
     """
-    saved = folder / "weeks" / f"week-{week:02d}.json"
+    saved = folder / "weeks" / f"{week_file(week)}.json"
     if not saved.is_file():
         raise ModelError(f"{saved}: no such list", "make it with `rmab-opt start` or `next`.")
     key = _key(folder)
-    out = folder / "travel" / f"week-{week:02d}"
+    out = folder / "travel" / week_file(week)
     if out.exists():
         shutil.rmtree(out)
     for name in TABLES:
@@ -112,7 +113,7 @@ def travelling(folder: Path, week: int) -> Path:
     plan = Plan(str(document.get("policy", "")), "saved")
     text = json_text(saved_document(model, made, plan, belief)) + "\n"
     write_atomically(out / saved.name, text)
-    made.to_csv(out / f"week-{week:02d}.csv")
+    made.to_csv(out / f"{week_file(week)}.csv")
     return out
 
 
@@ -264,7 +265,8 @@ def _erase_weeks(folder: Path, stage: Path, name: str, token: str, week: int) ->
             write_atomically(target, cell.sub(token, text))
         elif path.suffix == ".json":
             document = _swapped(json.loads(path.read_text(encoding="utf-8")), name, token)
-            number = int(path.stem.removeprefix("week-"))
+            number = week_number(path.stem.removeprefix("week-"))
+            assert number is not None
             if number == week:
                 document["digests"] = _digests(load(stage), document)
             write_atomically(target, json_text(document) + "\n")

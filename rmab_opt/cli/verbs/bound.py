@@ -20,9 +20,10 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
 )
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -73,8 +74,17 @@ def bound(
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
     if groups is not None:
-        grouped = brought("report", "bound_groups", "equity", "--groups")
-        told = grouped(load_model(model, sets), groups, state=state, welfare=welfare, targets=target or [])
+        grouped, loaded = brought("report", "bound_groups", "equity", "--groups"), load_model(model, sets)
+        if not has_tables(loaded):
+            raise CapabilityError(
+                "tabular(), on which fair bounds rest",
+                loaded.problem.dynamics,
+                (
+                    f"see what groups get: `rmab-opt evaluate MODEL --groups {groups}`",
+                    f"give each its share: a constraint {{kind: linear, per: {groups}, at_least: 1}}",
+                ),
+            )
+        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [])
         answer(as_json, told.document, told.text)
         return
     if target or welfare != "leximin":
@@ -104,6 +114,9 @@ def bound(
         raise ModelError(f"{asked} of coupled arms", "leave it out: their bound is an estimate, without prices.")
     near = arms_at_margin(loaded, found, state, margin) if margin > 0 and isinstance(found, Bound) else []
     text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
+    joiners = _joiners(Path(model), loaded, state)
+    if joiners:
+        text, document = f"{text}\nwith joiners: {joiners}", document | {"joiners": joiners}
     document |= {"margin": near} if near else {}
     if out is not None and isinstance(found, Bound):
         from rmab_opt.decisions import save_bound
@@ -112,6 +125,20 @@ def bound(
         document |= {"proven": proven, "bytes": len(written)}
         text += f"\nproven at most {proven:.6g} by the prices in {out} ({len(written)} bytes)"
     answer(as_json, document, text)
+
+
+def _joiners(path: Path, loaded: Model, state: Path | None) -> str:
+    """The bound of a programme's folder with those who will join and leave; empty where nothing says who will."""
+    from rmab_opt.programme.arrivals import arrivals_of
+    from rmab_opt.programme.front_door import ahead_of, choose_rule
+
+    coming = arrivals_of(path)
+    if coming is None:
+        return ""
+    given = loaded.state(state)
+    start = loaded.problem.start_distribution if given is None else given
+    lying = ahead_of(loaded, choose_rule(loaded, 0), start, shared=loaded.shared(state, None))
+    return "" if lying is None else coming.line(*lying.living_part)
 
 
 def _limits(sweep: str) -> tuple[str, list[float]]:

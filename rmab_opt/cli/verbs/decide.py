@@ -22,6 +22,7 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
 )
 from rmab_opt.errors import ModelError
@@ -86,12 +87,15 @@ def decide(
     began = perf_counter()
     import numpy as np
 
-    from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision, saved_document
+    from rmab_opt.programme.arrivals import arrivals_of
+    from rmab_opt.programme.front_door import ahead_of, choose_rule, plan_decision, saved_document
     from rmab_opt.records import write_atomically
     from rmab_opt.report import tree
 
-    grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
     loaded = load_model(model, sets)
+    # Fair plans need tables of the arms; without them groups are told what the round brings.
+    told_by = "decision_groups" if has_tables(loaded) else "round_groups"
+    grouped = None if groups is None else brought("report", told_by, "equity", "--groups")
     if run is not None:
         if policy is not None:
             raise ModelError("--run and --policy both say who decides", "leave one of them out.")
@@ -121,15 +125,19 @@ def decide(
     seen = decision.state if belief is None else belief
     # The runs to the horizon have no limit of their own: they are left out when the decision took most of the time.
     late = seconds is not None and perf_counter() - began > OUTLOOK_SHARE * seconds
-    ahead = None if late else outlook(loaded, plan, seen, period, shared=shared, episodes=episodes)
+    lying = None if late or not episodes else ahead_of(loaded, plan, seen, period, shared=shared)
+    ahead = None if lying is None else lying.outlook(episodes)
     if out is not None:
         _write(decision, saved_document(loaded, decision, plan, belief), out)
     lines = {"rule": str(plan), **({} if ahead is None else ahead.lines())}
     lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
+    coming = None if lying is None else arrivals_of(Path(model))
+    if lying is not None and coming is not None:
+        lines["with joiners"] = coming.line(*lying.living_part)
     text = f"{decision}\n{tree('To the horizon', lines)}" + _asked(loaded, decision, why_not or [], alternatives)
     document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}}
     if ahead is not None:
-        document["horizon"] = ahead.summary()
+        document["horizon"] = ahead.summary() | ({"joiners": lines["with joiners"]} if coming is not None else {})
     if standing is not None:
         document["ledger"] = {"round": standing.period + 1, "estimated": standing.estimated}
         text += f"\nfrom the ledger: {standing}"
