@@ -301,10 +301,13 @@ def refuse_foreign(path: Path, *, force: bool = False) -> None:
     """Before a verb writes a file: ModelError where it reads the one that is there, or where we did not write that,
     unless ``force``."""
     verb = _VERB.get()
+    if verb is None:
+        # A program that calls us says itself what it writes where.
+        return
     with in_a_sentence(path, "written"):
         _refuse_read(path)
         there = path.is_file()
-    if there and not force and not (verb is not None and verb.force) and not is_ours(path):
+    if there and not force and not verb.force and not is_ours(path):
         raise ModelError(f"{path}: is there already, and was not written by rmab-opt", "name another, or say --force.")
 
 
