@@ -260,6 +260,14 @@ def test_a_merged_header_of_a_workbook_names_its_columns(tmp_path):
         Table.read(tmp_path / "t.xlsx")
 
 
+@pytest.mark.parametrize("data", [b";\x01\r\x01\r;;\x01", b"a;;;\n;b;;\n;;c;\n;;;d\n"])
+def test_a_sheet_whose_rows_are_nearly_empty_has_no_header(tmp_path, data):
+    place = tmp_path / "t.csv"
+    place.write_bytes(data)
+    with pytest.raises(RmabError, match="no header line"):
+        Table.read(place)
+
+
 def test_duplicate_ids_and_totals(tmp_path):
     place = tmp_path / "t.csv"
     place.write_text("id,n\na,1\nb,2\na,1\nTotal,4\n", encoding="utf-8")

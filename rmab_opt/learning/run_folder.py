@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from safetensors.numpy import save
 
 from rmab_opt.decisions import Model
 from rmab_opt.errors import ModelError
-from rmab_opt.records import held, json_text, read_regular, refuse_foreign, write_atomically
+from rmab_opt.records import held, json_text, parsed, read_regular, refuse_foreign, write_atomically
 
 __all__ = ["RunFolder", "fingerprint", "versions"]
 
@@ -71,7 +70,7 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            content = json.loads(read_regular(file))
+            content = parsed(read_regular(file))
         except ValueError as error:
             raise ModelError(f"{file}: is not a run record ({error})", "name another folder.") from None
         if not isinstance(content, dict):
@@ -96,7 +95,7 @@ class RunFolder:
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(read_regular(file).splitlines() if file.exists() else [], start=1):
             try:
-                row = json.loads(line)
+                row = parsed(line)
             except ValueError:
                 row = None
             if not isinstance(row, dict):
@@ -147,7 +146,7 @@ class RunFolder:
         read_regular(file)
         try:
             with safe_open(file, framework="np") as content:
-                meta = json.loads((content.metadata() or {}).get("meta", "{}"))
+                meta = parsed((content.metadata() or {}).get("meta", "{}"))
                 return {key: content.get_tensor(key) for key in content.keys()}, meta  # noqa: SIM118 - not a dict
-        except (SafetensorError, json.JSONDecodeError) as error:
+        except (SafetensorError, ValueError) as error:
             raise ModelError(f"{file}: is damaged ({error})", "start the run in another folder.") from None

@@ -31,6 +31,7 @@ __all__ = [
     "json_text",
     "keep_safe",
     "make_folder",
+    "parsed",
     "read_object",
     "read_regular",
     "refuse_foreign",
@@ -175,6 +176,14 @@ def json_text(document: Any, *, indent: int | None = 1) -> str:
         raise SolverError("the answer holds a number that is not finite", "look at the model's numbers.") from None
 
 
+def parsed(data: bytes | str) -> Any:
+    """JSON as Python has it; ValueError where it is none, and where it is nested without end."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_regular(path: str | Path) -> bytes:
     """Content of a regular file, over which the verb that runs will not write.
 
@@ -203,10 +212,9 @@ def read_object(path: str | Path, what: str, fix: str) -> dict[str, Any]:
         When the file cannot be read, is no JSON, is nested without end, or holds something else than an object.
     """
     try:
-        document = json.loads(read_regular(path).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise ModelError(f"{path}: is no {what} ({said})", fix) from None
+        document = parsed(read_regular(path).decode("utf-8-sig"))
+    except ValueError as error:
+        raise ModelError(f"{path}: is no {what} ({str(error)[:200]})", fix) from None
     if not isinstance(document, dict):
         raise ModelError(f"{path}: is no {what}, it holds a {type(document).__name__}", fix)
     return document
@@ -276,8 +284,8 @@ def _sign(path: Path, data: bytes) -> None:
 
 def _signed(folder: Path) -> dict[str, list[str]]:
     try:
-        document = json.loads((folder / SIGNATURE).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = parsed((folder / SIGNATURE).read_bytes())
+    except (OSError, ValueError):
         return {}
     known = document.get("sha256") if isinstance(document, dict) else None
     if not isinstance(known, dict):
@@ -293,10 +301,13 @@ def refuse_foreign(path: Path, *, force: bool = False) -> None:
     """Before a verb writes a file: ModelError where it reads the one that is there, or where we did not write that,
     unless ``force``."""
     verb = _VERB.get()
+    if verb is None:
+        # A program that calls us says itself what it writes where.
+        return
     with in_a_sentence(path, "written"):
         _refuse_read(path)
         there = path.is_file()
-    if there and not force and not (verb is not None and verb.force) and not is_ours(path):
+    if there and not force and not verb.force and not is_ours(path):
         raise ModelError(f"{path}: is there already, and was not written by rmab-opt", "name another, or say --force.")
 
 
@@ -324,8 +335,8 @@ def _marked(data: bytes) -> bool:
             return False
     if data.lstrip()[:1] == b"{":
         try:
-            document = json.loads(data)
-        except (ValueError, RecursionError):
+            document = parsed(data)
+        except ValueError:
             return False
         ours = ({"format", "action", "value"}, {"format", "what", "value"})
         return isinstance(document, dict) and any(keys <= document.keys() for keys in ours)

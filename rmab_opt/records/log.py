@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rmab_opt.errors import ModelError
-from rmab_opt.records.files import read_regular, write_atomically
+from rmab_opt.records.files import parsed, read_regular, write_atomically
 from rmab_opt.records.locks import held
 
 __all__ = ["Entry", "Log"]
@@ -203,7 +203,7 @@ class Log(Generic[Kept]):
     def _typed(self, path: Path, data: bytes) -> Kept:
         """The entry in a file, of whatever format; its ``format`` is the file's."""
         try:
-            document = json.loads(data)
+            document = parsed(data)
         except ValueError as error:
             raise ModelError(f"{path}: is no entry of this log ({error})", "put back the original file.") from None
         written = document.get("format") if isinstance(document, dict) else None

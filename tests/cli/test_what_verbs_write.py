@@ -72,7 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_verb_that_writes_a_named_file_has_force_and_no_path_is_of_an_unknown_sort():
-    covered = {case.split(" ")[0] for case in (*FILES, *FOLDERS)} | {"audit"}
+    covered = {case.split(" ")[0] for case in (*FILES, *FOLDERS)} | {"audit", "reproduce"}
     for entry in registry.entries("verb"):
         options = typing.get_type_hints(entry.make)
         paths = {name for name, hint in options.items() if "Path" in str(hint)}

@@ -173,6 +173,8 @@ def _compare_models(out: Path | None, quick: bool, full: bool, jobs: int | None,
     if quick and full:
         raise ModelError("--quick and --full", "give one of them.")
     compare = brought("report", TABLE, "coupled", TABLE)
+    place = Path(TABLE) if out is None else out
+    check_outputs(None, place / "table.csv", place / "times.csv")
     with progress(as_json) as bar:
         task = None if bar is None else bar.add_task("comparing", total=None)
 
@@ -180,5 +182,5 @@ def _compare_models(out: Path | None, quick: bool, full: bool, jobs: int | None,
             if bar is not None:
                 bar.update(task, total=event["tasks"], completed=event["done"], description=f"after {event['task']}")
 
-        told = compare(Path(TABLE) if out is None else out, full=full, n_jobs=jobs, on_event=show)
+        told = compare(place, full=full, n_jobs=jobs, on_event=show)
     answer(as_json, told.document, told.text)

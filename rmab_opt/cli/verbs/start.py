@@ -46,8 +46,8 @@ def start(
 
     keep_safe([sheet, log, roster, columns])
     if not force and out.is_dir() and _strangers(out):
-        found = ", ".join(sorted(_strangers(out))[:3])
-        raise ModelError(f"{out}: is not empty ({found})", "name a new folder, or say --force.")
+        lying = ", ".join(sorted(_strangers(out))[:3])
+        raise ModelError(f"{out}: is not empty ({lying})", "name a new folder, or say --force.")
     if roster is None and calls is None and columns is None:
         raise ModelError("neither a roster nor a number of calls", "give --roster FILE or --calls NUMBER.")
     plan = plan_section(columns, weeks=weeks, calls=calls, season=season)

@@ -62,6 +62,11 @@ def _header(found: list[Record], needed: Sequence[str], where: str) -> int:
     used = len({column for record in found for column in _filled(record)})
     wide = [k for k, record in enumerate(found) if 2 * len(_filled(record)) >= used]
     named = next((k for k in wide if _all_names(found[k])), None)
+    if not wide:
+        raise ModelError(
+            f"{where}:{found[0].line}: there is no header line, no row fills half of the columns",
+            "give the columns names in one line above the rows.",
+        )
     first = wide[0]
     if named is not None and all(len(_filled(record)) < len(_filled(found[named])) for record in found[:named]):
         return named

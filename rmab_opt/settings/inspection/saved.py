@@ -15,7 +15,7 @@ import numpy as np
 
 from rmab_opt.decisions.model import Model
 from rmab_opt.errors import ModelError
-from rmab_opt.records import Log, held, json_text, read_regular, write_atomically
+from rmab_opt.records import Log, held, json_text, parsed, read_regular, write_atomically
 from rmab_opt.settings.inspection.calendar import Calendar, again, calendar, dates_of, slot_names
 from rmab_opt.settings.inspection.dates import DEADLINES, Dates, read_date
 from rmab_opt.settings.inspection.events import EVENTS, CalendarEvent
@@ -142,7 +142,7 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
     if not path.exists():
         raise ModelError(f"{folder}: holds no plan", "make one with `rmab-opt plan MODEL --out DIR`.")
     try:
-        about = json.loads(read_regular(path))
+        about = parsed(read_regular(path))
         return {key: about[key] for key in ("format", "model", "sets", "digest")}
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"{path}: is no plan's manifest", "put back the original file from a copy.") from None
