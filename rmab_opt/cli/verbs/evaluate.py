@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +23,7 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
     progress,
 )
@@ -89,7 +89,6 @@ def evaluate(
     from dataclasses import replace
 
     from rmab_opt.learning import evaluate as compare
-    from rmab_opt.records import sign
 
     grouped = None if groups is None else brought("report", "policy_groups", "equity", "--groups")
     loaded = load_model(model, sets)
@@ -99,16 +98,15 @@ def evaluate(
         # A profile and not its name: a clock that is asked for here is meant.
         loaded = replace(loaded, solver=load_profile(solver))
     if out is not None:
-        check_outputs(loaded, *(out / name for name in (GROUPED if grouped is not None else WRITTEN)), force=force)
+        check_outputs(loaded, *(out / name for name in (GROUPED if grouped is not None else WRITTEN)))
     names = registry.split(policies)
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
     if grouped is not None:
         if seeds > 1:
             raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
-        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=with_bound, out=out)
-        if out is not None:
-            sign(out, GROUPED)
+        limits = with_bound and has_tables(loaded)
+        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=limits, out=out)
         answer(as_json, told.document, told.text)
         return
     with progress(as_json) as bar:
@@ -144,7 +142,6 @@ def evaluate(
         text += f"\n{count} of {episodes} episodes: {seconds:g} s are the limit"
     if out is not None:
         _write(table, out, loaded.title)
-        sign(out, WRITTEN)
         text += f"\nwritten to {out}"
     answer(as_json, {"header": table.header, "rows": table.rows}, text)
 
@@ -162,11 +159,11 @@ def _longer(run: Callable[[int], Evaluation], fitting: int, table: Evaluation, c
 
 def _write(table: Evaluation, out: Path, title: str) -> None:
     from rmab_opt.learning.plots import policy_plot, time_plot
-    from rmab_opt.records import write_atomically
+    from rmab_opt.records import json_text, write_atomically
 
     write_atomically(out / "evaluation.csv", table.to_csv())
     write_atomically(out / "evaluation.tex", table.to_latex())
-    write_atomically(out / "evaluation.json", json.dumps({"header": table.header, "rows": table.rows}, indent=1) + "\n")
+    write_atomically(out / "evaluation.json", json_text({"header": table.header, "rows": table.rows}) + "\n")
     policy_plot(table, out / "evaluation.png")
     time_plot(table.seconds, out / "seconds.png", title=title)
 
