@@ -53,20 +53,9 @@ class ContactBound:
     rows: int
 
     coupling = "contacts' help capped, rows in expectation"
-    paths = 0
 
     def __float__(self) -> float:
         return self.value
-
-    @property
-    def mean(self) -> float:
-        """The bound itself: nothing is drawn."""
-        return self.value
-
-    @property
-    def error(self) -> float:
-        """Nothing is drawn."""
-        return 0.0
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for reports and JSON."""
