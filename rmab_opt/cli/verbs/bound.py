@@ -74,7 +74,8 @@ def bound(
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
     if groups is not None:
         grouped = brought("report", "bound_groups", "equity", "--groups")
-        told = grouped(load_model(model, sets), groups, state=state, welfare=welfare, targets=target or [])
+        loaded = load_model(model, sets)
+        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [], seconds=seconds)
         answer(as_json, told.document, told.text)
         return
     if target or welfare != "leximin":
