@@ -14,13 +14,13 @@ import resource
 from collections.abc import Callable
 
 import numpy as np
-from reproduce_equity import PublishedRule
 
 import rmab_opt as ro
 from rmab_opt.decisions import Situation
 from rmab_opt.planning import Coupling
 from rmab_opt.settings.equity import Cohort, Groups, fair_plan_arrays
 from rmab_opt.settings.equity.policies import FairObjective
+from rmab_opt.settings.equity.reproduction import PublishedRule
 
 
 def user_seconds(call: Callable[[], object]) -> tuple[object, float]:
