@@ -250,7 +250,7 @@ class Decision:
                 self,
                 ("call it on the decision that decide() returned", "decide again from the model"),
             )
-        return self._answer(replace(self._question, start=None, ready=None, **change))
+        return self._answer(replace(self._question, start=None, ready=None, watch=None, **change))
 
     def proven(self) -> str:
         """What is proven of the value, by what, and what only the solver says."""

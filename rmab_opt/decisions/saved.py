@@ -45,7 +45,7 @@ FORMAT = 2
 CLOSE = 1e-9
 """Numbers that agree so well, relative to value and unit, agree but for rounding on another machine."""
 
-NEWER = ("soft", "point")
+NEWER = ("soft", "point", "placed")
 """Fields of constraints that older files' digests do not know; where they say nothing they are left out."""
 
 FIX = "give the file that `decide --out` wrote, or decide again."

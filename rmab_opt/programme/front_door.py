@@ -12,7 +12,8 @@ import numpy as np
 from scipy import stats
 
 from rmab_opt import registry
-from rmab_opt.actions.kinds import Closed
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Closed, LockedIn
 from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective, Scores
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.chooser import METHODS
@@ -170,6 +171,7 @@ def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
 
 
 def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
+    model = _open(model, plan)
     # The default rule has one table for all rounds, made for the rounds that are left; other policies know the round.
     here = _from_here(model, start, period) if plan.policy == PLANNED_BY else model
     try:
@@ -179,6 +181,18 @@ def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
             raise
         # Without prices this round's reward is left; a clash is then explained by the decision itself.
         return make_policy("myopic", model)
+
+
+def _open(model: Model, plan: Plan) -> Model:
+    """The model without those who must be chosen: a plan prices what it may choose, and locks are lifted again.
+
+    Its bound holds with and without them.
+    """
+    declared = model.actions.declared
+    free = {name: one for name, one in declared.items() if not isinstance(one, LockedIn)}
+    if plan.policy not in (PLANNED_BY, LIVING) or len(free) == len(declared):
+        return model
+    return replace(model, actions=ActionSet(model.actions.columns, free))
 
 
 def _offered(
@@ -224,7 +238,8 @@ def plan_decision(
         Probability of each state of each arm, (N, S), where some are not known: then the plan takes the mean of the
         gains, never the gain of the most probable state.
     options
-        ``shared``, ``solver``, ``relax``, ``title``, ``method`` and ``deadline`` (as of a question) of the decision.
+        ``shared``, ``solver``, ``relax``, ``title``, ``method``, ``deadline`` and ``watch`` (as of a question) of the
+        decision.
 
     Raises
     ------
@@ -246,6 +261,7 @@ def plan_decision(
         many=False,
     )
     question = chooser.question(state, period, shared=options.get("shared"), deadline=options.get("deadline"))
+    question = replace(question, watch=options.get("watch"))
     if not plan.policy:
         return chooser.answer(question)
     try:
@@ -339,6 +355,7 @@ def ahead_of(
     """What lies ahead of a round with its bound; None where no bound can be had or only this round is left."""
     if model.problem.horizon - period <= 1:
         return None
+    model = _open(model, plan)
     try:
         if plan.policy == LIVING:
             return Ahead.living(model, plan, start, period, shared)
