@@ -13,7 +13,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.arrivals import bound_with, rates_of
+from rmab_opt.programme.asked import read_draft, write_draft
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     Columns,
@@ -56,24 +58,33 @@ from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_p
 from rmab_opt.programme.privacy import ERASED, erase_files, hide
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
-from rmab_opt.records import read_object, write_atomically
+from rmab_opt.records import held, read_object, write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
 __all__ = [
+    "TOLD",
     "Week",
+    "alone",
     "drawn_models",
     "erase",
     "estimate_sheets",
+    "finish",
     "next_week",
     "read_members",
     "read_register",
     "read_standing",
+    "shown_of",
     "spread_of_villages",
+    "stage_in",
     "start",
+    "write_list",
 ]
 
 RESTORE = "take the file back from a copy, or begin anew with `rmab-opt start`."
+PATIENCE = 60.0
+"""Seconds to wait for another command on the same folder."""
+
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
 
@@ -208,19 +219,26 @@ def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
     return text.getvalue()
 
 
-def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
-    """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it."""
+def write_list(stage: Path, week: int, decision: Decision, shown: Callable[[str], Mapping[str, str]]) -> str:
+    """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it.
+
+    ``shown`` gives cells of the cohort that stand beside an id.
+    """
     rows: list[dict[str, Any]] = []
     for row in decision.rows():
-        shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
         rest = {key: cell for key, cell in row.items() if key != "id"}
-        rows.append({"id": row["id"], **shown, **rest, "week": now.week, "done": "", "state": ""})
+        rows.append({"id": row["id"], **shown(row["id"]), **rest, "week": week, "done": "", "state": ""})
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
-    path = f"weeks/week-{now.week:02d}.csv"
+    path = f"weeks/week-{week:02d}.csv"
     write_atomically(stage / path, "\ufeff" + _csv(rows, names))
     listed = [names, *([row.get(name, "") for name in names] for row in rows)]
     write_atomically((stage / path).with_suffix(".xlsx"), workbook({"list": listed}))
     return path
+
+
+def shown_of(members: Cells, own: RegisterColumns) -> Callable[[str], dict[str, str]]:
+    """The cells that a list shows of a member."""
+    return lambda name: {column: members[name].get(column, "") for column in own.show}
 
 
 def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> None:
@@ -284,6 +302,9 @@ class _First:
     said: list[str]
 
 
+TOLD = "told.json"
+"""Rule, outlook and what was assumed of the newest list."""
+
 LEFT = "left"
 """Name of what is left of a season."""
 
@@ -291,9 +312,9 @@ STAGE, WHOLE = ".next", "whole"
 """Folder in which a week is made, and the file that says it is whole: a crash leaves the old week or the new one."""
 
 
-def _stage(folder: Path) -> Path:
+def stage_in(folder: Path) -> Path:
     """An empty folder to make a week in."""
-    _finish(folder)
+    finish(folder)
     stage = folder / STAGE
     if stage.exists():
         shutil.rmtree(stage)
@@ -301,7 +322,7 @@ def _stage(folder: Path) -> Path:
     return stage
 
 
-def _finish(folder: Path) -> None:
+def finish(folder: Path) -> None:
     """Bring a whole new week into place; what is only half made stays where it is."""
     stage = folder / STAGE
     if not (stage / WHOLE).exists():
@@ -312,6 +333,15 @@ def _finish(folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
     shutil.rmtree(stage)
+
+
+@contextmanager
+def alone(folder: Path, purpose: str) -> Iterator[None]:
+    """Hold a programme's folder against other commands, windows and pages."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
+    with held(folder, purpose, wait=PATIENCE):
+        yield
 
 
 def _first(now: _Now, made: Estimate) -> _First:
@@ -388,7 +418,7 @@ def start(
     assert given.log is not None
     members, table = read_register(register, given.register_)
     read, matched = _same_ids(list(members), read_log(log_table, given.log))
-    stage = _stage(out)
+    stage = stage_in(out)
     write_atomically(stage / "columns.yaml", write_columns(given))
     tables = {register: table, log: log_table}
     if roster is not None and roster_table is not None and given.roster is not None:
@@ -439,7 +469,12 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
 
     The command can be repeated after a crash: what was recorded stays, and is recorded once.
     """
-    _finish(folder)
+    with alone(folder, "records a week"):
+        return _next_week(folder, outcomes, register)
+
+
+def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
+    finish(folder)
     columns = read_columns(folder / "columns.yaml")
     standing = read_standing(folder)
     week, period = standing["week"], standing["period"]
@@ -449,7 +484,7 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
     filled = _season_row(filled, document)
     members = read_members(folder, columns)
-    stage = _stage(folder)
+    stage = stage_in(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
     ended = sorted(set(standing["paused"]) - set(pauses))
     changes = Changes() if register is None else _changes(register, columns, members, week + 1)
@@ -475,9 +510,18 @@ def erase(folder: Path, name: str) -> str:
     ModelError
         When the folder never knew the id.
     """
-    _finish(folder)
+    with alone(folder, "erases a person"):
+        return _erased(folder, name)
+
+
+def _erased(folder: Path, name: str) -> str:
+    finish(folder)
     standing = read_standing(folder)
-    stage = _stage(folder)
+    draft = read_draft(folder, standing["week"])
+    if name in (*draft.asked.into, *draft.asked.out):
+        raise ModelError(f"{name!r} is locked in or out of this week's list", "lift the lock first.")
+    stage = stage_in(folder)
+    write_draft(stage, draft.without(name))
     token = erase_files(folder, stage, name, standing["week"])
     if (folder / "travel").is_dir():
         # Pseudonyms of the person are in it; the current week's can be made again.
@@ -486,7 +530,7 @@ def erase(folder: Path, name: str) -> str:
     if token in (*members.active, *members.paused):
         Cohort(stage / "cohort").leave([token], max(members.period, standing["period"]))
     write_atomically(stage / WHOLE, "")
-    _finish(folder)
+    finish(folder)
     return token
 
 
@@ -541,11 +585,13 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     document = saved_document(model, decision, plan, belief)
     saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
-    path = _write_list(stage, now, decision)
+    told = {"rule": str(plan), "horizon": None if ahead is None else ahead.summary(), "said": [*said, *first.said]}
+    write_atomically(stage / TOLD, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    path = write_list(stage, now.week, decision, shown_of(now.members, now.own))
     state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
     write_atomically(stage / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
     write_atomically(stage / WHOLE, "")
-    _finish(folder)
+    finish(folder)
     shut = {row["id"] for row in first.closed}
     possible = len(set(now.members) - shut)
     column = next(iter(now.own.keep), "")

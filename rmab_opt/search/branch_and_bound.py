@@ -112,7 +112,8 @@ def maximise(
     batch
         Nodes looked at together.
     interrupt
-        Asked once a batch; the search stops when it says True. A :class:`rmab_opt.solver.Progress` sees value and bound.
+        Asked once a batch; the search stops when it says True. A
+        :class:`rmab_opt.solver.Progress` sees value and bound.
     root
         ``bounds(network, support)`` where they are at hand.
     climbed
