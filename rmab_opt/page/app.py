@@ -84,6 +84,7 @@ class Page:
             Route("/what-if", view("what_if", lambda q: {**views.limits(self.desk), "result": self._compared()})),
             Route("/slide", view("slide", self._slide)),
             Route("/groups", view("groups", lambda q: views.groups(self.desk, q.get("by", "")))),
+            Route("/fairness", view("fairness", lambda q: views.fairness(self.desk, q.get("by", "")))),
             Route("/changes", view("changes", lambda q: views.changes(self.desk))),
             Route("/record", view("record", lambda q: {**views.record(self.desk), "faults": None})),
             Route("/proof", view("proof", lambda q: views.proof(self.desk))),
@@ -257,8 +258,7 @@ class Page:
     def _compared(self) -> dict[str, Any] | None:
         job = self.jobs.last
         found = job.answer if job is not None and job.what == "compare" and job.done else None
-        columns = views.groups(self.desk)["choices"]
-        return {"columns": columns, "found": found}
+        return {"columns": views.group_columns(self.desk), "found": found}
 
     # ------------------------------------------------------------------------------------------------------- recording
     async def _event(self, request: Request) -> Response:

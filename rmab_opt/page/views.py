@@ -13,13 +13,29 @@ from rmab_opt.programme.comparison import AS_IT_IS, Comparison, compare, standpo
 from rmab_opt.programme.desk import Desk
 from rmab_opt.programme.estimate import STATES
 
-__all__ = ["changes", "groups", "limits", "people", "proof", "record", "side_by_side", "slide", "week", "why"]
+__all__ = [
+    "changes",
+    "fairness",
+    "group_columns",
+    "groups",
+    "limits",
+    "people",
+    "proof",
+    "record",
+    "side_by_side",
+    "slide",
+    "week",
+    "why",
+]
 
 PER_PAGE = 100
 """Rows of a page: a cohort of 20,000 is searched, not scrolled."""
 
 MOST_FOUND = 30
+MOST_GROUPS = 60
 MOST_NAMED = 12
+
+DAYS = {day: k for k, day in enumerate(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))}
 
 Shown = dict[str, Any]
 
@@ -37,7 +53,7 @@ def _figures(document: Mapping[str, Any]) -> Shown:
     return {
         "value": document["value"],
         "bound": document["bound"],
-        "gap": document["relative_gap"],
+        "gap": None if document["relative_gap"] is None else round(document["relative_gap"], 6),
         "status": {"optimal": "optimal", "solver_optimal": "solver", "limit": "limit"}.get(
             document["status"], "heuristic"
         ),
@@ -77,8 +93,7 @@ def week(desk: Desk, by: str = "", page: int = 1) -> Shown:
         name for name in first if name not in ("id", "worker", "slot", "week")
     ]
     by = by if by in choices else (choices[0] if choices else "")
-    order = {slot: k for k, slot in enumerate(dict.fromkeys(row.get("slot", "") for row in rows))}
-    ordered = sorted(rows, key=lambda row: (row.get(by, ""), order[row.get("slot", "")], row["id"]))
+    ordered = sorted(rows, key=lambda row: (row.get(by, ""), _in_time(row.get("slot", "")), row["id"]))
     pages = max(1, ceil(len(ordered) / PER_PAGE))
     page = min(max(page, 1), pages)
     blocks: dict[str, list[Shown]] = {}
@@ -101,6 +116,11 @@ def week(desk: Desk, by: str = "", page: int = 1) -> Shown:
         "has_roster": "worker" in first,
         "state_names": _names(desk),
     }
+
+
+def _in_time(slot: str) -> tuple[int, str]:
+    """Slots by the day of the week that they begin with, then as they are written."""
+    return DAYS.get(slot[:3].casefold(), len(DAYS)), slot
 
 
 def _names(desk: Desk) -> list[str]:
@@ -210,18 +230,22 @@ def _cases(found: Comparison) -> list[Shown]:
     return rows
 
 
-def groups(desk: Desk, column: str = "") -> Shown:
-    """How the list is spread over groups, who is served least, what fairness costs."""
-    members, listed = desk.members(), {row["id"] for row in desk.rows()}
-    columns = desk.columns()
+def group_columns(desk: Desk) -> list[str]:
+    """Columns of the cohort with a few values each."""
+    members, columns = desk.members(), desk.columns()
     if columns is not None:
         choices = [*(["group"] if columns.register_.group else []), *columns.register_.keep]
     else:
         choices = [key for key in next(iter(members.values()), {}) if key != "slots"]
-    choices = [key for key in choices if 1 < len({cells.get(key, "") for cells in members.values()}) <= 60]
+    return [key for key in choices if 1 < len({cells.get(key, "") for cells in members.values()}) <= MOST_GROUPS]
+
+
+def groups(desk: Desk, column: str = "") -> Shown:
+    """How the list is spread over groups, and who is served least."""
+    members, listed, choices = desk.members(), {row["id"] for row in desk.rows()}, group_columns(desk)
     column = column if column in choices else (choices[0] if choices else "")
     if not column:
-        return {"rows": [], "choices": [], "column": "", "worst": None, "fair": [], "season": []}
+        return {"rows": [], "choices": [], "column": "", "worst": None}
     states, last = _states(desk), _names(desk)[-1]
     counts: dict[str, list[int]] = {}
     for name, cells in members.items():
@@ -306,6 +330,5 @@ def proof(desk: Desk, check: bool = True) -> Shown:
         "figures": _figures(document),
         "kind": document["bound_kind"],
         "path": str(desk.path()),
-        "folder": str(desk.folder),
-        "week": desk.week,
+        "home": str(desk.folder),
     }
