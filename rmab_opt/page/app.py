@@ -172,7 +172,7 @@ class Page:
                 lambda draft: draft.model_copy(
                     update={
                         "done": _with(draft.done, name, done, ("yes", "no")),
-                        "state": _with(draft.state, name, seen, views._names(self.desk)),
+                        "state": _with(draft.state, name, seen, views.state_names(self.desk)),
                     }
                 )
             )

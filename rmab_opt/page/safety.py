@@ -9,6 +9,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.exceptions import HTTPException
+
 __all__ = ["HEADERS", "Door", "Guard"]
 
 Scope = MutableMapping[str, Any]
@@ -32,6 +34,8 @@ HEADERS = {
 
 MOST_BYTES = 20 * 2**20
 """Of one request: a register of 20,000 families is a tenth of it."""
+
+TOO_LARGE = f"This is more than {MOST_BYTES >> 20} MB: send the sheet alone."
 
 MOST_WRONG = 20
 """Wrong passwords after which nobody is let in until the page is started again."""
@@ -119,7 +123,7 @@ class Guard:
             return 403, "This request comes from another page."
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BYTES:
-            return 413, f"This is more than {MOST_BYTES >> 20} MB: send the sheet alone."
+            return 413, TOO_LARGE
         return 0, ""
 
     def _is_in(self, scope: Scope, headers: Mapping[str, str]) -> bool:
@@ -153,7 +157,7 @@ class Guard:
 
 
 def _limited(receive: Receive) -> Receive:
-    """A body that ends the request when it grows beyond the limit without having said so."""
+    """A body that may grow to the limit."""
     seen = 0
 
     async def counted() -> Message:
@@ -161,7 +165,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > MOST_BYTES:
-            return {"type": "http.disconnect"}
+            raise HTTPException(413, TOO_LARGE)
         return message
 
     return counted

@@ -84,6 +84,8 @@ def _socket(host: str | None, port: int) -> socket.socket:
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((address, port))
+        # From here on a browser may come; it waits until the page is ready.
+        found.listen(128)
     except OSError as error:
         raise ModelError(f"{address}:{port}: {error.strerror or error}", "name another --port or --host.") from None
     return found

@@ -14,6 +14,7 @@ from rmab_opt.programme.desk import Desk
 from rmab_opt.programme.estimate import STATES
 
 __all__ = [
+    "alternatives",
     "changes",
     "fairness",
     "group_columns",
@@ -24,6 +25,7 @@ __all__ = [
     "record",
     "side_by_side",
     "slide",
+    "state_names",
     "week",
     "why",
 ]
@@ -114,7 +116,7 @@ def week(desk: Desk, by: str = "", page: int = 1) -> Shown:
         "asked": draft.asked,
         "relaxed": document.get("relaxed"),
         "has_roster": "worker" in first,
-        "state_names": _names(desk),
+        "state_names": state_names(desk),
     }
 
 
@@ -123,7 +125,8 @@ def _in_time(slot: str) -> tuple[int, str]:
     return DAYS.get(slot[:3].casefold(), len(DAYS)), slot
 
 
-def _names(desk: Desk) -> list[str]:
+def state_names(desk: Desk) -> list[str]:
+    """States in words."""
     return list(STATES) if desk.is_programme else [str(name) for name in desk.model().problem.state_names]
 
 
@@ -246,7 +249,7 @@ def groups(desk: Desk, column: str = "") -> Shown:
     column = column if column in choices else (choices[0] if choices else "")
     if not column:
         return {"rows": [], "choices": [], "column": "", "worst": None}
-    states, last = _states(desk), _names(desk)[-1]
+    states, last = _states(desk), state_names(desk)[-1]
     counts: dict[str, list[int]] = {}
     for name, cells in members.items():
         one = counts.setdefault(cells.get(column, "") or "-", [0, 0, 0])
@@ -258,10 +261,12 @@ def groups(desk: Desk, column: str = "") -> Shown:
         for key, (n, on, up) in sorted(counts.items())
     ]
     worst = min(rows, key=lambda row: row["share"]) if len(rows) > 1 else None
-    return {
-        "rows": rows, "choices": choices, "column": column, "worst": worst, "last": last,
-        "fair": _fair(desk, column), "season": _season(desk, column),
-    }  # fmt: skip
+    return {"rows": rows, "choices": choices, "column": column, "worst": worst, "last": last}
+
+
+def fairness(desk: Desk, column: str) -> Shown:
+    """What fairness costs, and what each group got since the beginning."""
+    return {"fair": _fair(desk, column), "season": _season(desk, column)}
 
 
 def _fair(desk: Desk, column: str) -> list[str]:
@@ -315,7 +320,7 @@ def record(desk: Desk) -> Shown:
         "cells": cells,
         "values": values,
         "can_change": columns is not None,
-        "state_names": _names(desk),
+        "state_names": state_names(desk),
     }
 
 

@@ -16,15 +16,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rmab_opt.errors import ModelError
+from rmab_opt.programme.front_door import IN, OUT
 from rmab_opt.records import read_object, write_atomically
 
-__all__ = ["IN", "OUT", "Asked", "Draft", "read_draft", "write_draft"]
+__all__ = ["Asked", "Draft", "Event", "read_draft", "write_draft"]
 
 FILE = "this_week.json"
-IN, OUT = "this_week_in", "this_week_out"
-"""Names of the constraints that locks become."""
-
-OUT_TABLE, PLACED_TABLE = "this_week_out.csv", "this_week_placed.csv"
+PLACED_TABLE = "this_week_placed.csv"
 
 
 class Asked(BaseModel):
@@ -56,10 +54,10 @@ class Asked(BaseModel):
         placed = {**self.placed, name: (worker, slot)}
         return self.locked(name, "in").model_copy(update={"into": into, "placed": placed})
 
-    def applied(self, content: Mapping[str, Any], period: int, folder: Path) -> dict[str, Any]:
+    def applied(self, content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """The content of a model file with these constraints in place of an earlier week's or wish's.
 
-        Tables that they need are written into ``folder``.
+        The table of moved visits is written into ``folder``.
         """
         declared = dict(content.get("constraints") or {})
         declared = {name: dict(one) for name, one in declared.items() if name not in (IN, OUT)}
@@ -75,9 +73,7 @@ class Asked(BaseModel):
         if self.into:
             declared[IN] = {"kind": "locked_in", "ids": sorted(self.into)}
         if self.out:
-            rows = [[name, str(period + 1), "locked out this week"] for name in sorted(self.out)]
-            write_atomically(folder / OUT_TABLE, _csv([["id", "open_from", "reason"], *rows]))
-            declared[OUT] = {"kind": "closed", "table": OUT_TABLE}
+            declared[OUT] = {"kind": "locked_out", "ids": sorted(self.out)}
         return {**content, "constraints": declared}
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Closed, LockedIn, Scheduling
+from rmab_opt.actions.kinds import LockedIn, LockedOut, Scheduling
 from rmab_opt.catalog import copy_model, load
 from rmab_opt.catalog.yaml_text import read_yaml
 from rmab_opt.decisions import Decision, Model, verify
@@ -27,7 +26,7 @@ from rmab_opt.decisions.saved import Verification
 from rmab_opt.errors import InfeasibleError, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
-from rmab_opt.programme.asked import IN, OUT, Asked, Draft, read_draft, write_draft
+from rmab_opt.programme.asked import Asked, Draft, read_draft, write_draft
 from rmab_opt.programme.columns import Columns, read_columns
 from rmab_opt.programme.folder import (
     STAGE,
@@ -35,6 +34,7 @@ from rmab_opt.programme.folder import (
     WHOLE,
     alone,
     finish,
+    model_text,
     next_week,
     read_members,
     read_standing,
@@ -42,7 +42,7 @@ from rmab_opt.programme.folder import (
     stage_in,
     write_list,
 )
-from rmab_opt.programme.front_door import ahead_of, choose_rule, plan_decision, saved_document, saved_objective
+from rmab_opt.programme.front_door import IN, OUT, ahead_of, choose_rule, plan_decision, saved_document, saved_objective
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.records import read_object, write_atomically
 from rmab_opt.solver import Progress
@@ -270,9 +270,8 @@ class Desk:
             for path in copied:
                 shutil.copy2(path, stage / path.name)
             content, _ = read_yaml(self.folder / "model.yaml")
-            changed = asked.applied(content, self.period, stage)
-            text = yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
-            write_atomically(stage / "model.yaml", text)
+            changed = asked.applied(content, stage)
+            write_atomically(stage / "model.yaml", model_text(changed))
             model = load(stage)
             made, document = self._decide(model, asked, watch)
             for path in copied:
@@ -320,31 +319,23 @@ class Desk:
         try:
             said = self._without(name) if chosen else made.why_not(name)
         except InfeasibleError:
-            lock = Closed(table=Table({"id": [name], "open_from": [""]}, source="lock"))
-            added: dict[str, Any] = {OUT: lock} if chosen else {IN: LockedIn(ids=(name,))}
-            said = self._clash(added)
+            said = self._clash(name, IN if not chosen else OUT)
         return Reason(name, chosen, gain, rank, last, said)
 
     def _without(self, name: str) -> str:
         """What leaving somebody out costs, and who would come."""
         made, actions = self.live(), self.model().actions
-        lock = Closed(table=Table({"id": [name], "open_from": [""]}, source="lock"))
-        other = made.under(ActionSet(actions.columns, {**actions.declared, f"not {name}": lock}))
+        other = made.under(ActionSet(actions.columns, _locked(actions, OUT, name)))
         into = [one for one in other.chosen if one not in made.chosen]
         out = [one for one in made.chosen if one not in other.chosen and one != name]
         text = f"Without {name} the list is worth {max(0.0, made.value - other.value):.4g} less of {made.value:.4g}"
         text += f"; {', '.join(into)} would come" if into else "; nobody would come instead"
         return text + (f" and {', '.join(out)} go." if out else ".")
 
-    def _clash(self, added: Mapping[str, Any]) -> str:
-        """Why no list is possible with further constraints, in words."""
+    def _clash(self, name: str, lock: str) -> str:
+        """Why no list is possible with a further lock, in words."""
         actions = self.model().actions
-        declared = {name: one for name, one in actions.declared.items() if name not in added}
-        own = actions.declared.get(IN)
-        if IN in added and isinstance(own, LockedIn):
-            added = {IN: LockedIn(ids=(*own.ids, *added[IN].ids))}
-        tried = ActionSet(actions.columns, {**declared, **added}).at(self.period)
-        conflict = tried.explain()
+        conflict = ActionSet(actions.columns, _locked(actions, lock, name)).at(self.period).explain()
         return "No list is possible so." if conflict is None else conflict.error().message
 
     def places(self, name: str) -> list[Place]:
@@ -370,9 +361,7 @@ class Desk:
                 continue
             cells = zip(rows, (name, worker, slot), strict=True)
             table = Table({part: [*(rows[part][i] for i in others), cell] for part, cell in cells}, source="moved")
-            lock = actions.declared.get(IN)
-            ids = (*(lock.ids if isinstance(lock, LockedIn) else ()), name)
-            declared = {**actions.declared, key: _fresh(plain, placed=table), IN: LockedIn(ids=ids)}
+            declared = {**_locked(actions, IN, name), key: _fresh(plain, placed=table)}
             try:
                 other = made.under(ActionSet(actions.columns, declared))
             except InfeasibleError:
@@ -457,6 +446,13 @@ def _because(name: str, comes: bool, facts: Mapping[str, bool], states: tuple[st
     if not comes and facts["called"]:
         return f"was called, is {states[1]}; others gain more now" if states[1] else "was called; others gain more now"
     return "gains more than others now" if comes else "others gain more now"
+
+
+def _locked(actions: ActionSet, lock: str, name: str) -> dict[str, Any]:
+    """The constraints with one more lock of this week."""
+    other = actions.declared.get(lock)
+    ids = (*(other.ids if isinstance(other, LockedIn | LockedOut) else ()), name)
+    return {**actions.declared, lock: (LockedIn if lock == IN else LockedOut)(ids=ids)}
 
 
 def _fresh(roster: Scheduling, **changes: Any) -> Scheduling:

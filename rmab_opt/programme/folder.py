@@ -12,6 +12,7 @@ import datetime
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ __all__ = [
     "erase",
     "estimate_sheets",
     "finish",
+    "model_text",
     "next_week",
     "read_members",
     "read_register",
@@ -84,6 +86,8 @@ __all__ = [
 RESTORE = "take the file back from a copy, or begin anew with `rmab-opt start`."
 PATIENCE = 60.0
 """Seconds to wait for another command on the same folder."""
+
+PLAIN_TEXT = re.compile(r"[A-Za-z][A-Za-z_/.-]*( [A-Za-z][A-Za-z_/.-]*)*(?<!\.)")
 
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
@@ -283,7 +287,24 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
         "constraints": constraints,
         "solver": "quick",
     }
-    write_atomically(folder / "model.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    write_atomically(folder / "model.yaml", model_text(document))
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes what a reader of YAML 1.2 would not take for text: ``008`` is a number there, and none for this writer."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if PLAIN_TEXT.fullmatch(text) else "'" if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Quoting.add_representer(str, _text_node)
+
+
+def model_text(document: Mapping[str, Any]) -> str:
+    """A model file's content as YAML that reads back as it is."""
+    return yaml.dump(dict(document), Dumper=_Quoting, sort_keys=False, allow_unicode=True)
 
 
 def _horizon(now: _Now) -> int:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Closed, LockedIn
+from rmab_opt.actions.kinds import Closed
 from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective, Scores
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.chooser import METHODS
@@ -30,6 +30,8 @@ from rmab_opt.problem.dynamics import require_tabular
 
 __all__ = [
     "IMMEDIATE",
+    "IN",
+    "OUT",
     "PLANNED_BY",
     "Ahead",
     "Outlook",
@@ -49,6 +51,9 @@ round alone earned 67 %; ``lp_update`` earned nothing beyond it at a multiple of
 
 LIVING = "living"
 """The rule for members that are closed for some rounds, and for a season's total."""
+
+IN, OUT = "this_week_in", "this_week_out"
+"""Constraints that a planner's locks of one week become."""
 
 CERTAIN = 1e-12
 """How far a probability may be from one and still be certain."""
@@ -184,12 +189,12 @@ def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
 
 
 def _open(model: Model, plan: Plan) -> Model:
-    """The model without those who must be chosen: a plan prices what it may choose, and locks are lifted again.
+    """The model without the locks of this week: they are lifted again, and lists with and without them compare.
 
-    Its bound holds with and without them.
+    Its bound holds with them too.
     """
     declared = model.actions.declared
-    free = {name: one for name, one in declared.items() if not isinstance(one, LockedIn)}
+    free = {name: one for name, one in declared.items() if name not in (IN, OUT)}
     if plan.policy not in (PLANNED_BY, LIVING) or len(free) == len(declared):
         return model
     return replace(model, actions=ActionSet(model.actions.columns, free))
