@@ -222,8 +222,8 @@ class Page:
         if job is not None and not job.done:
             job.track.append((job.seconds, job.progress.value, job.progress.bound))
         answer = self._render(request, "job")
-        if job is not None and job.done and job.error is None and not job.seen:
-            job.seen = True
+        if job is not None and job.done and job.error is None:
+            # Only windows that show the job ask; each is led to what came of it.
             answer.headers["HX-Redirect"] = job.back
         return answer
 

@@ -29,8 +29,6 @@ class Job:
     """Seconds, value and bound, as they were looked at."""
     stopped: bool = False
     done: bool = False
-    seen: bool = False
-    """Whether the page has been led to what came of it."""
     about: Any = None
     """What was asked, to ask it again another way."""
     answer: Any = None

@@ -96,6 +96,14 @@ def lock(window, name, how):
     window.wait_for_selector("#job .job", state="detached")
 
 
+def until(holds, seconds=20.0):
+    """Wait for what a request of a window leads to."""
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.05)
+
+
 def outside(desk):
     listed = {row["id"] for row in desk.rows()}
     open_ = [name for name, cells in desk.members().items() if cells.get("reach") != "no"]
@@ -119,11 +127,10 @@ def test_a_planners_week(tab, live, tmp_path):
     row = tab.locator("tbody tr", has=tab.locator(f"th:has-text('{name}')")).first
     row.locator("input[value=no]").check()
     row.locator("select").select_option("away")
-    tab.wait_for_load_state("networkidle")
+    until(lambda: desk.draft().state == {name: "away"} and desk.draft().done == {name: "no"})
     tab.reload()
     row = tab.locator("tbody tr", has=tab.locator(f"th:has-text('{name}')")).first
     assert row.locator("input[value=no]").is_checked()
-    assert desk.draft().state == {name: "away"}
     week = desk.week
     sheet = ticked(desk.folder, week, tmp_path / "ticked.csv")
     good = sheet.read_text(encoding="utf-8")
@@ -210,7 +217,7 @@ def test_a_long_solve_shows_value_and_bound_and_a_stop_keeps_the_best(home, chro
     shutil.copytree(home, tmp_path / "own")
     live = Live(Slow(tmp_path / "own"))
     try:
-        window = chromium.new_page()
+        window = chromium.new_context().new_page()
         window.goto(live.address)
         name = outside(live.desk)
         window.fill("#q", name)
@@ -236,11 +243,9 @@ def test_two_tabs_do_not_write_over_each_other(tab, live):
     for k, name in enumerate(names):
         window = (tab, second)[k % 2]
         window.locator("tbody tr", has=window.locator(f"th:has-text('{name}')")).locator("input[value=yes]").check()
-    for window in (tab, second):
-        window.wait_for_load_state("networkidle")
+    until(lambda: live.desk.draft().done == dict.fromkeys(names, "yes"))
     for window in (tab, second):
         window.reload()
-    assert live.desk.draft().done == dict.fromkeys(names, "yes")
     for window in (tab, second):
         assert window.locator("input[value=yes]:checked").count() == len(names)
 
@@ -249,11 +254,11 @@ def test_two_tabs_do_not_write_over_each_other(tab, live):
 def test_a_killed_server_says_so_and_a_new_one_has_everything(home, chromium, tmp_path):
     shutil.copytree(home, tmp_path / "own")
     with Served(tmp_path / "own") as served:
-        window = chromium.new_page()
+        window = chromium.new_context().new_page()
         window.goto(served.address)
         name = window.locator("tbody th").first.inner_text()
         window.locator("tbody tr").first.locator("input[value=yes]").check()
-        window.wait_for_load_state("networkidle")
+        until(lambda: Desk(tmp_path / "own").draft().done == {name: "yes"})
         served.kill()
         window.locator("tbody tr").nth(1).locator("input[value=yes]").check()
         window.wait_for_selector("#job [role=alert]", timeout=QUIET)
