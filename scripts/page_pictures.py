@@ -1,4 +1,4 @@
-"""Pictures of the planner's page for the docs, from the shipped sheets: `python scripts/page_pictures.py [FOLDER] [--widths 360,800,1400]`."""
+"""Pictures of the planner's page for the docs, from the shipped sheets; `--widths 360,800,1400` for looking at them."""
 
 from __future__ import annotations
 

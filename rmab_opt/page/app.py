@@ -37,6 +37,9 @@ VIEWS = {
 
 STATIC = {"page.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript"}
 
+READ = ("week", "people", "record", "changes", "groups")
+"""Views that only read files: they wait for nobody's question."""
+
 SHEETS = (".csv", ".txt", ".xlsx", ".ods")
 """Endings of sheets that are taken."""
 
@@ -66,6 +69,7 @@ class Page:
         self.desk, self.jobs = desk, Jobs()
         # Questions share compiled programs, which one thread may use at a time.
         self._asking = threading.Lock()
+        self._warm = False
         self.templates = Environment(
             loader=PackageLoader("rmab_opt.page"), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
@@ -124,7 +128,7 @@ class Page:
         """A handler that shows what ``make`` gives for the address's query."""
 
         def made(query: Mapping[str, str]) -> dict[str, Any]:
-            with self._asking:
+            with contextlib.nullcontext() if name in READ else self._asking:
                 return make(query)
 
         async def handler(request: Request) -> Response:
@@ -132,6 +136,10 @@ class Page:
                 shown = await run_in_threadpool(made, request.query_params)
             except RmabError as error:
                 return self._refused(request, error)
+            if name == "week" and not self._warm:
+                # After the first list, so that nothing stands in its way.
+                self._warm = True
+                threading.Thread(target=self.warm, name="rmab-opt page warm", daemon=True).start()
             return self._render(request, name, **shown)
 
         return handler
@@ -242,7 +250,8 @@ class Page:
     def _slide(self, query: Mapping[str, str]) -> dict[str, Any]:
         name, value, change = query.get("name", ""), query.get("value", ""), query.get("change", "")
         if name:
-            change = f"{name}={_whole(value, 0)}"
+            # A worker's slider says whose calls; a limit's name stands for itself.
+            change = f"{name}{':' if name.startswith('calls=') else '='}{_whole(value, 0)}"
         return views.slide(self.desk, change)
 
     async def _compare(self, request: Request) -> Response:

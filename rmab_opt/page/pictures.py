@@ -42,7 +42,7 @@ def bars(rows: Sequence[tuple[str, float]], unit: str = "", *, zero: bool = True
     drawn = axes.barh(range(len(rows)), amounts, color=BLUE, height=0.62)
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
-    axes.bar_label(drawn, [f"{amount:.5g}{unit}" for amount in amounts], padding=4, color=INK)
+    axes.bar_label(drawn, [f"{amount:.4g}{unit}" for amount in amounts], padding=4, color=INK)
     if amounts and not zero and min(amounts) > 0:
         room = max(max(amounts) - min(amounts), 1e-9 * max(amounts))
         axes.set_xlim(max(0.0, min(amounts) - room), max(amounts) + 0.3 * room)

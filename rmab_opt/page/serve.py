@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,6 @@ def serve(
     config = uvicorn.Config(page.app, log_level="warning", access_log=False, server_header=False, lifespan="off")
     server = uvicorn.Server(config)
     address = f"http://{names[-1] if host is not None else '127.0.0.1'}:{bound}/?token={token}"
-    # What questions need loads while the first list is read.
-    threading.Thread(target=page.warm, name="rmab-opt page warm", daemon=True).start()
     ready(address)
     server.run(sockets=[listening])
 

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from rmab_opt import registry
+from rmab_opt.actions.kinds import Scheduling
 from rmab_opt.errors import RmabError
 from rmab_opt.programme.comparison import AS_IT_IS, Comparison, compare, standpoint
 from rmab_opt.programme.desk import Desk
@@ -35,6 +36,7 @@ PER_PAGE = 100
 
 MOST_FOUND = 30
 MOST_GROUPS = 60
+MOST_SLIDERS = 16
 MOST_NAMED = 12
 
 DAYS = {day: k for k, day in enumerate(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))}
@@ -193,14 +195,19 @@ def limits(desk: Desk) -> Shown:
         for name, one in settings.items()
         if isinstance(one, Mapping) and isinstance(one.get("at_most"), int | float)
     }
-    workers: list[str] = []
+    workers: dict[str, int] = {}
     for one in desk.model().actions.declared.values():
-        roster = getattr(one, "roster", None)
-        if roster is not None and hasattr(roster, "text") and "worker" in roster:
-            workers += roster.text("worker")
+        if isinstance(one, Scheduling):
+            for worker, _, calls in one.shifts_of(desk.model().actions.columns):
+                workers[worker] = max(workers.get(worker, 0), calls)
     sliders = [
         {"name": name, "now": now, "low": 0, "high": max(2 * int(now), int(now) + 10)} for name, now in numbers.items()
     ]
+    if len(workers) <= MOST_SLIDERS:
+        sliders += [
+            {"name": f"calls={name}", "label": name, "now": now, "low": 0, "high": max(2 * now, now + 4)}
+            for name, now in sorted(workers.items())
+        ]
     options = [("", AS_IT_IS)]
     for name, now in numbers.items():
         options += [(f"{name}={round(now * share)}", f"{name} ≤ {round(now * share)}") for share in (0.8, 1.1, 1.25)]
@@ -211,11 +218,19 @@ def limits(desk: Desk) -> Shown:
 
 
 def slide(desk: Desk, change: str) -> Shown:
-    """One change at once: this week's value and list, and the bound, without simulated runs."""
+    """One change at once: this week's list by the same gains, what it is worth, and who changes."""
     began = perf_counter()
-    found = compare(standpoint(str(desk.folder)), [change] if change else [], episodes=0, policy=None)
-    rows = _cases(found)
-    return {"rows": rows, "lines": found.changes(), "change": change, "seconds": perf_counter() - began}
+    now = desk.live()
+    then = desk.what_if(change) if change else now
+    rows = [
+        {"list": len(one.chosen), "value": one.value, "bound": one.bound, "change": one.value - now.value}
+        for one in (now, then)
+    ]
+    comes = [name for name in then.chosen if name not in now.chosen]
+    goes = [name for name in now.chosen if name not in then.chosen]
+    return {
+        "rows": rows, "comes": _few(comes), "goes": _few(goes), "change": change, "seconds": perf_counter() - began,
+    }  # fmt: skip
 
 
 def side_by_side(desk: Desk, cases: Sequence[str], column: str) -> Shown:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.asked import Asked, Draft, read_draft, write_draft
 from rmab_opt.programme.columns import Columns, read_columns
+from rmab_opt.programme.comparison import altered
 from rmab_opt.programme.folder import (
     STAGE,
     TOLD,
@@ -355,9 +356,16 @@ class Desk:
         offered = free.declared[key]
         assert isinstance(offered, Scheduling)
         open_to = offered.open_to(free.columns)[free.columns.index(name)]
-        places = []
+        places: list[Place] = []
+        # Workers of one pool can be exchanged in a slot: one answer serves them all, but for those others are moved to.
+        groups = [""] * len(open_to) if roster.match is None else offered.roster.text(roster.match)
+        taken, known = {(rows["worker"][i], rows["slot"][i]) for i in others}, dict[Any, Place]()
         for k, (worker, slot, calls) in enumerate(offered.shifts_of(free.columns)):
             if not open_to[k] or not calls:
+                continue
+            pool = (slot, groups[k], worker if (worker, slot) in taken else "")
+            if pool in known:
+                places.append(replace(known[pool], worker=worker, here=(worker, slot) in now))
                 continue
             cells = zip(rows, (name, worker, slot), strict=True)
             table = Table({part: [*(rows[part][i] for i in others), cell] for part, cell in cells}, source="moved")
@@ -365,11 +373,23 @@ class Desk:
             try:
                 other = made.under(ActionSet(actions.columns, declared))
             except InfeasibleError:
-                places.append(Place(worker, slot, None))
+                known[pool] = Place(worker, slot, None)
+                places.append(known[pool])
                 continue
             out = tuple(one for one in made.chosen if one not in other.chosen)
-            places.append(Place(worker, slot, max(0.0, made.value - other.value), out, (worker, slot) in now))
+            known[pool] = Place(worker, slot, max(0.0, made.value - other.value), out, (worker, slot) in now)
+            places.append(known[pool])
         return sorted(places, key=lambda one: (one.cost is None, not one.here, round(one.cost or 0.0, 9), one.slot))
+
+    def what_if(self, change: str) -> Decision:
+        """This week's list by the same gains under another limit or roster, as ``compare`` writes changes.
+
+        Raises
+        ------
+        InfeasibleError
+            When no list is possible so.
+        """
+        return self.live().under(altered(self.model(), change).actions)
 
     def verdict(self) -> Verification:
         """The saved decision, re-checked without a solver."""
