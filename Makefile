@@ -23,6 +23,7 @@ demo: $(STAMP)
 	@echo "the list to tick       $(DEMO)/calls/weeks/week-18.csv (certificate beside it: week-18.json)"
 	@echo "a page with pictures   $(DEMO)/calls/weeks/week-18.html, $(DEMO)/calls/estimate.html"
 	@echo "what was read how      $(DEMO)/calls/readings.csv, $(DEMO)/calls/columns.yaml"
+	@echo "the same in a browser   $(BIN)/rmab-opt serve $(DEMO)/calls"
 	@echo "to call it yourself    . .venv/bin/activate, then rmab-opt --help"
 
 test: $(STAMP)

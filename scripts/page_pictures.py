@@ -27,10 +27,9 @@ def made(folder: Path) -> Path:
     return own
 
 
-def views(window: Page, root: str) -> dict[str, None]:
-    """Every view with something on it; a generator would do, were the order not told twice."""
-    listed = window.locator("tbody th").first.inner_text()
-    asked = {"week": "/", "why": f"/why?id={listed}", "why_not": "/why?id=0004", "groups": "/groups?by=Village"}
+def views() -> dict[str, str]:
+    """Every view with something on it: names of pictures and addresses."""
+    asked = {"week": "/", "why_not": "/why?id=0004", "groups": "/groups?by=Village"}
     return asked | {"changes": "/changes", "record": "/record", "proof": "/proof", "what_if": "/what-if"}
 
 
@@ -70,7 +69,7 @@ def main() -> None:
             window = browser.new_page()
             window.goto(found[0])
             widths = [int(width) for width in given.widths.split(",")]
-            for name, address in views(window, root).items():
+            for name, address in views().items():
                 window.goto(root + address)
                 prepared(window, name)
                 for width in widths:
