@@ -75,6 +75,7 @@ def test_what_a_lock_costs_is_what_why_says(desk):
         assert name in without
 
 
+@pytest.mark.slow
 def test_places_are_ranked_and_a_move_costs_what_was_said(desk):
     first = desk.live()
     name = first.assignment[0]["column"]
@@ -92,6 +93,7 @@ def test_places_are_ranked_and_a_move_costs_what_was_said(desk):
     assert verified(desk).ok
 
 
+@pytest.mark.slow
 def test_a_clash_changes_nothing_and_its_loosening_is_said(desk):
     before = {path: path.read_bytes() for path in desk.folder.rglob("*") if path.is_file()}
     shut = {name for name, cells in desk.members().items() if cells.get("reach") == "no"}
@@ -123,6 +125,7 @@ def test_the_next_week_begins_without_the_locks_of_this_one(desk, tmp_path):
     assert all(said for _, _, said in desk.changes())
 
 
+@pytest.mark.slow
 def test_the_command_line_beside_it_sees_and_is_seen(desk, tmp_path):
     inside = desk.live().chosen[0]
     desk.redecide(Asked().locked(inside, "out"))
@@ -133,6 +136,7 @@ def test_the_command_line_beside_it_sees_and_is_seen(desk, tmp_path):
     assert desk.live().title.endswith(f"week {week + 1}")
 
 
+@pytest.mark.slow
 def test_a_half_made_week_is_as_if_nothing_had_been_asked(desk, monkeypatch):
     before = desk.rows()
     import rmab_opt.programme.desk as module
@@ -152,6 +156,7 @@ def test_a_half_made_week_is_as_if_nothing_had_been_asked(desk, monkeypatch):
     assert again.redecide(Asked()).chosen
 
 
+@pytest.mark.slow
 def test_an_erased_person_is_in_no_note_and_a_locked_one_is_named(desk):
     name, other = outside(desk), desk.rows()[0]["id"]
     desk.note(lambda draft: draft.model_copy(update={"state": {name: "away"}, "done": {other: "yes"}}))
