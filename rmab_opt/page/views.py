@@ -105,7 +105,7 @@ def week(desk: Desk, by: str = "", page: int = 1) -> Shown:
         label = row["worker"] if by == "worker" else row["cells"].get(by, "")
         blocks.setdefault(label, []).append(row)
     return {
-        "week": desk.week,
+        "week": desk.label,
         "blocks": blocks,
         "columns": [name for name in choices if name not in ("worker", by)],
         "choices": choices,
@@ -327,7 +327,7 @@ def record(desk: Desk) -> Shown:
         if key != "state"
     }
     return {
-        "week": desk.week,
+        "week": desk.label,
         "done": sum(word == "yes" for word in draft.done.values()),
         "missed": sum(word == "no" for word in draft.done.values()),
         "seen": len(draft.state),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rmab_opt.errors import ModelError
 from rmab_opt.programme.front_door import IN, OUT
-from rmab_opt.records import read_object, write_atomically
+from rmab_opt.records import json_text, read_object, write_atomically
 
 __all__ = ["Asked", "Draft", "Event", "read_draft", "write_draft"]
 
@@ -140,7 +139,7 @@ def read_draft(folder: Path, week: int) -> Draft:
 
 def write_draft(folder: Path, draft: Draft) -> None:
     """Keep what is noted; atomically."""
-    write_atomically(folder / FILE, json.dumps(draft.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(folder / FILE, json_text(draft.model_dump(mode="json")) + "\n", kept=True)
 
 
 def _csv(rows: list[list[str]]) -> str:

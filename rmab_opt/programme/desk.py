@@ -7,7 +7,6 @@ a reload, a crash or the command line beside it lose nothing.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from rmab_opt.errors import InfeasibleError, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.asked import Asked, Draft, read_draft, write_draft
-from rmab_opt.programme.columns import Columns, read_columns
+from rmab_opt.programme.columns import Columns, read_columns, week_file, week_label
 from rmab_opt.programme.comparison import altered
 from rmab_opt.programme.folder import (
     STAGE,
@@ -45,7 +44,7 @@ from rmab_opt.programme.folder import (
 )
 from rmab_opt.programme.front_door import IN, OUT, ahead_of, choose_rule, plan_decision, saved_document, saved_objective
 from rmab_opt.programme.ledger import Ledger
-from rmab_opt.records import read_object, write_atomically
+from rmab_opt.records import json_text, read_object, write_atomically
 from rmab_opt.solver import Progress
 
 __all__ = ["Desk", "Place", "Reason", "begin_desk"]
@@ -97,7 +96,7 @@ def begin_desk(name: str | Path, out: Path | None = None) -> Path:
         return home
     copy_model(str(name), home)
     state = {"week": 1, "period": 0, "paused": {}}
-    write_atomically(home / "standing.json", json.dumps(state, indent=1) + "\n")
+    write_atomically(home / "standing.json", json_text(state) + "\n")
     return home
 
 
@@ -126,12 +125,17 @@ class Desk:
         return int(read_standing(self.folder)["week"])
 
     @property
+    def label(self) -> str:
+        """The week as people write it."""
+        return week_label(self.week)
+
+    @property
     def period(self) -> int:
         return int(read_standing(self.folder)["period"])
 
     def path(self, week: int | None = None, suffix: str = ".json") -> Path:
         """A file of a week's list."""
-        return self.folder / "weeks" / f"week-{self.week if week is None else week:02d}{suffix}"
+        return self.folder / "weeks" / f"{week_file(self.week if week is None else week)}{suffix}"
 
     def settle(self) -> None:
         """Bring a whole new week into place that a crash has left, and make the first list where there is none."""
@@ -242,7 +246,7 @@ class Desk:
     def _decide(self, model: Model, asked: Asked, watch: Progress | None = None) -> tuple[Decision, dict[str, Any]]:
         state, belief, shared = self._standing(model)
         plan = choose_rule(model, self.period)
-        title = f"{self.folder.name} · week {self.week}"
+        title = f"{self.folder.name} · week {week_label(self.week)}"
         made = plan_decision(
             model, plan, state, self.period, belief=belief, shared=shared, title=title, relax=asked.relax, watch=watch
         )
@@ -279,8 +283,7 @@ class Desk:
                 # Only what is new goes into place: nothing that somebody has changed meanwhile.
                 if (stage / path.name).stat().st_mtime_ns == path.stat().st_mtime_ns:
                     (stage / path.name).unlink()
-            saved = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-            write_atomically(stage / "weeks" / f"week-{week:02d}.json", saved)
+            write_atomically(stage / "weeks" / f"{week_file(week)}.json", json_text(document) + "\n")
             write_list(stage, week, made, self.shown() if self.path().is_file() else self._shown_of(model))
             write_draft(stage, draft.model_copy(update={"asked": asked}))
             write_atomically(stage / WHOLE, "")
@@ -424,7 +427,7 @@ class Desk:
             after = {**standing, "week": standing["week"] + 1, "period": standing["period"] + 1}
             if after["period"] >= self.model().problem.horizon:
                 raise ModelError("this was the last round of the model's horizon", "set problem.horizon in model.yaml.")
-            write_atomically(self.folder / "standing.json", json.dumps(after, indent=1) + "\n")
+            write_atomically(self.folder / "standing.json", json_text(after) + "\n")
         self.redecide(Asked())
         return []
 
