@@ -55,12 +55,16 @@ def main() -> None:
     parser.add_argument("--widths", default="1100")
     parser.add_argument("--full", action="store_true", help="Whole pages, not what a window shows.")
     parser.add_argument("--folder", type=Path, help="A programme's folder that is there already.")
+    parser.add_argument("--only", default="", help="One picture by name.")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         own = given.folder or made(Path(folder))
         command = [sys.executable, "-m", "rmab_opt.cli", "serve", str(own), "--no-browser"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served, sync_playwright() as engine:
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=own.parent) as served,
+            sync_playwright() as engine,
+        ):
             assert served.stdout is not None
             found = re.search(r"http://\S+", served.stdout.readline())
             assert found is not None
@@ -69,7 +73,8 @@ def main() -> None:
             window = browser.new_page()
             window.goto(found[0])
             widths = [int(width) for width in given.widths.split(",")]
-            for name, address in views().items():
+            asked = {name: address for name, address in views().items() if given.only in ("", name)}
+            for name, address in asked.items():
                 window.goto(root + address)
                 prepared(window, name)
                 for width in widths:

@@ -271,7 +271,7 @@ def groups(desk: Desk, column: str = "") -> Shown:
         one[0] += 1
         one[1] += name in listed
         one[2] += states.get(name) == last
-    rows = [
+    rows: list[Shown] = [
         {"group": key, "members": n, "list": on, "share": on / n, "engaged": up / n}
         for key, (n, on, up) in sorted(counts.items())
     ]
