@@ -60,7 +60,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         own = given.folder or made(Path(folder))
-        command = [sys.executable, "-m", "rmab_opt.cli", "serve", str(own), "--no-browser"]
+        command = [sys.executable, "-m", "rmab_opt.cli", "serve", own.name, "--no-browser"]
         with (
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=own.parent) as served,
             sync_playwright() as engine,
