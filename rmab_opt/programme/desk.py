@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from rmab_opt.programme.asked import Asked, Draft, read_draft, write_draft
 from rmab_opt.programme.columns import Columns, read_columns, week_file, week_label
 from rmab_opt.programme.comparison import altered
 from rmab_opt.programme.folder import (
+    PATIENCE,
     STAGE,
     TOLD,
     WHOLE,
@@ -44,7 +46,7 @@ from rmab_opt.programme.folder import (
 )
 from rmab_opt.programme.front_door import IN, OUT, ahead_of, choose_rule, plan_decision, saved_document, saved_objective
 from rmab_opt.programme.ledger import Ledger
-from rmab_opt.records import json_text, read_object, write_atomically
+from rmab_opt.records import held, json_text, read_object, write_atomically
 from rmab_opt.solver import Progress
 
 __all__ = ["Desk", "Place", "Reason", "begin_desk"]
@@ -208,10 +210,14 @@ class Desk:
 
     def note(self, change: Callable[[Draft], Draft]) -> Draft:
         """Change what is noted; one at a time, so that two windows do not write over each other."""
-        with alone(self.folder, "notes"):
+        with self._noting():
             draft = change(self.draft())
             write_draft(self.folder, draft)
         return draft
+
+    def _noting(self) -> AbstractContextManager[None]:
+        """Hold what is noted, for a moment: the folder itself is held for as long as a list is made."""
+        return held(self.folder / "weeks", "notes", wait=PATIENCE)
 
     def ledger(self) -> Ledger:
         """What was recorded."""
@@ -269,7 +275,7 @@ class Desk:
             When what is asked names nobody, or another command works on the folder.
         """
         with alone(self.folder, "makes the list again"):
-            draft, week = self.draft(), self.week
+            week = self.week
             stage = stage_in(self.folder)
             copied = [path for path in self.folder.iterdir() if path.is_file() and path.suffix in (".csv", ".json")]
             for path in copied:
@@ -285,9 +291,11 @@ class Desk:
                     (stage / path.name).unlink()
             write_atomically(stage / "weeks" / f"{week_file(week)}.json", json_text(document) + "\n")
             write_list(stage, week, made, self.shown() if self.path().is_file() else self._shown_of(model))
-            write_draft(stage, draft.model_copy(update={"asked": asked}))
-            write_atomically(stage / WHOLE, "")
-            finish(self.folder)
+            with self._noting():
+                # What was ticked while the list was made stays.
+                write_draft(stage, self.draft().model_copy(update={"asked": asked}))
+                write_atomically(stage / WHOLE, "")
+                finish(self.folder)
         self._kept["live"] = ([self._stamp(self.folder / "model.yaml"), self._stamp(self.path())], made)
         return made
 

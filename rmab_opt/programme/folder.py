@@ -73,6 +73,7 @@ from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
 __all__ = [
+    "PATIENCE",
     "TOLD",
     "Week",
     "alone",

@@ -12,6 +12,7 @@ from programmes import begun, ticked
 
 from rmab_opt.programme.asked import Asked
 from rmab_opt.programme.desk import Desk
+from rmab_opt.programme.folder import alone
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra app is not installed")
@@ -210,9 +211,10 @@ def test_a_long_solve_shows_value_and_bound_and_a_stop_keeps_the_best(home, chro
         """Finds nothing better until somebody stops it."""
 
         def redecide(self, asked, watch=None):
-            if watch is not None:
-                step = 0
-                while not watch():
+            step = 0
+            # As a solve does, it holds the folder meanwhile.
+            with alone(self.folder, "makes the list again"):
+                while watch is not None and not watch():
                     watch.saw(3.0 + 0.1 * step, 9.0 - 0.1 * step)
                     step = min(step + 1, 20)
                     time.sleep(0.05)
@@ -232,8 +234,12 @@ def test_a_long_solve_shows_value_and_bound_and_a_stop_keeps_the_best(home, chro
         second.goto(live.root)
         assert second.locator(".job").count() == 1
         assert second.locator("tbody tr").count() == len(live.desk.rows())
+        ticked_now = second.locator("tbody th").first.inner_text()
+        second.locator("tbody tr").first.locator("input[value=yes]").check()
+        until(lambda: live.desk.draft().done == {ticked_now: "yes"})
         window.click("text=Stop and keep the best so far")
         window.wait_for_selector(".locks .mark", timeout=QUIET)
+        assert live.desk.draft().done == {ticked_now: "yes"}
         assert name in {row["id"] for row in live.desk.rows()}
         window.context.close()
     finally:
