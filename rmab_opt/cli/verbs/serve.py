@@ -14,8 +14,8 @@ from rmab_opt.registry import register
 @register("verb", "serve", group=PROGRAMME)
 def serve(
     name: Annotated[str, typer.Argument(metavar="DIR|MODEL", help="A programme's folder, or a model.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder to work on a model in; MODEL-weeks.")
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Where to work on a model; MODEL-weeks.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: a free one.")] = 0,
     host: Annotated[
@@ -38,4 +38,4 @@ def serve(
         if browser and sys.stdout.isatty():
             webbrowser.open(address)
 
-    run(name, out=out, host=host, port=port, password=password, ready=ready)
+    run(name, out=folder, host=host, port=port, password=password, ready=ready)
