@@ -171,8 +171,8 @@ def test_an_erased_person_is_in_no_note_and_a_locked_one_is_named(desk):
 
 def test_a_shipped_model_gets_a_folder_of_its_own_and_rounds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    home = begin_desk("budget")
-    assert begin_desk("budget") == home
+    home = begin_desk("weekly_calls")
+    assert begin_desk("weekly_calls") == home
     desk = Desk(home)
     desk.settle()
     week, rows = desk.week, desk.rows()
