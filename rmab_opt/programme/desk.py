@@ -410,6 +410,9 @@ class Desk:
 
     def outlook(self) -> dict[str, Any]:
         """What lies ahead with this list's rule: expected total, bound, what one more unit is worth."""
+        return dict(self._once("outlook", [self.folder / "model.yaml", self.path()], self._ahead))
+
+    def _ahead(self) -> dict[str, Any]:
         model = self.model()
         state, belief, shared = self._standing(model)
         plan = choose_rule(model, self.period)
