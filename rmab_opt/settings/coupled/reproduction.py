@@ -102,18 +102,18 @@ def _named(policy: str) -> str:
 
 
 def table_tasks(full: bool) -> list[dict[str, Any]]:
-    """Three instances of 20 arms with a learner, one of 40 and of 100; quick: one of 20 without."""
+    """Three instances of 20 arms with a learner, one of 40 and of 100; quick: one of each size, one short learner."""
     if not full:
-        return [
-            {"setting": name, "n": 20, "seed": 0, "episodes": 5, "train": {}}
-            for name in ("scheduling", "interventions")
-        ]
-    small = [
+        common: dict[str, Any] = {"seed": 0, "episodes": 5, "train": {}}
+        small = [{**common, "setting": name, "n": 20} for name in NAMES]
+        small[1] = {**small[1], "train": {"episodes": 4}}
+        return [*small, *({**common, "setting": "scheduling", "n": n, "episodes": 2} for n in (40, 100))]
+    usual = [
         {"setting": name, "n": 20, "seed": seed, "episodes": 20, "train": {"episodes": 8}}
         for name in NAMES
         for seed in range(3)
     ]
-    return small + [
+    return usual + [
         {"setting": name, "n": n, "seed": 0, "episodes": 5, "train": {}} for n in (40, 100) for name in SIZES[n]
     ]
 
