@@ -69,6 +69,7 @@ RELEASED = {
 any five arms."""
 
 PLAIN = ("none", "random", "sampling", "iterative_myopic", "myopic", "static")
+RIVALS = ("random", "sampling", "iterative_myopic", "myopic")
 
 
 # --------------------------------------------------------------------------------------------------- the four settings
@@ -102,12 +103,13 @@ def _named(policy: str) -> str:
 
 
 def table_tasks(full: bool) -> list[dict[str, Any]]:
-    """Three instances of 20 arms with a learner, one of 40 and of 100; quick: one of each size, one short learner."""
+    """Three instances of 20 arms with a learner, one of 40 and of 100; quick: one of each, and one short learner."""
     if not full:
-        common: dict[str, Any] = {"seed": 0, "episodes": 5, "train": {}}
-        small = [{**common, "setting": name, "n": 20} for name in NAMES]
-        small[1] = {**small[1], "train": {"episodes": 4}}
-        return [*small, *({**common, "setting": "scheduling", "n": n, "episodes": 2} for n in (40, 100))]
+        few: dict[str, Any] = {"n": 20, "seed": 0, "episodes": 2, "train": {}}
+        more = [{**few, "setting": name, "episodes": 5} for name in ("scheduling", "interventions")]
+        learner = {**few, "setting": "scheduling", "seed": 1, "train": {"episodes": 2}}
+        large = [{**few, "setting": "scheduling", "n": n, "episodes": 1} for n in (40, 100)]
+        return [*more, *({**few, "setting": name} for name in ("capacity", "path")), learner, *large]
     usual = [
         {"setting": name, "n": 20, "seed": seed, "episodes": 20, "train": {"episodes": 8}}
         for name in NAMES
@@ -123,18 +125,20 @@ def table_rows(found: Found) -> list[dict[str, Any]]:
     rows = []
     for setting, n in dict.fromkeys((task["setting"], task["n"]) for task, _ in found):
         mine = [result for task, result in found if (task["setting"], task["n"]) == (setting, n)]
-        means = {name: [np.mean(got["totals"][name]) for got in mine] for name in mine[0]["totals"]}
-        for name, values in means.items():
+        for name in dict.fromkeys(name for got in mine for name in got["totals"]):
+            own = [got for got in mine if name in got["totals"]]
+            totals = [float(np.mean(got["totals"][name])) for got in own]
             published = RELEASED.get((setting, name)) if n == 20 else None
-            a_round = [value / got["horizon"] for value, got in zip(values, mine, strict=True)]
+            a_round = [total / got["horizon"] for total, got in zip(totals, own, strict=True)]
             rows.append(figure(f"{setting} {n}/{name}", a_round, published))
-            if all(got["bound"] is not None for got in mine):
-                share = [100 * value / got["bound"] for value, got in zip(values, mine, strict=True)]
+            if all(got["bound"] is not None for got in own):
+                share = [100 * total / got["bound"] for total, got in zip(totals, own, strict=True)]
                 rows.append(figure(f"{setting} {n}/{name}, % of the bound", share))
-        rivals = [name for name in ("random", "sampling", "iterative_myopic", "myopic") if name in means]
-        for name in ("static", "learned"):
-            if name in means:
-                gain = [100 * (means[name][k] / max(means[r][k] for r in rivals) - 1) for k in range(len(mine))]
+            if name in ("static", "learned"):
+                rivals = [
+                    max(np.mean(got["totals"][rival]) for rival in RIVALS if rival in got["totals"]) for got in own
+                ]
+                gain = [100 * (total / rival - 1) for total, rival in zip(totals, rivals, strict=True)]
                 rows.append(figure(f"{setting} {n}/{name} over the best plain baseline, %", gain))
     return rows
 
