@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO := out/demo
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all mutants lint bench docs dist clean
+.PHONY: demo test test-all mutants coverage lint bench docs dist audit lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ test: $(STAMP)
 test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not gpu" tests
 
+# The quick suite with the share of lines that it runs; the processes that tests start are counted too.
+coverage: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu" --cov=rmab_opt --cov-report=term:skip-covered tests
+
 # Small breakages, each against the nearest tests; hours, and goes on where it was stopped.
 mutants: $(STAMP)
 	$(BIN)/python scripts/mutants.py
@@ -53,6 +57,14 @@ dist: $(STAMP)
 	rm -rf out/dist
 	$(BIN)/python -m build --outdir out/dist
 	if command -v twine >/dev/null; then twine check --strict out/dist/*; else echo "not checked: no twine at hand"; fi
+
+# Known faults of the installed versions, where a database of them is at hand (`uv tool install pip-audit`).
+audit: $(STAMP)
+	if command -v pip-audit >/dev/null; then pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" --skip-editable; else echo "not checked: no pip-audit at hand"; fi
+
+# The versions that the suite ran with, for every Python that is declared (needs uv).
+lock: $(STAMP)
+	$(BIN)/python scripts/lock.py
 
 clean:
 	rm -rf out .venv

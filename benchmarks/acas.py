@@ -1,6 +1,6 @@
 """Few continuous inputs, many neurons: the largest score over the box of ACAS Xu's property 3, with a proven bound.
 
-    python benchmarks/acas.py [FILE ...] [--boxes 40000] [--shapes 3]
+    python benchmarks/acas.py [FILE ...] [--boxes 40000] [--shapes 3] [--out FILE.csv]
 
 FILE are the user's own networks, `.onnx` or `.nnet` (ACASXU_run2a_1_1_batch_2000 and its like; they are not shipped).
 Without files, networks of the same shape (5 inputs, six layers of 50 neurons, 5 scores) are trained here on seeded
@@ -21,7 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from rmab_opt.encoder import Network, read_model
-from rmab_opt.search import maximise_box
+from rmab_opt.report import table_csv
+from rmab_opt.search import BoxOptions, maximise_box
 
 LOWER = np.array([-0.303531156, -0.009549297, 0.493380324, 0.3, 0.3])
 """Property 3 in the networks' own units: an intruder straight ahead, coming closer."""
@@ -86,7 +87,7 @@ def row(name: str, network: Network, lower: np.ndarray, upper: np.ndarray, boxes
     """One network over one box."""
     best, spread = sampled(network, lower, upper)
     began = time.process_time()
-    found = maximise_box(network, lower, upper, gap=1e-3, boxes=boxes)
+    found = maximise_box(network, lower, upper, options=BoxOptions(gap=1e-3, boxes=boxes))
     if found.value < best - 1e-9 * abs(best):
         raise SystemExit(f"{name}: the value found, {found.value}, is below sampling's best, {best}")
     return {
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     # A limit on boxes and not on the clock: CPU seconds are what is reported, whatever else the machine does.
     parser.add_argument("--boxes", type=int, default=40_000, help="boxes bounded; about a thousand a CPU second")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--shapes", type=int, default=3, help="networks trained here when no file is given")
     options = parser.parse_args()
     box = (LOWER, UPPER)
@@ -113,8 +115,12 @@ def main() -> None:
         network = trained(seed)
         cases.append((f"same shape {seed}, property 3's box", network, *box))
         cases.append((f"same shape {seed}, six tenths of the unit box", network, -0.3 * np.ones(5), 0.3 * np.ones(5)))
+    rows = []
     for case in cases:
         found = row(*case, options.boxes)
+        rows.append(found)
+        if options.out:
+            options.out.write_text(table_csv(rows))
         print(
             "{network:<42} value {value:9.5f}  sampled {sampled:9.5f}  bound {bound:9.5f}  gap {gap_of_value:7.2%} "
             "of the value, {gap_of_spread:7.2%} of the spread  {boxes:7d} boxes  {cpu_seconds:5.1f} s  {status}".format(

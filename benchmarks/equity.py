@@ -18,7 +18,7 @@ import numpy as np
 import rmab_opt as ro
 from rmab_opt.decisions import Situation
 from rmab_opt.planning import Coupling
-from rmab_opt.settings.equity import Groups, fair_plan_arrays
+from rmab_opt.settings.equity import Cohort, Groups, fair_plan_arrays
 from rmab_opt.settings.equity.policies import FairObjective
 from rmab_opt.settings.equity.reproduction import PublishedRule
 
@@ -137,18 +137,8 @@ def large(quick: bool) -> None:
     n_arms = 1000 if quick else 10_000
     transition, reward, start, groups = large_cohort(n_arms, 20)
     for welfare in ("max_min", "leximin", "nash"):
-        plan = fair_plan_arrays(
-            transition,
-            reward,
-            start,
-            groups,
-            Coupling.budgets([n_arms / 10]),
-            horizon=20,
-            discount=0.9999,
-            welfare=welfare,
-            method="prices",
-            tolerance=1e-4,
-        )
+        cohort = Cohort(transition, reward, start, groups, Coupling.budgets([n_arms / 10]), 20, 0.9999)
+        plan = fair_plan_arrays(cohort, welfare=welfare, tolerance=1e-4)
         print(f"{welfare}, {n_arms} arms, 20 groups: {plan.seconds:.1f} s by the clock, gap {plan.relative_gap:.1e}")
 
 

@@ -3,12 +3,12 @@
     python benchmarks/surrogates.py [--quick | --full] [--seconds 60] [--out FILE.csv]
 
 Every model is trained here on seeded data of an invented yield of 3 to 5 inputs: ReLU, leaky, clipped, residual, one
-that pools a maximum, a tanh one read as pieces, scikit-learn's perceptron with a scaler, forests of 50 trees and
-gradient boosting. It is maximised over a box cut by two rows. `--quick` is 20 models, `--full` 200. For each: the
-value (held against the framework's own forward pass), the best of 20,000 allowed draws, the solver's bound, and CPU
-seconds from the trained model to the answer. Where `omlt` is installed and reads the model (plain ReLU layers and
-trees) the same program goes through OMLT and HiGHS in the same run, by turns first and second, with the same gaps;
-optima must agree to 1e-6.
+that pools a maximum, a convolution with max pooling, how far a class of a softmax is ahead, a tanh one read as pieces,
+scikit-learn's perceptron with a scaler, forests of 50 trees and gradient boosting of three libraries. It is maximised
+over a box cut by two rows. `--quick` is 28 models, two of a kind, `--full` 200. For each: the value (held against the
+framework's own forward pass), the best of 20,000 allowed draws, the solver's bound, and CPU seconds from the trained
+model to the answer. Where `omlt` is installed and reads the model (plain ReLU layers and trees) the same program goes
+through OMLT and HiGHS in the same run, by turns first and second, with the same gaps; optima must agree to 1e-6.
 The last lines are the CPU ratios, geometric means by kind.
 """
 
@@ -33,7 +33,11 @@ from rmab_opt.solver import Session, load_profile
 
 KINDS = (
     "relu", "leaky", "clipped", "residual", "maximum", "tanh pieces", "perceptron", "forest", "boosting", "deep relu",
+    "convolution", "margin", "xgboost", "lightgbm",
 )  # fmt: skip
+TREES = ("forest", "boosting", "xgboost", "lightgbm")
+OUTPUTS: dict[str, Any] = {"margin": ("margin", 1)}
+"""Kind -> which of several outputs is maximised."""
 GAP = 1e-7
 SMOOTH = 0.05
 DRAWS = 20_000
@@ -74,6 +78,13 @@ def module_of(kind: str, n: int) -> Any:
         def forward(self, x: Any) -> Any:
             return torch.amax(self.b(torch.relu(self.a(x))), dim=1, keepdim=True) - 0.3 * x.abs().sum(1, keepdim=True)
 
+    if kind == "convolution":
+        window = nn.Conv1d(1, 4, 2, padding=1)
+        return nn.Sequential(
+            nn.Unflatten(1, (1, n)), window, nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(4 * ((n + 1) // 2), 1)
+        )
+    if kind == "margin":
+        return nn.Sequential(nn.Linear(n, 10), nn.ReLU(), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(1))
     if kind in ("residual", "maximum"):
         return Residual() if kind == "residual" else Largest()
     width, depth = {"deep relu": (10, 3), "tanh pieces": (4, 1)}.get(kind, (12, 2))
@@ -87,19 +98,8 @@ def module_of(kind: str, n: int) -> Any:
 def trained(kind: str, seed: int) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
     """A trained model and its own prediction."""
     x, y = data(seed)
-    if kind in ("perceptron", "forest", "boosting"):
-        from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
-        from sklearn.neural_network import MLPRegressor
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        model = {
-            "perceptron": make_pipeline(
-                StandardScaler(), MLPRegressor(hidden_layer_sizes=(10, 8), max_iter=200, random_state=seed)
-            ),
-            "forest": RandomForestRegressor(50, max_depth=3, random_state=seed),
-            "boosting": GradientBoostingRegressor(n_estimators=50, max_depth=2, random_state=seed),
-        }[kind]
+    if kind in (*TREES, "perceptron"):
+        model = estimator(kind, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(x, y)
@@ -110,9 +110,14 @@ def trained(kind: str, seed: int) -> tuple[Any, Callable[[np.ndarray], np.ndarra
     torch.set_num_threads(1)
     module = module_of(kind, x.shape[1]).double()
     inputs, wanted = torch.as_tensor(x), torch.as_tensor(y)[:, None]
+    thirds = torch.as_tensor(np.digitize(y, np.quantile(y, [1 / 3, 2 / 3])))
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
     for _ in range(300):
-        loss = ((module(inputs) - wanted) ** 2).mean()
+        found = module(inputs)
+        if kind == "margin":
+            loss = torch.nn.functional.nll_loss(torch.log(found + 1e-12), thirds)
+        else:
+            loss = ((found - wanted) ** 2).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -120,9 +125,37 @@ def trained(kind: str, seed: int) -> tuple[Any, Callable[[np.ndarray], np.ndarra
 
     def predict(points: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return module(torch.as_tensor(points)).numpy()[:, 0]
+            if kind != "margin":
+                return module(torch.as_tensor(points)).numpy()[:, 0]
+            # Log-odds from before the softmax: its shares have lost their digits near 0 and 1.
+            scores = module[:-1](torch.as_tensor(points)).numpy()
+            return scores[:, 1] - np.maximum(scores[:, 0], scores[:, 2])
 
     return module, predict
+
+
+def estimator(kind: str, seed: int) -> Any:
+    """An unfitted model of scikit-learn, XGBoost or LightGBM."""
+    from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if kind == "xgboost":
+        import xgboost
+
+        return xgboost.XGBRegressor(n_estimators=50, max_depth=2, random_state=seed, n_jobs=1)
+    if kind == "lightgbm":
+        import lightgbm
+
+        return lightgbm.LGBMRegressor(n_estimators=50, num_leaves=4, random_state=seed, n_jobs=1, verbose=-1)
+    return {
+        "perceptron": make_pipeline(
+            StandardScaler(), MLPRegressor(hidden_layer_sizes=(10, 8), max_iter=200, random_state=seed)
+        ),
+        "forest": RandomForestRegressor(50, max_depth=3, random_state=seed),
+        "boosting": GradientBoostingRegressor(n_estimators=50, max_depth=2, random_state=seed),
+    }[kind]
 
 
 def polytope(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,14 +171,14 @@ def cut(model: Any, variables: list[Any]) -> None:
         model.rows.add(sum(a * x for a, x in zip(row, variables, strict=True)) <= limit)
 
 
-def ours(given: Any, n: int, seconds: float) -> tuple[float, float, np.ndarray, float, float]:
+def ours(given: Any, kind: str, n: int, seconds: float) -> tuple[float, float, np.ndarray, float, float]:
     """Value, bound, point, CPU seconds, and the error that the reading states."""
     began = time.process_time()
     model = pyo.ConcreteModel()
     model.x = pyo.Var(range(n), bounds=(-1, 1))
     cut(model, list(model.x.values()))
     model.q = pyo.Block()
-    read = read_model(given, box=(-1.0, 1.0), smooth=SMOOTH, n_inputs=n)
+    read = read_model(given, box=(-1.0, 1.0), smooth=SMOOTH, n_inputs=n, output=OUTPUTS.get(kind))
     output, _ = encode(read, model.q, model.x, sense="equal" if isinstance(read, TreeEnsemble) else "maximise")
     model.best = pyo.Objective(expr=output, sense=pyo.maximize)
     session = Session(model, load_profile("fast"))
@@ -155,7 +188,7 @@ def ours(given: Any, n: int, seconds: float) -> tuple[float, float, np.ndarray, 
     return result.objective, result.bound + error, result.x[session.index(model.x)], time.process_time() - began, error
 
 
-def theirs(given: Any, n: int, seconds: float) -> tuple[float, float] | None:
+def theirs(given: Any, kind: str, n: int, seconds: float) -> tuple[float, float] | None:
     """Objective and CPU seconds of OMLT + HiGHS; None where OMLT is missing or does not read the model."""
     try:
         from omlt import OmltBlock
@@ -167,7 +200,7 @@ def theirs(given: Any, n: int, seconds: float) -> tuple[float, float] | None:
         return None
     began = time.process_time()
     ends = dict.fromkeys(range(n), (-1.0, 1.0))
-    if type(given).__name__ in ("RandomForestRegressor", "GradientBoostingRegressor"):
+    if kind in TREES:
         formulation = GBTBigMFormulation(
             GradientBoostedTreeModel(tree_graph(read_model(given)), scaled_input_bounds=ends)
         )
@@ -242,15 +275,15 @@ def one(kind: str, seed: int, seconds: float, first: bool) -> dict[str, object]:
     """One model, both ways."""
     given, predict = trained(kind, seed)
     n = 3 + seed % 3
-    other = None if first else theirs(given, n, seconds)
-    value, bound, point, cpu, error = ours(given, n, seconds)
-    other = theirs(given, n, seconds) if first else other
+    other = None if first else theirs(given, kind, n, seconds)
+    value, bound, point, cpu, error = ours(given, kind, n, seconds)
+    other = theirs(given, kind, n, seconds) if first else other
     rng = np.random.default_rng(seed)
     rows, limits = polytope(n)
     draws = rng.uniform(-1, 1, size=(4 * DRAWS, n))
     sampled = float(predict(draws[(draws @ rows.T <= limits).all(axis=1)][:DRAWS]).max())
     # Trees jump at their thresholds, where the solver's point stands: their session judged the cell's middle.
-    own = value if kind in ("forest", "boosting") else float(predict(point[None])[0])
+    own = value if kind in TREES else float(predict(point[None])[0])
     scale = max(1.0, abs(value))
     right = sampled <= min(value + error, bound) + 1e-6 * scale and abs(own - value) <= error + 1e-5 * scale
     return {
@@ -264,13 +297,13 @@ def one(kind: str, seed: int, seconds: float, first: bool) -> dict[str, object]:
 def main() -> None:
     """All models, then the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 models (the default)")
+    parser.add_argument("--quick", action="store_true", help="28 models (the default)")
     parser.add_argument("--full", action="store_true", help="200 models")
     parser.add_argument("--models", type=int, help="another number")
     parser.add_argument("--seconds", type=float, default=60.0, help="a solve")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    count = options.models or (200 if options.full else 20)
+    count = options.models or (200 if options.full else 2 * len(KINDS))
     rows = []
     for number in range(count):
         row = one(KINDS[number % len(KINDS)], number, options.seconds, first=number // len(KINDS) % 2 == 0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rmab_opt._startup import load_scipy_lazily
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -47,6 +49,9 @@ _HOME = {
     "load": "catalog",
     "train": "learning",
 }
+
+
+load_scipy_lazily()
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import pkgutil
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,7 @@ __all__ = [
     "plugins",
     "register",
     "settings",
+    "spelled",
     "split",
 ]
 
@@ -111,7 +113,7 @@ PARTS: dict[str, Part] = {
     "run": Part(("rmab_opt.learning.policies",), "policies", "kind of training run"),
     "section": Part(("rmab_opt.learning.config",), "sections", "section of a model file"),
     "learner": Part(("rmab_opt.learning.learners",), "learners", "learner"),
-    "report": Part((), "reports", "report"),
+    "report": Part(("rmab_opt.decisions.outcomes",), "reports", "report"),
     "experiment": Part((), "reproduction", "experiment"),
     "verb": Part(("rmab_opt.cli.verbs",), "verbs", "verb"),
 }
@@ -491,6 +493,23 @@ def model_folders() -> list[Path]:
     files = [importlib.import_module(s.package).__file__ for s in settings().values() if not s.own and not s.hidden]
     folders = [Path(str(file)).parent / "models" for file in [*files, *plugins()] if file]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def spelled(kind: str, name: object) -> bool:
+    """Whether a module that brings things of a kind spells this name in a ``register`` line; none is imported.
+
+    For kinds whose modules are slow to import, networks before all: what is not spelled may still be :func:`known`.
+    """
+    part = PARTS[kind]
+    line = re.compile(rf"""register\(\s*["']{kind}["']\s*,\s*["']{re.escape(str(name))}["']""")
+    for module in (*part.homes, *(f"{s.package}.{part.module}" for s in settings().values() if not s.hidden)):
+        try:
+            spec = importlib.util.find_spec(module)
+        except ModuleNotFoundError:  # a setting of one file
+            continue
+        if spec is not None and spec.has_location and line.search(Path(str(spec.origin)).read_text(encoding="utf-8")):
+            return True
+    return False
 
 
 def _fill(kind: str) -> None:

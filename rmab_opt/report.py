@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from html import escape
 from typing import Any
 from unicodedata import category
@@ -108,8 +110,19 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def marked(value: Any) -> Any:
-    """A CSV cell that no spreadsheet takes for a formula: such a text gets an apostrophe, which reading takes off."""
+    """A CSV cell that is read back as it is: a text that a spreadsheet would take for a formula gets an apostrophe,
+    which reading takes off; a number has no exponent, and no three decimals that could be thousands."""
+    if isinstance(value, float):
+        return _plain(value)
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def _plain(value: float) -> str:
+    """All digits of a number, in one reading; empty for one that is none."""
+    if not math.isfinite(value):
+        return ""
+    text = f"{Decimal(repr(float(value))):f}"
+    return f"{text}0" if re.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}", text) else text
 
 
 def unmarked(text: str) -> str:

@@ -117,20 +117,19 @@ class Set:
         return bool(((used >= self.low - room) & (used <= self.high + room)).all())
 
 
-def by_prices(rows, gain, constant, prices, table):
-    """(weak duality's limit, rounded outward, the size of its terms); a row ``table`` is maximised exactly."""
+def by_prices(rows, gain, constant, prices, tables=()):
+    """(weak duality's limit, rounded outward, the size of its terms); rows ``tables`` are maximised exactly."""
     if len(prices) != len(rows.low):
         raise Wrong("prices: not one a row")
-    y = rows.signed(prices)
-    n, inside = len(gain), np.zeros(0, dtype=int)
-    if table is not None:
-        y[table], inside = 0.0, rows.part(table)[0]
+    y, n = rows.signed(prices), len(gain)
+    y[list(tables)] = 0.0
+    inside = np.array(sorted({j for i in tables for j in rows.part(i)[0].tolist()}), dtype=int)
     paid = np.bincount(rows.indices, rows.data * y[rows.row], n)
     mass = np.bincount(rows.indices, np.abs(rows.data * y[rows.row]), n)
     d = gain - paid
     slack = (4 + np.bincount(rows.indices, minlength=n)) * EPS * (np.abs(gain) + mass)
     low, high = rows.ends()
-    packed = 0.0 if table is None else knapsack(rows, table, (d + slack)[inside])
+    packed = knapsack(rows, tables, inside, (d + slack)[inside])
     with np.errstate(invalid="ignore"):
         at = [np.where(side == 0.0, 0.0, side * end) for end in (low, high) for side in (d + slack, d - slack)]
         row = np.where(y > 0, y * rows.high, np.where(y < 0, y * rows.low, 0.0))
@@ -141,19 +140,22 @@ def by_prices(rows, gain, constant, prices, table):
     return float(terms.sum() + 2 * (len(terms) + 2) * EPS * size), size
 
 
-def knapsack(rows, table, gain):
-    """The largest sum of gains whose whole weights fit into a row, by a table over its room."""
-    columns, weight = rows.part(table)
-    size, k = rows.step(table) or (0, 0)
-    if not size or (rows.lower[columns] < 0).any() or (rows.upper[columns] > 1).any() or (weight <= 0).any():
-        raise Wrong("table: the row's weights are not whole on a grid")
-    units = np.rint(weight * 10.0**k / size).astype(int)
-    room = int(np.floor(rows.high[table] * 10.0**k / size + 1e-6))
-    best = np.zeros(max(room, 0) + 1)
-    for value, load in zip(gain.tolist(), units.tolist(), strict=True):
-        if value > 0 and load <= room:
-            best[load:] = np.maximum(best[load:], best[: room + 1 - load] + value)
-    return float(best[-1]) * (1 + 2 * (len(gain) + 2) * EPS)
+def knapsack(rows, tables, inside, gain):
+    """The largest sum of gains of columns ``inside`` whose whole weights fit, by a table over the rows' room."""
+    loads, rooms = np.zeros((len(gain), len(tables)), dtype=int), []
+    for q, i in enumerate(tables):
+        (columns, weight), (size, k) = rows.part(i), rows.step(i) or (0, 0)
+        if not size or (rows.lower[columns] < 0).any() or (rows.upper[columns] > 1).any() or (weight <= 0).any():
+            raise Wrong("table: the row's weights are not whole on a grid")
+        loads[np.searchsorted(inside, columns), q] = np.rint(weight * 10.0**k / size)
+        rooms.append(max(0, int(np.floor(rows.high[i] * 10.0**k / size + 1e-6))))
+    best = np.zeros([room + 1 for room in rooms])
+    for value, load in zip(gain.tolist(), loads.tolist(), strict=True):
+        if value > 0 and all(q <= room for q, room in zip(load, rooms, strict=True)):
+            at = tuple(slice(q, None) for q in load)
+            before = tuple(slice(0, room + 1 - q) for q, room in zip(load, rooms, strict=True))
+            best[at] = np.maximum(best[at], best[before] + value)
+    return float(best.flat[-1]) * (1 + 2 * (len(gain) + 2) * EPS)
 
 
 class Net:
@@ -199,7 +201,7 @@ class Tree:
         self.shift, self.earned = np.zeros(self.n), 0.0
         if prices is not None:
             y = np.where(np.isin(np.arange(len(prices)), taken), 0.0, prices)
-            worth, mass = by_prices(rows, np.zeros(len(place)), 0.0, y, None)
+            worth, mass = by_prices(rows, np.zeros(len(place)), 0.0, y)
             paid = np.bincount(rows.indices, rows.data * rows.signed(y)[rows.row], len(place))[rows.act]
             if np.isfinite(worth):
                 at_columns = np.maximum(-paid * rows.lower[rows.act], -paid * rows.upper[rows.act]).sum()
@@ -340,7 +342,7 @@ def check(told, decision=None):
     """(what the file proves, in a sentence, exit code); raises :class:`Wrong`."""
     if told.get("format") != 1 or told.get("what") != "proof":
         raise Wrong("format: not an exported proof of format 1")
-    if decision is not None and any(decision["digests"][name] != said for name, said in told["digests"].items()):
+    if decision is not None and any(decision["digests"][k] != said for k, said in told["digests"].items()):
         raise Wrong("digests: the decision answers to other rows or another objective")
     rows, aim, kind = Set(told["rows"]), told["objective"], told["kind"]
     if told["rows_of"] == "set" and rows.digest != told["digests"]["rows"]:
@@ -363,7 +365,8 @@ def check(told, decision=None):
         raise Wrong(f"value is {value:.9g}, the file says {told['value']:.9g}")
     bound = float(told["bound"])
     if kind in ("prices", "table"):
-        found, size = by_prices(rows, gain, constant, array(told["prices"], "<f8"), told["table"])
+        tables = [row for row in (told["table"], told.get("counted")) if row is not None]
+        found, size = by_prices(rows, gain, constant, array(told["prices"], "<f8"), tables)
         if not found <= bound + 1e-9 * size:
             raise Wrong(f"bound is {bound:.9g}, the prices prove {found:.9g}")
     elif kind == "tree":
@@ -376,11 +379,8 @@ def check(told, decision=None):
         kind = f"a tree ({Tree(net, rows, prices).close(tree, target)} leaves here)"
     else:
         return f"a proof of kind {kind!r} is replayed by rmab-opt check", 5
-    mine = "" if decision is None else "; rows and objective are the decision's"
-    return (
-        f"proven by {kind}: no point of these rows is worth more than {bound:.9g}; the action has {value:.9g}{mine}",
-        0,
-    )
+    said = f"proven by {kind}: no point of these rows is worth more than {bound:.9g}; the action has {value:.9g}"
+    return said + ("" if decision is None else "; rows and objective are the decision's"), 0
 
 
 def main(arguments):

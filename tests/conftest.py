@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The command line is started hundreds of times: compiling the package anew each time would cost more than most tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import HealthCheck, settings
+
+sys.dont_write_bytecode = False
 
 settings.register_profile(
     "repo",

@@ -15,12 +15,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyomo.environ as pyo
 
 from rmab_opt.solver import highs, through_pyomo
 from rmab_opt.solver.program import Arrays
 from rmab_opt.solver.result import Result
 
-__all__ = ["LIES", "Said", "lying"]
+__all__ = ["LIES", "Said", "StandIn", "behind_pyomo", "lying"]
 
 
 @dataclass
@@ -193,3 +194,41 @@ def lying(name: str, *, after: int = 0) -> Iterator[list[str]]:
 
     with mock.patch.object(highs, "conclude", conclude), mock.patch.object(through_pyomo, "conclude", conclude):
         yield told
+
+
+class StandIn:
+    """A solver behind Pyomo that is none: HiGHS by Pyomo's own interface, whose answer a test may change."""
+
+    def __init__(self, inner: Any, change: Callable[[Any], None] | None) -> None:
+        self._inner, self._change = inner, change
+        self.options: dict[str, Any] = {}
+        """Taken and left alone: they stand under another solver's names."""
+
+    def available(self, exception_flag: bool = True) -> bool:
+        return bool(self._inner.available(exception_flag=exception_flag))
+
+    def warm_start_capable(self) -> bool:
+        return False
+
+    def solve(self, model: Any, *, load_solutions: bool = False, tee: bool = False) -> Any:
+        answer = self._inner.solve(model, load_solutions=load_solutions, tee=tee)
+        if self._change is not None:
+            self._change(answer)
+        return answer
+
+
+@contextmanager
+def behind_pyomo(change: Callable[[Any], None] | None = None) -> Iterator[list[str]]:
+    """Whatever solver is asked for behind Pyomo, the stand-in answers; yields the names that were asked for."""
+    real, asked = pyo.SolverFactory, []
+
+    class Factory:
+        def __contains__(self, name: str) -> bool:
+            return True
+
+        def __call__(self, name: str) -> StandIn:
+            asked.append(name)
+            return StandIn(real("appsi_highs"), change)
+
+    with mock.patch.object(pyo, "SolverFactory", Factory()):
+        yield asked

@@ -39,7 +39,7 @@ class Copy:
         return path
 
     def run(self, *arguments: object, module: str = "rmab_opt.cli", **variables: str) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), **variables}
         command = [sys.executable, "-m", module, *map(str, arguments)]
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
@@ -53,7 +53,7 @@ class Copy:
     def names(self, kind: str) -> list[str]:
         """What the registry lists, asked in the copy."""
         code = f"import json, rmab_opt.registry as r; print(json.dumps([r.__file__, r.names({kind!r})]))"
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=self.folder, env=environment, capture_output=True, text=True, check=True
         )

@@ -30,6 +30,30 @@ def test_the_top_level_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_checking_a_model_with_a_section_for_training_does_not_load_torch():
+    code = (
+        "import sys; sys.argv = ['rmab-opt', 'check', 'budget']\n"
+        "from rmab_opt.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "print('LOADED', sorted({'torch', 'gymnasium', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_parts_of_scipy_that_pyomo_asks_for_in_advance_wait_until_they_are_used():
+    code = (
+        "import sys, rmab_opt, pyomo.environ\n"
+        "from scipy import sparse, stats\n"
+        "assert 'scipy.stats._stats_py' not in sys.modules\n"
+        "assert abs(stats.norm.ppf(0.975) - 1.959964) < 1e-6\n"
+        "assert 'scipy.stats._stats_py' in sys.modules\n"
+        "from scipy.spatial.distance import pdist\n"
+        "from scipy.stats.distributions import norm"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
 def test_deciding_does_not_load_torch():
     code = (
         "import sys, rmab_opt as ro\nro.decide(ro.load('weekly_calls'))\n"

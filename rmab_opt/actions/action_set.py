@@ -40,6 +40,9 @@ LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 SETS_KEPT = 64
 """Sets at different limits that are kept with what was compiled for them."""
 
+LEAST_WEIGHT = 2.0**-10
+"""Least size of a row's largest weight: checks and solvers let a sum pass its limit by 1e-6, whatever its unit."""
+
 LARGEST_SPAN = 1e9
 """Largest ratio of two weights in one row; solvers' tolerances are near one over it."""
 
@@ -684,7 +687,7 @@ class ActionSet:
 
 
 def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:
-    """Raise ModelError when a row's weights are so far apart that no solver tells the small ones from nothing."""
+    """Raise ModelError when no solver tells a row's small weights from nothing: beside large ones, or all of them."""
     if not matrix.nnz:
         return
     size, filled = np.abs(matrix.data), np.flatnonzero(np.diff(matrix.indptr) > 0)
@@ -696,6 +699,13 @@ def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:
         raise ModelError(
             f"constraints.{owner[filled[at]]}: weights from {least[at]:.3g} to {most[at]:.3g} stand in one row",
             f"leave out what is negligible: the largest may be {LARGEST_SPAN:g} times the smallest.",
+        )
+    tiny = np.flatnonzero(most < LEAST_WEIGHT)
+    if tiny.size:
+        at = int(tiny[0])
+        raise ModelError(
+            f"constraints.{owner[filled[at]]}: no weight of a row is above {most[at]:.3g}; sums are compared to 1e-6",
+            f"give weights and limit in a smaller unit, so that the largest weight is at least {LEAST_WEIGHT:.1g}.",
         )
 
 

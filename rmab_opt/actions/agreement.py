@@ -14,7 +14,6 @@ import itertools
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,14 +25,22 @@ from rmab_opt.solver import Session
 
 if TYPE_CHECKING:
     from rmab_opt.actions.action_set import ActionSet
+    from rmab_opt.solver import Result
 
 __all__ = ["Agreement", "agreement_of", "compare_rows"]
 
 KEPT = 64
 """Sets whose comparison is kept, by what they are made of."""
 
-SECONDS = 2.0
-"""Time for one set."""
+WORK = 150_000
+"""Work for one set, in units of about 10 microseconds: counted and not timed, so that what is compared, and with it
+every count that is printed, is the same on a slow machine and under load."""
+
+SOLVE, SOLVE_COLUMN = 400, 5
+"""Work of a solve, and of each column in it."""
+
+CHECK, CHECK_STRUCTURED = (1.0, 0.01), (20.0, 0.25)
+"""Work of a check and of each column in it, where rows are all and where constraints have variables of their own."""
 
 ALL_VECTORS = 14
 """Columns up to which every vector is compared."""
@@ -49,7 +56,7 @@ GROWN, BORDERS, SWAPS = 64, 20, 300
 class Agreement:
     """What a comparison of rows and checks came to.
 
-    ``compared`` counts actions; ``left_out`` names parts for which the time was too short; ``fault`` says what
+    ``compared`` counts actions; ``left_out`` names parts for which the work was not enough; ``fault`` says what
     disagrees, None when nothing does; ``silent`` names constraints that cut actions off and never said anything.
     """
 
@@ -67,21 +74,21 @@ class Agreement:
 
     def __str__(self) -> str:
         said = f"{self.compared} actions, rows and checks agree" if self.fault is None else self.fault
-        said += f"; left out for time: {', '.join(self.left_out)}" if self.left_out else ""
+        said += f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return said + "".join(f"; violations of {name} never said anything" for name in self.silent)
 
 
-def compare_rows(actions: ActionSet, seconds: float = SECONDS) -> Agreement:
-    """Hold the rows of an action set against its checks, within the time.
+def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
+    """Hold the rows of an action set against its checks, as far as the work goes.
 
     Parameters
     ----------
     actions
         With numbers for limits: a template's set of one round, see :meth:`ActionSet.at`.
-    seconds
-        Most time to spend; directions come first.
+    work
+        Most work to spend, see ``WORK``; directions come first.
     """
-    asked = _Comparison(actions, perf_counter() + seconds)
+    asked = _Comparison(actions, work)
     try:
         # Where every vector can be looked at by products alone, nothing else is left to find.
         parts = ("vectors",) if len(actions) <= ALL_VECTORS and not actions.structured else _PARTS
@@ -128,8 +135,11 @@ class _Disagree(Exception):
 class _Comparison:
     _kept: np.ndarray | None
 
-    def __init__(self, actions: ActionSet, deadline: float) -> None:
-        self.actions, self.deadline = actions, deadline
+    def __init__(self, actions: ActionSet, work: float) -> None:
+        self.actions, self.left = actions, work
+        once, column = CHECK_STRUCTURED if actions.structured else CHECK
+        self.check_work = once + column * len(actions)
+        self.solve_work = SOLVE + SOLVE_COLUMN * len(actions)
         self.model = actions.model()
         self.session = Session(self.model, "fast")
         self.act = np.asarray(self.session.index(self.model.act), dtype=np.int64)
@@ -190,7 +200,7 @@ class _Comparison:
     # ---- judging
     def _solve(self, direction: np.ndarray) -> None:
         self.session.parameters["score"][:] = direction
-        result = self.session.solve()
+        result = self._solved()
         found = None
         if result.x is not None:
             found = np.rint(result.x[self.act]).astype(np.int64)
@@ -206,6 +216,10 @@ class _Comparison:
             more[column] = 1
             self._judge(more)
 
+    def _solved(self) -> Result:
+        self.left -= self.solve_work
+        return self.session.solve()
+
     def _judge(self, action: np.ndarray, *, by_rows: bool | None = None) -> None:
         """Raise when one allows the action and the other does not."""
         self.compared += 1
@@ -215,6 +229,7 @@ class _Comparison:
             raise _Disagree(self._words(action, rows=rows))
 
     def _broken(self, action: np.ndarray) -> list[str]:
+        self.left -= self.check_work
         broken = [name for name in self.actions.constraints if self.actions.breaks(name, action)]
         for name in broken:
             self.spoke[name] = True
@@ -242,7 +257,7 @@ class _Comparison:
         session.set_bounds(self.act, action, action)
         session.set_rows(loose, np.full(len(loose), -np.inf), np.full(len(loose), np.inf))
         try:
-            return session.solve().has_solution
+            return self._solved().has_solution
         finally:
             session.set_bounds(self.act, np.zeros(len(action)), np.ones(len(action)))
             session.set_rows(loose, program.row_lower[loose], program.row_upper[loose])
@@ -272,7 +287,7 @@ class _Comparison:
                 return action
             action = self._base.copy()
         for column in order[action[order] == 0]:
-            if perf_counter() > self.deadline:
+            if self.left <= 0:
                 break
             action[column] = 1
             if self._broken(action):
@@ -284,7 +299,7 @@ class _Comparison:
         """An action that rows and check allow, where choosing nobody is not allowed; None when none is known."""
         if not hasattr(self, "_kept"):
             self.session.parameters["score"][:] = self.rng.uniform(-1, 0, len(self.actions))
-            result = self.session.solve()
+            result = self._solved()
             self._kept = None if result.x is None else np.rint(result.x[self.act]).astype(np.int64)
         return self._kept
 
@@ -329,7 +344,7 @@ class _Comparison:
         return np.asarray(row / max(float(row.max()), 1e-300) * 20.0)
 
     def _is_late(self, part: str) -> bool:
-        if perf_counter() <= self.deadline:
+        if self.left > 0:
             return False
         if part not in self.late:
             self.late.append(part)

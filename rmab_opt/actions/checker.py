@@ -17,7 +17,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EPS", "OPENING", "Rows", "best_of_routes", "knapsack", "price_bound", "sum_outward", "table_rows"]
+__all__ = [
+    "EPS",
+    "OPENING",
+    "Rows",
+    "best_of_routes",
+    "count_rows",
+    "knapsack",
+    "price_bound",
+    "sum_outward",
+    "table_rows",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,6 +42,9 @@ DECIMALS = 6
 
 TABLE_UNITS = 200_000
 """Largest capacity, in units of its grid, of a knapsack table."""
+
+TABLE_STEPS = 100_000_000
+"""Largest number of entries that a table over two rows may visit: about a quarter of a second."""
 
 ROUNDS = 6
 """Rounds in which ends of helper variables are taken from the rows."""
@@ -103,6 +116,19 @@ class Rows:
         return low - 8 * EPS * mass, high + 8 * EPS * mass
 
     @cached_property
+    def packing(self) -> list[tuple[int, bool]]:
+        """(row, whether its weights differ): positive weights on a grid over several 0/1 columns, an upper limit."""
+        found = []
+        for i in np.flatnonzero((self.grid > 0) & np.isfinite(self.row_upper)).tolist():
+            part = slice(self.indptr[i], self.indptr[i + 1])
+            columns, weight = self.indices[part], self.data[part]
+            plain = (self.lower[columns] == 0).all() and (self.upper[columns] == 1).all()
+            units = self.limits[1][i] / self.grid[i]
+            if plain and (weight > 0).all() and 0 <= units <= TABLE_UNITS and len(columns) > 1:
+                found.append((i, bool(np.ptp(weight) > 0)))
+        return found
+
+    @cached_property
     def ends(self) -> tuple[Floats, Floats]:
         """Finite ends of every column where the rows imply some; infinite elsewhere."""
         low, high = self.lower.copy(), self.upper.copy()
@@ -146,7 +172,7 @@ def sum_outward(*parts: Floats) -> float:
     return float(terms.sum() + 2 * (len(terms) + 2) * EPS * np.abs(terms).sum())
 
 
-def price_bound(rows: Rows, cost: Floats, constant: float, prices: Floats, *, table: int | None = None) -> float:
+def price_bound(rows: Rows, cost: Floats, constant: float, prices: Floats, *, tables: tuple[int, ...] = ()) -> float:
     """No point of the rows is worth more than this, whatever the prices.
 
     Weak duality: sum_i max(y_i L_i, y_i U_i) + sum_j max(d_j l_j, d_j u_j) with d = c - A'y. Prices of the wrong sign
@@ -158,8 +184,9 @@ def price_bound(rows: Rows, cost: Floats, constant: float, prices: Floats, *, ta
         Value of each column of the rows, (n,).
     prices
         One a row, (m,).
-    table
-        A knapsack row that is maximised exactly, by a table over its capacity, instead of priced.
+    tables
+        Rows that are maximised exactly together, by a table over their capacities, instead of priced: a knapsack, and a
+        count beside it (:func:`table_rows`, :func:`count_rows`).
 
     Returns
     -------
@@ -169,8 +196,7 @@ def price_bound(rows: Rows, cost: Floats, constant: float, prices: Floats, *, ta
     least, most = rows.limits
     y = np.where(np.isneginf(least), np.maximum(prices, 0.0), prices)
     y = np.where(np.isposinf(most), np.minimum(y, 0.0), y)
-    if table is not None:
-        y[table] = 0.0
+    y[list(tables)] = 0.0
     full = np.asarray(cost, dtype=np.float64)
     paid, mass = rows.priced(y)
     d = full - paid
@@ -179,17 +205,10 @@ def price_bound(rows: Rows, cost: Floats, constant: float, prices: Floats, *, ta
     at_row = np.where(y > 0, y * np.where(np.isfinite(most), most, 0.0), 0.0)
     at_row += np.where(y < 0, y * np.where(np.isfinite(least), least, 0.0), 0.0)
     up, down = d + slack, d - slack
-    if table is not None:
-        part = slice(rows.indptr[table], rows.indptr[table + 1])
-        inside = rows.indices[part]
-        up[inside] = down[inside] = 0.0
-        gain = (d + slack)[inside]
-        weight = np.rint(rows.data[part] / rows.grid[table]).astype(np.int64)
-        room = int(np.floor(most[table] / rows.grid[table] + 1e-6))
-        packed = knapsack(gain, weight, room)
-        packed += 2 * (len(gain) + 2) * EPS * float(np.abs(gain).sum())
-    else:
-        packed = 0.0
+    inside, loads, rooms = _loads(rows, tables)
+    gain = up[inside]
+    packed = knapsack(gain, loads, rooms) + 2 * (len(gain) + 2) * EPS * float(np.abs(gain).sum())
+    up[inside] = down[inside] = 0.0
     ends = np.stack([_times(end, side) for end in (low, high) for side in (up, down)])
     at_column = ends.max(axis=0)
     if not np.isfinite(at_column).all():
@@ -204,25 +223,42 @@ def _times(end: Floats, side: Floats) -> Floats:
 
 def table_rows(rows: Rows) -> list[int]:
     """Rows that a table can maximise: positive weights on a grid over 0/1 columns, only an upper limit that matters."""
-    found = []
-    for i in np.flatnonzero((rows.grid > 0) & np.isfinite(rows.row_upper)).tolist():
-        part = slice(rows.indptr[i], rows.indptr[i + 1])
-        columns = rows.indices[part]
-        plain = (rows.lower[columns] == 0).all() and (rows.upper[columns] == 1).all()
-        units = rows.limits[1][i] / rows.grid[i]
-        weighted = np.ptp(rows.data[part]) > 0
-        if plain and weighted and (rows.data[part] > 0).all() and 0 <= units <= TABLE_UNITS and len(columns) > 1:
-            found.append(i)
-    return found
+    return [i for i, weighted in rows.packing if weighted]
 
 
-def knapsack(gain: Floats, weight: Ints, room: int) -> float:
-    """Largest sum of gains whose whole weights fit; by a table over the room."""
-    best = np.zeros(room + 1)
-    for value, load in zip(gain.tolist(), weight.tolist(), strict=True):
-        if value > 0 and load <= room:
-            best[load:] = np.maximum(best[load:], best[: room + 1 - load] + value)
-    return float(best[room])
+def count_rows(rows: Rows, table: int) -> list[int]:
+    """Rows with one weight for all that a table can maximise together with the row ``table``, the longest first."""
+
+    def length(i: int) -> int:
+        return int(rows.indptr[i + 1] - rows.indptr[i])
+
+    def steps(i: int) -> float:
+        cells = [1.0 + rows.limits[1][row] / rows.grid[row] for row in (table, i)]
+        return cells[0] * cells[1] * max(length(table), length(i))
+
+    found = [i for i, weighted in rows.packing if not weighted and steps(i) <= TABLE_STEPS]
+    return sorted(found, key=lambda i: (-length(i), i))
+
+
+def _loads(rows: Rows, tables: tuple[int, ...]) -> tuple[Ints, Ints, tuple[int, ...]]:
+    """(columns in any of the rows, what each takes of each row (rows, columns), the rows' rooms), in grid units."""
+    parts = [slice(rows.indptr[i], rows.indptr[i + 1]) for i in tables]
+    inside = np.unique(np.concatenate([rows.indices[part] for part in parts])) if parts else np.zeros(0, dtype=np.int64)
+    loads = np.zeros((len(tables), len(inside)), dtype=np.int64)
+    for load, part, i in zip(loads, parts, tables, strict=True):
+        load[np.searchsorted(inside, rows.indices[part])] = np.rint(rows.data[part] / rows.grid[i])
+    return inside, loads, tuple(int(np.floor(rows.limits[1][i] / rows.grid[i] + 1e-6)) for i in tables)
+
+
+def knapsack(gain: Floats, loads: Ints, rooms: tuple[int, ...]) -> float:
+    """Largest sum of gains (C,) whose whole loads (k, C) fit into all rooms (k,); by a table over them."""
+    best = np.zeros([room + 1 for room in rooms])
+    for j in np.flatnonzero((gain > 0) & (loads <= np.array(rooms, dtype=np.int64)[:, None]).all(axis=0)).tolist():
+        load = loads[:, j].tolist()
+        to = tuple(slice(taken, None) for taken in load)
+        before = tuple(slice(0, room + 1 - taken) for taken, room in zip(load, rooms, strict=True))
+        best[to] = np.maximum(best[to], best[before] + gain[j])
+    return float(best.flat[-1])
 
 
 def best_of_routes(inside: NDArray[np.bool_], gain: Floats, most: int) -> float:

@@ -58,6 +58,9 @@ def locate(name: str | Path) -> Path:
     ModelError
         When there is none; names the nearest.
     """
+    if isinstance(name, str) and not name.strip():
+        # An unset variable of a shell: the folder one happens to stand in is not meant.
+        raise ModelError("the model has an empty name", "give a name or a path, `.` for this folder.")
     path = Path(name)
     is_folder = isinstance(name, Path) and _holds_model(path)
     if is_folder or path.suffix in (".yaml", ".yml") or path.parent != Path("."):

@@ -122,7 +122,8 @@ def load_with(name: str | Path, sets: Sequence[str] | None) -> Model:
 def check_names(model: Model) -> None:
     """Look up the names that a model's further sections give and that are used only in training.
 
-    Apart from :func:`load`, because networks cannot be listed without importing torch.
+    Apart from :func:`load`, because networks cannot be listed without importing torch; a name that is spelled in the
+    source of a module that brings networks is known without it.
 
     Raises
     ------
@@ -134,7 +135,7 @@ def check_names(model: Model) -> None:
         if not isinstance(section, dict):
             continue
         try:
-            if "network" in section:
+            if "network" in section and not registry.spelled("network", section["network"]):
                 registry.find("network", section["network"])
             if "solver" in section:
                 load_profile(section["solver"])

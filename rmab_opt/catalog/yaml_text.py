@@ -25,6 +25,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.nodes import ScalarNode
 
 from rmab_opt.errors import ModelError
+from rmab_opt.records import read_regular
 
 __all__ = ["Lines", "read_value", "read_yaml"]
 
@@ -52,7 +53,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ModelError(f"{path}: is larger than {MOST_BYTES >> 10} KiB", "put its tables into CSV files.")
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}", "name a file that can be read.") from None
     except UnicodeDecodeError as error:

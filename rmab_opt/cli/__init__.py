@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -100,12 +103,17 @@ def _global_options(given: list[str]) -> tuple[list[str], list[str], bool]:
 
 def main() -> None:
     """Entry point: errors become one message and an exit code (2 input, 3 infeasible, 4 solver)."""
+    _open_streams()
     debug = "--debug" in sys.argv
     try:
         arguments, plugins, debug = _global_options(sys.argv[1:])
         for file in plugins:
             registry.load_plugin(file)
-        _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
+        try:
+            _application()(args=arguments, standalone_mode=True, prog_name="rmab-opt")
+        finally:
+            # What is still in the buffer would fail after the exit code is settled.
+            sys.stdout.flush()
     except RmabError as error:
         if debug:
             raise
@@ -120,9 +128,13 @@ def main() -> None:
         said = str(error) or "an array of the model"
         _fail(f"the machine has not enough memory ({said})\n  To fix, take a smaller model or horizon.", 74)
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop(sys.stdout)
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            # Files say so themselves, with their name; this is what is printed.
+            _drop(sys.stdout)
+            _fail("the output cannot be written, the disk is full\n  To fix, make room and repeat.", 74)
         # The rim: a person gets one line, --debug the traceback.
         if debug:
             raise
@@ -130,5 +142,26 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(printed(message + "\n", sys.stderr.encoding))
+    try:
+        sys.stderr.write(printed(message + "\n", sys.stderr.encoding))
+        sys.stderr.flush()
+    except OSError:
+        # Nobody can be told; the exit code still says it.
+        _drop(sys.stderr)
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Streams that were closed before we began (`>&-`) lead nowhere."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _drop(stream: TextIO) -> None:
+    """Let a stream that nobody takes lead nowhere: the interpreter flushes it once more as it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ __all__ = [
     "answer",
     "brought",
     "check_outputs",
+    "demand_finite",
     "load_model",
     "printed",
     "progress",
@@ -48,7 +50,15 @@ THIS_WEEK, PROGRAMME, CALENDAR, RESEARCH = GROUPS = ("this week", "a programme",
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model's name or a model file.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over a file that rmab-opt did not write.")]
+
+
+def _force(given: bool) -> bool:
+    from rmab_opt.records import allow
+
+    return allow(given)
+
+
+Force = Annotated[bool, typer.Option("--force", callback=_force, help="Write over a file that rmab-opt did not write.")]
 SolverName = Annotated[str | None, typer.Option("--solver", metavar="PROFILE", help="A profile's name or TOML file.")]
 Seconds = Annotated[
     float | None,
@@ -106,10 +116,8 @@ def _takes_all(encoding: str | None) -> bool:
     return (encoding or "utf-8").lower().replace("-", "") in ("utf8", "utf16", "utf32")
 
 
-def check_outputs(
-    model: Model | None, *written: Path | None, also: Iterable[Path | None] = (), force: bool = False
-) -> None:
-    """Refuse to write over what the verb reads, and over a file that is not ours unless ``force``.
+def check_outputs(model: Model | None, *written: Path | None, also: Iterable[Path | None] = ()) -> None:
+    """Refuse at once, and not after an hour, to write over what the verb reads, and over a file that is not ours.
 
     Parameters
     ----------
@@ -133,7 +141,7 @@ def check_outputs(
         for path in read:
             if _is_file(path) and out.samefile(path):
                 raise ModelError(f"{out}: the model is made of this file", "name another file.")
-        refuse_foreign(out, force=force)
+        refuse_foreign(out)
 
 
 def _files_of(model: Model) -> list[Path]:
@@ -161,6 +169,13 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner)
+
+
+def demand_finite(**given: float | None) -> None:
+    """ModelError that names the option whose number is none, or has no end."""
+    for name, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise ModelError(f"--{name} {value}", "give a finite number.")
 
 
 def load_model(name: str, sets: list[str] | None) -> Model:
@@ -191,6 +206,11 @@ def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]
     if name not in registry.names(kind):
         registry.need(setting, what)
     return registry.find(kind, name).make
+
+
+def has_tables(model: Model) -> bool:
+    """Whether the arms say their own tables, on which bounds and fair plans rest; coupled arms do not."""
+    return hasattr(model.problem.dynamics, "tabular")
 
 
 @contextmanager

@@ -78,8 +78,13 @@ class Decision:
 
     @property
     def relative_gap(self) -> float:
-        """Gap as a share of what is decided: the larger of value and bound, counted from the least action's value."""
-        return _share(self.gap, max(abs(self.value - self.base), abs(self.bound - self.base)))
+        """Gap as a share of what is decided: the larger of value and bound, counted from the least action's value.
+
+        0 where all actions are worth the same but for rounding: nothing is decided there.
+        """
+        decided = max(abs(self.value - self.base), abs(self.bound - self.base))
+        rounding = ROUNDING * max(abs(self.value), abs(self.base))
+        return 0.0 if decided <= rounding else _share(self.gap, decided)
 
     @property
     def total_gap(self) -> float:
@@ -325,6 +330,9 @@ class Decision:
         """:meth:`rows` as a data frame, pandas before polars unless ``backend`` names one."""
         return frame(self.rows(), backend)
 
+
+ROUNDING = 64 * float(np.finfo(np.float64).eps)
+"""Values that differ by less, relative to their size, differ by the rounding of their sums."""
 
 MOST_SHOWN = 20
 """Rows of a decision in a notebook."""

@@ -50,6 +50,7 @@ def export_proof(saved: DecisionFile, question: Question, path: str | Path | Non
         "objective": objective,
         "prices": None if proof.prices is None else packed(proof.prices * saved.unit, "<f8"),
         "table": proof.table,
+        "counted": proof.counted,
         "tree": None if proof.tree is None else packed(proof.tree, "<i2"),
         "target": _target(proof, question),
         "digests": {name: saved.digests[name] for name in ("rows", "objective")},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from time import perf_counter
 from typing import NamedTuple
@@ -98,15 +99,22 @@ class _Ends:
     low: Floats
     high: Floats
 
-    @property
+    @cached_property
     def bends(self) -> Mask:
         return (self.low < 0) & (self.high > 0)
 
-    def above(self) -> tuple[Floats, Floats]:
-        """Slope and height of the line above max(0, z)."""
+    @cached_property
+    def lines(self) -> tuple[Floats, Floats, Floats]:
+        """Slope and height of the line above max(0, z), slope of the nearer one below it."""
         bends = self.bends
         slope = np.where(bends, self.high / np.where(bends, self.high - self.low, 1.0), (self.low >= 0) * 1.0)
-        return slope, np.where(bends, -self.low * slope, 0.0)
+        return slope, np.where(bends, -self.low * slope, 0.0), np.where(bends, self.high > -self.low, slope)
+
+    def at(self, nodes: NDArray[np.int64]) -> _Ends:
+        """Those of some nodes, with their lines, which are not worked out again."""
+        found = _Ends(self.low[nodes], self.high[nodes])
+        found.__dict__["lines"] = tuple(part[nodes] for part in self.lines)
+        return found
 
 
 @dataclass
@@ -148,6 +156,9 @@ class Leaves:
     def __init__(self, layers: Layers, rows: Rows, prices: Floats | None = None) -> None:
         self.net, self.n = layers, len(layers.skip)
         self.masses, self.output_mass = layers.mass()
+        parts = zip(layers.slope, layers.gain, self.masses, strict=True)
+        self.reach = [(np.abs(s) + 2.0 * np.abs(g)) * mass * (1.0 + 1e-6) for s, g, mass in parts]
+        self.plain = [bool((s == 0).all() and (g == 1).all()) for s, g in zip(layers.slope, layers.gain, strict=True)]
         self.sizes = [len(b) for b in layers.bias]
         act = rows.act
         self.low0, self.up0 = rows.lower[act] > 0.5, rows.upper[act] > 0.5
@@ -270,7 +281,7 @@ class Leaves:
             a, i = at[first : first + step], neuron[first : first + step]
             weight, bias = self.net.weight[k][i], self.net.bias[k][i]
             both = np.concatenate([a, a])
-            ends = [_Ends(e.low[both], e.high[both]) for e in found]
+            ends = [e.at(both) for e in found]
             cost, fixed, size = self._back(
                 np.concatenate([weight, -weight]), np.concatenate([bias, -bias]), ends, None, None
             )
@@ -294,19 +305,21 @@ class Leaves:
         """
         size = np.abs(fixed)
         for k in range(len(ends) - 1, -1, -1):
-            slope, height = ends[k].above()
-            bends = ends[k].bends
-            below = (ends[k].high > -ends[k].low).astype(np.float64) if alpha is None else alpha[k]
-            below = np.where(bends, below, slope)
-            bent = c * self.net.gain[k]
-            line, lift = np.where(bent > 0, slope, below), np.where(bent > 0, height, 0.0)
+            slope, height, below = ends[k].lines
+            if alpha is not None:
+                below = np.where(ends[k].bends, alpha[k], slope)
+            bent = c if self.plain[k] else c * self.net.gain[k]
+            above = bent > 0
+            line = np.where(above, slope, below)
             if keep is not None:
-                keep.append((bent, line, lift))
-            fixed = fixed + (bent * lift).sum(axis=1)
-            c = c * self.net.slope[k] + bent * line
+                keep.append((bent, line, np.where(above, height, 0.0)))
+            # Lines are no steeper than 1 and no higher than the neuron's own mass: that bounds the terms' sizes.
+            size = size + np.abs(c) @ self.reach[k]
+            fixed = fixed + np.einsum("bn,bn->b", np.maximum(bent, 0.0), height)
+            c = bent * line if self.plain[k] else c * self.net.slope[k] + bent * line
             if held is not None:
                 c = c + held[k]
-            size = size + np.abs(bent * lift).sum(axis=1) + np.abs(c) @ self.masses[k]
+                size = size + np.abs(held[k]) @ self.masses[k]
             fixed = fixed + c @ self.net.bias[k]
             c = c @ self.net.weight[k]
         return c, fixed, size

@@ -136,7 +136,8 @@ def _exists(path: Path) -> bool:
 def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: Any) -> Bound | StatisticalBound:
     """Upper limit on what any policy can earn from a state, or from the model's start; certified.
 
-    Coupled arms without tables get a limit that holds with 99 % confidence, where they say ``chances_between``.
+    Coupled arms without tables get the limit that their dynamics bring (``bound``), or one that holds with 99 %
+    confidence where they say ``chances_between``.
 
     Parameters
     ----------
@@ -158,6 +159,9 @@ def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: 
     if own is not None:
         return own
     dynamics = model.problem.dynamics
+    if not hasattr(dynamics, "tabular") and callable(getattr(dynamics, "bound", None)):
+        _known(options)
+        return dynamics.bound(model.problem, model.actions, given)
     if not hasattr(dynamics, "tabular") and hasattr(dynamics, "chances_between"):
         return decoupled_bound(model.problem, model.actions, state=given, **_known(options))
     return planning.bound(model.problem, model.actions, state=given, **options)

@@ -44,7 +44,8 @@ __all__ = [
 class Situation:
     """Where a decision is taken.
 
-    ``state`` is int (N,), ``period`` the round counted from 0, ``shared`` float (K,) where the arms share a state.
+    ``state`` is int (N,), ``period`` the round counted from 0, ``shared`` float (K,) where the arms share a state;
+    ``actions`` are those allowed, where they are known.
     """
 
     problem: Problem
@@ -52,6 +53,7 @@ class Situation:
     state: np.ndarray
     period: int = 0
     shared: np.ndarray | None = None
+    actions: ActionSet | None = None
 
 
 class Objective:

@@ -19,13 +19,13 @@ import pyomo.environ as pyo
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.checker import Rows, best_of_routes, price_bound, table_rows
+from rmab_opt.actions.checker import Rows, best_of_routes, count_rows, price_bound, table_rows
 from rmab_opt.decisions.leaves import MOST_NODES, Closed, Layers, Leaves
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.scale import Unit
 from rmab_opt.encoder import Network
-from rmab_opt.errors import CertificateError, ModelError
+from rmab_opt.errors import CertificateError, LimitError, ModelError
 from rmab_opt.solver import Program, Session
 
 __all__ = [
@@ -51,8 +51,8 @@ FORMAT: Literal[1] = 1
 FEW_PRICES = 2000
 """Up to so many non-zero prices are stored in double precision."""
 
-LONGEST_CHECK = 60.0
-"""Seconds that a stored tree may take to check."""
+LONGEST_CHECK = 300.0
+"""Seconds that a stored tree may take to check; the largest of the argmax benchmark takes 14 CPU seconds."""
 
 OWN_SHARE = 0.6
 """Share of a proof's seconds and nodes for the search's own tree; other trees get the rest."""
@@ -73,15 +73,17 @@ class Proof:
     Parameters
     ----------
     kind
-        ``prices``: one a row, weak duality; ``table``: the same with one knapsack row maximised exactly; ``tree``:
-        columns and neurons branched on; ``listing``, ``routes``: complete lists, found again by enumeration; ``gains``:
-        gains that only shrink, which is an assumption; ``none``.
+        ``prices``: one a row, weak duality; ``table``: the same with one knapsack row, or it and a count, maximised
+        exactly; ``tree``: columns and neurons branched on; ``listing``, ``routes``: complete lists, found again by
+        enumeration; ``gains``: gains that only shrink, which is an assumption; ``none``.
     bound
         In the objective's unit; infinite for ``none``.
     prices
         In units of the decision, one a row of the model's program, (m,).
     table
         Row that is maximised exactly.
+    counted
+        Row of a count that is maximised exactly together with ``table``.
     tree
         int16, level by level; see :mod:`rmab_opt.decisions.leaves`.
     target
@@ -99,8 +101,14 @@ class Proof:
     tree: np.ndarray | None = None
     target: float | None = None
     count: int | None = None
+    counted: int | None = None
     leaves: int = 0
     seconds: float = 0.0
+
+    @property
+    def tables(self) -> tuple[int, ...]:
+        """Rows that are maximised exactly."""
+        return tuple(row for row in (self.table, self.counted) if row is not None)
 
     @property
     def size(self) -> int:
@@ -137,6 +145,7 @@ class Proof:
             number=number,  # type: ignore[arg-type]
             rows=None if self.prices is None else len(self.prices),
             table=self.table,
+            counted=self.counted,
             tree=None if self.tree is None else packed(self.tree, "<i2"),
             target=self.target,
             count=self.count,
@@ -163,6 +172,7 @@ class ProofFile(BaseModel):
     number: Literal["f4", "f8"] = "f8"
     rows: int | None = Field(default=None, ge=0, lt=MOST_ROWS)
     table: int | None = Field(default=None, ge=0)
+    counted: int | None = Field(default=None, ge=0)
     tree: str | None = None
     target: float | None = None
     count: int | None = Field(default=None, ge=0)
@@ -190,7 +200,7 @@ class ProofFile(BaseModel):
         if tree is not None and (not len(tree) or len(tree) != 2 * int((tree >= 0).sum()) + 1):
             raise ModelError("proof.tree is no tree", "give the file that `decide --out` wrote.")
         bound = np.inf if self.proven_bound is None else self.proven_bound
-        return Proof(self.kind, bound, prices, self.table, tree, self.target, self.count)
+        return Proof(self.kind, bound, prices, self.table, tree, self.target, self.count, self.counted)
 
 
 def packed(array: np.ndarray, number: str) -> str:
@@ -314,6 +324,7 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, e
         tries += [lambda: _routes(question), lambda: _listing(question)]
     elif linear:
         tries += [lambda: _priced(question, proposal), lambda: _tabled(question, proposal)]
+        tries += [lambda: _tabled(question, proposal, counted=True)]
         tries += [lambda: _routes(question), lambda: _listing(question)] if effort.seconds > 0 else []
     elif isinstance(objective, NetworkObjective):
         if question.actions.__dict__.get("listed") is not None:
@@ -333,14 +344,22 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, e
 
 
 def recheck(proof: Proof, question: Question) -> float:
-    """The bound that a stored proof proves of a question in its own unit; infinite when it proves none."""
+    """The bound that a stored proof proves of a question in its own unit; infinite when it proves none.
+
+    Raises
+    ------
+    LimitError
+        When a tree was not followed to its end in time: nothing is proven then, and nothing refuted.
+    """
     if proof.kind in ("prices", "table"):
         rows, cost, constant = objective_rows(question)
         if proof.prices is None or len(proof.prices) != len(rows.row_lower):
             return np.inf
         if proof.table is not None and proof.table not in table_rows(rows):
             return np.inf
-        return price_bound(rows, cost, constant, proof.prices, table=proof.table)
+        if proof.counted is not None and (proof.table is None or proof.counted not in count_rows(rows, proof.table)):
+            return np.inf
+        return price_bound(rows, cost, constant, proof.prices, tables=proof.tables)
     if proof.kind == "listing":
         return _listing(question, count=proof.count).bound
     if proof.kind == "routes":
@@ -361,6 +380,11 @@ def _walk(proof: Proof, question: Question) -> float:
     found = leaves.close(
         proof.target, question.actions.allows, proof.tree, seconds=LONGEST_CHECK, nodes=2 * len(proof.tree) + 512
     )
+    if not found.ended and found.seconds >= LONGEST_CHECK:
+        raise LimitError(
+            f"the proof's tree was not followed to its end in {LONGEST_CHECK:g} s",
+            "check it on a faster or less busy machine.",
+        )
     return found.bound if found.better is None else np.inf
 
 
@@ -404,8 +428,8 @@ def _priced(question: Question, proposal: Proposal) -> Proof:
     return Proof("prices", price_bound(rows, cost, constant, prices), prices)
 
 
-def _tabled(question: Question, proposal: Proposal) -> Proof:
-    """One knapsack row maximised exactly, the others at their prices."""
+def _tabled(question: Question, proposal: Proposal, *, counted: bool = False) -> Proof:
+    """One knapsack row, or it and a count, maximised exactly; the others at their prices."""
     prices = proposal.data.get("prices")
     if prices is None:
         return NONE
@@ -413,8 +437,10 @@ def _tabled(question: Question, proposal: Proposal) -> Proof:
     prices, best = np.asarray(prices, dtype=np.float64), NONE
     for row in table_rows(rows)[:3]:
         if prices[row] != 0:
-            bound = price_bound(rows, cost, constant, prices, table=row)
-            best = Proof("table", bound, prices, row) if bound < best.bound else best
+            beside = next((i for i in count_rows(rows, row) if prices[i] != 0), None) if counted else None
+            found = Proof("table", prices=prices, table=row, counted=beside)
+            bound = price_bound(rows, cost, constant, prices, tables=found.tables)
+            best = replace(found, bound=bound) if bound < best.bound else best
     return best
 
 
@@ -498,7 +524,7 @@ def _tree(question: Question, proposal: Proposal, target: float, effort: Effort)
 def _grown(found: Closed, proposal: Proposal) -> Proof:
     """A tree's proof: its target lies a hair above its largest leaf, for sums that another machine orders otherwise."""
     target = found.bound + 2e-10 * max(1.0, abs(found.bound))
-    return Proof("tree", target, proposal.data.get("prices"), None, found.tree, target, leaves=found.leaves)
+    return Proof("tree", target, proposal.data.get("prices"), tree=found.tree, target=target, leaves=found.leaves)
 
 
 def back(proof: Proof, unit: Unit) -> Proof:

@@ -90,7 +90,7 @@ class Question:
     @cached_property
     def situation(self) -> Situation:
         """Where the objective is asked."""
-        return Situation(self.problem, self.actions.columns, self.state, self.period, self.shared)
+        return Situation(self.problem, self.actions.columns, self.state, self.period, self.shared, self.actions)
 
     @property
     def plain(self) -> bool:

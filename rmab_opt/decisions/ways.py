@@ -439,6 +439,9 @@ class MixedInteger:
             nodes=int(result.nodes),
             by=by,
             witness=witness,
+            remarks={"solver": "its bound lay below its own point's value and counts for nothing"}
+            if result.refuted
+            else {},
         )
 
 

@@ -468,6 +468,7 @@ class _Reusable:
         self.pushed, self.weights_change = pushed, weights_change
         self.variables_added: list[Any] = []
         self.rows_added: list[Any] = []
+        self.layers: list[LayerRows] = []
         self.inner = [np.flatnonzero(layer.gain != 0) for layer in reduced.hidden]
 
     def run(self) -> tuple[Any, list[LayerRows]]:
@@ -476,84 +477,94 @@ class _Reusable:
         from pyomo.core.expr import LinearExpression
 
         block, reduced = self.block, self.reduced
-        layers = []
-        for k, layer in enumerate(reduced.hidden):
-            low, high = self.found[k]
-            status = [
-                "linear" if g == 0 else "one-sided" if p else "split"
-                for g, p in zip(layer.gain, self.pushed[k], strict=True)
-            ]
-            layers.append(LayerRows(status, low, high))
-        values = binding(reduced, layers, self.inner, self.weights_change)
-        for name, numbers in values.items():
-            if name == "constant":
-                block.constant = pyo.Param(mutable=True, domain=pyo.Reals, initialize=float(numbers[0]))
-                continue
-            data = dict(enumerate(numbers.tolist()))
-            block.add_component(name, pyo.Param(range(len(data)), mutable=True, domain=pyo.Reals, initialize=data))
-        n = len(self.inputs)
-        n_bends = sum(len(part) for part in self.inner)
-        block.rows = pyo.ConstraintList()
-        block.positive = pyo.Var(range(n_bends))
-        block.negative = pyo.Var(range(n_bends))
+        self.layers = [
+            LayerRows(
+                [
+                    "linear" if g == 0 else "one-sided" if p else "split"
+                    for g, p in zip(layer.gain, pushed, strict=True)
+                ],
+                *ends,
+            )
+            for layer, pushed, ends in zip(reduced.hidden, self.pushed, self.found, strict=False)
+        ]
+        self._params()
         bends = [(k, int(i)) for k, part in enumerate(self.inner) for i in part]
-        split = [b for b, (k, i) in enumerate(bends) if layers[k].status[i] == "split"]
+        block.rows = pyo.ConstraintList()
+        block.positive, block.negative = pyo.Var(range(len(bends))), pyo.Var(range(len(bends)))
+        split = [b for b, (k, i) in enumerate(bends) if self.layers[k].status[i] == "split"]
         block.sign = pyo.Var(split, domain=pyo.Binary)
-        b = 0
+        number = {bend: b for b, bend in enumerate(bends)}
         h: list[tuple[Any, ...]] = []
         for k, layer in enumerate(reduced.hidden):
-            bent = set(self.inner[k].tolist())
             following: list[tuple[Any, ...]] = []
             for i in range(len(layer.bias)):
-                if k == 0:
-                    weights = (
-                        [block.weight[i * n + j] for j in range(n)]
-                        if self.weights_change
-                        else dense(layer.weight[[i]])[0].tolist()
-                    )
-                    kept = [j for j in range(n) if self.weights_change or weights[j] != 0]
-                    x = LinearExpression(
-                        constant=block.bias[i],
-                        linear_coefs=[weights[j] for j in kept],
-                        linear_vars=[self.inputs[j] for j in kept],
-                    )
-                else:
-                    x = float(layer.bias[i]) + sum(
-                        float(w) * term
-                        for w, terms in zip(dense(layer.weight[[i]])[0], h, strict=True)
-                        if w
-                        for term in terms
-                    )
-                if i not in bent:
+                x = self._below(k, i, h)
+                b = number.get((k, i))
+                if b is None:
                     following.append((float(layer.slope[i]) * x,))
                     continue
-                y, q = block.positive[b], block.negative[b]
-                y.setlb(0.0)
-                y.setub(block.largest[b])
-                q.setlb(0.0)
-                q.setub(block.depth[b])
-                self.variables_added += [y, q]
-                rows = [y - q == x]
-                if layers[k].status[i] == "split":
-                    z = block.sign[b]
-                    z.setlb(block.surely[b])
-                    z.setub(block.maybe[b])
-                    self.variables_added.append(z)
-                    rows += [y <= block.largest[b] * z, q <= block.depth[b] * (1 - z)]
-                    layers[k].binaries += 1
-                self.rows_added += [block.rows.add(row) for row in rows]
-                layers[k].variables += 2 + (layers[k].status[i] == "split")
-                layers[k].rows += len(rows)
+                y, q = self._bend(k, i, b, x)
                 # h = slope (y - q) + gain y
                 slope = float(layer.slope[i])
                 whole = slope + float(layer.gain[i])
                 following.append((whole * y,) if slope == 0 else (whole * y, -slope * q))
-                b += 1
             h = following
+        n = len(self.inputs)
         skip = [block.skip[j] for j in range(n)] if self.weights_change else reduced.skip.tolist()
         at = [j for j in range(n) if self.weights_change or skip[j] != 0]
         output = LinearExpression(
             constant=block.constant, linear_coefs=[skip[j] for j in at], linear_vars=[self.inputs[j] for j in at]
         )
         terms = [float(w) * term for w, terms in zip(reduced.readout, h, strict=True) if w for term in terms]
-        return output + sum(terms) if terms else output, layers
+        return output + sum(terms) if terms else output, self.layers
+
+    def _params(self) -> None:
+        """What another state changes, as mutable Params of the block."""
+        import pyomo.environ as pyo
+
+        for name, numbers in binding(self.reduced, self.layers, self.inner, self.weights_change).items():
+            if name == "constant":
+                self.block.constant = pyo.Param(mutable=True, domain=pyo.Reals, initialize=float(numbers[0]))
+                continue
+            data = dict(enumerate(numbers.tolist()))
+            self.block.add_component(name, pyo.Param(range(len(data)), mutable=True, domain=pyo.Reals, initialize=data))
+
+    def _below(self, k: int, i: int, h: list[tuple[Any, ...]]) -> Any:
+        """Pre-activation of neuron i of layer k, an expression in the terms of the layer before."""
+        from pyomo.core.expr import LinearExpression
+
+        layer, n = self.reduced.hidden[k], len(self.inputs)
+        row = dense(layer.weight[[i]])[0]
+        if k:
+            return float(layer.bias[i]) + sum(
+                float(w) * term for w, terms in zip(row, h, strict=True) if w for term in terms
+            )
+        weights = [self.block.weight[i * n + j] for j in range(n)] if self.weights_change else row.tolist()
+        kept = [j for j in range(n) if self.weights_change or weights[j] != 0]
+        return LinearExpression(
+            constant=self.block.bias[i],
+            linear_coefs=[weights[j] for j in kept],
+            linear_vars=[self.inputs[j] for j in kept],
+        )
+
+    def _bend(self, k: int, i: int, b: int, x: Any) -> tuple[Any, Any]:
+        """Variables of the parts of x above and below zero, with their rows; b counts neurons with a bend."""
+        block, layer = self.block, self.layers[k]
+        y, q = block.positive[b], block.negative[b]
+        y.setlb(0.0)
+        y.setub(block.largest[b])
+        q.setlb(0.0)
+        q.setub(block.depth[b])
+        self.variables_added += [y, q]
+        rows = [y - q == x]
+        if layer.status[i] == "split":
+            z = block.sign[b]
+            z.setlb(block.surely[b])
+            z.setub(block.maybe[b])
+            self.variables_added.append(z)
+            rows += [y <= block.largest[b] * z, q <= block.depth[b] * (1 - z)]
+            layer.binaries += 1
+        self.rows_added += [block.rows.add(row) for row in rows]
+        layer.variables += 2 + (layer.status[i] == "split")
+        layer.rows += len(rows)
+        return y, q

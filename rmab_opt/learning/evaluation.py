@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from rmab_opt import registry
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import Decider, Policy, known_policy, make_policy, round_of
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import LimitError, ModelError
 from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
@@ -41,6 +41,9 @@ __all__ = ["Evaluation", "evaluate", "summary_rows"]
 
 BLOCK = 50
 """Episodes of one task: the split is the same whatever the number of workers."""
+
+BOUND_SHARE = 0.5
+"""With a limit in seconds: the share of it that bounds may take; stopped there they are looser and hold."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def evaluate(
     bound: bool | str = True,
     n_jobs: int | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    seconds: float | None = None,
 ) -> Evaluation:
     """Simulate policies from the problem's start, all on the same draws.
 
@@ -134,6 +138,9 @@ def evaluate(
     on_event
         Called with ``{"policy", "seed", "round", "rounds", "advance"}`` while it works, ``advance`` rounds after the
         last call; several workers report whole blocks only.
+    seconds
+        Until the table is due, on the wall, the bound included. A policy whose episodes were not all played to their
+        end by then has no row; the header's ``stopped`` names it and the round.
 
     Returns
     -------
@@ -148,7 +155,10 @@ def evaluate(
         When a name is unknown, a policy acts against the constraints, or numbers are out of range.
     CertificateError
         When an episode without its luck lies above the bound: one of the two is wrong; names the episode.
+    LimitError
+        When no policy's episodes were played to their end within ``seconds``.
     """
+    until = None if seconds is None else perf_counter() + seconds
     seeds = list(seeds)
     if not seeds or episodes < 1:
         raise ModelError(f"{len(seeds)} seeds, {episodes} episodes", "give at least one of each.")
@@ -168,14 +178,20 @@ def evaluate(
         instances = [model] * len(seeds)
     else:
         instances = [replace(model.instance(seed), solver=model.solver) for seed in seeds]
-    variates = _variates(instances, bound, n_jobs)
+    variates = _variates(instances, bound, n_jobs, seconds)
+    expected = reward == "expected"
     tasks = [
-        _Block(instance, given, seed, first, min(BLOCK, episodes - first), episodes, reward == "expected", variate)
+        _Block(instance, given, seed, first, min(BLOCK, episodes - first), episodes, expected, variate, until)
         for seed, instance, variate in zip(seeds, instances, variates, strict=True)
         for given in policies
         for first in range(0, episodes, BLOCK)
     ]
-    played = _played(tasks, n_jobs, on_event)
+    played, stopped = _played(tasks, n_jobs, on_event)
+    if not played:
+        raise LimitError(
+            f"no episode was played to its end in {seconds:g} s: {_where(stopped)}",
+            "give more seconds, fewer policies or a shorter horizon.",
+        )
     limits = np.array([each.limit for each in variates if each is not None])
     estimates = {name: _estimate(name, parts, variates, limits) for name, parts in played.items()}
     sampled = _statistical(instances, bound) if not len(limits) else None
@@ -200,6 +216,7 @@ def evaluate(
         **({} if sampled is None else {"bound_kind": sampled.coupling}),
         "profile": load_profile(model.solver).name,
         **_clocks(model, policies),
+        **({"stopped": _where(stopped)} if stopped else {}),
         "versions": versions(),
     }
     return Evaluation(
@@ -225,19 +242,27 @@ def summary_rows(totals: dict[str, np.ndarray], limit: float | None) -> list[dic
     return [row for _, row in summaries(estimates, None if limit is None else np.array([limit]))]
 
 
-def _variates(instances: list[Model], bound: bool | str, n_jobs: int | None) -> list[ControlVariate | None]:
+def _where(stopped: Mapping[str, tuple[int, int]]) -> str:
+    """Where the clock stopped each policy."""
+    return "; ".join(f"{name} in round {now} of {rounds}" for name, (now, rounds) in stopped.items())
+
+
+def _variates(
+    instances: list[Model], bound: bool | str, n_jobs: int | None, seconds: float | None
+) -> list[ControlVariate | None]:
     """The control variate of each instance; None without a bound. One bound where the instances are one model."""
     if not bound or not hasattr(instances[0].problem.dynamics, "tabular"):
         return [None] * len(instances)
     several = instances if any(each is not instances[0] for each in instances) else instances[:1]
-    asked = [(each, bound if isinstance(bound, str) else "auto") for each in several]
+    share = None if seconds is None else seconds * BOUND_SHARE / len(several)
+    asked = [(each, bound if isinstance(bound, str) else "auto", share) for each in several]
     found = dict(pmap(_bound_of, asked, n_jobs=n_jobs))
     made = [ControlVariate.of(each.problem, each.actions, found[k]) for k, each in enumerate(several)]
     return list(made) if len(made) == len(instances) else [made[0]] * len(instances)
 
 
-def _bound_of(asked: tuple[Model, str]) -> Bound:
-    found = upper_bound(asked[0], coupling=asked[1])
+def _bound_of(asked: tuple[Model, str, float | None]) -> Bound:
+    found = upper_bound(asked[0], coupling=asked[1], seconds=asked[2])
     assert isinstance(found, Bound)
     return found
 
@@ -256,8 +281,8 @@ def _statistical(instances: list[Model], wanted: bool | str) -> StatisticalBound
 
 def _played(
     tasks: list[_Block], n_jobs: int | None, on_event: Callable[[dict[str, Any]], None] | None
-) -> dict[str, list[_Played]]:
-    """What came of the blocks, by policy: one entry a seed, blocks joined."""
+) -> tuple[dict[str, list[_Played]], dict[str, tuple[int, int]]]:
+    """What came of the blocks, by policy: one entry a seed, blocks joined; and where the clock stopped the others."""
     results: list[Any] = [None] * len(tasks)
     inside = on_event if n_jobs in (None, 1) else None
     for number, result in pmap(partial(_work, on_event=inside), tasks, n_jobs=n_jobs):
@@ -266,12 +291,19 @@ def _played(
             task, rounds = tasks[number], tasks[number].model.problem.horizon
             on_event({"policy": result[0], "seed": task.seed, "round": rounds, "rounds": rounds, "advance": rounds})
     played: dict[str, list[_Played]] = {}
+    stopped = {
+        name: (part, each.model.problem.horizon)
+        for each, (name, part) in zip(tasks, results, strict=True)
+        if isinstance(part, int)
+    }
     for task, (name, part) in zip(tasks, results, strict=True):
+        if name in stopped:
+            continue
         parts = played.setdefault(name, [])
         if task.first:
             part = parts.pop().and_then(part)
         parts.append(part)
-    return played
+    return played, stopped
 
 
 def _estimate(name: str, parts: list[_Played], variates: list[ControlVariate | None], limits: np.ndarray) -> Estimate:
@@ -308,6 +340,8 @@ class _Block:
     episodes: int
     expected: bool
     variate: ControlVariate | None
+    until: float | None = None
+    """``time.perf_counter()`` at which it ends, also inside an episode."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,15 +368,15 @@ class _Played:
         )
 
 
-def _work(task: _Block, on_event: Callable[[dict[str, Any]], None] | None = None) -> tuple[str, _Played]:
+def _work(task: _Block, on_event: Callable[[dict[str, Any]], None] | None = None) -> tuple[str, _Played | int]:
     chosen = _policy(task.given, task.model)
     # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
     chosen.forget()
     return chosen.name, _simulate(task, chosen, on_event)
 
 
-def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]], None] | None) -> _Played:
-    """The episodes of a block, played."""
+def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]], None] | None) -> _Played | int:
+    """The episodes of a block, played; the round, counted from 1, in which the clock ended them."""
     model, seed, episodes, variate = task.model, task.seed, task.count, task.variate
     moves, choices = np.random.SeedSequence(seed).spawn(2)
     block = slice(task.first, task.first + episodes)
@@ -355,6 +389,8 @@ def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]],
         made = []
         for e, state in enumerate(simulator.state):
             clock = perf_counter()
+            if task.until is not None and clock > task.until:
+                return simulator.period + 1
             shared = None if simulator.shared is None else simulator.shared[e : e + 1]
             found = round_of(chosen, state[None], simulator.period, [memories[e]], shared)
             spent.append(perf_counter() - clock)

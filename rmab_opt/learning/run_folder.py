@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from rmab_opt.decisions import Model
 from rmab_opt.errors import ModelError
-from rmab_opt.records import held, read_regular, write_atomically
+from rmab_opt.records import held, json_text, read_regular, refuse_foreign, write_atomically
 
 __all__ = ["RunFolder", "fingerprint", "versions"]
 
@@ -57,6 +57,11 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Hold the folder while the block writes to it; ModelError that names who does already."""
         with held(self.path, "trains here"):
+            if self.record is None:
+                # The record is the first file of a run: what is there without one is somebody else's.
+                for path in self.path.glob("*.safetensors"):
+                    refuse_foreign(path)
+                refuse_foreign(self.path / "log.jsonl")
             yield
 
     @property
@@ -77,11 +82,13 @@ class RunFolder:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write run.json."""
-        write_atomically(self.path / "run.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(self.path / "run.json", json_text(record) + "\n", kept=True)
 
     def write_log(self, rows: list[dict[str, Any]]) -> None:
         """Write log.jsonl as a whole; a run logs one row an episode."""
-        write_atomically(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_atomically(
+            self.path / "log.jsonl", "".join(json_text(row, indent=None) + "\n" for row in rows), kept=True
+        )
 
     def read_log(self) -> list[dict[str, Any]]:
         """Rows of log.jsonl; ModelError that names the line which is none."""
@@ -118,8 +125,8 @@ class RunFolder:
     def write_tensors(self, name: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> str:
         """Write arrays and JSON metadata to NAME.safetensors; returns the file's SHA-256."""
         whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        data = save(whole, {"meta": json.dumps(meta)})
-        write_atomically(self.path / f"{name}.safetensors", data)
+        data = save(whole, {"meta": json_text(meta, indent=None)})
+        write_atomically(self.path / f"{name}.safetensors", data, kept=True)
         return hashlib.sha256(data).hexdigest()
 
     def read_tensors(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

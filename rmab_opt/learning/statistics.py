@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtr, stdtrit
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.levels import arm_levels
@@ -214,7 +214,7 @@ def interval(values: np.ndarray) -> tuple[float, float | None, float | None]:
     mean = float(values.mean())
     if len(values) < 2:
         return mean, None, None
-    half = float(stats.t.ppf(1 - SETTLED / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(stdtrit(len(values) - 1, 1 - SETTLED / 2) * values.std(ddof=1) / np.sqrt(len(values)))
     return mean, mean - half, mean + half
 
 
@@ -254,9 +254,9 @@ def _needed(mean: float, spread: float) -> int | None:
     """Fewest pairs whose 95 % t-interval leaves zero out, were mean and spread what they seem."""
     if mean == 0:
         return None
-    number = max(2, math.ceil(min((stats.norm.ppf(1 - SETTLED / 2) * spread / abs(mean)) ** 2, 1e15)))
+    number = max(2, math.ceil(min((ndtri(1 - SETTLED / 2) * spread / abs(mean)) ** 2, 1e15)))
     # Student's quantile asks for a few more than the normal one.
-    while float(stats.t.ppf(1 - SETTLED / 2, number - 1)) * spread / math.sqrt(number) > abs(mean) and number < 1e15:
+    while float(stdtrit(number - 1, 1 - SETTLED / 2)) * spread / math.sqrt(number) > abs(mean) and number < 1e15:
         number += 1
     return number
 
@@ -278,7 +278,7 @@ def marks(values: Mapping[str, np.ndarray]) -> dict[str, str | None]:
         if not found.error:
             chances[name] = 1.0 if found.mean == 0 else 0.0
         else:
-            chances[name] = float(2 * stats.t.sf(abs(found.mean / found.error), len(each) - 1))
+            chances[name] = float(2 * stdtr(len(each) - 1, -abs(found.mean / found.error)))
     told: dict[str, str | None] = dict.fromkeys(values, "not told apart")
     told[best] = "best"
     for step, name in enumerate(sorted(chances, key=lambda name: chances[name])):

@@ -425,113 +425,30 @@ def bound_arrays(
     if kind.startswith("discounted") and discount >= 1.0:
         raise ModelError(f"kind {kind} with discount {discount}", "give a discount below 1.")
     n_arms, n_actions, n_states, _ = transition.shape
-    start = np.eye(n_states)[start] if np.ndim(start) == 1 else np.asarray(start)
-    rounds = horizon if kind == "time_indexed" else None
-    factor = 1.0 if kind == "average" else discount
-    coupling = rows if isinstance(rows, Coupling) else rows.coupling(n_arms, n_actions)
-    if method == "auto":
-        method = _choose(transition, coupling, rounds)
+    asked = _Asked(
+        transition=transition,
+        reward=reward,
+        start=np.eye(n_states)[start] if np.ndim(start) == 1 else np.asarray(start),
+        rows=rows,
+        coupling=rows if isinstance(rows, Coupling) else rows.coupling(n_arms, n_actions),
+        kind=kind,
+        horizon=horizon,
+        discount=discount,
+        terminal=terminal,
+        tolerance=tolerance,
+        seconds=seconds,
+        integer=integer,
+    )
+    method = _choose(transition, asked.coupling, asked.rounds) if method == "auto" else method
     if kind == "discounted_tail":
-        if coupling is None:
+        if asked.coupling is None:
             raise ModelError("kind discounted_tail needs resources without auxiliary variables", "use 'discounted'.")
         method = "dual"
-    if method == "dual" and coupling is None:
-        raise ModelError("method 'dual' needs rows on the actions alone", "use 'highs', or 'auto'.")
     if method == "dual":
-        assert coupling is not None
-        dual = _dual(
-            transition,
-            reward,
-            start,
-            coupling,
-            kind,
-            horizon,
-            discount,
-            terminal,
-            tolerance,
-            seconds,
-            prices,
-            occupancy,
-        )
-        arm_prices = arm_prices_of(coupling, dual.prices, n_arms)
-        value, relaxation = dual.value, "resources"
-        if integer and isinstance(rows, Polyhedron) and kind != "discounted_tail":
-            tight = certified(
-                transition, reward, start, rows, arm_prices, rounds, factor, integer=True, terminal=terminal
-            )
-            if tight < value:
-                value, relaxation = tight, "allowed actions"
-        return Bound(
-            value=value,
-            lower=min(dual.lower, value),
-            kind=kind,
-            method="dual",
-            coupling=relaxation,
-            prices=dual.prices,
-            price_names=coupling.names,
-            arm_prices=arm_prices,
-            occupancy=dual.occupancy,
-            evaluations=dual.evaluations,
-            converged=dual.converged,
-            seconds=time.perf_counter() - begun,
-        )
-    shape = rows if isinstance(rows, Polyhedron) else Polyhedron.from_coupling(rows, n_arms)
-    x, lower, resource_prices = None, -np.inf, None
-    arm_prices = np.zeros((n_arms, n_actions) if rounds is None else (horizon, n_arms, n_actions))
-    found = "none"
-    try:
-        if method == "highs":
-            solved = solve_occupancy(
-                transition,
-                reward,
-                start,
-                discount=factor,
-                horizon=rounds,
-                rows=shape,
-                terminal=terminal,
-                transient=kind == "average",
-                seconds=seconds,
-            )
-            lower, x, column_price = solved.value, solved.x, solved.prices @ shape.act
-            resource_prices = solved.prices if shape.n_extra == 0 else None
-        else:
-            if actions is None:
-                raise ModelError("method 'pyomo' needs the action set", "call bound(problem, actions, method='pyomo').")
-            lower, x, column_price = _through_pyomo(transition, reward, start, actions, rounds, factor, seconds)
-        arm_prices[..., shape.arm, shape.action] = column_price
-        found = method
-    except SolverError:
-        # A limit before the optimum: without prices the arms' own optima are still a bound, and the kind says so.
-        if method == "pyomo":
-            raise
-    if not certify and found != "none":
-        value = lower
-    elif kind == "average":
-        value = _average_value(transition, reward, start, shape, arm_prices)
+        found = asked.by_prices(prices, occupancy)
     else:
-        value = certified(
-            transition, reward, start, shape, arm_prices, rounds, factor, integer=False, terminal=terminal
-        )
-    relaxation = "relaxation" if shape.n_extra else "resources"
-    if integer and kind != "average":
-        tight = certified(transition, reward, start, shape, arm_prices, rounds, factor, integer=True, terminal=terminal)
-        if tight < value:
-            value, relaxation = tight, "allowed actions"
-    lower = min(lower, value)
-    return Bound(
-        value=value,
-        lower=lower,
-        kind=kind,
-        method=found,
-        coupling=relaxation,
-        prices=resource_prices,
-        price_names=shape.names if resource_prices is not None else (),
-        arm_prices=arm_prices,
-        occupancy=x if occupancy else None,
-        evaluations=1,
-        converged=value - lower <= max(tolerance, 1e-6) * max(1.0, abs(value)) or relaxation == "allowed actions",
-        seconds=time.perf_counter() - begun,
-    )
+        found = asked.by_program(method, actions, occupancy, certify)
+    return replace(found, seconds=time.perf_counter() - begun)
 
 
 def _choose(transition: np.ndarray, coupling: Coupling | None, rounds: int | None) -> str:
@@ -545,61 +462,166 @@ def _choose(transition: np.ndarray, coupling: Coupling | None, rounds: int | Non
     return "dual"
 
 
-def _dual(
-    transition: np.ndarray,
-    reward: np.ndarray,
-    start: np.ndarray,
-    coupling: Coupling,
-    kind: str,
-    horizon: int,
-    discount: float,
-    terminal: np.ndarray | None,
-    tolerance: float,
-    seconds: float | None,
-    prices: np.ndarray | None,
-    occupancy: bool,
-) -> Dual:
-    common: dict[str, Any] = {"tolerance": tolerance, "seconds": seconds, "occupancy": occupancy}
-    if kind == "time_indexed":
-        return dual_finite(
-            transition,
-            reward,
-            coupling,
-            start,
-            horizon=horizon,
-            discount=discount,
-            terminal=terminal,
-            prices=prices,
-            **common,
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is bounded, checked; and the two ways to a bound: by prices, and by a linear program."""
+
+    transition: np.ndarray
+    reward: np.ndarray
+    start: np.ndarray
+    """Shape (N, S)."""
+    rows: Polyhedron | Coupling
+    coupling: Coupling | None
+    """Rows on the actions alone; None where there are auxiliary variables."""
+    kind: str
+    horizon: int
+    discount: float
+    terminal: np.ndarray | None
+    tolerance: float
+    seconds: float | None
+    integer: bool
+
+    @property
+    def rounds(self) -> int | None:
+        """Of a time-indexed bound; None: an endless run."""
+        return self.horizon if self.kind == "time_indexed" else None
+
+    @property
+    def factor(self) -> float:
+        """Discount of a round."""
+        return 1.0 if self.kind == "average" else self.discount
+
+    def certified(self, rows: Polyhedron, arm_prices: np.ndarray, integer: bool) -> float:
+        """The bound at prices, evaluated arm by arm."""
+        return certified(
+            self.transition,
+            self.reward,
+            self.start,
+            rows,
+            arm_prices,
+            self.rounds,
+            self.factor,
+            integer=integer,
+            terminal=self.terminal,
         )
-    if kind == "average":
-        return dual_average(transition, reward, coupling, prices=prices, **common)
-    if kind == "discounted":
-        return dual_discounted(transition, reward, coupling, start, discount=discount, prices=prices, **common)
-    steady = dual_discounted(transition, reward, coupling, start, discount=discount, tolerance=tolerance)
-    tail = stationary_values(transition, reward, coupling, steady.prices, discount=discount)
-    after = discount**horizon * float(coupling.limit @ steady.prices) / (1.0 - discount)
-    dual = dual_finite(
-        transition,
-        reward,
-        coupling,
-        start,
-        horizon=horizon,
-        discount=discount,
-        terminal=tail,
-        prices=steady.prices if prices is None else prices,
-        **common,
-    )
-    return Dual(
-        value=min(dual.value + after, steady.value),
-        lower=dual.lower + after,
-        prices=dual.prices,
-        use=dual.use,
-        occupancy=dual.occupancy,
-        evaluations=dual.evaluations + steady.evaluations,
-        seconds=dual.seconds + steady.seconds,
-        converged=dual.converged,
-    )
+
+    def by_prices(self, prices: np.ndarray | None, occupancy: bool) -> Bound:
+        """The decomposition at its best prices."""
+        coupling = self.coupling
+        if coupling is None:
+            raise ModelError("method 'dual' needs rows on the actions alone", "use 'highs', or 'auto'.")
+        dual = self._dual(coupling, prices, occupancy)
+        arm_prices = arm_prices_of(coupling, dual.prices, len(self.transition))
+        value, relaxation = dual.value, "resources"
+        if self.integer and isinstance(self.rows, Polyhedron) and self.kind != "discounted_tail":
+            tight = self.certified(self.rows, arm_prices, integer=True)
+            if tight < value:
+                value, relaxation = tight, "allowed actions"
+        return Bound(
+            value=value,
+            lower=min(dual.lower, value),
+            kind=self.kind,
+            method="dual",
+            coupling=relaxation,
+            prices=dual.prices,
+            price_names=coupling.names,
+            arm_prices=arm_prices,
+            occupancy=dual.occupancy,
+            evaluations=dual.evaluations,
+            converged=dual.converged,
+            seconds=0.0,
+        )
+
+    def by_program(self, method: str, actions: ActionSet | None, occupancy: bool, certify: bool) -> Bound:
+        """The linear program of occupancies, whose prices are then evaluated."""
+        n_arms, n_actions = self.transition.shape[:2]
+        shape = self.rows if isinstance(self.rows, Polyhedron) else Polyhedron.from_coupling(self.rows, n_arms)
+        x, lower, resource_prices = None, -np.inf, None
+        arm_prices = np.zeros((n_arms, n_actions) if self.rounds is None else (self.horizon, n_arms, n_actions))
+        found = "none"
+        try:
+            lower, x, column_price, resource_prices = self._solved(method, shape, actions)
+            arm_prices[..., shape.arm, shape.action] = column_price
+            found = method
+        except SolverError:
+            # A limit before the optimum: without prices the arms' own optima are still a bound, and the kind says so.
+            if method == "pyomo":
+                raise
+        if not certify and found != "none":
+            value = lower
+        elif self.kind == "average":
+            value = _average_value(self.transition, self.reward, self.start, shape, arm_prices)
+        else:
+            value = self.certified(shape, arm_prices, integer=False)
+        relaxation = "relaxation" if shape.n_extra else "resources"
+        if self.integer and self.kind != "average":
+            tight = self.certified(shape, arm_prices, integer=True)
+            if tight < value:
+                value, relaxation = tight, "allowed actions"
+        lower = min(lower, value)
+        close = value - lower <= max(self.tolerance, 1e-6) * max(1.0, abs(value))
+        return Bound(
+            value=value,
+            lower=lower,
+            kind=self.kind,
+            method=found,
+            coupling=relaxation,
+            prices=resource_prices,
+            price_names=shape.names if resource_prices is not None else (),
+            arm_prices=arm_prices,
+            occupancy=x if occupancy else None,
+            evaluations=1,
+            converged=close or relaxation == "allowed actions",
+            seconds=0.0,
+        )
+
+    def _solved(
+        self, method: str, shape: Polyhedron, actions: ActionSet | None
+    ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Optimum of the program, its occupancies, and prices of columns and of resources."""
+        if method == "pyomo":
+            if actions is None:
+                raise ModelError("method 'pyomo' needs the action set", "call bound(problem, actions, method='pyomo').")
+            return *_through_pyomo(
+                self.transition, self.reward, self.start, actions, self.rounds, self.factor, self.seconds
+            ), None
+        solved = solve_occupancy(
+            self.transition,
+            self.reward,
+            self.start,
+            discount=self.factor,
+            horizon=self.rounds,
+            rows=shape,
+            terminal=self.terminal,
+            transient=self.kind == "average",
+            seconds=self.seconds,
+        )
+        return solved.value, solved.x, solved.prices @ shape.act, solved.prices if shape.n_extra == 0 else None
+
+    def _dual(self, coupling: Coupling, prices: np.ndarray | None, occupancy: bool) -> Dual:
+        """Prices of the resources that make the decomposition least."""
+        arms = (self.transition, self.reward, coupling)
+        common: dict[str, Any] = {"tolerance": self.tolerance, "seconds": self.seconds, "occupancy": occupancy}
+        ahead: dict[str, Any] = {"horizon": self.horizon, "discount": self.discount, **common}
+        if self.kind == "time_indexed":
+            return dual_finite(*arms, self.start, terminal=self.terminal, prices=prices, **ahead)
+        if self.kind == "average":
+            return dual_average(*arms, prices=prices, **common)
+        if self.kind == "discounted":
+            return dual_discounted(*arms, self.start, discount=self.discount, prices=prices, **common)
+        steady = dual_discounted(*arms, self.start, discount=self.discount, tolerance=self.tolerance)
+        tail = stationary_values(*arms, steady.prices, discount=self.discount)
+        after = self.discount**self.horizon * float(coupling.limit @ steady.prices) / (1.0 - self.discount)
+        dual = dual_finite(
+            *arms, self.start, terminal=tail, prices=steady.prices if prices is None else prices, **ahead
+        )
+        return replace(
+            dual,
+            value=min(dual.value + after, steady.value),
+            lower=dual.lower + after,
+            evaluations=dual.evaluations + steady.evaluations,
+            seconds=dual.seconds + steady.seconds,
+        )
 
 
 def arm_prices_of(coupling: Coupling, prices: np.ndarray, n_arms: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = [
     "best_action",
     "improve",
     "on_arrays",
+    "rollouts_of",
 ]
 
 SCREENED = 24
@@ -42,6 +44,12 @@ SCREENED = 24
 SWAPPED_IN, SWAPPED_OUT = 3, 2
 SAMPLED = 4
 """Random allowed actions among the candidates."""
+
+FEW = 60
+"""Allowed actions up to which all of them are candidates."""
+
+LOOKED, GROWN = 6, 8
+"""Columns looked at again in each step of growing an action, and the largest count of sets it is done for."""
 
 CHUNKS = 4
 """Looks at the candidates: those that fall behind by more than two standard errors leave early."""
@@ -145,8 +153,13 @@ def base_rule(
 ) -> BatchRule:
     """A rule for roll-outs by name, as :func:`on_arrays`, but cheap at every state.
 
-    A planner around the means is planned once, from the state given, and followed by its table of indices.
+    A planner around the means is planned once, from the state given, and followed by its table of indices. Dynamics
+    with policies of their own bring them as ``batch_rule(problem, actions, name)``.
     """
+    own = getattr(problem.dynamics, "batch_rule", None)
+    brought: BatchRule | None = own(problem, actions, name) if callable(own) else None
+    if brought is not None:
+        return brought
     found = on_arrays(problem, actions, name)
     if not isinstance(found.rule, MeanField):
         return found
@@ -203,6 +216,13 @@ def single_gains(problem: Problem, actions: ActionSet) -> SingleGains:
     return SingleGains(problem)
 
 
+def rollouts_of(problem: Problem, actions: ActionSet, base: BatchRule) -> Rollouts:
+    """Roll-outs of a base: those that the dynamics bring (``rollouts(problem, actions, base)``), else simulated."""
+    own = getattr(problem.dynamics, "rollouts", None)
+    found: Rollouts = own(problem, actions, base) if callable(own) else Rollouts(problem, actions, base)
+    return found
+
+
 class Rollouts:
     """Totals from a state to the end: candidates now, a base rule from the next round on, all by the same draws.
 
@@ -215,6 +235,8 @@ class Rollouts:
     def __init__(self, problem: Problem, actions: ActionSet, base: BatchRule) -> None:
         self.problem, self.actions, self.base = problem, actions, base
         self._dynamics: Any = problem.dynamics
+        self.expected = problem.says_expected and not getattr(problem.dynamics, "realised", False)
+        """Whether expected rewards are added, not those that episodes earn."""
 
     def __call__(
         self,
@@ -261,11 +283,11 @@ class Rollouts:
             else:
                 flat = None if beside is None else beside.reshape(-1, beside.shape[-1])
                 acted = columns.arm_action(self.base(at.reshape(-1, problem.n_arms), now, flat)).reshape(at.shape)
-            if problem.says_expected:
+            if self.expected:
                 totals += weight * problem.expected_reward(at, acted, beside).sum(axis=-1)
-            if now + 1 < problem.horizon or not problem.says_expected:
+            if now + 1 < problem.horizon or not self.expected:
                 at, beside, paid = self._move(at, acted, beside, rng, common)
-                totals += 0.0 if problem.says_expected else weight * paid.sum(axis=-1)
+                totals += 0.0 if self.expected else weight * paid.sum(axis=-1)
             weight *= problem.discount
         return totals
 
@@ -279,6 +301,9 @@ class Rollouts:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Next states, shared states and realised rewards."""
         batch, count, draws, _ = states.shape
+        if common and hasattr(self._dynamics, "moved_together"):
+            moved = self._dynamics.moved_together(states, acted, rng)
+            return moved, beside, self._dynamics.value * moved
         if hasattr(self._dynamics, "uniforms"):
             shape = (batch, 1, draws) if common else (batch, count, draws)
             given = np.zeros(0) if beside is None else beside
@@ -336,8 +361,20 @@ def single_effects(
     draws: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, int]:
-    """What acting on each column alone now adds to acting on none, (C,), and the roll-outs it took."""
+    """What acting on each column alone now adds to acting on none, (C,), and the roll-outs it took.
+
+    A base that says which columns are worth a look (``looked_at``) spares the others: they count as the least of those.
+    """
     n = len(rollouts.actions)
+    looked = getattr(rollouts.base, "looked_at", None)
+    if looked is not None and n > SCREENED:
+        among = looked(state, period)
+        first = np.vstack([np.zeros((1, n), dtype=np.int64), np.eye(n, dtype=np.int64)[among]])
+        totals = rollouts(state, period, shared, first, draws, rng)
+        adds = (totals[1:] - totals[:1]).mean(axis=1)
+        effect = np.full(n, min(0.0, float(adds.min())))
+        effect[among] = adds
+        return effect, totals.size
     first = np.vstack([np.zeros((1, n), dtype=np.int64), np.eye(n, dtype=np.int64)])
     few = max(2, draws // 6)
     if n <= SCREENED or few >= draws:
@@ -361,6 +398,8 @@ def improve(
     rng: np.random.Generator,
     *,
     keep: float = 1.0,
+    base: np.ndarray | None = None,
+    until: float = np.inf,
 ) -> Improvement:
     """A better action than the base rule's, where fresh draws say so; see the module.
 
@@ -372,49 +411,125 @@ def improve(
         Roll-outs an arm; the candidates get twice as many.
     keep
         Standard errors by which an action must beat the base's.
+    base
+        The base's own action, (C,), where it is known better than the rule on arrays says it.
+    until
+        Time (``perf_counter``) at which the best found so far is the answer.
     """
     beside = None if shared is None else shared[None]
-    base = rollouts.base(np.asarray(state)[None], period, beside)[0]
-    effect, spent = single_effects(rollouts, state, period, shared, draws, rng)
-    found = best_action(actions, effect[None])[0]
-    # Where single columns add nothing (a class needs several), only whole actions can show what they are worth.
-    candidates = _swapped(actions, found, base, effect, actions.sample(rng, SAMPLED))
-    alive, totals = np.arange(len(candidates)), np.zeros((len(candidates), 0))
+    own = rollouts.base(np.asarray(state)[None], period, beside)[0] if base is None else base
+    # Of a few allowed actions every one is a candidate, and nothing has to be guessed from single columns.
+    every = actions.enumerate(FEW) if len(actions) <= FEW else None
+    effect, spent = np.zeros(len(actions)), 0
+    if every is not None and len(every) <= FEW:
+        candidates = [own, *every.astype(np.int64)]
+    else:
+        effect, spent = single_effects(rollouts, state, period, shared, draws, rng)
+        found = best_action(actions, effect[None])[0]
+        brought = getattr(rollouts.base, "others", None)
+        # Where single columns add nothing (a class needs several), only whole actions can show what they are worth.
+        candidates = [own, found, *_swaps(actions, found, effect), *_swaps(actions, own, effect)]
+        if perf_counter() < until:
+            grown, more = _grown(rollouts, actions, state, period, shared, max(2, draws // 2), rng, effect)
+            candidates[2:2], spent = [grown], spent + more
+        candidates += list(actions.sample(rng, SAMPLED)) if brought is None else brought(state, period)
+    _, first = np.unique(np.stack(candidates), axis=0, return_index=True)
+    listed = np.stack([candidates[k] for k in np.sort(first)])
+    best, gain, error, more = _race(rollouts, listed, state, period, shared, draws, rng, until)
+    better = gain > keep * error and best > 0
+    action = listed[best] if better else own
+    return Improvement(action, own, gain * better, error * better, effect, spent + more)
+
+
+def _race(
+    rollouts: Rollouts,
+    candidates: np.ndarray,
+    state: np.ndarray,
+    period: int,
+    shared: np.ndarray | None,
+    draws: int,
+    rng: np.random.Generator,
+    until: float,
+) -> tuple[int, float, float, int]:
+    """The best of candidates (M, C) by fresh draws, its gain over the first, that gain's standard error, roll-outs.
+
+    Those that are two standard errors behind leave; all ends when one is left, or when time is up.
+    """
+    alive, totals, spent = np.arange(len(candidates)), np.zeros((len(candidates), 0)), 0
+    mean = error = np.zeros(len(candidates))
     for _ in range(CHUNKS):
+        if spent and perf_counter() > until:
+            break
         more = rollouts(state, period, shared, candidates[alive], max(2, 2 * draws // CHUNKS), rng)
         totals = np.hstack([totals[: len(alive)], more])
         spent += more.size
-        apart = totals - totals[:1]
-        mean = apart.mean(axis=1)
-        error = apart.std(axis=1, ddof=1) / apart.shape[1] ** 0.5
+        mean, error = _mean_error(totals - totals[:1])
         best = int(mean.argmax())
-        behind = (totals - totals[best]).mean(axis=1)
-        noise = (totals - totals[best]).std(axis=1, ddof=1) / apart.shape[1] ** 0.5
+        behind, noise = _mean_error(totals - totals[best])
         stay = (behind + 2.0 * noise >= 0.0) | (np.arange(len(alive)) == 0)
         stay[best] = True
         alive, totals, mean, error = alive[stay], totals[stay], mean[stay], error[stay]
-        if len(alive) == 1:
+        if len(alive) == 1 or more.shape[1] == 1:
             break
     best = int(mean.argmax())
-    if mean[best] > keep * error[best]:
-        return Improvement(candidates[alive[best]], base, float(mean[best]), float(error[best]), effect, spent)
-    return Improvement(base, base, 0.0, 0.0, effect, spent)
+    return int(alive[best]), float(mean[best]), float(error[best]), spent
 
 
-def _swapped(
-    actions: ActionSet, found: np.ndarray, base: np.ndarray, effect: np.ndarray, drawn: np.ndarray
-) -> np.ndarray:
-    """The base's action first, the program's, allowed swaps of its weakest columns for the next best, drawn ones."""
+def _mean_error(apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of rows and their standard errors; 0 where a row is one exact number."""
+    count = apart.shape[1]
+    error = apart.std(axis=1, ddof=1) / count**0.5 if count > 1 else np.zeros(len(apart))
+    return apart.mean(axis=1), error
+
+
+def _grown(
+    rollouts: Rollouts,
+    actions: ActionSet,
+    state: np.ndarray,
+    period: int,
+    shared: np.ndarray | None,
+    draws: int,
+    rng: np.random.Generator,
+    effect: np.ndarray,
+) -> tuple[np.ndarray, int]:
+    """An action grown one column at a time by what each adds to those before, by roll-outs; and their number.
+
+    Each step looks again only at the best of the effects known so far, as lazy greedy does. Sets with large counts or
+    that cannot be grown keep the best sum of single effects.
+    """
+    most = actions.shape.at_most if actions.monotone and not actions.structured else None
+    if most is None or not 1 < most <= GROWN:
+        return best_action(actions, effect[None])[0], 0
+    room, upper, spent = actions.shape.room(), effect.copy(), 0
+    for _ in range(most):
+        fitting = room.fitting(np.flatnonzero(np.isfinite(upper)))
+        if not len(fitting):
+            break
+        looked = fitting[np.argsort(-upper[fitting], kind="stable")[:LOOKED]]
+        first = np.repeat(room.action[None], 1 + len(looked), axis=0)
+        first[1 + np.arange(len(looked)), looked] = 1
+        totals = rollouts(state, period, shared, first, draws, rng)
+        spent += totals.size
+        adds = (totals[1:] - totals[:1]).mean(axis=1)
+        upper[looked] = adds
+        if adds.max() <= 0:
+            break
+        column = int(looked[adds.argmax()])
+        room.take(column)
+        upper[column] = -np.inf
+    return room.action, spent
+
+
+def _swaps(actions: ActionSet, found: np.ndarray, effect: np.ndarray) -> list[np.ndarray]:
+    """Allowed swaps of an action's weakest columns for the best outside it."""
     inside, outside = np.flatnonzero(found == 1), np.flatnonzero(found == 0)
     into = outside[np.argsort(-effect[outside], kind="stable")[:SWAPPED_IN]]
     out = inside[np.argsort(effect[inside], kind="stable")[:SWAPPED_OUT]]
-    made = [base, found]
+    made = []
     for one in into:
         for other in out:
             changed = found.copy()
             changed[one], changed[other] = 1, 0
             if actions.allows(changed):
                 made.append(changed)
-    made += list(drawn)
-    _, first = np.unique(np.stack(made), axis=0, return_index=True)
-    return np.stack([made[k] for k in np.sort(first)])
+    return made

@@ -21,7 +21,16 @@ from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.lagrangian import _Search
 
-__all__ = ["Course", "LivingBound", "bound_at", "fits_exactly", "living_bound", "living_optimum", "living_value"]
+__all__ = [
+    "Course",
+    "LivingBound",
+    "bound_at",
+    "fits_exactly",
+    "gains_at",
+    "living_bound",
+    "living_optimum",
+    "living_value",
+]
 
 MOST_STATES = 100_000
 """Joint states times season's totals that are solved exactly."""
@@ -255,6 +264,23 @@ def bound_at(course: Course, prices: np.ndarray, saved: float = 0.0) -> float:
     priced = _Priced(course)
     price = np.append(np.asarray(prices, dtype=np.float64).ravel(), saved)
     return float(priced(price)[0] + price @ _rent(course, priced))
+
+
+def gains_at(course: Course, prices: np.ndarray, saved: float = 0.0) -> tuple[float, np.ndarray]:
+    """The bound at given prices, as :func:`bound_at`, and the first round's expected gains (C, A) under the start.
+
+    Gains are worth over resting, what an act saved for later is worth subtracted; those of closed arms are 0.
+    """
+    priced = _Priced(course)
+    price = np.append(np.asarray(prices, dtype=np.float64).ravel(), saved)
+    q, values = priced.values(price)
+    value = float((course.start * values[0]).sum() + price @ _rent(course, priced))
+    if course.arrivals is not None:
+        value += sum(float(priced.factor[t] * (course.arrivals[t] * values[t]).sum()) for t in range(1, course.horizon))
+    gain = np.einsum("cs,csa->ca", course.start, q[0] - q[0, ..., :1] - saved * priced.acts)
+    if course.open is not None:
+        gain[~course.open[0]] = 0.0
+    return value, gain
 
 
 # -------------------------------------------------------------------------------------------------- exact, when small

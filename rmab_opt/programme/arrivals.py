@@ -7,15 +7,23 @@ for every policy and any arrival process of those means that does not depend on 
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from rmab_opt.errors import ModelError
 from rmab_opt.planning.living import Course, bound_at
+from rmab_opt.records import read_object
 
-__all__ = ["Rates", "bound_with", "rates_of"]
+__all__ = ["ARRIVALS", "Arrivals", "Rates", "arrivals_of", "bound_with", "rates_of"]
+
+ARRIVALS = "arrivals.json"
+"""File of a programme's folder that says who will come and go."""
 
 WEEKS = 26
 """Last weeks of the register's dates that count."""
@@ -114,3 +122,59 @@ def bound_with(
 
     gone = (0.0, 0.0, 0.0) if rates.leavers is None else rates.leavers
     return at(rates.joiners[0], gone[0]), at(rates.joiners[1], gone[2]), at(rates.joiners[2], gone[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Arrivals:
+    """Rates with the tables (G, A, S, S) and the first states of a newcomer by group."""
+
+    rates: Rates
+    tables: np.ndarray
+    first: tuple[float, ...]
+
+    def line(self, course: Course, prices: tuple[np.ndarray, float]) -> str:
+        """The bound with joiners and leavers, in a sentence."""
+        value, low, high = bound_with(course, prices, self.rates, (self.tables, self.first))
+        return f"{self.rates}: nothing above {value:.6g} with them ({low:.6g} to {high:.6g})"
+
+    def to_json(self) -> str:
+        """For the programme's folder, so that every verb counts the same joiners."""
+        rates = self.rates
+        document = {
+            "joiners": rates.joiners,
+            "leavers": rates.leavers,
+            "shares": rates.shares,
+            "first": self.first,
+            "tables": self.tables.tolist(),
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    mean, low, high = map(float, values)
+    return mean, low, high
+
+
+def arrivals_of(model_path: Path) -> Arrivals | None:
+    """Who will come and go in the programme whose folder or model file is named; None where nothing says so.
+
+    Raises
+    ------
+    ModelError
+        When the file is not as it was written.
+    """
+    path = (model_path if model_path.is_dir() else model_path.parent) / ARRIVALS
+    if not path.is_file():
+        return None
+    fix = "make it anew with `rmab-opt start` or `next`."
+    found: dict[str, Any] = read_object(path, "joiners of a programme", fix)
+    try:
+        joiners, leavers = _interval(found["joiners"]), found["leavers"]
+        rates = Rates(joiners, None if leavers is None else _interval(leavers), tuple(map(float, found["shares"])))
+        made = Arrivals(rates, np.array(found["tables"], dtype=np.float64), tuple(map(float, found["first"])))
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"{path}: is not as it was written", fix) from None
+    groups = len(rates.shares)
+    if made.tables.ndim != 4 or {len(made.tables), len(made.first)} != {groups}:
+        raise ModelError(f"{path}: is not as it was written", fix)
+    return made

@@ -18,7 +18,7 @@ from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Season, Table
 from rmab_opt.problem.table import nearest
-from rmab_opt.programme.columns import LogColumns, read_columns
+from rmab_opt.programme.columns import LogColumns, read_columns, week_label, week_number
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
 from rmab_opt.programme.groups import members_of
 from rmab_opt.programme.ledger import Ledger
@@ -143,7 +143,7 @@ def audit(folder: Path, log: Path | None = None, chance: str = "chance", calls: 
     before = _until(whole, first_week)
     members = members_of(read_members(folder, columns), columns.register_, before)
     acts = "next_week" if columns.log is None else columns.log.call_acts
-    said = [f"{len(ledger.rounds)} weeks, from week {first_week}"]
+    said = [f"{len(ledger.rounds)} weeks, from week {week_label(first_week)}"]
     moved: Rows = []
     made: Estimate | None = None
     try:
@@ -182,7 +182,7 @@ def _weeks(ledger: Ledger, first: int) -> Rows:
         decided, done, seen = set(found["decided"]), set(found["done"]), list(found["observed"].values())
         rows.append(
             {
-                "week": first + number,
+                "week": week_label(first + number),
                 "members": len(found["ids"]),
                 "planned": len(decided),
                 "done": len(done),
@@ -282,10 +282,11 @@ def other_list(
     place = {name: n for n, name in enumerate(log.ids)}
     week = {cell: w for w, cell in enumerate(log.weeks)}
     for name, cell, value in zip(
-        table.text(names.id), table.text(names.week), table.numbers(column, minimum=0, maximum=1), strict=True
+        table.text(names.id), table.text(names.week or "week"), table.numbers(column, minimum=0, maximum=1), strict=True
     ):
-        if cell.isdigit() and int(cell) in week:
-            chance[place[name], week[int(cell)]] = value
+        number = week_number(cell)
+        if number in week:
+            chance[place[name], week[number]] = value
     state, action, chance = log.seen, log.called[:, :-1], chance[:, :-1]
     known = set(model.problem.arms.ids)
     whole = np.array([name in known for name in log.ids])

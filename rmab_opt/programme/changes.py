@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
-from rmab_opt.programme.columns import RegisterColumns
+from rmab_opt.programme.columns import RegisterColumns, bare_name, named, week_label, week_number
 
 __all__ = ["Changes", "changes_of_events", "changes_of_register", "is_events"]
 
@@ -16,8 +16,22 @@ EVENTS = {
     "joined": "join", "join": "join", "new": "join", "left": "leave", "leave": "leave", "gone": "leave",
     "paused": "pause", "pause": "pause", "returned": "resume", "resumed": "resume", "back": "resume",
     "moved": "change", "type": "change", "changed": "change", "change": "change",
+    "neu": "join", "nouveau": "join", "nouvelle": "join", "alta": "join", "nuevo": "join", "nueva": "join",
+    "novo": "join", "nova": "join", "inscrit": "join", "beigetreten": "join", "amejiunga": "join",
+    "ausgetreten": "leave", "weg": "leave", "parti": "leave", "partie": "leave", "sorti": "leave", "sortie": "leave",
+    "baja": "leave", "saiu": "leave", "saida": "leave", "ameondoka": "leave",
+    "pausiert": "pause", "en pause": "pause", "pausada": "pause", "pausado": "pause", "pausa": "pause",
+    "zuruck": "resume", "de retour": "resume", "retour": "resume", "regreso": "resume", "voltou": "resume",
+    "umgezogen": "change", "geandert": "change", "demenage": "change", "change de type": "change", "cambio": "change",
+    "mudou": "change", "mudanza": "change",
 }  # fmt: skip
-"""Words of a sheet of events."""
+"""Words of a sheet of events, compared as names of columns are."""
+
+EVENT = ("event", "ereignis", "evenement", "evento", "tukio")
+BEGINS = ("from week", "from", "ab woche", "von woche", "de la semaine", "a partir de la semaine", "desde la semana",
+          "desde semana", "da semana")  # fmt: skip
+ENDS = ("to week", "until week", "to", "until", "bis woche", "jusqu'a la semaine", "hasta la semana", "ate a semana")
+"""Names of the columns of such a sheet."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ class Changes:
 
 def is_events(table: Table) -> bool:
     """Whether a sheet lists events and is no register."""
-    return "event" in table
+    return named(table, EVENT) is not None
 
 
 def changes_of_events(table: Table, columns: RegisterColumns, week: int) -> Changes:
@@ -65,10 +79,9 @@ def changes_of_events(table: Table, columns: RegisterColumns, week: int) -> Chan
         Naming rows with an unknown event, without an id, or of another week.
     """
     key = "id" if "id" in table else columns.id
-    ids, events = table.text(key), table.text("event")
+    ids, events = table.text(key), table.text(named(table, EVENT) or "event")
     blank = [""] * len(table)
-    begins = table.text("from week") if "from week" in table else blank
-    ends = table.text("to week") if "to week" in table else blank
+    begins, ends = (blank if (own := named(table, words)) is None else table.text(own) for words in (BEGINS, ENDS))
     cells = {}
     for own, name in _own_columns(columns).items():
         # A sheet of events may call a column as the register does, or by the model's own name.
@@ -80,7 +93,7 @@ def changes_of_events(table: Table, columns: RegisterColumns, week: int) -> Chan
     pause: dict[str, int | None] = {}
     plain: dict[str, list[str]] = {"leave": [], "resume": []}
     for row, (name, word) in enumerate(zip(ids, events, strict=True)):
-        event = EVENTS.get(word.strip().casefold())
+        event = EVENTS.get(bare_name(word))
         row_cells = {own: column[row] for own, column in cells.items() if column[row]}
         if not name or event is None:
             findings.add(
@@ -88,12 +101,15 @@ def changes_of_events(table: Table, columns: RegisterColumns, week: int) -> Chan
                 f"event of {name!r} is {word!r}",
                 nearest(word, list(EVENTS)) if name else "name the id",
             )
-        elif begins[row] and begins[row] != str(week):
-            findings.add(table.place(row), f"from week {begins[row]}, the next list is week {week}'s", "use that week")
+        elif begins[row] and week_number(begins[row]) != week:
+            said = f"from week {begins[row]}, the next list is week {week_label(week)}'s"
+            findings.add(table.place(row), said, "use that week")
         elif event in found:
             found[event][name] = found[event].get(name, {}) | row_cells
         elif event == "pause":
-            pause[name] = int(ends[row]) if ends[row].isdigit() else None
+            pause[name] = week_number(ends[row])
+            if ends[row] and pause[name] is None:
+                findings.add(table.place(row), f"to week {ends[row]!r} is no week", "write its number, or nothing")
         else:
             plain[event].append(name)
     findings.raise_if_any()

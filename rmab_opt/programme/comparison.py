@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Scheduling
@@ -206,7 +206,7 @@ def _difference(ahead: Outlook | None, first: Outlook | None) -> str | None:
     apart = np.subtract(ahead.totals, first.totals)
     if len(apart) < 2:
         return f"{apart.mean():+.2f}"
-    half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
+    half = stdtrit(len(apart) - 1, 0.975) * apart.std(ddof=1) / np.sqrt(len(apart))
     return f"{apart.mean():+.2f} +- {half:.2f}"
 
 

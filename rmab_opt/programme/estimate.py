@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Table
-from rmab_opt.programme.columns import LogColumns
-from rmab_opt.programme.moves import UNKNOWN, Moves, count_moves
-from rmab_opt.programme.targeted import TargetedFit, fit_targeted
+from rmab_opt.programme.columns import LogColumns, week_columns, week_label, week_number
+from rmab_opt.programme.moves import NO_MEMORY, UNKNOWN, MemoryGap, Moves, count_moves, memory_gap
+from rmab_opt.programme.targeted import TargetedFit, fit_targeted, tables_of
 from rmab_opt.report import table_csv, table_text
 
 __all__ = ["CallLog", "Estimate", "Member", "estimate", "read_log"]
@@ -25,7 +23,13 @@ FEW_MOVES = 30
 WIDE = 0.30
 """Width of an uplift's interval above which the figure is not worth much."""
 
+NOTABLE = 0.10
+"""Difference by memory above which more levels are suggested."""
+
 STATES = ("away", "engaged")
+
+MOST_WEEKS = 1040
+"""Weeks, twenty years, beyond which a log's week is a slip of the pen."""
 
 VALID = (
     "The estimate holds where calls depended on group, state, reach and a lasting level of the family; not where "
@@ -55,60 +59,99 @@ class CallLog:
     said: tuple[str, ...] = ()
 
 
-def week_number(cell: str) -> int | None:
-    """A week as a number: a number itself, an ISO week, or a date's Monday counted in weeks; None when neither."""
-    cell = cell.strip()
-    if re.fullmatch(r"[0-9]{1,4}", cell):
-        return int(cell)
-    iso = re.fullmatch(r"([0-9]{4})-?W([0-9]{1,2})", cell)
-    try:
-        if iso:
-            return datetime.date.fromisocalendar(int(iso[1]), int(iso[2]), 1).toordinal() // 7
-    except ValueError:
-        return None
-    return None
-
-
 def read_log(table: Table, columns: LogColumns) -> CallLog:
-    """A log in long form, one row a member and week.
+    """A log with one row a member and week, or (``columns.legend``) with one column a week.
 
     Raises
     ------
     ModelError
-        Naming rows whose week is none, or that contradict another of the same member and week.
+        Naming rows whose week is none, that contradict another of the same member and week, or that have a cell
+        without a meaning.
     """
-    ids, cells = table.text(columns.id), table.text(columns.week)
-    weeks = [week_number(cell) for cell in cells]
-    if any(week is None for week in weeks):
-        dates = table.dates(columns.week)
-        weeks = [None if day is None else (day.toordinal() - 1) // 7 for day in dates]
-    called, seen = table.yes_no(columns.called), table.yes_no(columns.listened)
-    findings = Findings(table.source)
-    names = tuple(sorted({name for name in ids if name}))
-    known = sorted({week for week in weeks if week is not None})
-    if not known:
-        raise ModelError(f"{table.source}: no week", "give the log at least two weeks.")
-    arm = {name: n for n, name in enumerate(names)}
-    span = range(known[0], known[-1] + 1)
-    found = np.full((2, len(names), len(span)), UNKNOWN)
-    for row, (name, week, call, heard) in enumerate(zip(ids, weeks, called, seen, strict=True)):
-        if not name or week is None:
-            findings.add(table.place(row), "id or week is missing", "complete the row")
-            continue
-        at = arm[name], week - known[0]
-        for part, value in enumerate((heard, call)):
-            now = UNKNOWN if value is None else int(value)
-            if found[part][at] not in (UNKNOWN, now) and now != UNKNOWN:
-                findings.add(table.place(row), f"{name!r} in week {week} says otherwise in another row", "keep one")
-            elif now != UNKNOWN:
-                found[part][at] = now
-    findings.raise_if_any()
-    lost = len(names) * len(span) - len({(n, w) for n, w in zip(ids, weeks, strict=True)})
-    said = (
-        f"{len(table)} rows, {len(names)} members, weeks {known[0]} to {known[-1]}; "
-        f"{lost} of {len(names) * len(span)} member-weeks have no row and are missing, not 'no call'",
-    )
-    return CallLog(names, tuple(span), found[0], found[1], said)
+    found, findings = _Rows(table), Findings(table.source)
+    if columns.legend is None:
+        assert columns.week is not None
+        assert columns.called is not None
+        assert columns.listened is not None
+        cells = table.text(columns.week)
+        weeks = [week_number(cell) for cell in cells]
+        if any(week is None for week in weeks):
+            dates = table.dates(columns.week)
+            weeks = [None if day is None else (day.toordinal() - 1) // 7 for day in dates]
+        parts = table.text(columns.id), weeks, table.yes_no(columns.called), table.yes_no(columns.listened)
+        for row, (name, week, call, heard) in enumerate(zip(*parts, strict=True)):
+            if not name or week is None:
+                findings.add(table.place(row), "id or week is missing", "complete the row")
+            else:
+                found.add(row, name, week, call, heard)
+    else:
+        _read_wide(table, columns, found, findings)
+    return found.log(findings)
+
+
+def _read_wide(table: Table, columns: LogColumns, found: _Rows, findings: Findings) -> None:
+    """One column a week; a cell without a meaning is refused, an empty one is missing unless the legend has it."""
+    legend = {code.strip().casefold(): set(meaning) for code, meaning in (columns.legend or {}).items()}
+    names = week_columns(table, table.column(columns.id))
+    if not names:
+        raise ModelError(f"{table.source}: no column is named by a week", "name them 1, 2, ... or 2026-W05.")
+    for column in names:
+        week = week_number(column)
+        assert week is not None
+        for row, (name, cell) in enumerate(zip(table.text(columns.id), table.text(column), strict=True)):
+            meaning = legend.get(cell.casefold())
+            if not name:
+                findings.add(table.place(row), "id is missing", "complete the row")
+            elif meaning is None and cell:
+                findings.add(
+                    table.place(row), f"{column}: {cell!r} is not in the legend", f"use one of {', '.join(legend)}"
+                )
+            elif meaning is not None and "unknown" not in meaning:
+                found.add(row, name, week, "called" in meaning, "listened" in meaning)
+            else:
+                found.names.add(name)
+
+
+class _Rows:
+    """Rows of a log as they are read, whatever its form."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.names: set[str] = set()
+        self.rows: list[tuple[int, str, int, bool | None, bool | None]] = []
+
+    def add(self, row: int, name: str, week: int, call: bool | None, heard: bool | None) -> None:
+        self.names.add(name)
+        self.rows.append((row, name, week, call, heard))
+
+    def log(self, findings: Findings) -> CallLog:
+        table, names = self.table, tuple(sorted(self.names))
+        known = sorted({week for _, _, week, _, _ in self.rows})
+        if not known:
+            findings.raise_if_any()
+            raise ModelError(f"{table.source}: no week", "give the log at least two weeks.")
+        if known[-1] - known[0] > MOST_WEEKS:
+            findings.raise_if_any()
+            raise ModelError(
+                f"{table.source}: weeks {known[0]} to {known[-1]} are more than {MOST_WEEKS}", "correct the weeks."
+            )
+        arm, span = {name: n for n, name in enumerate(names)}, range(known[0], known[-1] + 1)
+        found = np.full((2, len(names), len(span)), UNKNOWN)
+        for row, name, week, call, heard in self.rows:
+            at = arm[name], week - known[0]
+            for part, value in enumerate((heard, call)):
+                now = UNKNOWN if value is None else int(value)
+                if found[part][at] not in (UNKNOWN, now) and now != UNKNOWN:
+                    findings.add(table.place(row), f"{name!r} in week {week} says otherwise in another row", "keep one")
+                elif now != UNKNOWN:
+                    found[part][at] = now
+        findings.raise_if_any()
+        lost = len(names) * len(span) - len({(name, week) for _, name, week, _, _ in self.rows})
+        said = (
+            f"{len(table)} rows, {len(names)} members, weeks {week_label(known[0])} to {week_label(known[-1])}; "
+            f"{lost} of {len(names) * len(span)} member-weeks have no row and are missing, not 'no call'",
+        )
+        return CallLog(names, tuple(span), found[0], found[1], said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +170,16 @@ class Estimate:
     weeks: int
     first_share: np.ndarray
     """Share engaged by group among those seen in their first week: what is assumed of somebody new."""
+    memory: MemoryGap = NO_MEMORY
+    """Whether the week before the last says more than the last and the member's own level do."""
+
+    def never_hurting(self) -> Estimate:
+        """The estimate in which a call never hurts: every draw is brought into that order, not the mean alone."""
+        up = self.fit.draws[..., 0]
+        mean = up.mean(axis=2, keepdims=True)
+        ordered = np.where(up[:, :, :1] > up[:, :, 1:], mean, up)
+        tables = tables_of(ordered.mean(axis=0, dtype=np.float64)[..., None])
+        return replace(self, fit=replace(self.fit, draws=ordered[..., None], transition=tables))
 
     @property
     def transition(self) -> np.ndarray:
@@ -183,6 +236,13 @@ class Estimate:
             if abs(delta) > half:
                 whom = "weaker" if delta < 0 else "stronger"
                 said.append(f"targeting: calls went to {whom} families of {name}: delta {delta:.2f} +- {half:.2f}")
+        if self.memory.place is not None:
+            g, a, before = self.memory.place
+            remedy = "; states that look back on more weeks would say more" if self.memory.largest > NOTABLE else ""
+            said.append(
+                f"memory: {self.groups[g]}/{STATES[before]} {'with' if a else 'without'} a call move on differently by "
+                f"{self.memory.largest:.2f} according to the week before{remedy}"
+            )
         return said
 
     def exposure(self) -> list[str]:
@@ -223,6 +283,7 @@ class Estimate:
                 name: {"delta": float(self.fit.delta[g]), "half_width": 1.96 * float(self.fit.delta_sd[g])}
                 for g, name in enumerate(self.groups)
             },
+            "memory": self.memory.largest,
             "warnings": self.warnings(),
             "valid": VALID,
         }
@@ -246,7 +307,7 @@ def estimate(log: CallLog, members: Mapping[str, Member], *, call_acts: str = "n
     Raises
     ------
     ModelError
-        When a group has no called move, or all its members were called in the same weeks: such a log says nothing
+        When there is no called move, or all members of a group were called in the same weeks: such a log says nothing
         about what calls do.
     """
     ids = tuple(sorted(members))
@@ -258,13 +319,16 @@ def estimate(log: CallLog, members: Mapping[str, Member], *, call_acts: str = "n
     group = np.array([groups.index(members[name].group) for name in ids])
     reachable = np.array([members[name].reachable for name in ids])
     moves = count_moves(seen, called, 2, call_acts=call_acts)
+    if not moves.total[:, 1].sum():
+        raise ModelError(
+            "there is no called move in the log: nothing says what a call does",
+            "give a log with calls, under the register's ids, and with the state of the week before and after.",
+        )
     for g, name in enumerate(groups):
         here = group == g
         if not moves.total[here, 1].sum():
-            raise ModelError(
-                f"group {name!r} has no called move in the log: nothing says what a call does there",
-                "give a longer log, or put the group together with another (register.group in columns.yaml).",
-            )
+            # Nothing of its own: what calls do is taken from the whole cohort, and said among the warnings.
+            continue
         logged = called[here][(called[here] != UNKNOWN).any(axis=1)]
         by_week = [set(column[column != UNKNOWN]) for column in logged.T]
         if len(logged) > 1 and all(len(values) <= 1 for values in by_week):
@@ -273,7 +337,11 @@ def estimate(log: CallLog, members: Mapping[str, Member], *, call_acts: str = "n
                 "use weeks in which some were called and others not.",
             )
     fit = fit_targeted(moves, group, reachable, rng=np.random.default_rng(0))
-    return Estimate(ids, groups, group, reachable, moves, fit, len(log.weeks), _first_shares(seen, group, len(groups)))
+    # In a log of results the call that led from a week to the next stands in the next week's row.
+    taken = called if call_acts == "next_week" else np.roll(called, -1, axis=1)
+    memory = memory_gap(seen, taken, group, fit.transition) if seen.shape[1] > 2 else NO_MEMORY
+    first = _first_shares(seen, group, len(groups))
+    return Estimate(ids, groups, group, reachable, moves, fit, len(log.weeks), first, memory)
 
 
 def _first_shares(seen: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,22 +19,31 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import ValidationError
 
 from rmab_opt.catalog import load
 from rmab_opt.decisions import Decision, Model
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import Findings, ModelError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
-from rmab_opt.programme.arrivals import bound_with, rates_of
+from rmab_opt.problem.table.conventions import Conventions, readings
+from rmab_opt.programme.arrivals import ARRIVALS, Arrivals, rates_of
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
+    WORDS,
     Columns,
     LogColumns,
     PlanSection,
     RegisterColumns,
     check,
     infer,
+    named,
     read_columns,
+    read_sheet,
+    read_told,
+    week_file,
+    week_label,
+    week_number,
     write_columns,
 )
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
@@ -54,9 +62,10 @@ from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
 from rmab_opt.programme.privacy import ERASED, erase_files, hide
+from rmab_opt.programme.stability import DRAWS, stability_of
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
-from rmab_opt.records import read_object, write_atomically
+from rmab_opt.records import json_text, read_object, write_atomically
 from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
@@ -74,6 +83,8 @@ __all__ = [
 ]
 
 RESTORE = "take the file back from a copy, or begin anew with `rmab-opt start`."
+MANY = 3000
+"""Members above which a list is held against a quarter of the draws."""
 OPEN_PAUSE = 4
 """Weeks for which a pause without an end is taken to last."""
 
@@ -153,9 +164,9 @@ class _Now:
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
-def read_register(path: Path, columns: RegisterColumns) -> tuple[Cells, Table]:
+def read_register(sheet: Path | Table, columns: RegisterColumns) -> tuple[Cells, Table]:
     """The register as cells by id; rows of totals and repeated rows are left out and noted."""
-    table = Table.read(path, needed=[columns.id]).without_totals(columns.id).one_a_key(columns.id)
+    table = Table.read(sheet, needed=[columns.id]).without_totals(columns.id).one_a_key(columns.id)
     return _cells(table, columns), table
 
 
@@ -173,10 +184,6 @@ def _cells(table: Table, columns: RegisterColumns) -> Cells:
     for name in dict.fromkeys((*columns.keep, *columns.show)):
         parts[name] = table.categories(name) if name in columns.keep else table.text(name)
     return {member: {own: cells[row] for own, cells in parts.items()} for row, member in enumerate(ids)}
-
-
-def _beside(path: Path, needed: list[str], key: str) -> Table:
-    return Table.read(path, needed=needed).without_totals(key)
 
 
 def _same_ids(known: list[str], log: CallLog) -> tuple[CallLog, list[str]]:
@@ -208,15 +215,21 @@ def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
     return text.getvalue()
 
 
-def _write_list(stage: Path, now: _Now, decision: Decision) -> str:
-    """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it."""
+def _write_list(stage: Path, now: _Now, decision: Decision, sure: Mapping[str, float]) -> str:
+    """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it.
+
+    ``sure`` is each one's share of the draws of the estimate; who is on the list in fewer than half of them is last.
+    """
     rows: list[dict[str, Any]] = []
-    for row in decision.rows():
+    for row in sorted(decision.rows(), key=lambda row: sure.get(row["id"], 1.0) < 0.5):
         shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
         rest = {key: cell for key, cell in row.items() if key != "id"}
-        rows.append({"id": row["id"], **shown, **rest, "week": now.week, "done": "", "state": ""})
+        share = sure.get(row["id"])
+        if share is not None:
+            rest["sure"] = f"{100 * share:.0f} %{' doubtful' if share < 0.5 else ''}"
+        rows.append({"id": row["id"], **shown, **rest, "week": week_label(now.week), "done": "", "state": ""})
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
-    path = f"weeks/week-{now.week:02d}.csv"
+    path = f"weeks/{week_file(now.week)}.csv"
     write_atomically(stage / path, "\ufeff" + _csv(rows, names))
     listed = [names, *([row.get(name, "") for name in names] for row in rows)]
     write_atomically((stage / path).with_suffix(".xlsx"), workbook({"list": listed}))
@@ -229,10 +242,15 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
     kept = list(own.keep)
     names = ["id", "group", *kept, *(["slots"] if own.slots else [])]
     rows = [{"id": name, "group": cells.get("group", "all"), **cells} for name, cells in sorted(members.items())]
+    if columns.roster is not None:
+        spelt = {slot.casefold(): slot for slot in Table.read(folder / "roster.csv").text("slot")}
+        for row in rows:
+            own_slots = row.get("slots", "").split(";")
+            row["slots"] = ";".join(spelt.get(slot.casefold(), slot) for slot in own_slots)
     write_atomically(folder / "cohort.csv", _csv([{k: row.get(k, "") for k in names} for row in rows], names))
     write_atomically(folder / "transitions.csv", transitions)
     start = [
-        {"id": name, STATES[0]: f"{1 - up:.12g}", STATES[1]: f"{up:.12g}"} for name, up in sorted(first.up.items())
+        {"id": name, STATES[0]: f"{1 - up:.12f}", STATES[1]: f"{up:.12f}"} for name, up in sorted(first.up.items())
     ]
     write_atomically(folder / "start.csv", _csv(start, ["id", *STATES]))
     constraints: dict[str, Any] = {}
@@ -316,6 +334,7 @@ def _finish(folder: Path) -> None:
 
 def _first(now: _Now, made: Estimate) -> _First:
     engaged = now.own.engaged.casefold()
+    same_week = now.columns.log is not None and now.columns.log.call_acts == "same_week"
     row = {name: n for n, name in enumerate(now.log.ids)}
     at = {name: n for n, name in enumerate(made.ids)}
     up, from_log, from_group = {}, 0, 0
@@ -325,7 +344,7 @@ def _first(now: _Now, made: Estimate) -> _First:
             up[name] = float(state.casefold() == engaged)
             continue
         n = at[name]
-        last = _last(now.log, row.get(name), made.transition[n])
+        last = _last(now.log, row.get(name), made.transition[n], same_week)
         from_log += last is not None and name not in now.met
         from_group += last is None and name not in now.met
         up[name] = float(made.first_share[made.group[n]]) if last is None else last
@@ -350,7 +369,7 @@ def _first(now: _Now, made: Estimate) -> _First:
     return _First(up, closed, said)
 
 
-def _last(log: CallLog, row: int | None, transition: np.ndarray) -> float | None:
+def _last(log: CallLog, row: int | None, transition: np.ndarray, same_week: bool) -> float | None:
     """Chance to be engaged after the log's last week, from the last state it has and what was done since."""
     if row is None:
         return None
@@ -359,7 +378,7 @@ def _last(log: CallLog, row: int | None, transition: np.ndarray) -> float | None
         return None
     last = int(known[-1])
     up = float(log.seen[row, last])
-    for w in range(last, log.seen.shape[1]):
+    for w in range(last + same_week, log.seen.shape[1]):
         action = int(log.called[row, w] == 1)
         up = up * float(transition[action, 1, 1]) + (1 - up) * float(transition[action, 0, 1])
     return up
@@ -384,54 +403,76 @@ def start(
     """
     if (out / "model.yaml").exists():
         raise ModelError(f"{out}: holds a programme already", "use `rmab-opt next`, or another folder.")
-    given, said, log_table, roster_table = _sheets(register, log, roster, columns, plan)
+    found = _sheets(register, log, roster, columns, plan)
+    given = found.columns
     assert given.log is not None
-    members, table = read_register(register, given.register_)
-    read, matched = _same_ids(list(members), read_log(log_table, given.log))
+    members, table = read_register(found.register, given.register_)
+    read, matched = _same_ids(list(members), read_log(found.log, given.log))
     stage = _stage(out)
     write_atomically(stage / "columns.yaml", write_columns(given))
-    tables = {register: table, log: log_table}
-    if roster is not None and roster_table is not None and given.roster is not None:
-        tables[roster] = roster_table.without_totals(given.roster.worker)
-        _write_roster(stage, tables[roster], given)
+    tables = {register: table, log: found.log}
+    if roster is not None and found.roster is not None and given.roster is not None:
+        tables[roster] = found.roster
+        found.said.extend(_write_roster(stage, found.roster, given))
     _write_readings(stage, tables, _private(members, given.register_))
     Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
     now = _Now(given, members, read, read.weeks[-1] + 1)
-    return _list(out, now, [*said, *matched, *read.said, *_dropped(tables)])
+    return _list(out, now, [*found.said, *matched, *read.said, *_dropped(tables)])
 
 
-def _sheets(
-    register: Path, log: Path, roster: Path | None, columns: Path | None, plan: PlanSection | None
-) -> tuple[Columns, list[str], Table, Table | None]:
-    """Columns as told or inferred, what was inferred, and the tables of log and roster."""
-    given = None if columns is None else read_columns(columns)
-    needed = [given.register_.id] if given is not None else []
-    table = Table.read(register, needed=needed)
-    log_table = Table.read(log)
-    roster_table = None if roster is None else Table.read(roster)
-    said: list[str] = []
-    if given is None:
-        inferred = infer(table, log_table, roster_table, plan or PlanSection())
-        given, said = inferred.columns, inferred.said
-    elif plan is not None:
+@dataclass(frozen=True, eq=False)
+class _Sheets:
+    """A programme's sheets with what their columns mean and what was taken on trust."""
+
+    columns: Columns
+    said: list[str]
+    register: Table
+    log: Table
+    roster: Table | None
+
+
+def _sheets(register: Path, log: Path, roster: Path | None, columns: Path | None, plan: PlanSection | None) -> _Sheets:
+    """Sheets and their columns, as told or inferred; rows of totals are left out of log and roster."""
+    told = {} if columns is None else read_told(columns)
+    with readings(_told_of_tables(told, columns)):
+        table = read_sheet(register, told.get("register"), "id", without="called")
+        log_table = read_sheet(log, told.get("log"), "id", "week", "called", "listened")
+        roster_table = None if roster is None else read_sheet(roster, told.get("roster"), "worker", "slots")
+        inferred = infer(table, log_table, roster_table, plan or PlanSection(), told)
+    given, said = inferred.columns, inferred.said
+    if plan is not None:
         given = given.model_copy(update={"plan": plan})
-    if given.log is None:
-        raise ModelError("columns.yaml: no section log", "say which columns of the log are id, week, called, listened.")
     check(given, {"register": table, "log": log_table, "roster": roster_table})
-    return given, said, log_table, roster_table
+    assert given.log is not None
+    log_table = log_table.without_totals(given.log.id)
+    if roster_table is not None and given.roster is not None:
+        roster_table = roster_table.without_totals(given.roster.worker)
+    return _Sheets(given, said, table, log_table, roster_table)
+
+
+def _told_of_tables(told: Mapping[str, Any], source: Path | None) -> Conventions:
+    try:
+        return Conventions.model_validate(told.get("tables") or {})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(("tables", *map(str, fault["loc"])))
+        raise ModelError(f"{source}: {where}: {fault['msg']}", "see docs/programme.md for the keys.") from None
+
+
+def inferred_columns(register: Path, log: Path, roster: Path | None, columns: Path | None) -> list[str]:
+    """What the columns of sheets are taken for; errors as :func:`start`."""
+    return _sheets(register, log, roster, columns, None).said
 
 
 def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> tuple[Estimate, list[str]]:
     """The estimate from a log and a register, with what was assumed; errors as :func:`start`."""
-    given, said, log_table, _ = _sheets(register, log, None, columns, None)
-    members, _ = read_register(register, given.register_)
+    found = _sheets(register, log, None, columns, None)
+    given = found.columns
+    members, _ = read_register(found.register, given.register_)
     assert given.log is not None
-    read, matched = _same_ids(list(members), read_log(log_table, given.log))
-    return estimate(read, members_of(members, given.register_, read), call_acts=given.log.call_acts), [
-        *said,
-        *matched,
-        *read.said,
-    ]
+    read, matched = _same_ids(list(members), read_log(found.log, given.log))
+    made = estimate(read, members_of(members, given.register_, read), call_acts=given.log.call_acts)
+    return made, [*found.said, *matched, *read.said]
 
 
 def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
@@ -444,15 +485,17 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     standing = read_standing(folder)
     week, period = standing["week"], standing["period"]
     model = load(folder)
-    document = read_object(folder / "weeks" / f"week-{week:02d}.json", "saved decision", RESTORE)
+    document = read_object(folder / "weeks" / f"{week_file(week)}.json", "saved decision", RESTORE)
     ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
-    filled, said = _outcomes(Table.read(outcomes, needed=["id"]), columns, model, week)
+    with readings(columns.tables):
+        filled, said = _outcomes(Table.read(outcomes), columns, model, week)
     filled = _season_row(filled, document)
     members = read_members(folder, columns)
     stage = _stage(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
     ended = sorted(set(standing["paused"]) - set(pauses))
-    changes = Changes() if register is None else _changes(register, columns, members, week + 1)
+    with readings(columns.tables):
+        changes = Changes() if register is None else _changes(register, columns, members, week + 1)
     members_after, pauses = _apply(changes, members, pauses)
     said += _completed(members_after, columns, changes, folder)
     # From here on the week is recorded; everything before could be refused without a trace.
@@ -463,7 +506,9 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
     if ended:
         said.append(f"{len(ended)} back from a pause that ended")
     met = frozenset(name for found in ledger.rounds for name in found["ids"])
-    now = _Now(columns, members_after, _extended(folder, ledger, week), week + 1, period + 1, pauses, met)
+    same_week = columns.log is not None and columns.log.call_acts == "same_week"
+    grown = _extended(folder, ledger, week, same_week)
+    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met)
     return _list(folder, now, [*changes.lines(), *said])
 
 
@@ -505,9 +550,12 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     stage = folder / STAGE
     assert now.columns.log is not None
     made = estimate(now.log, members_of(now.members, now.own, now.log), call_acts=now.columns.log.call_acts)
+    if now.columns.plan.order == "call_never_hurts":
+        made = made.never_hurting()
+        said = [*said, "no call is taken to hurt (plan.order: call_never_hurts)"]
     first = _first(now, made)
     write_atomically(stage / "estimate.txt", f"{made}\n")
-    write_atomically(stage / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "estimate.json", json_text(made.document()) + "\n")
     write_atomically(stage / "estimate.html", estimate_page(made))
     write_atomically(stage / "log.csv", _log_csv(now.log))
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
@@ -524,7 +572,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         said = [*said, f"{len(standing.estimated)} of {len(belief)} states are estimated from earlier weeks"]
     said = [*said, *([f"planned to find things out: {meant.drawn}"] if meant.drawn else called_useless(made))]
     plan = choose_rule(model, now.period)
-    title = f"{folder.name} · week {now.week}"
+    title = f"{folder.name} · week {week_label(now.week)}"
     decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title, shared=shared)
     if shared is not None:
         said = [*said, f"{shared[0]:g} calls are left of the season's {plan_section.season}"]
@@ -537,13 +585,18 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         decision = replace(decision, notes={**decision.notes, "explored": meant.drawn})
     seen = ahead_of(model, plan, belief, now.period, shared=shared)
     ahead = None if seen is None else seen.outlook(2)
-    said = [*said, *_with_joiners(folder, now, made, seen)]
+    said = [*said, *_with_joiners(stage, folder, now, made, seen)]
+    sure = None
+    if seen is not None:
+        drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in _spread(made, model))
+        sure = stability_of(seen, decision, drawn)
+        said = [*sure.lines(), *said]
     document = saved_document(model, decision, plan, belief)
-    saved = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(stage / "weeks" / f"week-{now.week:02d}.json", saved)
-    path = _write_list(stage, now, decision)
+    saved = json_text(document) + "\n"
+    write_atomically(stage / "weeks" / f"{week_file(now.week)}.json", saved)
+    path = _write_list(stage, now, decision, {} if sure is None else sure.share)
     state = {"week": now.week, "period": now.period, "paused": dict(sorted(now.paused.items()))}
-    write_atomically(stage / "standing.json", json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "standing.json", json_text(state) + "\n")
     write_atomically(stage / WHOLE, "")
     _finish(folder)
     shut = {row["id"] for row in first.closed}
@@ -576,9 +629,15 @@ def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:
     return villages_of(log, {name: cells.get(meant, "") for name, cells in members.items()}, weeks)
 
 
-def _with_joiners(folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -> list[str]:
+def _spread(made: Estimate, model: Model) -> range:
+    """Numbers of the draws that a list is held against: 40 spread over all, fewer where a decision takes long."""
+    count = DRAWS if model.problem.n_arms <= MANY else DRAWS // 4
+    return range(0, len(made.fit.draws), max(len(made.fit.draws) // count, 1))[:count]
+
+
+def _with_joiners(stage: Path, folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -> list[str]:
     """What the bound becomes with those who will join and leave; nothing where no date of joining is known."""
-    if seen is None or seen.course is None or seen.prices is None:
+    if seen is None:
         return []
     place = {name: n for n, name in enumerate(made.ids)}
     dates = [
@@ -592,8 +651,9 @@ def _with_joiners(folder: Path, now: _Now, made: Estimate, seen: Ahead | None) -
     if found is None:
         return []
     tables = np.stack([made.transition[made.group == g].mean(axis=0) for g in range(len(made.groups))])
-    value, low, high = bound_with(seen.course, seen.prices, found, (tables, made.first_share.tolist()))
-    return [f"{found}: nothing above {value:.6g} with them ({low:.6g} to {high:.6g})"]
+    arrivals = Arrivals(found, tables, tuple(made.first_share.tolist()))
+    write_atomically(stage / ARRIVALS, arrivals.to_json())
+    return [arrivals.line(*seen.living_part)]
 
 
 def _in_order(made: Estimate, tables: np.ndarray, model: Model) -> np.ndarray:
@@ -626,35 +686,48 @@ def read_standing(folder: Path) -> dict[str, Any]:
     if not {"week", "period", "paused"} <= found.keys() or not isinstance(found["paused"], dict):
         raise ModelError(f"{path}: lacks week, period or paused", RESTORE)
     for name in ("week", "period"):
-        if isinstance(found[name], bool) or not isinstance(found[name], int) or not 0 <= found[name] < 100_000:
+        if isinstance(found[name], bool) or not isinstance(found[name], int) or not 0 <= found[name] < 1_000_000:
             raise ModelError(f"{path}: {name} is {found[name]!r}", RESTORE)
     return found
 
 
 def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[Table, list[str]]:
     """The ticked list, or any sheet with ids, as the ledger takes it: id, done, state."""
-    engaged = columns.register_.engaged.casefold()
+    own, log = columns.register_, columns.log
+    engaged = own.engaged.casefold()
     words = {"engaged": STATES[1], engaged: STATES[1], "away": STATES[0]}
-    ids = table.text("id")
-    if "week" in table and (others := sorted({cell for cell in table.text("week") if cell} - {str(week)})):
+    ids = table.text(_one_of(table, "id", ("id", own.id, None if log is None else log.id)) or "id")
+    week_column = _one_of(table, "week", ("week", None if log is None else log.week))
+    weeks = [] if week_column is None else table.text(week_column)
+    if others := sorted({cell for cell in weeks if cell and week_number(cell) != week}):
         raise ModelError(
-            f"{table.source}: is about week {', '.join(others)}, the list to record is week {week}'s",
+            f"{table.source}: is about week {', '.join(others)}, the list to record is week {week_label(week)}'s",
             "give that week's outcomes; a week is recorded once.",
         )
+    if "done" in table:
+        # In the list itself an empty cell is no tick that was left out: it says nothing.
+        table.conventions = table.conventions.model_copy(update={"empty": "missing"})
     blank: list[str] = [""] * len(ids)
-    done_column = next((name for name in ("done", "called") if name in table), None)
-    state_column = next((name for name in ("state", "status", "listened") if name in table), None)
+    called = () if log is None else (log.called,)
+    done_column = _one_of(table, "called", ("done", "called", *called))
+    heard = () if log is None else (log.listened,)
+    state_column = _one_of(table, "listened", ("state", "status", "listened", own.state, *heard))
     done = (
         blank if done_column is None else ["" if v is None else "yes" if v else "no" for v in table.yes_no(done_column)]
     )
     states = list(blank)
     if state_column is not None:
         cells = table.text(state_column)
-        if all(not cell or cell.casefold() in words for cell in cells):
+        told = any(cells) or table.conventions.empty == "missing"
+        if told and all(not cell or cell.casefold() in words for cell in cells):
             states = [words.get(cell.casefold(), "") for cell in cells]
+        elif any(cell.casefold() == engaged for cell in cells):
+            # The register's own words: whatever is not the one that counts is the other.
+            states = [STATES[int(cell.casefold() == engaged)] if cell else "" for cell in cells]
         else:
             states = ["" if v is None else STATES[int(v)] for v in table.yes_no(state_column)]
-    if done_column == "called":
+    is_list = done_column is not None and done_column.casefold() == "done"
+    if not is_list:
         # A log names everybody: who was not on the list and was not called has nothing to be done.
         done = [
             cell if cell == "yes" or name in model.actions.columns else "" for name, cell in zip(ids, done, strict=True)
@@ -662,10 +735,17 @@ def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[
     gone = [name for name in model.problem.arms.ids if name.startswith(ERASED)]
     ids, done, states = [*ids, *gone], [*done, *["no"] * len(gone)], [*states, *[""] * len(gone)]
     empty = sum(not cell for cell in done)
-    said = [f"{sum(bool(s) for s in states)} states seen, {sum(d == 'no' for d in done)} calls not made"]
-    if empty and done_column == "done":
+    seen = f"{sum(bool(s) for s in states)} states seen, taken as of the week's end"
+    said = [f"{seen}; {sum(d == 'no' for d in done)} calls not made"]
+    if empty and is_list:
         said.append(f"{empty} cells of done are empty: taken as done as planned")
     return Table({"id": ids, "done": done, "state": states}, source=table.source), said
+
+
+def _one_of(table: Table, what: str, names: tuple[str | None, ...]) -> str | None:
+    """The column of outcomes that means something: by the programme's own names, else by those that are known."""
+    own = next((name for name in names if name is not None and name in table), None)
+    return named(table, WORDS[what]) if own is None else table.column(own)
 
 
 def _season_row(filled: Table, document: Mapping[str, Any]) -> Table:
@@ -758,17 +838,31 @@ def read_members(folder: Path, columns: Columns) -> Cells:
     return {member: {name: cells[name][row] for name in names} for row, member in enumerate(table.text("id"))}
 
 
-def _write_roster(folder: Path, table: Table, columns: Columns) -> None:
+def _write_roster(folder: Path, table: Table, columns: Columns) -> list[str]:
+    """The roster under the model's own names; what is said about rows that are repeated."""
     own = columns.roster
     assert own is not None
-    parts = {"worker": table.text(own.worker), "slot": table.text(own.slot)}
+    parts = {name: table.categories(column, ask=False) for name, column in (("worker", own.worker), ("slot", own.slot))}
     if own.calls:
         parts["calls"] = [f"{calls:g}" for calls in table.numbers(own.calls, minimum=0)]
     if own.match:
         parts[own.match] = table.categories(own.match)
-    rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
-    rows.sort(key=lambda row: tuple(row.values()))
+    first: dict[tuple[str, str], tuple[int, dict[str, str]]] = {}
+    findings, said = Findings(table.source), []
+    for row, cells in enumerate(zip(*parts.values(), strict=True)):
+        found = dict(zip(parts, cells, strict=True))
+        line, other = first.setdefault((found["worker"], found["slot"].casefold()), (row, found))
+        if line == row:
+            continue
+        twice = f"{found['worker']!r} stands in slot {found['slot']!r} twice, first in row {table.place(line)}"
+        if other == found:
+            said.append(f"{Path(table.source).name}:{table.place(row)}: {twice}: one is kept")
+        else:
+            findings.add(table.place(row), twice, "keep one row a worker and slot, with all calls in it")
+    findings.raise_if_any()
+    rows = sorted((found for _, found in first.values()), key=lambda row: tuple(row.values()))
     write_atomically(folder / "roster.csv", _csv(rows, list(parts)))
+    return said
 
 
 def _log_csv(log: CallLog) -> str:
@@ -778,12 +872,15 @@ def _log_csv(log: CallLog) -> str:
         for w, week in enumerate(log.weeks):
             called, seen = int(log.called[n, w]), int(log.seen[n, w])
             if (called, seen) != (UNKNOWN, UNKNOWN):
-                rows.append({"id": name, "week": week, "called": words[called], "listened": words[seen]})
+                rows.append({"id": name, "week": week_label(week), "called": words[called], "listened": words[seen]})
     return _csv(rows, ["id", "week", "called", "listened"])
 
 
-def _extended(folder: Path, ledger: Ledger, week: int) -> CallLog:
-    """The log with the week that was just recorded, and the states seen at its end as a week without calls yet."""
+def _extended(folder: Path, ledger: Ledger, week: int, same_week: bool) -> CallLog:
+    """The log with the week that was just recorded and the states seen at its end.
+
+    These are a week without calls yet, or where a row has the result of its call (``same_week``) in the same row.
+    """
     own = LogColumns(id="id", week="week", called="called", listened="listened")
     log = read_log(Table.read(folder / "log.csv"), own)
     found = ledger.rounds[-1]
@@ -795,13 +892,16 @@ def _extended(folder: Path, ledger: Ledger, week: int) -> CallLog:
     keep = min(width, log.seen.shape[1])
     seen[rows, :keep], called[rows, :keep] = log.seen[:, :keep], log.called[:, :keep]
     done, unsure = set(found["done"]), set(found["belief"])
+    # The state before the week's calls stands beside them, or in the week before where a row has the calls' result.
+    before = width - 2 - same_week
     for name, state in zip(found["ids"], found["state"], strict=True):
         called[at[name], width - 2] = int(name in done)
-        if name not in unsure:
-            seen[at[name], width - 2] = state
+        if name not in unsure and before >= 0:
+            seen[at[name], before] = state
     for name, state in found["observed"].items():
-        seen[at[name], width - 1] = state
-    return CallLog(ids, tuple(range(log.weeks[0], week + 2)), seen, called)
+        seen[at[name], before + 1] = state
+    weeks = width - same_week
+    return CallLog(ids, tuple(range(log.weeks[0], log.weeks[0] + weeks)), seen[:, :weeks], called[:, :weeks])
 
 
 def _private(members: Cells, columns: RegisterColumns) -> frozenset[str]:

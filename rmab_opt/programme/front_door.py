@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from rmab_opt import registry
 from rmab_opt.actions.kinds import Closed
@@ -22,7 +23,7 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.saved import read_saved
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning import Bound
-from rmab_opt.planning.living import Course
+from rmab_opt.planning.living import Course, gains_at
 from rmab_opt.planning.scores import priced_action_values
 from rmab_opt.problem import Season
 from rmab_opt.problem.dynamics import require_tabular
@@ -410,12 +411,29 @@ class Ahead:
     def rounds(self) -> int:
         return self.model.problem.horizon - self.first
 
+    @cached_property
+    def living_part(self) -> tuple[Course, tuple[np.ndarray, float]]:
+        """What the living plan looks ahead on, and prices of its bound, whatever rule plans."""
+        if self.course is not None and self.prices is not None:
+            return self.course, self.prices
+        policy = make_policy(f"{LIVING}:again=false", self.model)
+        assert isinstance(policy, Living)
+        found = policy.bound(self.start, self.first, self.shared)
+        return policy.course(self.start, self.first, self.shared), (found.prices, found.saved)
+
+    def under(self, other: Model) -> tuple[float, np.ndarray]:
+        """The bound and the round's expected gains (N, A) under another model's tables, at this plan's prices."""
+        course, prices = self.living_part
+        dynamics: Any = other.problem.dynamics
+        tables = dynamics.frozen_tabular() if isinstance(dynamics, Season) else dynamics.tabular()
+        return gains_at(replace(course, transition=tables[0], reward=tables[1]), *prices)
+
     def outlook(self, episodes: int, seed: int = 0) -> Outlook:
         """What the plan earns, from so many runs."""
         totals = [self.run(np.random.default_rng(child)) for child in np.random.SeedSequence(seed).spawn(episodes)]
         mean, half = float(np.mean(totals)), 0.0
         if episodes > 1:
-            half = float(stats.t.ppf(0.975, episodes - 1) * np.std(totals, ddof=1) / np.sqrt(episodes))
+            half = float(stdtrit(episodes - 1, 0.975) * np.std(totals, ddof=1) / np.sqrt(episodes))
         return Outlook(
             self.rounds, mean, mean - half, mean + half, episodes, self.idle(), self.bound, dict(self.worth),
             tuple(totals),

@@ -10,7 +10,7 @@ import numpy as np
 
 from rmab_opt.errors import ModelError
 
-__all__ = ["UNKNOWN", "Moves", "count_moves", "levels_of", "memory_gap"]
+__all__ = ["NO_MEMORY", "UNKNOWN", "MemoryGap", "Moves", "count_moves", "levels_of", "memory_gap"]
 
 UNKNOWN = -1
 """A state or an action that the log does not have."""
@@ -121,7 +121,11 @@ class MemoryGap:
 
     largest: float
     """Largest significant difference of a next state's frequency beyond what the arms' own levels explain; 0: none."""
-    where: str
+    place: tuple[int, int, int] | None
+    """Group, action and state of it."""
+
+
+NO_MEMORY = MemoryGap(0.0, None)
 
 
 def memory_gap(
@@ -147,7 +151,7 @@ def memory_gap(
     spread = chance * (1.0 - chance)
     from scipy.stats import norm
 
-    found, tests = MemoryGap(0.0, ""), []
+    found, tests = NO_MEMORY, []
     for g in range(n_groups):
         for a in range(expected.shape[1]):
             for s in range(n_states):
@@ -165,5 +169,5 @@ def memory_gap(
     bar = norm.ppf(1.0 - level / (2.0 * max(len(tests), 1)))
     for gap_, error_, place in tests:
         if gap_ > bar * error_ and gap_ > found.largest:
-            found = MemoryGap(gap_, f"group {place[0]}, action {place[1]}, state {place[2]}")
+            found = MemoryGap(gap_, place)
     return found

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 from rmab_opt.errors import ModelError
 
@@ -169,7 +169,7 @@ def value_of_another(
             )
             inverse += float((weight[:, k] * arrived).sum())
             weighted += float(n * (weight[:, k] * arrived).sum() / weight[:, k].sum())
-    half = float(stats.norm.ppf(0.975) * np.sqrt(n) * terms.std(ddof=1))
+    half = float(ndtri(0.975) * np.sqrt(n) * terms.std(ddof=1))
     total = float(terms.sum())
     return OtherList(
         total, total - half, total + half, inverse, weighted, model, float(reward.sum()), float(at.sum() / weeks),

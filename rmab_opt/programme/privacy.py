@@ -29,8 +29,9 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.saved import digests_of
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table import nearest
+from rmab_opt.programme.columns import week_file, week_number
 from rmab_opt.programme.front_door import Plan, offered_of, saved_document
-from rmab_opt.records import Entry, Log, write_atomically
+from rmab_opt.records import Entry, Log, json_text, write_atomically
 from rmab_opt.report import workbook
 
 __all__ = ["ERASED", "Erasure", "erase_files", "hide", "travelling"]
@@ -89,11 +90,11 @@ def travelling(folder: Path, week: int) -> Path:
     ModelError
         When the folder holds no list of that week.
     """
-    saved = folder / "weeks" / f"week-{week:02d}.json"
+    saved = folder / "weeks" / f"{week_file(week)}.json"
     if not saved.is_file():
         raise ModelError(f"{saved}: no such list", "make it with `rmab-opt start` or `next`.")
     key = _key(folder)
-    out = folder / "travel" / f"week-{week:02d}"
+    out = folder / "travel" / week_file(week)
     if out.exists():
         shutil.rmtree(out)
     for name in TABLES:
@@ -110,9 +111,9 @@ def travelling(folder: Path, week: int) -> Path:
     model = load(out)
     made, belief = _same_list(model, document, key)
     plan = Plan(str(document.get("policy", "")), "saved")
-    text = json.dumps(saved_document(model, made, plan, belief), indent=1, ensure_ascii=False) + "\n"
+    text = json_text(saved_document(model, made, plan, belief)) + "\n"
     write_atomically(out / saved.name, text)
-    made.to_csv(out / f"week-{week:02d}.csv")
+    made.to_csv(out / f"{week_file(week)}.csv")
     return out
 
 
@@ -195,7 +196,7 @@ def erase_files(folder: Path, stage: Path, name: str, week: int) -> str:
     _drop_rows(folder / "names.csv", stage / "names.csv", name)
     standing = json.loads((folder / "standing.json").read_text(encoding="utf-8"))
     standing["paused"].pop(name, None)
-    write_atomically(stage / "standing.json", json.dumps(standing, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(stage / "standing.json", json_text(standing) + "\n")
     decisions = _erase_weeks(folder, stage, name, token, week)
     ledger = _head(folder / "ledger")
     first = standing["week"] - standing["period"]
@@ -261,10 +262,11 @@ def _erase_weeks(folder: Path, stage: Path, name: str, token: str, week: int) ->
             write_atomically(target, cell.sub(token, text))
         elif path.suffix == ".json":
             document = _swapped(json.loads(path.read_text(encoding="utf-8")), name, token)
-            number = int(path.stem.removeprefix("week-"))
+            number = week_number(path.stem.removeprefix("week-"))
+            assert number is not None
             if number == week:
                 document["digests"] = _digests(load(stage), document)
-            write_atomically(target, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+            write_atomically(target, json_text(document) + "\n")
             found[number] = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     return found
 
@@ -306,4 +308,4 @@ def _reseal(
         digest, count = hashlib.sha256(data).hexdigest(), count + 1
     if count:
         head = {"format": 1, "count": count, "digest": digest, "pending": None}
-        write_atomically(target / "head.json", json.dumps(head, indent=1) + "\n")
+        write_atomically(target / "head.json", json_text(head) + "\n")

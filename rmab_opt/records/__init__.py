@@ -2,13 +2,14 @@
 
 from rmab_opt.records.cohort import Cohort, Members
 from rmab_opt.records.files import (
+    allow,
     is_ours,
+    json_text,
     keep_safe,
     read_object,
     read_regular,
     refuse_foreign,
     safe,
-    sign,
     write_atomically,
 )
 from rmab_opt.records.locks import held
@@ -19,13 +20,14 @@ __all__ = [
     "Entry",
     "Log",
     "Members",
+    "allow",
     "held",
     "is_ours",
+    "json_text",
     "keep_safe",
     "read_object",
     "read_regular",
     "refuse_foreign",
     "safe",
-    "sign",
     "write_atomically",
 ]

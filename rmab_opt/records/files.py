@@ -7,6 +7,7 @@ written (a folder, a pipe, no permission), a :class:`StorageError` where the mac
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -17,21 +18,23 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rmab_opt.errors import ModelError, RmabError, StorageError
+from rmab_opt.errors import ModelError, RmabError, SolverError, StorageError
 
 __all__ = [
+    "allow",
     "in_a_sentence",
     "is_ours",
+    "json_text",
     "keep_safe",
     "make_folder",
     "read_object",
     "read_regular",
     "refuse_foreign",
     "safe",
-    "sign",
     "write_atomically",
 ]
 
@@ -49,44 +52,68 @@ UNUSABLE = {
 }
 
 
-_SAFE: ContextVar[set[tuple[int, int]] | None] = ContextVar("_SAFE", default=None)
-"""Device and number of the files that nothing may be written over while one verb runs; None outside of verbs."""
+@dataclass
+class _Verb:
+    """What a verb that runs may not write over."""
+
+    reads: set[tuple[int, int]] = field(default_factory=set)
+    """Device and number of the files that it reads."""
+    force: bool = False
+    """Whether other people's files may be replaced."""
+
+
+_VERB: ContextVar[_Verb | None] = ContextVar("_VERB", default=None)
+"""None outside of verbs: a program that calls us says itself what it writes where."""
 
 
 @contextmanager
 def safe() -> Iterator[None]:
-    """Within: what :func:`keep_safe` names is written over by nobody."""
-    token = _SAFE.set(set())
+    """Within: what :func:`keep_safe` names is written over by nobody, nor what is not ours before :func:`allow`."""
+    token = _VERB.set(_Verb())
     try:
         yield
     finally:
-        _SAFE.reset(token)
+        _VERB.reset(token)
+
+
+def allow(force: bool) -> bool:
+    """Whether the verb that runs may replace files that are not ours; returns what it is given."""
+    verb = _VERB.get()
+    if verb is not None:
+        verb.force = force
+    return force
 
 
 def keep_safe(paths: Iterable[Path | None]) -> None:
     """Files that a verb reads: until it ends nothing is written over one of them, by whatever name it is reached."""
-    known = _SAFE.get()
-    for path in paths if known is not None else ():
+    verb = _VERB.get()
+    for path in paths if verb is not None else ():
         try:
             found = None if path is None else path.stat()
         except (OSError, ValueError):
             continue
-        if known is not None and found is not None and stat.S_ISREG(found.st_mode):
-            known.add((found.st_dev, found.st_ino))
+        if verb is not None and found is not None and stat.S_ISREG(found.st_mode):
+            verb.reads.add((found.st_dev, found.st_ino))
 
 
-def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = True) -> None:
+def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = True, kept: bool = False) -> None:
     """Write a file under its name only when it is complete and on disk; the old one stays until then.
+
+    Within a verb (:func:`safe`) this is the one guard of what is there: a file that the verb reads, or one that is not
+    ours, is never replaced; and what is written is known as ours later.
 
     Parameters
     ----------
     replace
         False: a file that is already there stays for good, and FileExistsError says so.
+    kept
+        The file belongs to a record (a log, a run) whose reader has just found it to be ours.
 
     Raises
     ------
     ModelError
-        When the path is a folder, a pipe or a device, may not be written, or is one of what the verb reads.
+        When the path is a folder, a pipe or a device, may not be written, is one of what the verb reads, or holds what
+        we did not write.
     StorageError
         When the disk is full or fails; the old file is as it was.
     """
@@ -94,8 +121,13 @@ def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = 
     data = content.encode("utf-8") if isinstance(content, str) else content
     with in_a_sentence(path, "written"):
         _refuse_special(path, "written")
-        _refuse_read(path)
+        guarded = replace and not kept and _VERB.get() is not None
+        if guarded:
+            refuse_foreign(path)
         make_folder(path.parent)
+        if guarded and not _marked(data):
+            # Before the file itself: whenever we are stopped, both the old and the new one are known as ours.
+            _sign(path, data)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -122,15 +154,29 @@ def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = 
 
 
 def _refuse_read(path: Path) -> None:
-    known = _SAFE.get()
-    if known and path.exists():
+    verb = _VERB.get()
+    if verb is not None and path.exists():
         found = path.stat()
-        if (found.st_dev, found.st_ino) in known:
+        if (found.st_dev, found.st_ino) in verb.reads:
             raise ModelError(f"{path}: the model is made of this file", "name another file.")
 
 
+def json_text(document: Any, *, indent: int | None = 1) -> str:
+    """A document as JSON that every program reads: a NaN or an infinity is no JSON, and never a result.
+
+    Raises
+    ------
+    SolverError
+        When it holds one.
+    """
+    try:
+        return json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise SolverError("the answer holds a number that is not finite", "look at the model's numbers.") from None
+
+
 def read_regular(path: str | Path) -> bytes:
-    """Content of a regular file.
+    """Content of a regular file, over which the verb that runs will not write.
 
     Raises
     ------
@@ -144,6 +190,7 @@ def read_regular(path: str | Path) -> bytes:
         if not path.exists():
             raise ModelError(f"{path}: no such file", "check the name.")
         _refuse_special(path, "read")
+        keep_safe([path])
         return path.read_bytes()
 
 
@@ -208,31 +255,48 @@ SIGNATURE = ".rmab-opt.json"
 """Names and digests of the tables and pictures that we put into a folder, which have no room for a mark."""
 
 
-def sign(folder: Path, names: Iterable[str]) -> None:
-    """Note which files of a folder are ours as they now stand, so that a repeat may replace them without asking."""
-    known = _signed(folder)
-    known |= {name: _digest(folder / name) for name in names if (folder / name).is_file()}
-    write_atomically(folder / SIGNATURE, json.dumps({"written by": MARK.decode(), "sha256": known}, indent=1) + "\n")
+REMEMBERED = 4
+"""Digests a name: the file that is there, the one that is being written, and another writer's."""
 
 
-def _signed(folder: Path) -> dict[str, str]:
+def _sign(path: Path, data: bytes) -> None:
+    """Note that a file with this content is ours, so that a repeat may replace it without asking."""
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        document = json.loads(read_regular(folder / SIGNATURE))
-    except (ModelError, ValueError, RecursionError):
+        # Two verbs that write into one folder both have their files in it.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        known, digest = _signed(path.parent), hashlib.sha256(data).hexdigest()
+        digests = [other for other in known.get(path.name, []) if other != digest]
+        known[path.name] = [*digests, digest][-REMEMBERED:]
+        text = json_text({"written by": MARK.decode(), "sha256": known}) + "\n"
+        write_atomically(path.parent / SIGNATURE, text, kept=True)
+    finally:
+        os.close(folder)
+
+
+def _signed(folder: Path) -> dict[str, list[str]]:
+    try:
+        document = json.loads((folder / SIGNATURE).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
     known = document.get("sha256") if isinstance(document, dict) else None
-    return {str(k): str(v) for k, v in known.items()} if isinstance(known, dict) else {}
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(read_regular(path)).hexdigest()
+    if not isinstance(known, dict):
+        return {}
+    # Up to version 0.2 one digest stood there.
+    return {
+        str(name): [str(digest) for digest in (found if isinstance(found, list) else [found])]
+        for name, found in known.items()
+    }
 
 
 def refuse_foreign(path: Path, *, force: bool = False) -> None:
-    """Before a verb writes a file: ModelError where one is there that we did not write, unless ``force``."""
+    """Before a verb writes a file: ModelError where it reads the one that is there, or where we did not write that,
+    unless ``force``."""
+    verb = _VERB.get()
     with in_a_sentence(path, "written"):
+        _refuse_read(path)
         there = path.is_file()
-    if there and not force and not is_ours(path):
+    if there and not force and not (verb is not None and verb.force) and not is_ours(path):
         raise ModelError(f"{path}: is there already, and was not written by rmab-opt", "name another, or say --force.")
 
 
@@ -242,8 +306,15 @@ def is_ours(path: Path) -> bool:
     A table in CSV has no room for a signature: its mark at the front, the column ``id`` first and its line ends have
     to do; no spreadsheet writes these three together.
     """
-    data = read_regular(path)
-    if not data or _signed(path.parent).get(path.name) == hashlib.sha256(data).hexdigest():
+    with in_a_sentence(path, "read"):
+        _refuse_special(path, "read")
+        data = path.read_bytes()
+    return _marked(data) or hashlib.sha256(data).hexdigest() in _signed(path.parent).get(path.name, [])
+
+
+def _marked(data: bytes) -> bool:
+    """Whether a content shows by itself that it is ours; an empty one has nothing to lose."""
+    if not data:
         return True
     if data.startswith(b"PK"):
         try:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rmab_opt.errors import ModelError
-from rmab_opt.records.files import in_a_sentence, make_folder, write_atomically
+from rmab_opt.records.files import in_a_sentence, json_text, make_folder, write_atomically
 
 __all__ = ["held"]
 
@@ -55,7 +55,7 @@ def held(folder: str | Path, purpose: str, *, wait: float = 0.0) -> Iterator[Non
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         who = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "purpose": purpose}
-        write_atomically(folder / HOLDER, json.dumps(who) + "\n")
+        write_atomically(folder / HOLDER, json_text(who, indent=None) + "\n", kept=True)
         yield
     finally:
         (folder / HOLDER).unlink(missing_ok=True)

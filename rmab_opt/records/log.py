@@ -242,7 +242,7 @@ class Log(Generic[Kept]):
             torn.rename(torn.with_suffix(".torn"))
 
     def _write_head(self, head: _Head) -> None:
-        write_atomically(self.folder / HEAD, head.model_dump_json(indent=1) + "\n")
+        write_atomically(self.folder / HEAD, head.model_dump_json(indent=1) + "\n", kept=True)
 
 
 def _first(error: ValidationError) -> str:

@@ -21,7 +21,7 @@ from rmab_opt.errors import CertificateError, ModelError
 from rmab_opt.search.ascent import Ascent
 from rmab_opt.search.domain import Domain
 
-__all__ = ["BoxSearch", "maximise_box", "maximise_over"]
+__all__ = ["BoxOptions", "BoxSearch", "maximise_box", "maximise_over"]
 
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
@@ -37,6 +37,33 @@ SLOPES, SLOPE_STEP = 8, 0.25
 
 OPEN, ON, OFF = 0, 1, -1
 """Signs of a neuron's pre-activation over a box: either, never negative, never positive."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoxOptions:
+    """Where a search over a box begins, and when it ends.
+
+    Raises
+    ------
+    ModelError
+        When the gap or a limit is negative or no number.
+    """
+
+    gap: float = 1e-3
+    """Relative to the value: the search ends when bound - value is at most ``gap * max(|value|, 1e-6)``."""
+    boxes: int = 1_000_000
+    """Boxes bounded at most. A limit on boxes gives the same answer anywhere; the bound is proven at any limit."""
+    seconds: float = np.inf
+    """The same on the clock."""
+    starts: ArrayLike | None = None
+    """Points (k, n) to climb from besides those that are drawn; who breaks a row is drawn inwards first."""
+    seed: int = 0
+    """Of the draws that climb."""
+
+    def __post_init__(self) -> None:
+        for name in ("gap", "boxes", "seconds"):
+            if not getattr(self, name) >= 0:
+                raise ModelError(f"{name} is {getattr(self, name)}", "give a number of at least 0.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +121,7 @@ def maximise_box(
     *,
     rows: tuple[Any, Any, Any] | None = None,
     whole: ArrayLike = False,
-    starts: ArrayLike | None = None,
-    gap: float = 1e-3,
-    boxes: int = 1_000_000,
-    seconds: float = np.inf,
-    rng: np.random.Generator | None = None,
+    options: BoxOptions | None = None,
 ) -> BoxSearch:
     """Maximise a network over lower <= x <= upper and linear rows, inputs continuous, whole or mixed.
 
@@ -110,14 +133,8 @@ def maximise_box(
         (matrix (m, n), lower limits, upper limits): row_lower <= matrix @ x <= row_upper.
     whole
         Which inputs take whole values only, shape (n,) or one answer.
-    starts
-        Points (k, n) to climb from besides those that are drawn; who breaks a row is drawn inwards first.
-    gap
-        Relative to the value: the search ends when bound - value is at most ``gap * max(|value|, 1e-6)``.
-    boxes, seconds
-        Limits; where one ends the search the bound is still proven. A limit on boxes gives the same answer anywhere.
-    rng
-        Draws the points that climb; seeded with 0 by default.
+    options
+        Gap, limits and starts; see :class:`BoxOptions`.
 
     Returns
     -------
@@ -142,19 +159,10 @@ def maximise_box(
     (1.0, 'optimal')
     """
     domain = Domain.of(network.n_inputs, lower, upper, whole, rows)
-    return _searched(network, domain, starts, (gap, boxes, seconds), rng)
+    return _searched(network, domain, options or BoxOptions())
 
 
-def maximise_over(
-    model: Any,
-    inputs: Any,
-    *,
-    starts: ArrayLike | None = None,
-    gap: float = 1e-3,
-    boxes: int = 1_000_000,
-    seconds: float = np.inf,
-    rng: np.random.Generator | None = None,
-) -> BoxSearch:
+def maximise_over(model: Any, inputs: Any, *, options: BoxOptions | None = None) -> BoxSearch:
     """The same over Pyomo variables: their bounds, domains, and the linear rows of their model that hold for them.
 
     Parameters
@@ -177,28 +185,22 @@ def maximise_over(
         raise ModelError(f"a {type(network).__name__} has no gradients to follow", "encode it and solve in a Session.")
     if network.n_inputs != domain.n:
         raise ModelError(f"{domain.n} inputs for {network!r}", f"give {network.n_inputs}.")
-    return _searched(network, domain, starts, (gap, boxes, seconds), rng)
+    return _searched(network, domain, options or BoxOptions())
 
 
-def _searched(
-    network: Network,
-    domain: Domain,
-    starts: ArrayLike | None,
-    limits: tuple[float, int, float],
-    rng: np.random.Generator | None,
-) -> BoxSearch:
-    gap, boxes, seconds = limits
+def _searched(network: Network, domain: Domain, options: BoxOptions) -> BoxSearch:
     begun = time.monotonic()
-    ascent = Ascent(network, domain, rng or np.random.default_rng(0))
-    ascent.from_draws(starts)
+    ascent = Ascent(network, domain, np.random.default_rng(options.seed))
+    ascent.from_draws(options.starts)
     search = _Search(_Bounder(network, domain), ascent)
-    count = search.run(gap, boxes, begun + seconds)
+    count = search.run(options.gap, options.boxes, begun + options.seconds)
     if not np.isfinite(ascent.value):
         raise CertificateError(
-            "no point of the set was found within the limits", "give one by starts=, or encode and solve in a Session."
+            "no point of the set was found within the limits",
+            "give one by BoxOptions(starts=...), or encode and solve in a Session.",
         )
     bound = max(search.bound, ascent.value) + network.error
-    done = bound - ascent.value <= gap * max(abs(ascent.value), 1e-6)
+    done = bound - ascent.value <= options.gap * max(abs(ascent.value), 1e-6)
     found = BoxSearch(
         ascent.point, ascent.value, bound, count, time.monotonic() - begun, "optimal" if done else "stopped"
     )

@@ -13,7 +13,7 @@ from rmab_opt.solver.compiling import Parameters
 from rmab_opt.solver.profile import Profile, load_profile, profile_names, repeatable
 from rmab_opt.solver.program import Program
 from rmab_opt.solver.result import Result, Status
-from rmab_opt.solver.session import Session
+from rmab_opt.solver.session import Session, check_encoded
 
 __all__ = [
     "Parameters",
@@ -22,6 +22,7 @@ __all__ = [
     "Result",
     "Session",
     "Status",
+    "check_encoded",
     "load_profile",
     "profile_names",
     "repeatable",

@@ -45,7 +45,8 @@ class Profile:
     absolute_gap: float = 1e-6
     """A MILP counts as solved at this gap, as a multiple of the largest coefficient's power of two."""
     proof_seconds: float | None = None
-    """Wall-clock limit of a proof by lists and trees; None for as long as the solve took, at least 1 s; 0 for none."""
+    """Wall-clock limit of a proof by lists and trees; 0 for none; None for as long as the solve took, at least 1 s, and
+    for trees of networks 20 times as long, at least 2 s."""
     proof_nodes: int | None = None
     """Node limit of a proof's trees in place of the clock; None for the clock. Repeatable."""
     at_limit: Literal["best_with_gap", "raise"] = "best_with_gap"

@@ -66,6 +66,8 @@ class Result:
     """Largest amount by which x misses a row or a column bound, recomputed from the arrays."""
     log: str = ""
     """The solver's log, when the profile keeps it."""
+    refuted: bool = False
+    """Whether the solver's bound lay on the wrong side of its own point, and was dropped."""
 
     @property
     def gap(self) -> float:
@@ -123,7 +125,10 @@ def conclude(
         slack = VALUE_TOL * max(1.0, abs(objective))
         # Rounding puts a tight bound a hair on the wrong side of its objective; more than a hair is no bound.
         behind = sense * (objective - bound)
-        bound = nothing if behind > slack else sense * max(sense * bound, sense * objective)
+        if behind > slack:
+            bound, rest = nothing, rest | {"refuted": True}
+        else:
+            bound = sense * max(sense * bound, sense * objective)
         allowed = max(limits.absolute_gap, limits.relative_gap * abs(objective)) if arrays.integer.any() else 0.0
         if status == "optimal" and not abs(bound - objective) <= allowed + slack:
             status = "feasible_limit"

@@ -495,6 +495,50 @@ class Session:
         return self.last_result
 
 
+def check_encoded(model: Any, *, solved: bool = False) -> None:
+    """Hold a Pyomo model that another solver solves to what its encoded networks promise; a session does so by itself.
+
+    Before the solve: every network is used in the direction that its rows were made for, and its inputs stay within the
+    set that its bounds were computed for. After it: the values that the solver left on the model's variables are the
+    network's, and the framework's that it was read from.
+
+    Parameters
+    ----------
+    model
+        Pyomo model, on whose blocks :func:`rmab_opt.encoder.encode` wrote. Nothing on it is changed.
+    solved
+        Whether a solver has loaded its values, which are then checked as well.
+
+    Raises
+    ------
+    ModelError
+        At another use or a wider set, with the block's name; when ``solved`` and a variable has no value.
+    CertificateError
+        When a network says another value at the point that was loaded.
+    """
+    session = Session.__new__(Session)
+    session._compile(model, "default")
+    for watch in session._watches:
+        watch.demand(session._arrays, session._names)
+    if not solved:
+        return
+    x = np.array([np.nan if variable.value is None else float(variable.value) for variable in session.variables])
+    for watch in session._watches:
+        needed = np.concatenate([watch.inputs, watch.columns, watch.signs])
+        missing = needed[np.isnan(x[needed])]
+        if missing.size:
+            raise ModelError(
+                f"{session._names.column(int(missing[0]))} has no value, which block {watch.encoded.name!r} needs",
+                "solve the model first, and load its solution.",
+            )
+        fault = watch.fault(session._arrays, x)
+        if fault is not None:
+            raise CertificateError(
+                f"the point that was loaded is not the network's: {fault}",
+                "tighten the solver's tolerances, scale the network's weights or tighten its inputs' bounds.",
+            )
+
+
 LARGEST_COST = 1e150
 """Larger numbers overflow in sums and squares."""
 

@@ -101,13 +101,20 @@ class PyomoSolver(Solver):
             ) from error
         seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
         status = _PYOMO_STATUS.get(str(answer.solver.termination_condition), "error")
-        bound = answer.problem.upper_bound if arrays.maximise else answer.problem.lower_bound
+        said = answer.problem.upper_bound if arrays.maximise else answer.problem.lower_bound
+        try:
+            x, bound = _solution(model, answer), math.nan if said is None else float(said)
+        except (TypeError, ValueError) as error:
+            raise SolverError(
+                f"{self.profile.solver} answered what is no number ({error}).",
+                f"check its version and the options of profile {self.profile.name!r}.",
+            ) from error
         result = conclude(
             arrays,
             limits,
             status,
-            _solution(model, answer),
-            math.nan if bound is None else float(bound),
+            x,
+            bound,
             seconds=seconds,
             cpu_seconds=cpu,
             log=log.getvalue(),

@@ -98,7 +98,7 @@ def the_set(matrix: np.ndarray, limits: np.ndarray) -> ActionSet:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_is_seen_and_named(name):
-    found = compare_rows(the_set(*FAULTS[name]), seconds=20.0)
+    found = compare_rows(the_set(*FAULTS[name]), work=2e6)
     assert found.fault is not None, found
     assert "constraints.own (kind 'rows_of_the_agreement_test')" in found.fault
     with pytest.raises(CertificateError, match=r"its rows (allow|forbid) an action that its check (forbids|allows)"):
@@ -106,23 +106,23 @@ def test_each_fault_is_seen_and_named(name):
 
 
 def test_right_rows_pass_and_say_how_many_actions_were_compared():
-    found = compare_rows(the_set(ROWS, LIMITS), seconds=60.0)
+    found = compare_rows(the_set(ROWS, LIMITS), work=6e6)
     assert found.fault is None
     assert found.compared > 1000
     assert found.left_out == ()
 
 
 def test_what_there_was_no_time_for_is_said():
-    found = compare_rows(the_set(ROWS, LIMITS), seconds=0.0)
+    found = compare_rows(the_set(ROWS, LIMITS), work=0)
     assert found.left_out
-    assert "left out for time" in str(found)
+    assert "left out: " in str(found)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_sets_agree(name):
     model = ro.load(name)
     now = model.actions.at(0, model.problem.shared_values(model.problem.start_shared))
-    found = compare_rows(now, seconds=1.0)
+    found = compare_rows(now, work=1e5)
     assert found.fault is None
     assert found.silent == ()
 
@@ -149,7 +149,7 @@ class Helped(Constraint, kind="helped_of_the_agreement_test"):
 @pytest.mark.parametrize(("rows", "words"), [(2, "its rows forbid"), (4, "its rows allow"), (3, None)])
 def test_kinds_with_variables_of_their_own(rows, words):
     actions = ActionSet(Arms.from_arrays(9), {"own": Helped(n=3, rows=rows), "budget": Budget(at_most=7)})
-    found = compare_rows(actions, seconds=30.0)
+    found = compare_rows(actions, work=3e6)
     assert (
         (found.fault is None) if words is None else (f"constraints.own (kind {Helped.kind!r}): {words}" in found.fault)
     )
@@ -167,7 +167,7 @@ def test_a_wrong_kind_of_ones_own_stops_the_first_decision_and_a_right_one_is_as
 
     asked = []
     real = agreement.compare_rows
-    monkeypatch.setattr(agreement, "compare_rows", lambda *given: asked.append(given) or real(*given, seconds=0.2))
+    monkeypatch.setattr(agreement, "compare_rows", lambda *given: asked.append(given) or real(*given, work=2e4))
     agreement._FOUND.clear()
     first, again = (decide(model(the_set(ROWS, LIMITS)), np.zeros(SIZE, int)) for _ in range(2))
     assert first.status == again.status == "optimal"

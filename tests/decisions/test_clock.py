@@ -140,3 +140,21 @@ def test_only_unsettled_checks_end_in_a_last_resort(monkeypatch):
     made = own.answer(own.question())
     assert "the re-check was not settled" in made.solver
     assert not made.violations
+
+
+def test_evaluation_ends_inside_an_episode_and_says_so(monkeypatch):
+    from rmab_opt.learning import evaluation
+
+    model, ticks = ro_model(), iter(range(10**9))
+    monkeypatch.setattr(evaluation, "perf_counter", lambda: float(next(ticks)))
+    rounds = model.problem.horizon
+    # Two looks at the clock a round: the first policy is done, the second comes half-way.
+    table = evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=3.0 * rounds)
+    assert [row["policy"] for row in table.rows] == ["none"]
+    assert table.header["stopped"] == f"myopic in round {rounds // 2 + 1} of {rounds}"
+    assert "stopped myopic" in str(table)
+    with pytest.raises(LimitError, match="no episode was played to its end"):
+        evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=1.0)
+    whole = evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=1e6)
+    assert "stopped" not in whole.header
+    assert len(whole.rows) == 2

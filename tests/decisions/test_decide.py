@@ -17,7 +17,7 @@ from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.decisions import Chooser, Immediate, Model, NetworkObjective, Scores, Situation, decide, verify
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
-from rmab_opt.problem import Arms, Problem
+from rmab_opt.problem import Arms, Problem, Tabular
 from rmab_opt.solver import load_profile
 
 OBJECTIVES = ("immediate", "linear", "network")
@@ -192,6 +192,18 @@ class Sabotaged(Scores):
 def test_a_claim_that_differs_from_the_re_computed_value_is_an_error():
     with pytest.raises(CertificateError, match="did not survive its re-check"):
         decide(small_model(goal=Sabotaged(np.ones(6))))
+
+
+def test_where_nothing_is_decided_no_gap_is_open():
+    """Bounds are rounded outward: all of a span of nothing but rounding would look open."""
+    problem = small_model().problem
+    same = replace(problem, dynamics=Tabular(np.full((6, 2, 3, 3), 1 / 3), np.full((6, 3, 2), 0.1)))
+    model = replace(small_model(), problem=same)
+    for method in ("prices", "program", "listing"):
+        made = decide(model, method=method)
+        assert made.status == "optimal"
+        assert made.relative_gap == 0.0
+        assert verify(made, same, model.actions, model.objective).ok
 
 
 class Understated(Scores):

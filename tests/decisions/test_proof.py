@@ -12,11 +12,11 @@ from proof_models import EVERY, N, network, problem_of, sets
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import best_of_routes, knapsack, price_bound
-from rmab_opt.actions.kinds import Budget, Knapsack
+from rmab_opt.actions.kinds import Budget, Knapsack, Linear
 from rmab_opt.decisions import Chooser, Model, NetworkObjective, Scores, bound, decide, save_bound, verify
 from rmab_opt.decisions.leaves import Leaves
 from rmab_opt.decisions.proof import Proof, layers_of, rows_of_set
-from rmab_opt.errors import CertificateError, ModelError
+from rmab_opt.errors import CertificateError, InfeasibleError, ModelError
 from rmab_opt.problem import Arms
 from rmab_opt.search import branch_and_bound
 
@@ -43,7 +43,10 @@ def test_tables_and_routes_are_the_best_of_all():
     rng = np.random.default_rng(1)
     for _ in range(20):
         gain, weight, room = rng.normal(size=N), rng.integers(1, 6, N), int(rng.integers(0, 16))
-        assert knapsack(gain, weight, room) == pytest.approx((EVERY @ gain)[EVERY @ weight <= room].max())
+        assert knapsack(gain, weight[None], (room,)) == pytest.approx((EVERY @ gain)[EVERY @ weight <= room].max())
+        both = (EVERY @ weight <= room) & (EVERY[:, 1:].sum(axis=1) <= 2)
+        loads = np.stack([weight, np.arange(N) > 0])
+        assert knapsack(gain, loads, (room, 2)) == pytest.approx((EVERY @ gain)[both].max())
         inside, most = rng.random((4, N)) < 0.6, int(rng.integers(0, 4))
         fits = [a for a in EVERY if a.sum() <= most and any((a <= row).all() for row in inside)]
         assert best_of_routes(inside, gain, most) == pytest.approx((np.array(fits) @ gain).max())
@@ -169,6 +172,76 @@ def test_an_honest_file_is_verified_and_every_forged_field_is_refused(tmp_path):
     assert not verify(worse, model.problem, model.actions, model.objective).ok
 
 
+FREE = {"title", "seconds", "nodes", "notes", "solver", "solver_bound", "encoding_error", "wanted", "policy"}
+"""Fields of a decision file that claim nothing of their own, or say whose word they are."""
+
+
+def test_random_digits_of_a_file(tmp_path):
+    """200 times another digit somewhere: refused, or every claim that is left is true by enumeration."""
+    model, path = saved(tmp_path)
+    text, rng = path.read_text(), np.random.default_rng(6)
+    honest, refused = json.loads(text), 0
+    allowed = EVERY[[model.actions.allows(a) for a in EVERY]]
+    best = float((allowed @ model.objective.scores).max())
+    places = [i for i, letter in enumerate(text) if letter.isdigit()]
+    for _ in range(200):
+        at = int(rng.choice(places))
+        forged = text[:at] + rng.choice([d for d in "0123456789" if d != text[at]]) + text[at + 1 :]
+        try:
+            document = json.loads(forged)
+            verdict = verify(document, model.problem, model.actions, model.objective)
+        except (ModelError, json.JSONDecodeError):
+            refused += 1
+            continue
+        refused += not verdict.ok
+        if verdict.ok and any(document[name] != honest[name] for name in honest if name not in FREE):
+            # Rounding in the last places of a number, or another price that proves the same.
+            assert document["bound"] >= best - 1e-9
+            assert document["value"] == pytest.approx(honest["value"], rel=1e-8)
+            assert document["action"] == honest["action"]
+            assert document["digests"] == honest["digests"]
+    assert refused > 120
+
+
+def random_question(rng):
+    """A set of eight columns in one of six kinds, linear or a network, in one of three units."""
+    scale = 2.0 ** rng.choice([-40, 0, 40])
+    kind = rng.integers(3)
+    if kind == 0:
+        actions = sets(rng)
+    else:
+        arms = Arms.from_arrays(N, cost=rng.integers(1, 9, N).tolist(), village=[f"v{i % 3}" for i in range(N)])
+        groups = {"each": Linear(per="village", at_most=int(rng.integers(1, 3))), "few": Budget(at_most=4)}
+        least = {"least": Linear(per="village", at_least=1), "money": Knapsack(cost="cost", at_most=24)}
+        actions = ActionSet(arms, groups if kind == 1 else least)
+    allowed = EVERY[[actions.allows(a) for a in EVERY]]
+    if rng.random() < 0.5:
+        scores = scale * rng.normal(size=N)
+        return actions, Scores(scores), (allowed @ scores).max() if len(allowed) else None, scale
+    net = network(rng, scale)
+    goal = NetworkObjective(lambda _, net=net: net)
+    return actions, goal, float(net(allowed).max()) if len(allowed) else None, scale
+
+
+@pytest.mark.parametrize("part", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 40))])
+def test_no_printed_bound_or_optimum_is_refuted_by_enumeration(part):
+    """25 random instances a part, 1,000 in all."""
+    for seed in range(25 * part, 25 * part + 25):
+        actions, goal, best, scale = random_question(np.random.default_rng(seed))
+        if best is None:
+            with pytest.raises(InfeasibleError):
+                decide(Model(problem_of(actions), actions, goal))
+            continue
+        made = decide(Model(problem_of(actions), actions, goal))
+        size = scale * (1.0 + abs(best) / scale)
+        assert actions.allows(made.action)
+        assert made.bound >= best - 1e-12 * size, seed
+        assert made.value <= best + 1e-12 * size, seed
+        if made.status == "optimal":
+            span = max(abs(made.value - made.base), abs(made.bound - made.base))
+            assert made.value >= best - 1e-4 * span - 1e-6 * made.unit, seed
+
+
 def test_other_models_and_old_files(tmp_path):
     model, path = saved(tmp_path)
     other = replace(model, actions=ActionSet(model.actions.columns.arms, {"money": Knapsack(cost="cost", at_most=12)}))
@@ -217,6 +290,20 @@ def test_proofs_survive_their_file():
     assert again.target == 1.5
     with pytest.raises(ModelError, match=r"proof.tree"):
         proof.file().model_copy(update={"tree": "AAAA"}).proof()
+
+
+def test_a_check_that_ran_out_of_time_refutes_nothing(monkeypatch):
+    """An honest file of a large network was called false on a busy machine."""
+    rng = np.random.default_rng(1)
+    actions, net = sets(rng), network(rng)
+    goal = NetworkObjective(lambda _: net)
+    made = Chooser(problem_of(actions), actions, goal, method="search", many=False).decide()
+    assert made.proof.kind == "tree"
+    assert verify(made, problem_of(actions), actions, goal).exit_code == 0
+    monkeypatch.setattr("rmab_opt.decisions.proof.LONGEST_CHECK", 0.0)
+    verdict = verify(made, problem_of(actions), actions, goal)
+    assert verdict.exit_code == 5
+    assert "not followed to its end" in str(verdict)
 
 
 def test_programs_whose_numbers_are_parameters_are_verified():

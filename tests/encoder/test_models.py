@@ -213,3 +213,40 @@ def test_what_is_not_read_is_named():
 
     with pytest.raises(ModelError, match="Ridge"):
         read_model(Ridge().fit(x, y))
+
+
+def test_scalers_without_a_mean_and_boosting_from_another_model():
+    from sklearn.ensemble import GradientBoostingRegressor
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import RobustScaler, StandardScaler
+
+    x, y = data(9)
+    x = x + 3.0
+    for scaler in (StandardScaler(with_mean=False), StandardScaler(with_std=False), RobustScaler(with_centering=False)):
+        model = make_pipeline(scaler, LinearRegression()).fit(x, y)
+        assert np.allclose(read_model(model)(x), model.predict(x))
+    begun = GradientBoostingRegressor(n_estimators=3, init=LinearRegression()).fit(x, y)
+    with pytest.raises(ModelError, match=r"begins from a LinearRegression \(init\)"):
+        read_model(begun)
+
+
+def test_boosters_that_stopped_early_are_read_as_they_predict():
+    """The wrapper predicts with its best rounds, of which the tail of the training is no part."""
+    xgboost, lightgbm = pytest.importorskip("xgboost"), pytest.importorskip("lightgbm")
+    x, y = data(10)
+    x = x.astype(np.float32).astype(np.float64)
+    worse = [(x[:40], -y[:40])]
+    early = xgboost.XGBRegressor(n_estimators=12, early_stopping_rounds=3, n_jobs=1)
+    early.fit(x, y, eval_set=worse, verbose=False)
+    assert early.best_iteration + 1 < early.get_booster().num_boosted_rounds()
+    assert np.allclose(read_model(early)(x), early.predict(x), atol=1e-5)
+    assert np.allclose(read_model(early.get_booster())(x), early.get_booster().predict(xgboost.DMatrix(x)), atol=1e-5)
+    other = lightgbm.LGBMRegressor(n_estimators=12, verbose=-1, n_jobs=1)
+    other.fit(x, y, eval_set=worse, callbacks=[lightgbm.early_stopping(3, verbose=False)])
+    assert np.allclose(read_model(other)(x), other.predict(x))
+    forest = lightgbm.LGBMRegressor(
+        n_estimators=4, boosting_type="rf", bagging_freq=1, bagging_fraction=0.5, verbose=-1
+    )
+    forest.fit(x, y)
+    assert np.allclose(read_model(forest)(x), forest.predict(x))

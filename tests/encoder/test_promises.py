@@ -12,7 +12,7 @@ import pytest
 
 from rmab_opt.encoder import EncodingWarning, Network, encode
 from rmab_opt.errors import CertificateError, ModelError
-from rmab_opt.solver import Session
+from rmab_opt.solver import Session, check_encoded
 from rmab_opt.solver.encoded import ATTRIBUTE
 
 RNG = np.random.default_rng(4)
@@ -322,3 +322,57 @@ def test_trees_are_held_to_their_own_prediction(direction):
     assert promised.sense == "equal"
     with pytest.raises(CertificateError, match="the framework gives"):
         Session(objective(other, encode(lying, other.b, other.x)[0], direction), "exact").solve()
+
+
+def elsewhere(sense="equal"):
+    """A model that Pyomo's own way to HiGHS has solved."""
+    model, output, _ = model_with(sense)
+    objective(model, output, pyo.maximize)
+    check_encoded(model)
+    pyo.SolverFactory("appsi_highs").solve(model)
+    return model
+
+
+@pytest.mark.parametrize("sense", ["maximise", "equal"])
+def test_another_solver_s_values_are_held_against_the_network(sense):
+    model = elsewhere(sense)
+    check_encoded(model, solved=True)
+    if sense == "maximise":
+        return  # Its rows allow claims below the network's value.
+    grown = next(variable for variable in model.taste.component_data_objects(pyo.Var) if variable.value > 0.1)
+    grown.set_value(grown.value + 0.05, skip_validation=True)
+    with pytest.raises(CertificateError, match=r"block 'taste' claims .* where its network says"):
+        check_encoded(model, solved=True)
+    grown.set_value(None)
+    with pytest.raises(ModelError, match="has no value, which block 'taste' needs"):
+        check_encoded(model, solved=True)
+
+
+@pytest.mark.parametrize("how", USES)
+def test_the_check_for_other_solvers_refuses_what_a_session_refuses(how):
+    model, output, _ = model_with("maximise")
+    model, fits = use(model, output, how)
+    if fits:
+        check_encoded(model)
+        return
+    with pytest.raises(ModelError, match=r"block 'taste'.*(objective|constraint 'row')"):
+        check_encoded(model)
+
+
+def test_an_output_used_twice_with_different_signs_is_refused():
+    """Its own variables stand in the objective with one sign and in a row with the other."""
+    model, output, _ = model_with("maximise")
+    model.gap = pyo.Var(bounds=(0, 10))
+    model.row = pyo.Constraint(expr=model.gap >= output - 0.3)
+    objective(model, output - 0.1 * model.gap, pyo.maximize)
+    for refuses in (check_encoded, Session):
+        with pytest.raises(ModelError, match=r"block 'taste'.*constraint 'row' pushes it the other way"):
+            refuses(model)
+
+
+def test_the_check_for_other_solvers_sees_widened_inputs():
+    model = elsewhere()
+    model.x[1].setub(2.0)
+    for solved in (False, True):
+        with pytest.raises(ModelError, match=r"'x\[1\]' may be .* block 'taste' was encoded for -1 to 1"):
+            check_encoded(model, solved=solved)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -231,6 +233,41 @@ def test_each_argument_attribute_hook_and_state_is_read_or_refused():
 
     refused(Sees(), "in place")
 
+    class Placed(Sees):
+        def forward(self, x):
+            return self.last(self.first(x).max(1, keepdim=True)[1].to(x.dtype) + self.first(x))
+
+    refused(Placed(), "positions of a maximum")
+
+
+@pytest.mark.parametrize(("bad", "match"), [(np.nan, r"0\.weight is nan at \[1, 2\]"), (np.inf, r"0\.weight is inf")])
+def test_weights_that_are_no_numbers_are_named(bad, match):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    module[0].weight.data[1, 2] = bad
+    with pytest.raises(ModelError, match=match):
+        Network.from_torch(module)
+
+
+def test_what_overflows_or_is_empty_or_quantised_is_refused():
+    nn = torch.nn
+    module = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    for part in (module[0], module[2]):
+        part.weight.data *= 1e200
+    with pytest.raises(ModelError, match="not a finite number"):
+        Network.from_torch(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that it has nothing to initialise.
+        empty = nn.Sequential(nn.Linear(3, 0), nn.ReLU(), nn.Linear(0, 1))
+    with pytest.raises(ModelError, match="non-empty axes"):
+        Network.from_torch(empty, shape=(3,))
+
+    class Linear(nn.Linear):
+        """Stands for torch's own quantised layer, which has the same name."""
+
+    Linear.__module__ = "torch.ao.quantised"
+    with pytest.raises(ModelError, match=r"layer 0 is a torch\.ao\.quantised\.Linear"):
+        Network.from_torch(nn.Sequential(Linear(3, 1)))
+
 
 KINDS = [
     "Acos",
@@ -402,3 +439,22 @@ def test_onnx_attributes_are_read_or_refused(tmp_path, node, match):
     with pytest.raises(ModelError, match=match) as error:
         Network.from_onnx(saved(tmp_path, nodes, constants), output=0)
     assert f"node 1 ({kind})" in str(error.value)
+
+
+def test_files_that_hang_on_their_batch_or_are_no_graph_are_refused(tmp_path):
+    pytest.importorskip("onnxruntime")
+    from onnx import helper
+
+    weight = np.ones((3, 3), dtype=np.float32)
+    first = helper.make_node("MatMul", ["x", "w"], ["a"])
+    mean = helper.make_node("ReduceMean", ["a", "axis"], ["m"], keepdims=1)
+    nodes = [first, mean, helper.make_node("Sub", ["a", "m"], ["y"])]
+    with pytest.raises(ModelError, match="hangs on the others of its batch"):
+        Network.from_onnx(saved(tmp_path, nodes, {"w": weight, "axis": np.array([0])}), output=0)
+    twice = [first, helper.make_node("Relu", ["a"], ["a"]), helper.make_node("Neg", ["a"], ["y"])]
+    with pytest.raises(ModelError, match=r"node 1 \(Relu\): 'a' is given twice"):
+        Network.from_onnx(saved(tmp_path, twice, {"w": weight}), output=0)
+    bad = weight.copy()
+    bad[0, 0] = np.nan
+    with pytest.raises(ModelError, match="not a finite number"):
+        Network.from_onnx(saved(tmp_path, [first, helper.make_node("Neg", ["a"], ["y"])], {"w": bad}), output=0)

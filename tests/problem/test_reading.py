@@ -23,7 +23,12 @@ TEXT = st.text(
     st.sampled_from(string.ascii_letters + string.digits
     + " ,;\t|#'\"=+-@_.\n" + "éßИगाँव½\u2019\u2212"), min_size=1, max_size=9
 ).map(str.strip).filter(bool)  # fmt: skip
-CELLS = st.lists(st.tuples(TEXT, TEXT, st.floats(-1e6, 1e6).map(lambda x: round(x, 4) + 0.0)), min_size=1, max_size=8)
+NUMBER = st.one_of(
+    st.floats(-1e6, 1e6).map(lambda x: round(x, 4) + 0.0),
+    st.integers(-(10**6), 10**6).map(lambda n: n / 1000),
+    st.floats(-1e15, 1e15, allow_subnormal=False).map(lambda x: x + 0.0),
+)
+CELLS = st.lists(st.tuples(TEXT, TEXT, NUMBER), min_size=1, max_size=8)
 
 
 def of_bytes(folder, data: bytes, name: str = "t.csv", **options) -> Table:
@@ -40,6 +45,7 @@ def test_csv_out_reads_back_the_same(cells, bom, tmp_path_factory):
     table = of_bytes(tmp_path_factory.mktemp("out"), data, needed=("id", "note"))
     assert table.text("id") == [row["id"] for row in rows]
     assert table.text("note") == [row["note"] for row in rows]
+    assert table.numbers("worth").tolist() == [row["worth"] for row in rows]
     plain = list(csv.reader(io.StringIO(data.decode("utf-8-sig"))))[1:]
     assert not any(cell[:1] in ("=", "@") for row in plain for cell in row[:2])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -80,12 +80,12 @@ class Season(RuleBasedStateMachine):
         self.members[name] = "paused" if is_active else "active"
         self.event("pause" if is_active else "resume", name)
 
-    @rule(seed=st.integers(0, 99))
-    def sheet_is_sorted_anew(self, seed: int) -> None:
-        np.random.default_rng(seed).shuffle(self.order)
+    @rule(number=st.integers(0, 99))
+    def sheet_is_sorted_anew(self, number: int) -> None:
+        np.random.default_rng(number).shuffle(self.order)
 
-    def week(self, seed: int) -> tuple[Model, dict, Table]:
-        rng, model = np.random.default_rng([seed, len(self.rounds)]), self.model()
+    def week(self, number: int) -> tuple[Model, dict, Table]:
+        rng, model = np.random.default_rng([number, len(self.rounds)]), self.model()
         standing = Ledger(self.folder / "ledger", model).standing()
         state = rng.integers(0, 2, model.problem.n_arms) if standing is None else standing.state
         made = json.loads(decide(model, state, period=len(self.rounds)).to_json())
@@ -107,17 +107,17 @@ class Season(RuleBasedStateMachine):
             }
         )
 
-    @rule(seed=st.integers(0, 9999), twice=st.booleans())
-    def week_is_recorded(self, seed: int, twice: bool) -> None:
-        model, made, outcomes = self.week(seed)
+    @rule(number=st.integers(0, 9999), twice=st.booleans())
+    def week_is_recorded(self, number: int, twice: bool) -> None:
+        model, made, outcomes = self.week(number)
         Ledger(self.folder / "ledger", model).record(made, outcomes)
         self.take(made, outcomes)
         if twice:
             Ledger(self.folder / "ledger", model).record(made, outcomes)
 
-    @rule(seed=st.integers(0, 9999), call=st.sampled_from(CALLS), at=st.integers(0, 6))
-    def machine_stops_in_the_middle(self, seed: int, call: str, at: int) -> None:
-        model, made, outcomes = self.week(seed)
+    @rule(number=st.integers(0, 9999), call=st.sampled_from(CALLS), at=st.integers(0, 6))
+    def machine_stops_in_the_middle(self, number: int, call: str, at: int) -> None:
+        model, made, outcomes = self.week(number)
         child = os.fork()
         if child == 0:
             real, seen = getattr(os, call), []
@@ -174,10 +174,12 @@ class Season(RuleBasedStateMachine):
             assert standing.belief[list(standing.ids).index(name)] == pytest.approx(belief, abs=1e-12)
 
 
-def seasons(count: int, steps: int) -> None:
+def seasons(count: int, steps: int, part: int | None = None) -> None:
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
     chosen = settings(max_examples=count, stateful_step_count=steps, deadline=None, suppress_health_check=slow)
-    run_state_machine_as_test(Season, settings=chosen)
+    # Parts have their own seeds, so that together they are as many different seasons as one run of them all.
+    machine = Season if part is None else seed(part)(type(f"Season{part}", (Season,), {}))
+    run_state_machine_as_test(machine, settings=chosen)
 
 
 def test_a_few_random_seasons_lose_nothing():
@@ -185,5 +187,6 @@ def test_a_few_random_seasons_lose_nothing():
 
 
 @pytest.mark.slow
-def test_two_hundred_random_seasons_lose_nothing():
-    seasons(200, 14)
+@pytest.mark.parametrize("part", range(4))
+def test_two_hundred_random_seasons_lose_nothing(part):
+    seasons(50, 14, part)

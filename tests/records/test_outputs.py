@@ -9,7 +9,7 @@ import pytest
 from command_line import run
 
 from rmab_opt.errors import ModelError
-from rmab_opt.records import keep_safe, safe, sign, write_atomically
+from rmab_opt.records import allow, keep_safe, safe, write_atomically
 from rmab_opt.records.files import SIGNATURE, is_ours
 
 
@@ -28,17 +28,28 @@ def test_nothing_is_written_over_what_a_verb_reads_by_whatever_name(tmp_path: Pa
     write_atomically(read, "after")
 
 
-def test_a_signed_file_is_ours_until_somebody_changes_it(tmp_path: Path):
-    (tmp_path / "a.csv").write_text("x,y\n1,2\n", encoding="utf-8")
-    (tmp_path / "b.csv").write_text("x,y\n1,2\n", encoding="utf-8")
-    sign(tmp_path, ["a.csv", "missing.csv"])
-    assert is_ours(tmp_path / "a.csv")
-    assert not is_ours(tmp_path / "b.csv")
-    (tmp_path / "a.csv").write_text("x,y\n1,3\n", encoding="utf-8")
-    assert not is_ours(tmp_path / "a.csv")
+def test_what_a_verb_wrote_is_ours_until_somebody_changes_it(tmp_path: Path):
+    ours, foreign = tmp_path / "a.csv", tmp_path / "b.csv"
+    foreign.write_text("x,y\n1,2\n", encoding="utf-8")
+    with safe():
+        write_atomically(ours, "x,y\n1,2\n")
+        write_atomically(ours, "x,y\n1,9\n")
+        with pytest.raises(ModelError, match=r"b\.csv: is there already"):
+            write_atomically(foreign, "lost")
+    assert is_ours(ours)
+    assert not is_ours(foreign)
+    # Stopped between the note and the file: the old content is ours too.
+    ours.write_text("x,y\n1,2\n", encoding="utf-8")
+    assert is_ours(ours)
+    ours.write_text("x,y\n1,3\n", encoding="utf-8")
+    assert not is_ours(ours)
+    with safe():
+        allow(True)
+        write_atomically(foreign, "replaced")
+    assert foreign.read_text(encoding="utf-8") == "replaced"
     for spoilt in ("[]", '{"sha256": 3}', "{", "[" * 100_000, ""):
         (tmp_path / SIGNATURE).write_text(spoilt, encoding="utf-8")
-        assert not is_ours(tmp_path / "b.csv")
+        assert not is_ours(foreign)
 
 
 VERBS = [

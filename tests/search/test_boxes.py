@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rmab_opt.encoder import Network, encode
 from rmab_opt.errors import CertificateError, InfeasibleError, ModelError
-from rmab_opt.search import maximise_box, maximise_over
+from rmab_opt.search import BoxOptions, maximise_box, maximise_over
 from rmab_opt.search.boxes import _Bounder
 from rmab_opt.search.domain import Domain
 from rmab_opt.solver import Session
@@ -30,11 +30,11 @@ def drawn(seed, n, widths):
     return Network.from_arrays(layers, skip=rng.normal(size=n) * 0.1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 3), depth=st.integers(0, 3))
 def test_the_optimum_is_the_program_s(seed, n, depth):
     network = drawn(seed, n, [5] * depth)
-    found = maximise_box(network, -1.0, 1.5, gap=1e-4, boxes=200_000)
+    found = maximise_box(network, -1.0, 1.5, options=BoxOptions(gap=1e-4, boxes=200_000))
     model = pyo.ConcreteModel()
     model.x = pyo.Var(range(n), bounds=(-1.0, 1.5))
     model.q = pyo.Block()
@@ -52,7 +52,7 @@ def test_the_optimum_is_the_program_s(seed, n, depth):
 def test_whole_inputs_are_enumerated(seed):
     network = drawn(seed, 3, [6, 5])
     points = np.array(list(itertools.product(range(-2, 4), repeat=3)), dtype=float)
-    found = maximise_box(network, -2.4, 3.2, whole=True, gap=1e-9)
+    found = maximise_box(network, -2.4, 3.2, whole=True, options=BoxOptions(gap=1e-9))
     assert found.value == pytest.approx(network(points).max(), abs=1e-9)
     assert found.bound >= network(points).max() - 1e-9
     assert np.array_equal(found.point, np.rint(found.point))
@@ -80,7 +80,7 @@ def polytope(seed, n, mixed):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_optimum_over_rows_is_the_program_s(seed, mixed):
     model, network = polytope(seed, 3, mixed)
-    found = maximise_over(network, model.x, gap=1e-4, boxes=20_000)
+    found = maximise_over(network, model.x, options=BoxOptions(gap=1e-4, boxes=20_000))
     output, _ = encode(network, model.q, model.x)
     model.best = pyo.Objective(expr=output, sense=pyo.maximize)
     session = Session(model, "exact")
@@ -106,7 +106,7 @@ def test_whole_inputs_under_rows_are_enumerated(seed):
     points = np.array(list(itertools.product(range(-1, 3), repeat=4)), dtype=float)
     rows = (np.array([[1.0, 2.0, -1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]), [-np.inf, 1.0], [1.0, 1.0])
     allowed = points[(points @ rows[0][0] <= 1) & (points @ rows[0][1] == 1)]
-    found = maximise_box(network, -1, 2, rows=rows, whole=True, gap=1e-9)
+    found = maximise_box(network, -1, 2, rows=rows, whole=True, options=BoxOptions(gap=1e-9))
     assert found.value == pytest.approx(network(allowed).max(), abs=1e-9)
     assert found.bound >= network(allowed).max() - 1e-9
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_proven_is_refused():
     with pytest.raises(InfeasibleError, match="no point"):
         maximise_box(network, 0.0, 1.0, rows=([[1.0, 1.0]], [3.0], [np.inf]))
     with pytest.raises(ModelError, match="starts of shape"):
-        maximise_box(network, 0.0, 1.0, starts=[[1.0]])
+        maximise_box(network, 0.0, 1.0, options=BoxOptions(starts=[[1.0]]))
 
 
 def test_starts_are_climbed_from_and_the_framework_judges():
@@ -155,24 +155,25 @@ def test_starts_are_climbed_from_and_the_framework_judges():
     torch.manual_seed(3)
     module = torch.nn.Sequential(torch.nn.Linear(3, 12), torch.nn.ReLU(), torch.nn.Linear(12, 1))
     network = Network.from_torch(module)
-    best = maximise_box(network, -1.0, 1.0)
+    few = BoxOptions(boxes=100)
+    best = maximise_box(network, -1.0, 1.0, options=few)
     assert best.judged == pytest.approx(best.value, abs=1e-9)
-    again = maximise_box(network, -1.0, 1.0, starts=best.point, boxes=1)
+    again = maximise_box(network, -1.0, 1.0, options=BoxOptions(starts=best.point, boxes=1))
     assert again.value >= best.value - 1e-12
     network.judge = network.judge._replace(forward=lambda points: network(points) - 0.1)
     with pytest.raises(CertificateError, match="the framework gives"):
-        maximise_box(network, -1.0, 1.0)
+        maximise_box(network, -1.0, 1.0, options=few)
 
 
 def test_a_limit_leaves_a_proven_bound():
     network = drawn(8, 5, [30, 30, 30])
-    found = maximise_box(network, -1.0, 1.0, boxes=400)
-    again = maximise_box(network, -1.0, 1.0, boxes=400)
+    found = maximise_box(network, -1.0, 1.0, options=BoxOptions(boxes=400))
+    again = maximise_box(network, -1.0, 1.0, options=BoxOptions(boxes=400))
     samples = network(np.random.default_rng(1).uniform(-1, 1, size=(50_000, 5)))
     assert found.bound >= samples.max()
     assert found.value >= samples.max()
     assert (found.value, found.bound) == (again.value, again.bound)
-    assert maximise_box(network, -1.0, 1.0, boxes=1600).bound <= found.bound
+    assert maximise_box(network, -1.0, 1.0, options=BoxOptions(boxes=1600)).bound <= found.bound
 
 
 def test_the_value_is_the_model_s_own():
@@ -183,3 +184,9 @@ def test_the_value_is_the_model_s_own():
         found.certify(lambda x: float(network(x)) + 0.1)
     with pytest.raises(ModelError, match="input 1 has bounds"):
         maximise_box(network, [0.0, 1.0], [1.0, 0.0])
+
+
+def test_limits_that_are_none_are_refused():
+    for wrong in ({"gap": -1e-3}, {"boxes": -1}, {"seconds": float("nan")}):
+        with pytest.raises(ModelError, match=f"{next(iter(wrong))} is"):
+            BoxOptions(**wrong)

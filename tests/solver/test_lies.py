@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lies import LIES, lying
+from lies import LIES, behind_pyomo, lying
 from strategies import tabular
 
 from rmab_opt.actions import ActionSet
@@ -70,6 +70,77 @@ def test_programs(lie, seed):
             found = None
     assert told
     judged("program", lie, found)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_programs_behind_pyomo(lie):
+    problem, actions, best = instance(0)
+    chooser = Chooser(problem, actions, Immediate(), Profile("behind", solver="scip"), many=False, method="program")
+    with behind_pyomo() as asked, lying(lie) as told:
+        try:
+            found = refuted(chooser.decide(), best)
+        except RmabError:
+            found = None
+    assert asked
+    assert told
+    judged("behind", lie, found)
+
+
+def _say(**what):
+    """Changes what Pyomo's answer says, by section and field."""
+
+    def change(answer):
+        for place, value in what.items():
+            section, name = place.split("__")
+            setattr(getattr(answer, section), name, value)
+
+    return change
+
+
+def _no_values(answer):
+    answer.solution.clear()
+
+
+def _values(change):
+    def lie(answer):
+        for said in answer.solution(0).variable.values():
+            said["Value"] = change(said["Value"])
+
+    return lie
+
+
+ANSWERS = {
+    "nothing is wrong": None,
+    "no solution": _no_values,
+    "no bound": _say(problem__upper_bound=None),
+    "a bound below the value": _say(problem__upper_bound=0.0),
+    "a bound of nan": _say(problem__upper_bound=float("nan")),
+    "a bound of text": _say(problem__upper_bound="much"),
+    "an unknown word": _say(solver__termination_condition="delighted"),
+    "infeasible": _say(solver__termination_condition="infeasible"),
+    "unbounded": _say(solver__termination_condition="unbounded"),
+    "halves": _values(lambda value: 0.5 * value),
+    "nan": _values(lambda value: float("nan")),
+    "text": _values(lambda value: "one"),
+}
+
+
+@pytest.mark.parametrize("said", ANSWERS)
+def test_answers_of_pyomo(said):
+    problem, actions, best = instance(1)
+    profile = Profile("behind", solver="cbc")
+    with behind_pyomo(ANSWERS[said]) as asked:
+        chooser = Chooser(problem, actions, Immediate(), profile, many=False, method="program")
+        try:
+            made = chooser.decide()
+        except RmabError:
+            made = None
+    assert asked
+    if made is not None:
+        assert refuted(made, best) is None
+    if ANSWERS[said] is None:
+        assert made is not None
+        assert made.status == "optimal"
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -168,3 +239,14 @@ def test_an_allowed_action_refutes_the_word_infeasible(exactly):
     with lying("11 infeasible"), pytest.raises(CertificateError, match="says that no action is allowed"):
         actions.explain()
     assert actions.explain() is None
+
+
+def test_a_solver_bound_below_the_value_is_dropped_and_named():
+    problem, actions, best = instance(0)
+    chooser = Chooser(problem, actions, Immediate(), "default", many=False, method="program")
+    with lying("3 bound too low"):
+        made = chooser.decide()
+    assert made.solver_bound is None
+    assert "counts for nothing" in made.notes["solver"]
+    assert made.status == "optimal"
+    assert made.bound >= best

@@ -20,9 +20,10 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
 )
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ Sweep = Annotated[str | None, typer.Option(metavar="NAME=FROM:TO:STEP", help="Th
 Kind = Annotated[str, typer.Option(help="auto, time_indexed, discounted, discounted_tail or average.")]
 Coupling = Annotated[str, typer.Option(help="auto, relaxation, or hull: tighter for routes and loads, takes longer.")]
 Method = Annotated[str, typer.Option(help="auto, dual, highs or pyomo.")]
-Margin = Annotated[int, typer.Option(help="List so many arms at the margin.")]
+Margin = Annotated[int, typer.Option(min=0, help="List so many arms at the margin.")]
 WelfareName = Annotated[
     str, typer.Option(help="With --groups: leximin, max_min, nash, nash_groups, utilitarian or a number.")
 ]
@@ -73,8 +74,17 @@ def bound(
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
     if groups is not None:
-        grouped = brought("report", "bound_groups", "equity", "--groups")
-        told = grouped(load_model(model, sets), groups, state=state, welfare=welfare, targets=target or [])
+        grouped, loaded = brought("report", "bound_groups", "equity", "--groups"), load_model(model, sets)
+        if not has_tables(loaded):
+            raise CapabilityError(
+                "tabular(), on which fair bounds rest",
+                loaded.problem.dynamics,
+                (
+                    f"see what groups get: `rmab-opt evaluate MODEL --groups {groups}`",
+                    f"give each its share: a constraint {{kind: linear, per: {groups}, at_least: 1}}",
+                ),
+            )
+        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [])
         answer(as_json, told.document, told.text)
         return
     if target or welfare != "leximin":
@@ -90,13 +100,13 @@ def bound(
     loaded = load_model(model, sets)
     if sweep is not None:
         if out is not None:
-            check_outputs(loaded, *(out / name for name in WRITTEN), also=[state], force=force)
+            check_outputs(loaded, *(out / name for name in WRITTEN), also=[state])
         _sweep(loaded, sweep, out, as_json)
         return
     if out is not None:
         if out.suffix != ".json":
             raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .json; --sweep takes a folder.")
-        check_outputs(loaded, out, also=[state], force=force)
+        check_outputs(loaded, out, also=[state])
     left = None if seconds is None else max(0.0, KEPT * seconds - (perf_counter() - began))
     found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method, seconds=left)
     asked = "--margin" if margin > 0 else None if out is None else "--out"
@@ -104,6 +114,9 @@ def bound(
         raise ModelError(f"{asked} of coupled arms", "leave it out: their bound is an estimate, without prices.")
     near = arms_at_margin(loaded, found, state, margin) if margin > 0 and isinstance(found, Bound) else []
     text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
+    joiners = _joiners(Path(model), loaded, state)
+    if joiners:
+        text, document = f"{text}\nwith joiners: {joiners}", document | {"joiners": joiners}
     document |= {"margin": near} if near else {}
     if out is not None and isinstance(found, Bound):
         from rmab_opt.decisions import save_bound
@@ -112,6 +125,20 @@ def bound(
         document |= {"proven": proven, "bytes": len(written)}
         text += f"\nproven at most {proven:.6g} by the prices in {out} ({len(written)} bytes)"
     answer(as_json, document, text)
+
+
+def _joiners(path: Path, loaded: Model, state: Path | None) -> str:
+    """The bound of a programme's folder with those who will join and leave; empty where nothing says who will."""
+    from rmab_opt.programme.arrivals import arrivals_of
+    from rmab_opt.programme.front_door import ahead_of, choose_rule
+
+    coming = arrivals_of(path)
+    if coming is None:
+        return ""
+    given = loaded.state(state)
+    start = loaded.problem.start_distribution if given is None else given
+    lying = ahead_of(loaded, choose_rule(loaded, 0), start, shared=loaded.shared(state, None))
+    return "" if lying is None else coming.line(*lying.living_part)
 
 
 def _limits(sweep: str) -> tuple[str, list[float]]:
@@ -134,7 +161,7 @@ def _limits(sweep: str) -> tuple[str, list[float]]:
 def _sweep(loaded: Model, sweep: str, out: Path | None, as_json: bool) -> None:
     """The bound over the limit of a resource."""
     from rmab_opt.planning import sweep as curve_over
-    from rmab_opt.records import sign, write_atomically
+    from rmab_opt.records import write_atomically
     from rmab_opt.report import table_csv, table_text
 
     name, limits = _limits(sweep)
@@ -146,6 +173,5 @@ def _sweep(loaded: Model, sweep: str, out: Path | None, as_json: bool) -> None:
 
         write_atomically(out / "bound.csv", table_csv(rows))
         curve_plot(curve, out / "bound.png", title=loaded.title)
-        sign(out, WRITTEN)
         text += f"\nwritten to {out}"
     answer(as_json, rows, text)

@@ -47,7 +47,7 @@ def check(
     if export is not None:
         if decision is None:
             raise ModelError("--export-proof without --decision", "name the saved decision whose proof it is.")
-        check_outputs(loaded, export, also=[decision], force=force)
+        check_outputs(loaded, export, also=[decision])
     if decision is not None or bound is not None:
         _judge(loaded, decision, bound, relax, export, as_json)
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rmab_opt.cli.common import PROGRAMME, Json, StateFile, answer
+from rmab_opt.cli.common import PROGRAMME, Force, Json, StateFile, answer, check_outputs
 from rmab_opt.registry import register
 
 
@@ -30,6 +30,7 @@ def compare(
     ] = 0,
     policy: Annotated[str | None, typer.Option(metavar="NAME", help="Decide by this policy.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="HTML", help="Write one page.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Other budgets, one more nurse, a constraint less, side by side."""
@@ -39,6 +40,7 @@ def compare(
     from rmab_opt.report import page_html
 
     here = standpoint(model, state)
+    check_outputs(None, report, also=[state])
     found = side_by_side(here, sets or [], episodes=episodes, column=groups, policy=policy, draws=draws)
     text = str(found)
     if report is not None:

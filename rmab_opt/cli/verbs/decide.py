@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +22,7 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
 )
 from rmab_opt.errors import ModelError
@@ -47,7 +47,7 @@ Report = Annotated[
     Path | None, typer.Option(metavar="HTML", help="Write one page to read and print: a list by worker and slot.")
 ]
 WhyNot = Annotated[list[str] | None, typer.Option("--why-not", metavar="ID", help="What choosing ID would cost.")]
-Alternatives = Annotated[int, typer.Option(help="Other plans within 1 % to print.")]
+Alternatives = Annotated[int, typer.Option(min=0, max=10_000, help="Other plans within 1 % to print.")]
 PolicyName = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Decide by this policy (`rmab-opt policies`), or `immediate`."),
@@ -56,7 +56,7 @@ Method = Annotated[
     str | None,
     typer.Option("--method", metavar="NAME", help="auto, program, search, prices, listing or greedy; auto by default."),
 ]
-Episodes = Annotated[int, typer.Option(help="Simulated runs behind the expected total to the horizon; 0: none.")]
+Episodes = Annotated[int, typer.Option(min=0, help="Simulated runs behind the expected total to the horizon; 0: none.")]
 
 
 @register("verb", "decide", group=THIS_WEEK)
@@ -87,12 +87,15 @@ def decide(
     began = perf_counter()
     import numpy as np
 
-    from rmab_opt.programme.front_door import choose_rule, outlook, plan_decision, saved_document
+    from rmab_opt.programme.arrivals import arrivals_of
+    from rmab_opt.programme.front_door import ahead_of, choose_rule, plan_decision, saved_document
     from rmab_opt.records import write_atomically
     from rmab_opt.report import tree
 
-    grouped = None if groups is None else brought("report", "decision_groups", "equity", "--groups")
     loaded = load_model(model, sets)
+    # Fair plans need tables of the arms; without them groups are told what the round brings.
+    told_by = "decision_groups" if has_tables(loaded) else "round_groups"
+    grouped = None if groups is None else brought("report", told_by, "equity", "--groups")
     if run is not None:
         if policy is not None:
             raise ModelError("--run and --policy both say who decides", "leave one of them out.")
@@ -100,7 +103,7 @@ def decide(
 
         loaded = loaded.with_objective(load_policy(run, loaded).chooser.objective)
     _check_formats(out, report)
-    check_outputs(loaded, out, report, also=[state], force=force)
+    check_outputs(loaded, out, report, also=[state])
     if ledger is not None and not new and not ledger.exists():
         raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     given, period, standing = _start(loaded, state, period, ledger)
@@ -122,15 +125,19 @@ def decide(
     seen = decision.state if belief is None else belief
     # The runs to the horizon have no limit of their own: they are left out when the decision took most of the time.
     late = seconds is not None and perf_counter() - began > OUTLOOK_SHARE * seconds
-    ahead = None if late else outlook(loaded, plan, seen, period, shared=shared, episodes=episodes)
+    lying = None if late or not episodes else ahead_of(loaded, plan, seen, period, shared=shared)
+    ahead = None if lying is None else lying.outlook(episodes)
     if out is not None:
         _write(decision, saved_document(loaded, decision, plan, belief), out)
     lines = {"rule": str(plan), **({} if ahead is None else ahead.lines())}
     lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
+    coming = None if lying is None else arrivals_of(Path(model))
+    if lying is not None and coming is not None:
+        lines["with joiners"] = coming.line(*lying.living_part)
     text = f"{decision}\n{tree('To the horizon', lines)}" + _asked(loaded, decision, why_not or [], alternatives)
     document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}}
     if ahead is not None:
-        document["horizon"] = ahead.summary()
+        document["horizon"] = ahead.summary() | ({"joiners": lines["with joiners"]} if coming is not None else {})
     if standing is not None:
         document["ledger"] = {"round": standing.period + 1, "estimated": standing.estimated}
         text += f"\nfrom the ledger: {standing}"
@@ -151,14 +158,14 @@ def decide(
 
 
 def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:
-    from rmab_opt.records import write_atomically
+    from rmab_opt.records import json_text, write_atomically
 
     if out.suffix == ".csv":
         decision.to_csv(out)
     elif out.suffix == ".xlsx":
         decision.to_excel(out)
     else:
-        write_atomically(out, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(out, json_text(document) + "\n")
 
 
 def _check_formats(out: Path | None, report: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -27,13 +26,12 @@ def estimate(
     """Each member's chances from a log, with what it cannot tell."""
     from rmab_opt.programme.folder import estimate_sheets
     from rmab_opt.programme.pages import estimate_page
-    from rmab_opt.records import sign, write_atomically
+    from rmab_opt.records import json_text, write_atomically
 
-    check_outputs(None, *(out / name for name in WRITTEN), also=[log, sheet, columns], force=force)
+    check_outputs(None, *(out / name for name in WRITTEN), also=[log, sheet, columns])
     made, said = estimate_sheets(log, sheet, columns)
     write_atomically(out / "transitions.csv", made.transitions_csv())
-    write_atomically(out / "estimate.json", json.dumps(made.document(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(out / "estimate.json", json_text(made.document()) + "\n")
     write_atomically(out / "estimate.html", estimate_page(made))
-    sign(out, WRITTEN)
     text = "\n".join([*said, str(made), f"written to {out}: {', '.join(WRITTEN)}"])
     answer(as_json, made.document(), text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ from rmab_opt.cli.common import (
     answer,
     brought,
     check_outputs,
+    has_tables,
     load_model,
     progress,
 )
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 FIRST_EPISODES, KEPT = 2, 0.9
 """With --seconds: episodes that say how long one takes, and the share of the time that is filled with them."""
+
+LEAST_LEFT = 0.05
+"""Seconds that the episodes get in any case."""
 
 WRITTEN = ("evaluation.csv", "evaluation.tex", "evaluation.json", "evaluation.png", "seconds.png")
 GROUPED = ("groups.csv", "groups.tex", "groups.png")
@@ -85,7 +89,6 @@ def evaluate(
     from dataclasses import replace
 
     from rmab_opt.learning import evaluate as compare
-    from rmab_opt.records import sign
 
     grouped = None if groups is None else brought("report", "policy_groups", "equity", "--groups")
     loaded = load_model(model, sets)
@@ -95,16 +98,15 @@ def evaluate(
         # A profile and not its name: a clock that is asked for here is meant.
         loaded = replace(loaded, solver=load_profile(solver))
     if out is not None:
-        check_outputs(loaded, *(out / name for name in (GROUPED if grouped is not None else WRITTEN)), force=force)
+        check_outputs(loaded, *(out / name for name in (GROUPED if grouped is not None else WRITTEN)))
     names = registry.split(policies)
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
     if grouped is not None:
         if seeds > 1:
             raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
-        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=with_bound, out=out)
-        if out is not None:
-            sign(out, GROUPED)
+        limits = with_bound and has_tables(loaded)
+        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=limits, out=out)
         answer(as_json, told.document, told.text)
         return
     with progress(as_json) as bar:
@@ -115,6 +117,7 @@ def evaluate(
                 bar.update(task, advance=event["advance"], description=f"evaluating {event['policy']}")
 
         def run(count: int) -> Evaluation:
+            left = None if seconds is None else max(LEAST_LEFT, seconds - (perf_counter() - began))
             return compare(
                 loaded,
                 names,
@@ -124,6 +127,7 @@ def evaluate(
                 bound="hull" if with_bound and hull else with_bound,
                 n_jobs=jobs,
                 on_event=show,
+                seconds=left,
             )
 
         count = episodes if seconds is None else min(FIRST_EPISODES, episodes)
@@ -131,25 +135,35 @@ def evaluate(
         if seconds is not None:
             # What a few episodes took says how many fit into the rest; set-up counts as part of them, so they do.
             fitting = min(episodes, int(count * max(0.0, KEPT * seconds - spent) / spent))
-            if fitting > count:
-                table, count = run(fitting), fitting
+            if fitting > count and "stopped" not in table.header:
+                table, count = _longer(run, fitting, table, count)
     text = str(table)
     if count < episodes:
         text += f"\n{count} of {episodes} episodes: {seconds:g} s are the limit"
     if out is not None:
         _write(table, out, loaded.title)
-        sign(out, WRITTEN)
         text += f"\nwritten to {out}"
     answer(as_json, {"header": table.header, "rows": table.rows}, text)
 
 
+def _longer(run: Callable[[int], Evaluation], fitting: int, table: Evaluation, count: int) -> tuple[Evaluation, int]:
+    """The table of more episodes, unless the clock ended them; else the one at hand."""
+    from rmab_opt.errors import LimitError
+
+    try:
+        more = run(fitting)
+    except LimitError:
+        return table, count
+    return (table, count) if "stopped" in more.header else (more, fitting)
+
+
 def _write(table: Evaluation, out: Path, title: str) -> None:
     from rmab_opt.learning.plots import policy_plot, time_plot
-    from rmab_opt.records import write_atomically
+    from rmab_opt.records import json_text, write_atomically
 
     write_atomically(out / "evaluation.csv", table.to_csv())
     write_atomically(out / "evaluation.tex", table.to_latex())
-    write_atomically(out / "evaluation.json", json.dumps({"header": table.header, "rows": table.rows}, indent=1) + "\n")
+    write_atomically(out / "evaluation.json", json_text({"header": table.header, "rows": table.rows}) + "\n")
     policy_plot(table, out / "evaluation.png")
     time_plot(table.seconds, out / "seconds.png", title=title)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import PROGRAMME, Json, answer, say
+from rmab_opt.cli.common import PROGRAMME, Force, Json, answer, say
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
@@ -29,34 +29,46 @@ def start(
     roster: Annotated[
         Path | None, typer.Option("--roster", help="Who works in which slot, for how many calls.")
     ] = None,
-    columns: Annotated[Path | None, typer.Option("--columns", help="A columns.yaml: which column means what.")] = None,
-    calls: Annotated[int | None, typer.Option(help="At most so many calls a week, beside the roster.")] = None,
-    season: Annotated[int | None, typer.Option(help="At most so many calls from this week on, in all.")] = None,
-    weeks: Annotated[int, typer.Option(help="Weeks to look ahead.")] = 12,
+    columns: Annotated[Path | None, typer.Option("--columns", help="A columns.yaml, whole or in part.")] = None,
+    calls: Annotated[int | None, typer.Option(min=0, help="At most so many calls a week, beside the roster.")] = None,
+    season: Annotated[int | None, typer.Option(min=0, help="At most so many calls from this week on, in all.")] = None,
+    weeks: Annotated[int | None, typer.Option(min=1, max=1000, help="Weeks to look ahead; 12 by default.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take the columns as they are inferred.")] = False,
     pseudonyms: Pseudonyms = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """From a programme's spreadsheets to this week's list."""
-    from rmab_opt.problem import Table
-    from rmab_opt.programme.columns import PlanSection, infer
+    from rmab_opt.programme.columns import plan_section
+    from rmab_opt.programme.folder import inferred_columns
     from rmab_opt.programme.folder import start as begin
     from rmab_opt.records import keep_safe
 
     keep_safe([sheet, log, roster, columns])
-    plan = PlanSection(weeks=weeks, calls=calls, season=season)
-    if columns is None and not yes:
-        found = infer(Table.read(sheet), Table.read(log), None if roster is None else Table.read(roster), plan)
-        if not sys.stdin.isatty():
-            listed = "\n  ".join(found.said)
-            raise ModelError(f"columns are inferred:\n  {listed}", "repeat with --yes, or tell them in --columns FILE.")
-        say("\n".join(found.said))
-        if not typer.confirm("Is this right?", default=True):
-            raise ModelError("the columns are not as inferred", "tell them in --columns FILE; see docs/programme.md.")
+    if not force and out.is_dir() and _strangers(out):
+        found = ", ".join(sorted(_strangers(out))[:3])
+        raise ModelError(f"{out}: is not empty ({found})", "name a new folder, or say --force.")
     if roster is None and calls is None and columns is None:
         raise ModelError("neither a roster nor a number of calls", "give --roster FILE or --calls NUMBER.")
-    week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan if columns is None else None)
+    plan = plan_section(columns, weeks=weeks, calls=calls, season=season)
+    said = [] if yes else inferred_columns(sheet, log, roster, columns)
+    if said:
+        if not sys.stdin.isatty():
+            listed = "\n  ".join(said)
+            raise ModelError(f"columns are inferred:\n  {listed}", "repeat with --yes, or tell them in --columns FILE.")
+        say("\n".join(said))
+        if not typer.confirm("Is this right?", default=True):
+            raise ModelError("the columns are not as inferred", "tell them in --columns FILE; see docs/programme.md.")
+    week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan)
     answer(as_json, week.document(), f"{week}\n{write_files(week, out, pseudonyms)}")
+
+
+def _strangers(out: Path) -> list[str]:
+    """What lies in the folder of a programme to be, and was not left by a start that was stopped."""
+    ours = {"ledger", "cohort", "travel", "weeks"}
+    names = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+    whole = (out / "model.yaml").exists() or (out / ".next").exists()
+    return [] if whole else [name for name in names if name not in ours]
 
 
 def write_files(week: Week, folder: Path, pseudonyms: bool) -> str:

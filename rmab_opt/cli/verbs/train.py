@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.cli.common import RESEARCH, Jobs, Json, ModelName, Sets, answer, load_model, progress
+from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, ModelName, Sets, answer, load_model, progress
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
@@ -30,6 +30,7 @@ def train(
     sets: Sets = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     policy: Annotated[str, typer.Option(help="What is trained; see `rmab-opt kinds learner`.")] = "q_network",
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Train a Q-network whose argmax is this model's program, or what another learner trains."""

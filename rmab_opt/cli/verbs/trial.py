@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rmab_opt.cli.common import PROGRAMME, Json, answer
+from rmab_opt.cli.common import PROGRAMME, Json, answer, demand_finite
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
@@ -34,6 +34,8 @@ def trial(
 ) -> None:
     """How many villages a trial of two lists needs, what those at hand can show, and what it showed."""
     from rmab_opt.programme.trial import Trial, Villages, analyse
+
+    demand_finite(difference=difference, sd=sd, families=families, rho=rho, baseline=baseline, power=power, level=level)
 
     if results is not None:
         from rmab_opt.problem import Table

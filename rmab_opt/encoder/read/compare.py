@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from rmab_opt.encoder.read.tape import Tape
 from rmab_opt.errors import ModelError
 
-__all__ = ["Box", "compare", "spread"]
+__all__ = ["Box", "compare", "finite", "spread"]
 
 Floats = NDArray[np.float64]
 Box = tuple[ArrayLike, ArrayLike]
@@ -42,6 +42,12 @@ def spread(n: int, box: Box | None) -> Floats:
     return np.concatenate([np.where(corner, high, low), inside])
 
 
+def finite(given: Floats) -> None:
+    """Refuse what a framework cannot compute with: weights that are no numbers, sums that overflow."""
+    if not np.isfinite(given).all():
+        raise ModelError("the model's output is not a finite number", "check its weights and the inputs' bounds.")
+
+
 def compare(
     tape: Tape,
     result: Any,
@@ -68,6 +74,7 @@ def compare(
     ModelError
         At a difference; names the first step that differs.
     """
+    finite(given)
     reached = tape.evaluate(points)
     allowed = relative * tape.mass(reached)
     off = _worst(tape, result, reached, given, allowed)

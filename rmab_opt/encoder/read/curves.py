@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def _gelu_tanh(x: Floats) -> Floats:
     return 0.5 * x * (1.0 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-CURVES: dict[str, Callable[..., Curve]] = {
+_MAKERS: dict[str, Callable[..., Curve]] = {
     "sigmoid": lambda: Curve("Sigmoid", expit, 0.0963, 0.25, height_right=1.0),
     "tanh": lambda: Curve("Tanh", np.tanh, 0.77, 1.0, height_left=-1.0, height_right=1.0),
     "softplus": _softplus,
@@ -100,9 +101,11 @@ CURVES: dict[str, Callable[..., Curve]] = {
         "Tanhshrink", lambda x: x - np.tanh(x), 0.77, 1.0, left=1.0, right=1.0, height_left=1.0, height_right=-1.0
     ),
 }
-"""Name -> curve of its parameters."""
+CURVES = {name: lru_cache(maxsize=64)(make) for name, make in _MAKERS.items()}
+"""Name -> curve of its parameters; one object for the same parameters, so that its pieces are sought once."""
 
 
+@lru_cache(maxsize=256)
 def pieces(curve: Curve, accuracy: float) -> Pieces:
     """Lines that stay within ``accuracy`` of a curve everywhere, few of them.
 

@@ -132,8 +132,10 @@ def _scaled(step: Any) -> tuple[Floats, Floats]:
         if step.clip:
             raise ModelError("the MinMaxScaler has clip=True", "fit it with clip=False.")
         return np.asarray(step.scale_, dtype=float), np.asarray(step.min_, dtype=float)
-    middle = {"StandardScaler": "mean_", "RobustScaler": "center_"}.get(name)
-    center = getattr(step, middle) if middle else None
+    center = getattr(step, "center_", None)
+    if name == "StandardScaler":
+        # Its mean is there whether it is taken off or not.
+        center = step.mean_ if step.with_mean else None
     size = np.ones(n) if step.scale_ is None else np.asarray(step.scale_, dtype=float)
     return 1.0 / size, np.zeros(n) if center is None else -np.asarray(center, dtype=float) / size
 
@@ -212,6 +214,8 @@ def _trees(last: Any, how: str, output: Any) -> TreeEnsemble:
     n = int(last.n_features_in_)
     classes = hasattr(last, "classes_")
     if how == "boosting":
+        if last.init is not None and last.init != "zero":
+            raise ModelError(f"begins from a {type(last.init).__name__} (init)", "leave init out, or give 'zero'.")
         if classes and len(last.classes_) > 2 and output is None:
             raise ModelError(f"the classifier has {len(last.classes_)} classes", "say whose score: output=1.")
         column = int(output or 0) if classes and len(last.classes_) > 2 else 0
@@ -312,8 +316,12 @@ def _xgboost(model: Any, output: Any) -> tuple[TreeEnsemble, Callable[[Floats], 
         base = float(np.log(base / (1.0 - base)))
     elif objective in ("count:poisson", "reg:gamma", "reg:tweedie"):
         base = float(np.log(base))
+    # Who stopped early predicts with its best rounds only; a bare booster with all.
+    best = None if booster is model else getattr(model, "best_iteration", None)
+    rounds = len(gbm["iteration_indptr"]) - 1 if best is None else int(best) + 1
+    last = int(gbm["iteration_indptr"][rounds])
     trees = []
-    for number, (tree, owner) in enumerate(zip(gbm["trees"], gbm["tree_info"], strict=True)):
+    for number, (tree, owner) in enumerate(zip(gbm["trees"][:last], gbm["tree_info"][:last], strict=True)):
         if any(tree.get("split_type", [])) or tree.get("categories"):
             raise ModelError(f"tree {number} splits by categories", "train on numbers.")
         if owner != column:
@@ -335,7 +343,7 @@ def _xgboost(model: Any, output: Any) -> tuple[TreeEnsemble, Callable[[Floats], 
 
     def predict(x: Floats) -> Floats:
         data = xgboost.DMatrix(x.astype(np.float32), feature_names=booster.feature_names)
-        found = np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)
+        found = np.asarray(booster.predict(data, output_margin=True, iteration_range=(0, rounds)), dtype=np.float64)
         return found[:, column] if found.ndim == 2 else found
 
     return TreeEnsemble(tuple(trees), n, base, single=True), predict
@@ -362,7 +370,8 @@ def _lightgbm(model: Any, output: Any) -> tuple[TreeEnsemble, Callable[[Floats],
     trees = [_lightgbm_tree(info["tree_structure"], info["tree_index"], share) for info in own]
 
     def predict(x: Floats) -> Floats:
-        found = np.asarray(booster.predict(x, raw_score=True), dtype=np.float64)
+        # Raw scores of a random forest are sums, what it predicts is their mean.
+        found = share * np.asarray(booster.predict(x, raw_score=True), dtype=np.float64)
         return found[:, column] if found.ndim == 2 else found
 
     return TreeEnsemble(tuple(trees), int(dump["max_feature_idx"]) + 1), predict

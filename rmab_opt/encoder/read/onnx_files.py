@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmab_opt.encoder.network import WAY_OUT, Judge, Network, dense
-from rmab_opt.encoder.read.compare import Box, compare, spread
+from rmab_opt.encoder.read.compare import Box, compare, finite, spread
 from rmab_opt.encoder.read.curves import CURVES
 from rmab_opt.encoder.read.tape import Head, Tape, Value
 from rmab_opt.errors import ModelError
@@ -20,6 +20,7 @@ from rmab_opt.errors import ModelError
 __all__ = ["OPERATORS", "read_onnx", "write_onnx"]
 
 Floats = NDArray[np.float64]
+Evaluator = Callable[[list[str], dict[str, Any]], list[Any]]
 
 OPSETS = (9, 30)
 """Versions of the operators' set that are read; later ones may mean something else."""
@@ -76,6 +77,8 @@ def read_onnx(
                 points = spread(walk.tape.n, box)
                 points = points.astype(np.float32).astype(np.float64) if not file.double else points
                 given = file.forward(points, form, batch, [walk.result])[walk.result]
+                finite(given)
+                file.alone(points, form, batch, walk.result, given)
                 compare(walk.tape, result, points, given, partial(walk.steps, points, batch), file.relative)
                 network = walk.tape.network(result, output if not walk.chosen else None, names)
                 if not isinstance(result, Head) and not walk.chosen and not isinstance(output, str):
@@ -98,8 +101,10 @@ class _File:
     opset: int
     source: Any
     """The one input that is no constant."""
-    calls: dict[tuple[str, ...], Callable[[list[str], dict[str, Any]], list[Any]]] = field(default_factory=dict)
+    calls: dict[tuple[str, ...], Evaluator] = field(default_factory=dict)
     """Evaluators by the tensors that they give: a session asks at every solve."""
+    runtime: bool = False
+    """Whether they are onnxruntime's."""
 
     @classmethod
     def of(cls, onnx: Any, model: Any) -> _File:
@@ -118,7 +123,8 @@ class _File:
             raise ModelError(f"{len(free)} inputs", "export a network with one.")
         kinds = onnx.TensorProto
         if free[0].type.tensor_type.elem_type not in (kinds.FLOAT, kinds.DOUBLE):
-            raise ModelError(f"the input {free[0].name!r} is not of floating-point numbers", "export float inputs.")
+            name = kinds.DataType.Name(free[0].type.tensor_type.elem_type)
+            raise ModelError(f"the input {free[0].name!r} is of {name}", "export float or double inputs.")
         return cls(onnx, model, opset, free[0])
 
     @property
@@ -167,7 +173,8 @@ class _File:
             model.CopyFrom(self.model)
             wanted = [name for name in names if name not in {value.name for value in model.graph.output}]
             model.graph.output.extend([self.onnx.ValueInfoProto(name=name) for name in wanted])
-            call = self.calls[tuple(names)] = _evaluator(self.onnx, model)
+            call, self.runtime = _evaluator(self.onnx, model)
+            self.calls[tuple(names)] = call
         kind = np.float64 if self.double else np.float32
         found: dict[str, list[Floats]] = {name: [] for name in names}
         for point in points:
@@ -189,13 +196,33 @@ class _File:
             raise ModelError("the output's size changes with the inputs", "export a plain network.")
         return {name: np.stack(values) for name, values in found.items()}
 
+    def alone(self, points: Floats, form: tuple[int, ...], batch: int, name: str, given: Floats) -> None:
+        """Refuse an output that hangs on the other examples of its batch, where the file takes several at once."""
+        shape = self.source.type.tensor_type.shape
+        # onnx's own reference mixes examples of its own in normalisation before opset 14, and is no judge of this.
+        if not self.runtime or batch != 1 or form[0] != 1 or not shape.dim or shape.dim[0].HasField("dim_value"):
+            return
+        many = points.astype(np.float64 if self.double else np.float32).reshape(len(points), *form[1:])
+        try:
+            found = np.asarray(self.calls[(name,)]([name], {self.source.name: many})[0], dtype=np.float64)
+        except Exception:  # noqa: BLE001 - it may be written for one example only, which is how it is read
+            return
+        if found.shape[:1] != (len(points),) or found.size != given.size:
+            return
+        off = float(np.abs(found.reshape(given.shape) - given).max(initial=0.0))
+        if not off <= 1e-4 * (1.0 + np.abs(given).max(initial=0.0)):
+            raise ModelError(
+                f"the output for one example hangs on the others of its batch, by {off:.3g}",
+                "export a network without normalisation over the batch.",
+            )
+
 
 def _value(file: _File, form: tuple[int, ...], batch: int, name: str, points: Floats) -> Floats:
     return file.forward(points, form, batch, [name])[name]
 
 
-def _evaluator(onnx: Any, model: Any) -> Callable[[list[str], dict[str, Any]], list[Any]]:
-    """onnxruntime where it is installed and knows the operators, else onnx's own reference."""
+def _evaluator(onnx: Any, model: Any) -> tuple[Evaluator, bool]:
+    """onnxruntime where it is installed and knows the operators (then True), else onnx's own reference."""
     try:
         import onnxruntime
 
@@ -203,12 +230,12 @@ def _evaluator(onnx: Any, model: Any) -> Callable[[list[str], dict[str, Any]], l
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return lambda names, given: list(session.run(names, given))
+        return lambda names, given: list(session.run(names, given)), True
     except Exception:  # noqa: BLE001 - missing, older than the file's opset, or without a float64 kernel
         from onnx.reference import ReferenceEvaluator
 
         reference = ReferenceEvaluator(model)
-        return lambda names, given: list(reference.run(names, given))
+        return lambda names, given: list(reference.run(names, given)), False
 
 
 @dataclass
@@ -240,6 +267,8 @@ class _Walk:
             except (TypeError, ValueError, IndexError, RuntimeError, AttributeError, KeyError) as error:
                 raise ModelError(f"{where} is given what is not read ({error})", "export the plain form.") from None
             for name, value in zip(node.output, outputs, strict=False):
+                if name and name in self.known:
+                    raise ModelError(f"{where}: {name!r} is given twice", "export it again.")
                 self.known[name] = replace(value, where=where) if isinstance(value, Head) else value
                 self.where[name] = where
         names = [value.name for value in graph.output]
@@ -401,7 +430,7 @@ FOLDED = _named(
         "Exp",
         "Log",
     ],
-    *["Reciprocal", "Pow", "Floor", "Ceil", "Mod", "Size", "And", "Or", "EyeLike"],
+    *["Reciprocal", "Pow", "Floor", "Ceil", "Mod", "Size", "And", "Or", "EyeLike", "DequantizeLinear"],
 )
 """Further operators that are carried out over constants alone: they draw nothing."""
 

@@ -152,10 +152,10 @@ class Tape:
         if isinstance(a, Value) and isinstance(b, Value):
             raise ModelError("two parts of the network are multiplied", WAY_OUT + ".")
         if right and numbers.ndim <= 2 and value.shape:
-            weight = numbers.reshape(len(numbers), -1)
+            weight = numbers.reshape(len(numbers), int(np.prod(numbers.shape[1:])))
             if value.shape[-1] != len(weight):
                 raise ModelError(f"a tensor of shape {value.shape} times {numbers.shape}", "check the shapes.")
-            lead = value.size // value.shape[-1]
+            lead = int(np.prod(value.shape[:-1]))
             shape = (*value.shape[:-1], *numbers.shape[1:])
             return self.linear(value, sparse.kron(_eye(lead), weight.T, format="csr"), shape)
         return self.basis(value, lambda x: np.matmul(x, numbers) if right else np.matmul(numbers, x))
@@ -421,7 +421,7 @@ class Tape:
             output = list(names).index(output)
         if isinstance(output, tuple) and len(output) == 2 and output[0] == "margin":
             return self._margin(flat, output[1], kind)
-        if output == "logit" and isinstance(output, str):
+        if isinstance(output, str) and output == "logit":
             if kind != "sigmoid" or flat.size != 1:
                 raise ModelError("output 'logit' of what does not end in one sigmoid", "leave output out.")
             return flat

@@ -15,7 +15,7 @@ from rmab_opt.encoder.read.curves import CURVES
 from rmab_opt.encoder.read.tape import Head, Tape, Value
 from rmab_opt.errors import ModelError
 
-__all__ = ["VIEWS", "changes", "constants", "functions", "methods", "name_of", "tensor"]
+__all__ = ["VIEWS", "Positions", "changes", "constants", "functions", "methods", "name_of", "tensor"]
 
 Floats = NDArray[np.float64]
 Handler = Callable[..., Any]
@@ -24,6 +24,12 @@ Handler = Callable[..., Any]
 def _words(text: str) -> list[str]:
     return text.split()
 
+
+class Positions:
+    """What torch gives beside the values of a maximum: it may be unpacked, and is refused where it is used."""
+
+
+POSITIONS = Positions()
 
 VIEWS = frozenset(
     _words(
@@ -159,13 +165,10 @@ def matmul(tape: Tape, input: Any, other: Any, *, out: Any = None) -> Value:
 def addmm(tape: Tape, input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1, out: Any = None) -> Value:
     """beta * input + alpha * mat1 @ mat2."""
     _none(out=out)
-    return add(
-        tape,
-        matmul(tape, mat1, mat2)
-        if float(_array(alpha)) == 1
-        else tape.scale(matmul(tape, mat1, mat2), float(_array(alpha))),
-        _scaled(tape, input, beta),
-    )
+    a, b = _either(mat1), _either(mat2)
+    live = isinstance(a, Value) or isinstance(b, Value)
+    product = matmul(tape, mat1, mat2) if live else _Numbers(np.matmul(a, b))
+    return add(tape, _scaled(tape, product, alpha), _scaled(tape, input, beta))
 
 
 def _scaled(tape: Tape, given: Any, factor: Any) -> Any:
@@ -285,8 +288,7 @@ def _extreme(sign: float) -> Handler:
         if other is not None or isinstance(dim, Value) or hasattr(dim, "detach"):
             return (maximum if sign > 0 else minimum)(tape, input, dim if other is None else other)
         value = tape.largest_of(tensor(input), _axes(dim), bool(keepdim), sign)
-        # torch gives positions beside the values; they are not read.
-        return value if dim is None else (value, None)
+        return value if dim is None else (value, POSITIONS)
 
     return found
 
@@ -532,11 +534,14 @@ def moved(name: str) -> Handler:
     def found(tape: Tape, input: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
-        value = tensor(input)
         if any(isinstance(arg, Value | Head) for arg in [*args, *kwargs.values()]):
             args = tuple(torch.zeros(arg.shape) if isinstance(arg, Value) else arg for arg in args)
             if name not in ("expand_as", "view_as", "reshape_as"):
                 raise ModelError(f"{name} by what hangs on the inputs", "use constants.")
+            if isinstance(input, torch.Tensor):
+                # A constant in the shape of a tensor of the network's is a constant.
+                return getattr(input, name)(*args)
+        value = tensor(input)
         index = torch.as_tensor(value.index)
         return _taken(tape, value, getattr(index, name)(*args, **kwargs))
 
@@ -553,10 +558,7 @@ def _item(tape: Tape, input: Any, key: Any) -> Any:
     import torch
 
     if isinstance(input, tuple | list):
-        found = input[key]
-        if found is None:
-            raise ModelError("reads the positions of a maximum", "use its values only.")
-        return found
+        return input[key]
     value = tensor(input)
     return _taken(tape, value, torch.as_tensor(value.index)[key])
 
@@ -567,6 +569,11 @@ def _attribute(tape: Tape, input: Any, name: str) -> Any:
             return input.shape
         if name == "ndim":
             return len(input.shape)
+        if name in ("dtype", "device"):
+            # The module was copied in float64 onto the processor.
+            import torch
+
+            return torch.float64 if name == "dtype" else torch.device("cpu")
         if name in ("T", "mT"):
             return moved("t")(tape, input)
     if isinstance(input, tuple) and name == "values":
@@ -610,11 +617,18 @@ def _same(tape: Tape, input: Any, *, memory_format: Any = None) -> Any:
     return input
 
 
-def _cast(tape: Tape, input: Any, dtype: Any) -> Value:
+def _cast(tape: Tape, input: Any, *to: Any, **given: Any) -> Value:
+    """The module's own precision and place are all that a network knows."""
     import torch
 
-    if dtype is not torch.float64:
-        raise ModelError(f"casts to {dtype}", "leave the numbers in the module's own precision.")
+    for value in [*to, *given.values()]:
+        here = value is torch.float64 or isinstance(value, Value | bool) or value is torch.preserve_format
+        if isinstance(value, str | torch.device):
+            here = torch.device(value).type == "cpu"
+        elif isinstance(value, torch.Tensor):
+            here = value.dtype == torch.float64
+        if not here:
+            raise ModelError(f"casts to {value}", "leave the numbers in the module's own precision.")
     return tensor(input)
 
 
@@ -679,7 +693,7 @@ def methods() -> dict[str, Handler]:
     for name in ("add", "sub", "mul", "div", "neg", "abs", "relu", "clamp", "clip", "sigmoid", "tanh"):
         found[name + "_"] = SHARED[name]
     found |= {"contiguous": _same, "size": _size, "dim": lambda tape, input: len(tensor(input).shape)}
-    found |= {"numel": lambda tape, input: tensor(input).size, "to": _cast}
+    found |= {"numel": lambda tape, input: tensor(input).size, "to": _cast, "type_as": _cast}
     found["double"] = _same
     return found
 

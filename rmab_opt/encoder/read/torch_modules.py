@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from rmab_opt.encoder.network import WAY_OUT, Judge, Network
 from rmab_opt.encoder.read import torch_calls as calls
-from rmab_opt.encoder.read.compare import Box, compare, spread
+from rmab_opt.encoder.read.compare import Box, compare, finite, spread
 from rmab_opt.encoder.read.tape import Head, Tape, Value
 from rmab_opt.errors import ModelError
 
@@ -44,12 +46,16 @@ def read_torch(
     import torch
 
     if not isinstance(module, torch.nn.Module):
-        raise ModelError(f"a {type(module).__name__} is not a torch module", "give one, arrays or a file.")
+        raise ModelError(
+            f"a {type(module).__name__} is neither a torch module nor a model of a class that is read",
+            "give one (docs/encoder.md lists them), arrays, or a file.",
+        )
     _no_hooks(module)
     try:
         module = copy.deepcopy(module).double().eval().cpu()
     except Exception as error:
         raise ModelError(f"the module cannot be copied in float64 ({error})", "give a plain module.") from error
+    _finite(module)
     graph = _traced(module)
     _listed(module, graph)
     problem: ModelError | None = None
@@ -93,6 +99,14 @@ def _no_hooks(module: Any) -> None:
         raise ModelError("torch has a global forward hook, which may change what modules compute", "remove it.")
 
 
+def _finite(module: Any) -> None:
+    for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        bad = (~tensor.isfinite()).nonzero()
+        if len(bad):
+            at = tuple(bad[0].tolist())
+            raise ModelError(f"{path} is {tensor[at].item()} at {list(at)}", "train the module again.")
+
+
 def _traced(module: Any) -> Any:
     import torch.fx
 
@@ -133,8 +147,12 @@ def _listed(module: Any, graph: Any) -> None:
         if node.op == "call_module":
             part = parts.get(str(node.target), module)
             if type(part) not in layers():
+                # A quantised layer is called Linear as well.
+                kind = type(part).__name__
+                same = any(kind == known.__name__ for known in layers())
+                kind = f"{type(part).__module__}.{kind}" if same else kind
                 raise ModelError(
-                    f"layer {count} is a {type(part).__name__} ({node.target}), which has no exact linear rows",
+                    f"layer {count} is a {kind} ({node.target}), which has no exact linear rows",
                     WAY_OUT + ".",
                 )
             count += 1
@@ -184,6 +202,7 @@ def _forward(module: Any, points: Floats, form: tuple[int, ...]) -> Floats:
             raise ModelError(f"the module gives a {type(found).__name__}", "return one tensor.")
         single.append(found.double().numpy().reshape(-1))
     given = np.stack(single)
+    finite(given)
     try:
         together = module(inputs.clone())
     except Exception:  # noqa: BLE001 - it may be written for one example only, which is how it is read
@@ -279,6 +298,9 @@ class _Reader:
                 found = getattr(found, name)
             return found
         args, kwargs = self._given(node.args), self._given(node.kwargs)
+        unpacked = node.target in (operator.getitem, getattr)
+        if not unpacked and any(isinstance(value, calls.Positions) for value in _flat((args, kwargs))):
+            raise ModelError("reads the positions of a maximum", "use its values only.")
         if node.op == "call_module":
             part = self._part(str(node.target), root)
             known = layers()
@@ -396,10 +418,9 @@ def _flat(given: Any) -> Iterable[Any]:
 @cache
 def _known_fields(kind: Any) -> frozenset[str]:
     """What an object of one of torch's classes holds, by one that was just made."""
-    try:
-        made = kind()
-    except TypeError:
-        made = kind(*[1] * (3 if "Conv" in kind.__name__ else 2 if kind.__name__ == "Linear" else 1))
+    wanted = [p for p in inspect.signature(kind).parameters.values() if p.default is p.empty]
+    # Sizes of one suit every class on the list.
+    made = kind(*[(1,) if p.name == "unflattened_size" else 1 for p in wanted if p.kind is p.POSITIONAL_OR_KEYWORD])
     return frozenset([*vars(made), *made._parameters, *made._buffers])
 
 

@@ -124,7 +124,7 @@ def _order(
             column.refusal = (
                 row,
                 f"both orders possible: {text!r} is {readings[0]} or {readings[1]}",
-                "say `tables: {dates: dmy}` or `{dates: mdy}` in the model file, or write 2026-04-03",
+                "say `tables: {dates: dmy}` or `{dates: mdy}` in the model file or columns.yaml, or write 2026-04-03",
             )
             return
         column.assumed = f"{order} " + ("as the model file says" if told else "as other columns of the sheet")

@@ -186,7 +186,8 @@ def _decide(column: NumberColumn, read: list[_Cell], told: Mark | None, sheet: M
                 doubtful.row,
                 f"both readings possible: {doubtful.text!r} is {doubtful.comma:f} with a decimal comma"
                 f" and {doubtful.dot:f} with a decimal dot",
-                "say `tables: {decimal: comma}` or `{decimal: dot}` in the model file, or write it so that one fits",
+                "say `tables: {decimal: comma}` or `{decimal: dot}` in the model file or columns.yaml, or write it so "
+                "that one fits",
             )
             return
         column.assumed = f"decimal {mark} " + ("as the model file says" if told else "as other columns of the sheet")

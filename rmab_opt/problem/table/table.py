@@ -373,17 +373,18 @@ class Table:
         findings.raise_if_any()
         return values
 
-    def categories(self, name: str) -> list[str]:
+    def categories(self, name: str, *, ask: bool = True) -> list[str]:
         """One column as kinds: spellings that differ in case or spaces are one, shown as it is written most often.
 
-        Spellings one letter apart are two kinds, with a question in the log.
+        Spellings one letter apart are two kinds, with a question in the log (``ask``: not for names that are numbered).
         """
         known, cells = self.column(name), self.text(name)
         clean = [" ".join(unicodedata.normalize("NFC", cell).split()) for cell in cells]
         by_kind: dict[str, Counter[str]] = {}
         for spelling in clean:
             by_kind.setdefault(spelling.casefold(), Counter())[spelling] += 1
-        shown = {kind: spellings.most_common(1)[0][0] for kind, spellings in by_kind.items()}
+        # Among spellings that are as frequent the order of rows must not decide.
+        shown = {kind: min(found, key=lambda one: (-found[one], one)) for kind, found in by_kind.items()}
         for kind, spellings in by_kind.items():
             others = {spelling: count for spelling, count in spellings.items() if spelling != shown[kind]}
             for spelling, count in others.items():
@@ -391,7 +392,7 @@ class Table:
                     None, known, spelling, shown[kind], f"{count} cells spelt {spelling!r} are {shown[kind]!r}"
                 )
         kinds = [kind for kind in shown if kind]
-        for k, kind in enumerate(kinds if len(kinds) <= 200 else ()):
+        for k, kind in enumerate(kinds if ask and len(kinds) <= 200 else ()):
             for other in kinds[:k]:
                 if _one_letter_apart(kind, other):
                     why = f"is {shown[kind]!r} another kind than {shown[other]!r}? they are kept apart"

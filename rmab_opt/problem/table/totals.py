@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["totals"]
 
 WORDS = ("grand total", "sub-total", "subtotal", "totals", "total", "sous-total", "somme", "sum", "suma", "summe",
-         "gesamt", "कुल")  # fmt: skip
+         "gesamt", "insgesamt", "totaux", "soma", "jumla", "कुल")  # fmt: skip
+COUNTED = re.compile(r"([0-9][0-9.,'\u00a0\u202f]*)(?:\s+[^\W\d]|$)")
 BEGINS = re.compile(rf"({'|'.join(WORDS)})(?!\w)", re.IGNORECASE)
 
 
@@ -47,7 +48,7 @@ def totals(table: Table, key: str) -> set[int]:
             continue
         if numeric is None:
             numeric = {column: read for column in table.columns if (read := table.number_column(column))}
-        sums = _sums(numeric, others, row, sorted(found))
+        sums = _sums(numeric, others, row, sorted(found), lambda column, row: table.columns[column][row].strip())
         if (sums is not False) if said else sums is True:
             found.add(row)
         elif BEGINS.fullmatch(name.strip().rstrip(":")):
@@ -59,15 +60,26 @@ def totals(table: Table, key: str) -> set[int]:
     return found
 
 
-def _sums(numeric: dict[str, NumberColumn], others: Sequence[str], row: int, before: Sequence[int]) -> bool | None:
+def _sums(
+    numeric: dict[str, NumberColumn],
+    others: Sequence[str],
+    row: int,
+    before: Sequence[int],
+    read_text: Callable[[str, int], str],
+) -> bool | None:
     """True when each number of a row is the sum of those above it; False when one is not; None without numbers."""
     looked = False
     for column in others:
         read = numeric.get(column)
-        if read is None or np.isnan(read.values[row]):
-            if column in numeric:
-                continue
-            return False
+        if read is None or not np.isfinite(read.values[:row]).any():
+            # "150 families" beside the word counts the rows above, which is as good as a sum.
+            counted = COUNTED.match(read_text(column, row))
+            if counted is None or int(re.sub(r"\D", "", counted[1])) not in (row - len(before), row):
+                return False
+            looked = True
+            continue
+        if np.isnan(read.values[row]):
+            continue
         above = np.ones(row, dtype=bool)
         above[[b for b in before if b < row]] = False
         start = max((b for b in before if b < row), default=-1) + 1

@@ -22,7 +22,7 @@ from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.dqn import train
 from rmab_opt.learning.evaluation import Evaluation, evaluate, summary_rows
 from rmab_opt.parallel import pmap
-from rmab_opt.records import write_atomically
+from rmab_opt.records import json_text, read_object, write_atomically
 from rmab_opt.report import table_csv, table_text
 
 __all__ = ["FULL", "QUICK", "Comparison", "Plan", "Setting", "compare"]
@@ -192,7 +192,7 @@ def compare(
         for number, entry in pmap(_work, ready, n_jobs=n_jobs):
             task = ready[number]
             entries[task.name] = entry
-            write_atomically(out / "ledger" / f"{task.name}.json", json.dumps(entry) + "\n")
+            write_atomically(out / "ledger" / f"{task.name}.json", json_text(entry, indent=None) + "\n", kept=True)
             done += 1
             if on_event is not None:
                 on_event({"task": task.name, "done": done, "tasks": len(tasks)})
@@ -203,7 +203,10 @@ def _read(out: Path, task: _Task) -> dict[str, Any] | None:
     path = out / "ledger" / f"{task.name}.json"
     if not path.exists():
         return None
-    entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    fix = "move it away: this part is then run again."
+    entry = read_object(path, "entry of this comparison", fix)
+    if not isinstance(entry.get("of"), dict) or not isinstance(entry["of"].get("model"), dict):
+        raise ModelError(f"{path}: is no entry of this comparison", fix)
     found, wanted = _without_prose(entry["of"]), _without_prose(task.identity)
     if found != wanted:
         differing = [key for key, value in wanted.items() if found.get(key) != value]

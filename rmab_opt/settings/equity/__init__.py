@@ -7,9 +7,11 @@ from typing import Any
 
 _HOME = {
     "Capacity": "plan",
+    "Cohort": "cohort",
     "FairObjective": "policies",
     "FairPlan": "plan",
     "Groups": "groups",
+    "Limits": "cohort",
     "WELFARES": "welfare",
     "Welfare": "welfare",
     "compare_groups": "fairness",
@@ -22,9 +24,11 @@ _HOME = {
 __all__ = [
     "WELFARES",
     "Capacity",
+    "Cohort",
     "FairObjective",
     "FairPlan",
     "Groups",
+    "Limits",
     "Welfare",
     "compare_groups",
     "fair_plan",

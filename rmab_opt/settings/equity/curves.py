@@ -16,8 +16,10 @@ import numpy as np
 
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, merge_identical
+from rmab_opt.settings.equity.arms import Arms
+from rmab_opt.settings.equity.cohort import Cohort
 from rmab_opt.settings.equity.groups import Groups
-from rmab_opt.settings.equity.prices import PricedGroups
+from rmab_opt.settings.equity.resources import Resources
 
 __all__ = ["ChargeTable", "GroupCurve", "group_curve", "rounds_worth", "values_at_charges"]
 
@@ -204,22 +206,15 @@ def group_curve(
     """
     start = np.eye(transition.shape[2])[start] if np.ndim(start) == 1 else np.asarray(start)
     groups = Groups(("all",), np.ones((1, len(transition)), dtype=bool))
-    arms = PricedGroups(
-        transition,
-        reward,
-        start,
-        groups,
-        Coupling.budgets([1.0] * (reward.shape[2] - 1)),
-        horizon=horizon,
-        discount=discount,
-    )
+    rows = Coupling.budgets([1.0] * (reward.shape[2] - 1))
+    cohort = Cohort(transition, reward, start, groups, rows, horizon, discount)
+    shape = (len(transition), reward.shape[2], reward.shape[1])
+    arms = Arms(cohort, np.zeros(len(transition), dtype=np.int64), Resources.of(rows, horizon, shape))
     weight = rounds_worth(horizon, discount)
 
     def point(charge: float) -> tuple[float, float]:
-        arms.evaluate(groups.sizes, np.full((horizon, reward.shape[2] - 1), charge))
-        value, use = arms._values.pop(), arms._uses.pop()
-        arms._acted.pop()
-        return float((arms.round[:, None] * use[:, :, 0]).sum()) / weight, float(value[0])
+        found = arms.evaluate(np.ones(arms.n_cells), np.full((horizon, reward.shape[2] - 1), charge))
+        return float(arms.round @ found.acted.sum(axis=1)) / weight, float(found.values.sum())
 
     span = max(float(np.ptp(reward)), 1e-12)
     ends = [point(span * (horizon + 1.0)), point(0.0)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rmab_opt.decisions import Decision, Model
+from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import Policy, make_policy, round_of
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.plots import _axes, _save
@@ -19,6 +19,7 @@ from rmab_opt.learning.statistics import Difference, interval, marks, paired
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, table_csv, table_latex, table_text
 from rmab_opt.settings.equity import Groups, Welfare, fair_plan, gini, smallest_budget
+from rmab_opt.settings.equity.outcomes import MOST_ROWS, Fairness, fairness_of
 from rmab_opt.settings.equity.policies import model_groups
 
 __all__ = [
@@ -163,7 +164,7 @@ def compare_groups(
             "gini": float(gini(pooled)),
             "price_of_fairness": 1.0 - mean / limits["mean_limit"] if limits.get("mean_limit", 0.0) > 0 else None,
         }
-        row |= {f"group:{key}": float(value) for key, value in zip(groups.names, pooled, strict=True)}
+        row |= _by_group(groups.names, pooled)
         row |= {f"measure:{key}": float(value.mean()) for key, value in extra.items()}
         row["seconds_per_decision"] = seconds
         rows.append(row)
@@ -172,6 +173,15 @@ def compare_groups(
         row["against_best"] = told[row["policy"]]
     header = {"model": model.title, "arms": model.problem.n_arms, "episodes": episodes, "seed": seed, **limits}
     return GroupTable(rows, header, groups.names, by_group, means, units)
+
+
+def _by_group(names: tuple[str, ...], values: np.ndarray) -> dict[str, float]:
+    """A column a group, or of many groups how their means are spread; all stand in :attr:`GroupTable.groups`."""
+    if len(names) <= MOST_ROWS:
+        return {f"group:{key}": float(value) for key, value in zip(names, values, strict=True)}
+    marks_ = ("lowest", "tenth", "quarter", "middle", "three_quarters", "highest")
+    at = np.quantile(values, [0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
+    return {f"groups:{key}": float(value) for key, value in zip(marks_, at, strict=True)}
 
 
 def _simulate(
@@ -284,90 +294,15 @@ def capacity_table(
     return rows
 
 
-@dataclass(frozen=True)
-class Fairness:
-    """What groups get from one decision and can get from the rounds that follow.
-
-    ``rows`` hold, per group: ``group, arms, served`` (arms acted on now), and the mean total of an arm from now on
-    in the relaxed plan that is best on average (``best_mean``) and in the one that is best for the worst group
-    (``max_min``). ``worst`` names the group that the former leaves lowest, ``price`` is the share of the mean that
-    max-min gives up.
-    """
-
-    rows: list[dict[str, Any]]
-    worst: str
-    lowest: float
-    lifted: float
-    price: float
-
-    def summary(self) -> dict[str, Any]:
-        """The table and the three numbers below it, for JSON."""
-        return {
-            "groups": self.rows,
-            "worst_group": self.worst,
-            "worst_value": self.lowest,
-            "worst_value_max_min": self.lifted,
-            "price_of_max_min": self.price,
-        }
-
-    @property
-    def sentence(self) -> str:
-        """Worst group and price in words."""
-        return (
-            f"worst group {self.worst}: {cell(self.lowest)} from now on if only the mean counts; "
-            f"max-min lifts the lowest group to {cell(self.lifted)} and costs {100 * self.price:.2g} % of the mean "
-            f"(limits on average, not promises)"
-        )
-
-    def __str__(self) -> str:
-        return f"{table_text(self.rows)}\n{self.sentence}"
-
-
-def fairness_of(model: Model, decision: Decision, groups: str | Groups) -> Fairness:
-    """The fairness of a decision: who is served now, and what each group can get from here on.
-
-    Parameters
-    ----------
-    groups
-        Column of the cohort's table, or groups.
-
-    Raises
-    ------
-    ModelError
-        When the cohort has no such column.
-    CapabilityError
-        When the dynamics have no tables.
-    """
-    named = model_groups(model, groups) if isinstance(groups, str) else groups
-    left = max(1, model.problem.horizon - decision.period)
-    served = model.actions.columns.arm_action(decision.action) > 0
-    plans = {
-        welfare: fair_plan(
-            model.problem, model.actions, named, welfare=welfare, state=decision.state, horizon=left, tolerance=1e-5
-        )
-        for welfare in ("utilitarian", "max_min")
-    }
-    mean, fair = plans["utilitarian"], plans["max_min"]
-    rows = [
-        {
-            "group": name,
-            "arms": int(named.sizes[g]),
-            "served": int(served[named.member[g]].sum()),
-            "best_mean": float(mean.values[g]),
-            "max_min": float(fair.values[g]),
-        }
-        for g, name in enumerate(named.names)
-    ]
-    price = 1.0 - fair.mean / mean.mean if mean.mean > 0 else 0.0
-    lowest = int(mean.values.argmin())
-    return Fairness(
-        rows, named.names[lowest], float(mean.values[lowest]), float(fair.values.min()), float(max(0.0, price))
-    )
-
-
 # ------------------------------------------------------------------------------------------------------------- pictures
 def group_plot(table: GroupTable, path: str | Path) -> None:
-    """Bars of the group means by policy with 95 % intervals; the limit of the worst group as a line."""
+    """Bars of the group means by policy with 95 % intervals, or of many groups their means in order.
+
+    The limit of the worst group is a line.
+    """
+    if len(table.names) > MOST_ROWS:
+        _spread_plot(table, path)
+        return
     figure, axes = _axes(max(8.0, 2.0 + 0.11 * len(table.rows) * len(table.names)), 4.0)
     width = 0.8 / len(table.rows)
     place = np.arange(len(table.names))
@@ -392,6 +327,24 @@ def group_plot(table: GroupTable, path: str | Path) -> None:
     axes.set_xticks(place, table.names)
     axes.set_xlabel("group")
     axes.set_ylabel("mean total of an arm, 95 % interval")
+    axes.set_title(str(table.header["model"]), fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    _save(figure, path)
+
+
+def _spread_plot(table: GroupTable, path: str | Path) -> None:
+    """The means of many groups in order, a line a policy."""
+    figure, axes = _axes(7.5, 4.0)
+    share = (np.arange(len(table.names)) + 0.5) / len(table.names) * 100.0
+    for number, row in enumerate(table.rows):
+        means = np.sort(table.groups[row["policy"]].mean(axis=0))
+        axes.plot(share, means, color=COLOURS[number % len(COLOURS)], linewidth=1.6, label=row["policy"])
+    limit = table.header.get("worst_limit")
+    if limit is not None:
+        axes.axhline(limit, color="#b03030", linestyle="--", linewidth=1, label="limit of the worst group")
+    axes.set_xlabel(f"share of the {len(table.names)} groups with less, %")
+    axes.set_ylabel("mean total of an arm of the group")
     axes.set_title(str(table.header["model"]), fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)

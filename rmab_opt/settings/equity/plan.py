@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,23 +14,18 @@ import numpy as np
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError, CertificateError, ModelError
 from rmab_opt.planning.coupling import Coupling
-from rmab_opt.planning.occupancy import Polyhedron, polyhedron
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.report import cell, frame, notebook_html, table_text
+from rmab_opt.settings.equity.cohort import Cohort, Limits
 from rmab_opt.settings.equity.groups import Groups
+from rmab_opt.settings.equity.levels import Level, solve_levels
 from rmab_opt.settings.equity.prices import PricedGroups, check_gap
 from rmab_opt.settings.equity.program import EquityProgram
-from rmab_opt.settings.equity.relaxed import Answer, Stage
 from rmab_opt.settings.equity.welfare import Welfare, gini
+from rmab_opt.solver.session import power_of_two
 
-__all__ = ["Capacity", "FairPlan", "fair_plan", "fair_plan_arrays", "smallest_budget", "solve_stages"]
-
-LARGE_PROGRAM = 120_000
-"""Frequencies above which prices are faster than one linear program."""
-
-SLACK = 1e-8
-"""How far a level reached before may be missed by a later stage, relative: below what the solver tells apart."""
+__all__ = ["Capacity", "Cohort", "FairPlan", "Level", "Limits", "fair_plan", "fair_plan_arrays", "smallest_budget"]
 
 ORDER = 1e-7
 """Slack, as a share of the values, in the order of the limits of a smaller and a larger class of plans."""
@@ -81,6 +77,10 @@ class FairPlan:
     rounds: int
     seconds: float
     limits: tuple[str, ...] = ()
+    levels: tuple[Level, ...] = ()
+    """Of ``leximin``: each settled level with its limit."""
+    complete: bool = True
+    """Whether all levels were settled and the gap closed, or the time was over before."""
     _free: Callable[[], FairPlan] | None = field(default=None, repr=False)
     """The same plan without the limits, when somebody asks for it."""
 
@@ -109,11 +109,24 @@ class FairPlan:
 
     @property
     def promise(self) -> str:
-        """What the limit says, and of whom."""
+        """What the limit says, and of whom; the scale of a welfare that bends means nothing to people."""
+        if not self.welfare.lowest_first and self.welfare.alpha > 0:
+            near = f"{self.welfare.name} within {100 * self.relative_gap:.2g} % of its limit"
+            if not self.limits:
+                return f"best for every policy: {near}"
+            return f"best plan of this kind ({', '.join(self.limits)}), no plan of this kind above: {near}"
         if not self.limits:
             return f"no policy above {cell(self.upper)}"
         kind = ", ".join(self.limits)
-        return f"no plan of this kind above {cell(self.upper)} ({kind}) · every policy at most {cell(self.over_all)}"
+        return (
+            f"best plan of this kind ({kind}), no plan of this kind above {cell(self.upper)} · "
+            f"every policy at most {cell(self.over_all)}, so these limits cost at most {cell(self.cost)}"
+        )
+
+    @property
+    def cost(self) -> float:
+        """Welfare that the limits cost at most: the limit of every policy less what the plan reaches."""
+        return max(0.0, self.over_all - self.lower) if self.limits else 0.0
 
     @property
     def gap(self) -> float:
@@ -152,6 +165,17 @@ class FairPlan:
             "upper": self.upper,
             "limits": list(self.limits),
             "over_all_policies": self.over_all,
+            "limits_cost_at_most": self.cost,
+            "complete": self.complete,
+            "levels": [
+                {
+                    "value": level.value,
+                    "at_most": level.upper,
+                    "groups": [self.groups.names[g] for g in level.groups],
+                    "seconds": level.seconds,
+                }
+                for level in self.levels
+            ],
             "relative_gap": self.relative_gap,
             "mean": self.mean,
             "worst": float(self.values.min()),
@@ -161,16 +185,29 @@ class FairPlan:
         }
 
     def _head(self) -> str:
-        return (
-            f"{self.welfare.name} {cell(self.lower)} · {self.promise} · mean {cell(self.mean)}"
-            f" · worst {cell(float(self.values.min()))} · Gini {cell(float(gini(self.values)))} · {self.method}"
+        worst = int(self.values.argmin())
+        head = (
+            f"{self.welfare.name}: worst group {self.groups.names[worst]} {cell(float(self.values[worst]))}"
+            f" · mean {cell(self.mean)} · Gini {cell(float(gini(self.values)))} · {self.promise} · {self.method}"
         )
+        if not self.complete:
+            head += f" · stopped: {len(self.levels)} levels settled, first gap {100 * self.relative_gap:.2g} %"
+        return head
+
+    def _shown(self) -> tuple[list[dict[str, Any]], str]:
+        """Rows of all groups or the worst ten, and what else is to be said."""
+        from rmab_opt.settings.equity.outcomes import MOST_ROWS, spread_in_words, worst_ten
+
+        said = [spread_in_words(self.values)] if len(self.values) > MOST_ROWS else []
+        return worst_ten(self.rows(), "value"), "\n".join([*said, *([self.groups.small] if self.groups.small else [])])
 
     def __str__(self) -> str:
-        return f"{self._head()}\n{table_text(self.rows())}"
+        rows, said = self._shown()
+        return f"{self._head()}\n{table_text(rows)}" + (f"\n{said}" if said else "")
 
     def _repr_html_(self) -> str:
-        return notebook_html("Fair plan", [("", self._head()), ("", self.rows())])
+        rows, said = self._shown()
+        return notebook_html("Fair plan", [("", self._head()), ("", rows), *([("", said)] if said else [])])
 
     def to_frame(self, backend: str | None = None) -> Any:
         """:meth:`rows` as a data frame, pandas before polars unless ``backend`` names one."""
@@ -182,8 +219,9 @@ def fair_plan(
     actions: ActionSet,
     groups: Groups | str = "group",
     *,
-    welfare: str | float | Welfare = "leximin",
     state: np.ndarray | None = None,
+    period: int = 0,
+    past: np.ndarray | None = None,
     **options: Any,
 ) -> FairPlan:
     """The relaxed equity problem of a cohort under its own action set.
@@ -191,62 +229,52 @@ def fair_plan(
     Parameters
     ----------
     groups
-        Column of the cohort's table, or any :class:`Groups`.
-    welfare
-        ``leximin``, ``max_min``, ``nash``, ``nash_groups``, ``utilitarian``, or a number for alpha-fairness.
-    state
-        First states (N,); the problem's start by default.
+        Columns of the cohort's table (see :meth:`Groups.of`), or any :class:`Groups`.
+    state, period
+        States (N,) before round ``period``; the problem's start by default.
+    past
+        Mean reward each group has collected in earlier rounds, (K,): what is equalised is the outcome at the end.
     options
-        See :func:`fair_plan_arrays`.
+        The fields of :class:`Limits`, such as ``floors`` or ``gini``, and the options of :func:`fair_plan_arrays`.
 
     Raises
     ------
     CapabilityError
         When the dynamics have no tables, or a column acts on several arms.
     """
-    transition, reward = require_tabular(problem.dynamics, "fair plans")
-    start = (
-        problem.start_distribution if state is None else np.eye(problem.dynamics.n_states)[problem.check_state(state)]
-    )
-    named = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
-    options = {"horizon": problem.horizon, "discount": problem.discount, **options}
-    return fair_plan_arrays(
-        transition, reward, start, named, polyhedron(actions, reward.shape[2]), welfare=welfare, **options
-    )
+    cohort = Cohort.of(problem, actions, groups, state=state, period=period, past=past)
+    names = {item.name for item in dataclasses.fields(Limits)}
+    limits = {name: options.pop(name) for name in names & options.keys()}
+    return fair_plan_arrays(cohort, Limits(**limits), **options)
 
 
 def fair_plan_arrays(
-    transition: np.ndarray,
-    reward: np.ndarray,
-    start: np.ndarray,
-    groups: Groups,
-    rows: Coupling | Polyhedron,
+    cohort: Cohort,
+    limits: Limits | None = None,
     *,
-    horizon: int,
-    discount: float = 1.0,
     welfare: str | float | Welfare = "leximin",
-    past: np.ndarray | None = None,
-    floors: np.ndarray | None = None,
     method: str = "auto",
     tolerance: float = 1e-7,
-    mode: str = "step",
-    **limits: Any,
+    seconds: float | None = None,
+    on_level: Callable[[Level], None] | None = None,
 ) -> FairPlan:
     """:func:`fair_plan` on arrays.
 
     Parameters
     ----------
-    past
-        Mean reward each group has collected in earlier rounds, (K,): what is equalised is the outcome at the end.
-    floors
-        Least value of each group, (K,).
+    limits
+        What a plan has to keep beyond the action set.
+    welfare
+        ``leximin``, ``max_min``, ``nash``, ``nash_groups``, ``utilitarian``, or a number for alpha-fairness.
     method
-        ``program``: one linear program; ``prices``: decomposition, for many arms; ``auto``.
+        ``prices``: decomposition, for any number of arms; ``program``: one linear program over all arms, which alone
+        knows the limits ``mode``, ``whole`` and ``services``; ``auto``: prices where they do.
     tolerance
         Relative gap.
-    mode, limits
-        ``gini``, ``ratio`` and ``arm_floors``, by either method; ``mode`` and ``whole`` of :class:`EquityProgram` by
-        the program only.
+    seconds
+        When they are over, the best plan so far is returned with what is proven of it.
+    on_level
+        Called with each level of ``leximin`` as it settles.
 
     Raises
     ------
@@ -255,117 +283,63 @@ def fair_plan_arrays(
     """
     begun = time.perf_counter()
     check_gap(tolerance)
+    limits = limits or Limits()
     if method not in METHODS:
         raise ModelError(f"method is {method!r}", f"use one of {', '.join(METHODS)}.")
-    kind = Welfare.of(welfare)
-    limits = {name: value for name, value in limits.items() if value is not None and value is not False}
-    start = np.eye(transition.shape[2])[start] if np.ndim(start) == 1 else np.asarray(start)
-    priced = {name: limits[name] for name in ("gini", "ratio", "arm_floors") if name in limits}
-    other = [*(limits.keys() - priced.keys()), *([f"mode={mode!r}"] if mode != "step" else [])]
-    if method == "prices" and other:
+    if method == "prices" and limits.of_program:
         raise CapabilityError(
-            f"{' and '.join(sorted(other))} by prices", PricedGroups, ("use method='program'", "drop them")
+            f"{' and '.join(limits.of_program)} by prices", PricedGroups, ("use method='program'", "drop them")
         )
     if method == "auto":
-        method = _choose(transition, rows, groups, horizon, bool(other))
-    common: dict[str, Any] = {"horizon": horizon, "discount": discount, "past": past}
-    backend: EquityProgram | PricedGroups
-    if method == "program":
-        backend = EquityProgram(transition, reward, start, groups, rows, mode=mode, **limits, **common)
-    else:
-        backend = PricedGroups(transition, reward, start, groups, rows, **priced, **common)
-    words = _in_words(mode, floors, limits)
-    free = partial(
-        fair_plan_arrays,
-        transition,
-        reward,
-        start,
-        groups,
-        rows,
-        welfare=kind,
-        tolerance=max(tolerance, FREE),
-        **common,
+        method = "program" if limits.of_program else "prices"
+    kind = Welfare.of(welfare)
+    until = None if seconds is None else begun + seconds
+    unit = _unit(cohort, kind)
+    inner, kept = _in_unit(cohort, limits, unit)
+    backend = (EquityProgram if method == "program" else PricedGroups)(inner, kept)
+    told = None if on_level is None else (lambda level: on_level(_level(level, unit)))
+    found = solve_levels(
+        backend, cohort.groups, kind, floors=kept.least, tolerance=tolerance, until=until, on_level=told
     )
-    least = np.full(len(groups), -np.inf) if floors is None else np.asarray(floors, dtype=float)
-    first, last = solve_stages(backend, groups, kind, least, tolerance)
-    if method == "program" and isinstance(backend, EquityProgram):
-        budgets = backend.budgets
-    else:
-        budgets = None
+    words = limits.in_words()
+    free = partial(fair_plan_arrays, cohort, welfare=kind, tolerance=max(tolerance, FREE))
     return FairPlan(
-        groups=groups,
+        groups=cohort.groups,
         welfare=kind,
-        values=last.values,
-        lower=first.lower,
-        upper=first.upper,
-        weights=first.weights,
-        prices=first.prices,
-        use=last.use,
-        budgets=budgets,
+        values=found.last.values * unit,
+        lower=found.first.lower * unit,
+        upper=found.first.upper * unit,
+        weights=found.first.weights,
+        prices=found.first.prices * unit,
+        use=found.last.use,
+        budgets=backend.budgets if isinstance(backend, EquityProgram) else None,
         method=method,
-        rounds=first.rounds,
+        rounds=found.first.rounds,
         seconds=time.perf_counter() - begun,
         limits=words,
+        levels=tuple(_level(level, unit) for level in found.settled),
+        complete=found.complete,
         _free=free if words else None,
     )
 
 
-def _in_words(mode: str, floors: np.ndarray | None, limits: dict[str, Any]) -> tuple[str, ...]:
-    """What makes a plan one of a smaller class than all policies."""
-    found = [f"mode {mode}"] if mode != "step" else []
-    if limits.get("whole"):
-        found.append("whole budgets")
-    if floors is not None and np.isfinite(floors).any():
-        found.append("floors of groups")
-    if "arm_floors" in limits:
-        found.append("floors of arms")
-    found += [f"Gini at most {limits['gini']:g}"] if "gini" in limits else []
-    found += [f"ratio at least {limits['ratio']:g}"] if "ratio" in limits else []
-    return tuple(found)
+def _unit(cohort: Cohort, kind: Welfare) -> float:
+    """A power of two that brings rewards near one: no tolerance of a solver knows theirs. Exact."""
+    bends = not kind.lowest_first and kind.alpha > 0
+    return 1.0 if bends else power_of_two(float(np.abs(cohort.reward).max(initial=0.0)))
 
 
-def _choose(
-    transition: np.ndarray, rows: Coupling | Polyhedron, groups: Groups, horizon: int, only_program: bool
-) -> str:
-    coupling = rows if isinstance(rows, Coupling) else rows.coupling(*transition.shape[:2])
-    if only_program or coupling is None:
-        return "program"
-    n_arms, n_actions, n_states, _ = transition.shape
-    kinds = (
-        len({(int(g), transition[n].tobytes()) for n, g in enumerate(groups.cells[0])}) if n_arms <= 5000 else n_arms
+def _in_unit(cohort: Cohort, limits: Limits, unit: float) -> tuple[Cohort, Limits]:
+    floors = None if limits.floors is None else np.asarray(limits.floors, dtype=float) / unit
+    arms = None if limits.arm_floors is None else np.asarray(limits.arm_floors, dtype=float) / unit
+    return (
+        dataclasses.replace(cohort, reward=cohort.reward / unit, past=cohort.past / unit),
+        dataclasses.replace(limits, floors=floors, arm_floors=arms),
     )
-    return "program" if kinds * n_actions * n_states * horizon <= LARGE_PROGRAM else "prices"
 
 
-def solve_stages(
-    backend: EquityProgram | PricedGroups, groups: Groups, kind: Welfare, floors: np.ndarray, tolerance: float
-) -> tuple[Answer, Answer]:
-    """The answer that carries the certificate, and the one whose values are reported."""
-    plain = Welfare.of("utilitarian")
-    if not kind.lowest_first:
-        stage = Stage(floors, weights=kind.weights(groups), welfare=kind)
-        answer = backend.solve(stage, tolerance=tolerance)
-        return answer, answer
-    floors, free = floors.copy(), np.ones(len(groups), dtype=bool)
-    first: Answer | None = None
-    while free.any():
-        answer = backend.solve(Stage(floors, free=free), tolerance=tolerance)
-        first = answer if first is None else first
-        level = answer.lower - SLACK * max(1.0, abs(answer.lower))
-        if kind.kind == "max_min":
-            # Of all plans that lift the worst group as far as it goes, the one with the best mean.
-            floors = np.maximum(floors, level)
-            last = backend.solve(Stage(floors, weights=plain.weights(groups), welfare=plain), tolerance=tolerance)
-            return first, last
-        # A group with a positive multiplier binds in every optimal plan: its level is settled.
-        near = answer.values <= answer.lower + 1e3 * tolerance * max(1.0, abs(answer.lower))
-        settled = free & near & (answer.share > 1e-4)
-        if not settled.any():
-            settled = free & (answer.share >= answer.share[free].max())
-        floors[settled] = np.maximum(floors[settled], level)
-        free = free & ~settled
-    assert first is not None
-    return first, answer
+def _level(level: Level, unit: float) -> Level:
+    return dataclasses.replace(level, value=level.value * unit, upper=level.upper * unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -421,17 +395,9 @@ def smallest_budget(
     start = (
         problem.start_distribution if state is None else np.eye(problem.dynamics.n_states)[problem.check_state(state)]
     )
-    program = EquityProgram(
-        transition,
-        reward,
-        start,
-        named,
-        Coupling.budgets([float(problem.n_arms)]),
-        horizon=problem.horizon,
-        discount=problem.discount,
-        mode="capacity",
-        whole=whole,
-    )
+    budget = Coupling.budgets([float(problem.n_arms)])
+    cohort = Cohort(transition, reward, start, named, budget, problem.horizon, problem.discount)
+    program = EquityProgram(cohort, Limits(mode="capacity", whole=whole))
     price = np.broadcast_to(np.asarray(cost, dtype=float), (problem.horizon,))
     wanted = np.broadcast_to(np.asarray(targets, dtype=float), (len(named),))
     budgets, answer = program.smallest_budget(wanted, price, constant=constant)

@@ -37,7 +37,7 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Objective, Scores, Situation
 from rmab_opt.decisions.policy import Memory, Policy, RulePolicy, policy
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
+from rmab_opt.errors import CapabilityError, InfeasibleError
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.settings.equity.budgets import Shares, share_units
@@ -53,6 +53,9 @@ SCORE_SHARE = 0.25
 
 TIE_BREAK = 1e-7
 """Random part of a score."""
+
+MOST_SHOWN = 10
+"""Groups that a decision's remarks list."""
 
 NO_RESPONSE = -0.05
 """Score of an arm that acting does not help: below zero, so that it is chosen only where a constraint asks for it."""
@@ -74,7 +77,7 @@ class _Units(Objective):
     Parameters
     ----------
     actions, groups
-        Columns that act on one arm each; groups that do not overlap.
+        Columns that act on one arm each; an arm counts in every group it is in.
     most
         Units J of a group that can be worth anything.
     """
@@ -170,7 +173,7 @@ class FairObjective(_Units):
     problem, actions
         Two-action arms with tables; columns that act on one arm each.
     groups
-        Column of the cohort's table, or groups that do not overlap.
+        Columns of the cohort's table (see :meth:`Groups.of`), or groups; they may overlap.
     welfare
         ``leximin``, ``max_min``, ``nash``, ``nash_groups``, ``utilitarian`` or a number (alpha-fairness).
     table
@@ -202,7 +205,6 @@ class FairObjective(_Units):
         super().__init__(actions, named)
         self.problem, self.actions = problem, actions
         self.welfare = Welfare.of(welfare)
-        _ = named.label
         self.past = np.zeros(len(named))
         """Totals collected by the groups so far."""
         self.noise = np.zeros(problem.n_arms)
@@ -212,7 +214,8 @@ class FairObjective(_Units):
     def standing(self, past: np.ndarray, noise: np.ndarray) -> FairObjective:
         """The same objective where groups have collected ``past`` (K,) and arms' ties are broken by ``noise`` (N,)."""
         # What all rounds share is worked out before it is copied.
-        _ = self.table, self.units, self.plain_budget is not None or self._reach
+        plain = self.plain_budget is not None and not self.groups.overlap
+        _ = self.table, self.units, plain or self._reach
         other = copy(self)
         other.past, other.noise, other._known = past, noise, None
         return other
@@ -292,7 +295,7 @@ class FairObjective(_Units):
             if self.welfare.kind == "alpha" and self.welfare.alpha == 0 and self.welfare.by_size:
                 # The mean over all arms asks for no group budgets: the largest indices serve it best.
                 budgets = np.zeros(len(self.groups), dtype=np.int64)
-            elif self.plain_budget is not None:
+            elif self.plain_budget is not None and not self.groups.overlap:
                 budgets = shares.budgets
             else:
                 budgets = self._settle(situation, shares, index > 0)
@@ -337,7 +340,7 @@ class FairObjective(_Units):
             return shares.budgets
         for level in np.unique(shares.level):
             at = np.flatnonzero((shares.level == level) & ~closed[order])
-            if got.sum() >= self.units or not len(at):
+            if not len(at) or (got.sum() >= self.units and not self.groups.overlap):
                 continue
             if (have[order[at]] <= unit[at]).any():
                 # Units settled before outweigh those of this level, and these all later ones together.
@@ -357,10 +360,13 @@ class FairObjective(_Units):
         budgets = self.budgets(situation)
         said = " · ".join(
             f"{name} {int(n)} of {int(size)}"
-            for name, n, size in zip(self.groups.names, helped, self.groups.sizes, strict=True)
+            for name, n, size in list(zip(self.groups.names, helped, self.groups.sizes, strict=True))[:MOST_SHOWN]
         )
+        if len(helped) > MOST_SHOWN:
+            said = f"{int((helped > 0).sum())} of {len(helped)} groups · {said} · ..."
         full = bool((helped >= budgets).all())
-        rule = "over all whole budgets" if self.plain_budget is not None else "over all allowed actions"
+        whole = self.plain_budget is not None and not self.groups.overlap
+        rule = "over all whole budgets" if whole else "over all allowed actions"
         kept = (
             f"exact {rule}, by the groups' predicted totals" if full else "not kept: a group gets less than it should"
         )
@@ -368,7 +374,7 @@ class FairObjective(_Units):
 
 
 def model_groups(model: Model, group: str | None = None) -> Groups:
-    """Groups of a model: by the given column, the one its objective names, or column ``group``.
+    """Groups of a model: by the given columns, the ones its objective names, or column ``group``.
 
     Raises
     ------
@@ -378,14 +384,7 @@ def model_groups(model: Model, group: str | None = None) -> Groups:
     own = getattr(model.objective, "groups", None)
     if group is None and isinstance(own, Groups):
         return own
-    column = group or "group"
-    if column not in model.problem.arms.columns:
-        raise ModelError(
-            f"the cohort has no column {column!r} that says who belongs to which group",
-            f"name one of {', '.join(name for name in model.problem.arms.columns if name != 'id') or '(none)'}, "
-            "as `--groups village` or `objective: {kind: fair, group: village}`.",
-        )
-    return Groups.of(model.problem.arms, column)
+    return Groups.of(model.problem.arms, group or "group")
 
 
 class FairPolicy(Policy):

@@ -1,31 +1,35 @@
 """The relaxed equity problem by prices: weights on groups and a price a resource and round make the arms independent.
 
-For weights c_g and prices p every arm solves its own small problem; arms of the same groups (a cell) together give
-one column: their groups' values and their use of the resources. A small program mixes the columns of every cell
-within the limits and gives the next weights and prices. Each price vector proves an upper limit,
+For weights c_g and prices p every arm solves its own small problem (:mod:`.arms`); arms of the same groups (a cell)
+together give one plan: its reward and its use of the resources. A program over prices (:mod:`.master`) is cut by the
+plans, and its multipliers mix them within the limits. Each price vector proves an upper limit,
 
     sum_arms V_arm(c, p) + rent(p) + c . past - floors . their prices + conjugate of the welfare at its share of c,
 
 where c is the sum of the welfare's share, the floors' prices and the tilt that limits on inequality add;
-the mixture is a plan that attains its objective, and the difference is a true gap.
+the mixture is a plan that attains its objective, and the difference is a true gap. Rosters and routes are kept by rows
+that are added where the mixture breaks them (:mod:`.resources`).
 """
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+from time import perf_counter
+
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
-from rmab_opt.planning.coupling import Coupling, merge_identical
+from rmab_opt.errors import InfeasibleError, ModelError
 from rmab_opt.planning.occupancy import Polyhedron
+from rmab_opt.settings.equity.arms import Arms, Plans
+from rmab_opt.settings.equity.cohort import Cohort, Limits
 from rmab_opt.settings.equity.groups import Groups
+from rmab_opt.settings.equity.master import Master, Multipliers
 from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
-from rmab_opt.solver import Program, Session, load_profile
+from rmab_opt.settings.equity.resources import Resources, Separator
 
-__all__ = ["PricedGroups"]
-
-CACHE_BYTES = 1 << 21
-"""Kernels of one chunk of arms."""
+__all__ = ["PricedGroups", "check_gap"]
 
 SMOOTHING = 0.5
 """Weight of the best prices so far in the next ones; 0 is plain column generation, which zigzags."""
@@ -33,134 +37,104 @@ SMOOTHING = 0.5
 MOST_ROUNDS = 600
 """Mixtures until the search gives up and returns the gap it has."""
 
-KEPT_FANS = 60
-"""Tangents kept a group: older ones are far from where the optimum is."""
+FANS = 25
+"""Values at which a welfare that bends is known from the start."""
 
-PENALTY = 1e3
-"""Price of missing a limit, in units of the largest value: above every multiplier met in practice. Misses are
-checked, never assumed away."""
+NEW = 1e-9
+"""By how much a plan must beat those known to its cell, as a share of all values, to become a row."""
 
-Multipliers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Share of the welfare (K,), prices of the floors (K,), tilt (K,) and prices of the coupling rows (T, R)."""
+KEPT = 1e-7
+"""How far a mixture may miss a limit, relative: what the solver's own tolerance leaves."""
 
 
 class PricedGroups:
-    """Arms under weights and prices, and the mixture of their policies.
+    """Arms under weights and prices, and the mixture of their plans.
 
-    Parameters are those of :class:`~rmab_opt.settings.equity.program.EquityProgram`; ``rows`` must be resources.
-
-    Raises
-    ------
-    CapabilityError
-        When the action set brings variables of its own, such as rosters; the program takes those.
+    Parameters
+    ----------
+    cohort
+        Arms, groups, resources.
+    limits
+        ``gini``, ``ratio`` and ``arm_floors``; floors of groups come with the stage.
+    apart
+        Whether equal arms are kept apart, for :meth:`persons`.
     """
 
-    def __init__(
-        self,
-        transition: np.ndarray,
-        reward: np.ndarray,
-        start: np.ndarray,
-        groups: Groups,
-        rows: Coupling | Polyhedron,
-        *,
-        horizon: int,
-        discount: float,
-        past: np.ndarray | None = None,
-        gini: float | None = None,
-        ratio: float | None = None,
-        arm_floors: np.ndarray | None = None,
-    ) -> None:
-        coupling = rows if isinstance(rows, Coupling) else rows.coupling(*transition.shape[:2])
-        if coupling is None:
-            raise CapabilityError("equity by prices", rows, ("use method='program'", "drop rosters and routes"))
-        assert coupling.equal is not None
-        self.horizon, self.n_groups = horizon, len(groups)
-        self.spread = Spread(len(groups), gini, ratio)
-        past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
+    def __init__(self, cohort: Cohort, limits: Limits | None = None, *, apart: bool = False) -> None:
+        limits = limits or Limits()
+        n_arms, n_actions, n_states, _ = cohort.transition.shape
+        self.horizon, self.n_groups = cohort.horizon, len(cohort.groups)
+        self.spread = Spread(self.n_groups, limits.gini, limits.ratio)
         # An arm with a floor is one more group, of itself, that the welfare does not look at.
-        floors = np.full(len(transition), -np.inf) if arm_floors is None else np.asarray(arm_floors, dtype=float)
+        floors = np.full(n_arms, -np.inf) if limits.arm_floors is None else np.asarray(limits.arm_floors, dtype=float)
         guarded = np.flatnonzero(np.isfinite(floors))
         self.arm_floors = floors[guarded]
-        alone = np.zeros((len(guarded), len(transition)), dtype=bool)
-        alone[np.arange(len(guarded)), guarded] = True
-        names = tuple(f"arm {n}" for n in guarded)
-        self.groups = groups = Groups((*groups.names, *names), np.concatenate([groups.member, alone]))
-        self.past = np.concatenate([past, np.zeros(len(guarded))])
-        cell, self.pattern = groups.cells
-        n_arms, n_actions, n_states, _ = transition.shape
-        own = np.broadcast_to(coupling.cost, (coupling.n_rows, n_arms, *coupling.cost.shape[2:]))
-        marks = np.broadcast_to(cell.astype(float)[None, :, None, None], (1, *own.shape[1:]))
-        merged = merge_identical(transition, reward, np.concatenate([own, marks]), start)
-        kinds = merged.representative
-        # Arms of a cell stand together, so that sums over cells are sums over slices.
-        order = np.argsort(cell[kinds], kind="stable")
-        kinds, self.start = kinds[order], merged.start[order]
-        self.cell = cell[kinds]
-        self.count = merged.count[order]
-        self.kernel = np.ascontiguousarray(transition[kinds]).reshape(len(kinds), n_actions * n_states, n_states)
-        self.reward = np.ascontiguousarray(reward[kinds].transpose(0, 2, 1))
-        cost = coupling.cost if coupling.cost.shape[1] == 1 else coupling.cost[:, kinds]
-        self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
-        self.first = np.searchsorted(self.cell, np.arange(self.pattern.shape[1]))
-        self.n_cells, self.n_rows = self.pattern.shape[1], coupling.n_rows
-        self.discount = discount
-        self.round = discount ** np.arange(horizon)
-        self.limit = np.broadcast_to(coupling.limit, (horizon, coupling.n_rows))
-        self.equal = np.broadcast_to(coupling.equal, (horizon, coupling.n_rows))
-        self.per_mean = self.pattern / groups.sizes[:, None]
-        """(K, cells): what a cell's total adds to the mean of each group."""
-        self.chunk = max(16, CACHE_BYTES // (8 * n_actions * n_states * n_states))
-        self.top = float(np.abs(reward).max()) * horizon + 1e-9
-        self._values: list[np.ndarray] = []
-        self._uses: list[np.ndarray] = []
-        self._acted: list[np.ndarray] = []
+        groups = cohort.groups
+        if len(guarded):
+            alone = np.zeros((len(guarded), n_arms), dtype=bool)
+            alone[np.arange(len(guarded)), guarded] = True
+            names = tuple(f"arm {n}" for n in guarded)
+            groups = Groups((*groups.names, *names), np.concatenate([groups.member, alone]))
+        self.groups = groups
+        self.past = np.concatenate([cohort.past, np.zeros(len(guarded))])
+        cell, pattern = groups.cells
+        self.resources = Resources.of(cohort.rows, cohort.horizon, (n_arms, n_actions, n_states))
+        own = isinstance(cohort.rows, Polyhedron) and cohort.rows.n_extra > 0
+        self.separator = Separator(cohort.rows, n_arms, n_actions) if own else None  # type: ignore[arg-type]
+        self.arms = Arms(cohort, cell, self.resources, apart=own or apart)
+        self.pattern = pattern[:, self.arms.of_cell]
+        self.per_mean = sparse.csr_array(self.pattern / groups.sizes[:, None])
+        self.span = float(np.ptp(cohort.reward)) + 1e-9
+        self.top = float(np.abs(cohort.reward).max()) * cohort.horizon + 1e-9
+        self.plans: list[Plans] = []
         self.evaluations = 0
+        self.learnt = 0
+        """Cells that the last evaluation taught something."""
+        self.parts: np.ndarray | None = None
+        """Of every plan and cell in the mixture that was answered last, (J, Q)."""
+        self.master = self._new_master()
         self._seed()
+
+    def _smallest(self) -> np.ndarray:
+        """Smallest cost that a row knows, (R,)."""
+        cost = sparse.csr_array(abs(self.resources.matrix))
+        cost.eliminate_zeros()
+        ends = cost.indptr
+        return np.array([cost.data[a:b].min() if b > a else 1.0 for a, b in itertools.pairwise(ends)])
+
+    def _new_master(self) -> Master:
+        largest = float((1.0 / self.groups.sizes).max()) * self.span * (self.horizon + 1.0)
+        res = self.resources
+        worth = largest / self._smallest() if res.n_rows else np.zeros(0)
+        return Master(self.arms, self.per_mean, self.spread, res.limit, res.equal, self.past, worth)
 
     # ---- the arms
     def evaluate(self, weights: np.ndarray, prices: np.ndarray) -> float:
-        """Sum of the arms' values under group weights (K,) and prices (T, R); keeps their policies as columns."""
-        worth = (weights @ self.per_mean)[self.cell]
-        n_types, n_states = self.start.shape
-        n_actions = self.kernel.shape[1] // n_states
-        total = 0.0
-        paid = np.zeros(n_types)
-        use = np.zeros((self.horizon, self.n_rows, n_types))
-        acted = np.zeros((self.horizon, n_types))
-        for begin in range(0, n_types, self.chunk):
-            part = slice(begin, min(begin + self.chunk, n_types))
-            kernel, size = self.kernel[part], part.stop - begin
-            reward = self.reward[part]
-            scaled = reward * worth[part, None, None]
-            cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, part]
-            value = np.zeros((size, n_states))
-            choice = np.empty((self.horizon, size, n_states), dtype=np.int8)
-            for t in range(self.horizon - 1, -1, -1):
-                q = np.matmul(kernel, value[:, :, None]).reshape(size, n_actions, n_states)
-                q *= self.discount
-                q += scaled
-                q -= np.tensordot(prices[t], cost, axes=(0, 0))
-                value = q[:, 0].copy()
-                taken = np.zeros((size, n_states), dtype=np.int8)
-                for action in range(1, n_actions):
-                    better = q[:, action] > value
-                    taken[better] = action
-                    np.maximum(value, q[:, action], out=value)
-                choice[t] = taken
-            total += float((self.start[part] * value).sum())
-            mass = self.start[part]
-            for t in range(self.horizon):
-                flow = np.stack([np.where(choice[t] == action, mass, 0.0) for action in range(n_actions)], axis=1)
-                paid[part] += self.round[t] * (flow * reward).sum(axis=(1, 2))
-                use[t][:, part] = (cost * flow).sum(axis=(2, 3))
-                acted[t, part] = flow[:, 1:].sum(axis=(1, 2))
-                if t + 1 < self.horizon:
-                    mass = np.matmul(flow.reshape(size, 1, n_actions * n_states), kernel)[:, 0]
-        self._values.append(np.add.reduceat(paid, self.first))
-        self._uses.append(np.add.reduceat(use, self.first, axis=2))
-        self._acted.append(np.add.reduceat(acted, self.first, axis=1))
+        """Sum of the arms' values under group weights (K,) and prices (T, R); learns their plans."""
+        found = self.arms.evaluate(weights @ self.per_mean, prices, actions=self.separator is not None)
         self.evaluations += 1
-        return total
+        self._learn(found, weights, prices)
+        return found.total
+
+    def _learn(self, found: Plans, weights: np.ndarray, prices: np.ndarray) -> None:
+        """Rows for the cells whose plan beats those known at these weights and prices."""
+        arms = self.arms
+        paid = prices[:, arms.pair_row].T * arms.round
+        worth = weights @ self.per_mean
+
+        def net(plans: Plans) -> np.ndarray:
+            charge = np.bincount(arms.pair_cell, (plans.use * paid).sum(axis=1), minlength=arms.n_cells)
+            return np.asarray(worth * plans.values - charge)
+
+        mine = net(found)
+        least = mine - NEW * np.abs(mine).max(initial=0.0)
+        new = np.ones(arms.n_cells, dtype=bool)
+        for plans, numbers in zip(self.plans, self.master.numbers, strict=True):
+            new &= (numbers < 0) | (net(plans) < least)
+        self.learnt = int(new.sum())
+        if self.learnt:
+            self.plans.append(found)
+            self.master.add(found, new)
 
     def bound(
         self, stage: Stage, share: np.ndarray, floor_price: np.ndarray, tilt: np.ndarray, prices: np.ndarray
@@ -168,7 +142,7 @@ class PricedGroups:
         """Proven upper limit of a stage at multipliers."""
         weights = share + floor_price + tilt
         arms = self.evaluate(weights, prices)
-        rent = float((self.round[:, None] * prices * self.limit).sum())
+        rent = float((self.arms.round[:, None] * prices * self.resources.limit).sum())
         finite = np.isfinite(stage.floors)
         value = arms + rent + float(weights @ self.past) - float(floor_price[finite] @ stage.floors[finite])
         if stage.curved:
@@ -180,63 +154,164 @@ class PricedGroups:
         return value
 
     def _seed(self) -> None:
-        """First columns: every group weighs the same per arm, at constant prices from nothing to prohibitive."""
-        span = float(np.ptp(self.reward)) + 1e-9
-        smallest = np.array([np.abs(row[row != 0]).min() if (row != 0).any() else 1.0 for row in self.cost])
+        """First plans: every group weighs the same per arm, at constant prices from nothing to prohibitive."""
+        smallest = self._smallest()
         for height in (self.horizon + 1.0, 1.0, 0.3, 0.1, 0.0):
-            prices = np.broadcast_to(height * span / smallest, (self.horizon, self.n_rows))
+            prices = np.broadcast_to(height * self.span / smallest, self.resources.limit.shape)
             self.evaluate(self.groups.sizes, prices)
 
+    def _bend(self, stage: Stage, share: np.ndarray) -> None:
+        """Know the welfare where its slopes are the shares (K,) that the program would give next."""
+        assert stage.welfare is not None
+        assert stage.weights is not None
+        seen = stage.weights > 0
+        at = np.full(len(share), self.top)
+        at[seen] = stage.welfare.inverse_slope(share[seen] / stage.weights[seen])
+        self.master.bend_at(stage, np.clip(at, 1e-6 * self.top, 10.0 * self.top))
+
     # ---- the mixture
-    def solve(self, stage: Stage, *, tolerance: float = 1e-7) -> Answer:
-        """Best group values of a stage, to a relative gap; see :class:`Answer`.
+    def solve(self, stage: Stage, *, tolerance: float = 1e-7, until: float | None = None) -> Answer:
+        """Best group values of a stage, to a relative gap or until the clock says ``until``; see :class:`Answer`.
 
         Raises
         ------
         InfeasibleError
             When no mixture keeps the limits and floors.
         SolverError
-            When the gap does not close within the evaluations allowed.
+            When nothing that keeps them was found in the time.
         """
         stage = self._with_arms(stage)
+        while True:
+            answer = self._solve(stage, tolerance, until)
+            if self.separator is None or not self._added(self.separator):
+                return answer
+
+    def _added(self, separator: Separator) -> bool:
+        """Whether the last mixture breaks rows of rosters or routes; they are known from now on."""
+        assert self.parts is not None
+        n_actions, _, n_arms = self.arms.shape
+        actions = np.zeros((self.horizon, n_actions, n_arms))
+        for part, plans in zip(self.parts, self.plans, strict=False):
+            if part.any():
+                assert plans.actions is not None
+                actions += part[self.arms.cell] * plans.actions
+        matrix, limit = separator.broken(actions[:, :, self.arms.member])
+        if not len(limit):
+            return False
+        self.resources = self.resources.joined(matrix, limit)
+        self.arms.price(self.resources)
+        known = self.master.numbers >= 0
+        self.master = self._new_master()
+        self.plans = [
+            replace(plans, use=self.arms.use_of(plans.actions)) for plans in self.plans if plans.actions is not None
+        ]
+        for plans, cells in zip(self.plans, known, strict=True):
+            self.master.add(plans, cells)
+        return True
+
+    def _solve(self, stage: Stage, tolerance: float, until: float | None) -> Answer:
+        self.master.stage(stage)
+        if stage.curved:
+            for at in np.geomspace(1e-3, 1.0, FANS) * self.top:
+                self.master.bend_at(stage, np.full(len(self.groups), at))
         upper, best, kept = np.inf, -np.inf, None
-        centre: Multipliers | None = None
-        tangents = list(np.geomspace(1e-3, 1.0, 25) * self.top) if stage.curved else []
-        fans = [np.full(len(self.groups), at) for at in tangents]
+        centre = None
         rounds = 0
+        limit_size = max(1.0, float(np.abs(self.resources.limit).max(initial=0.0)))
         while rounds < MOST_ROUNDS:
             rounds += 1
-            values, missed, duals, acted, reached = self._mix(stage, fans)
+            mixture = self.master.solve(stage)
+            values, missed = self._mixed(mixture.parts)
             if stage.curved:
-                fans = [*fans[:25], *fans[25:][-KEPT_FANS:], values]
-            if missed <= 1e-9 * max(1.0, float(np.abs(self.limit).max())):
+                self._bend(stage, mixture.next[0])
+            short = float(np.maximum(stage.floors - values, 0.0).max(initial=0.0))
+            self.missing = missed, short
+            if missed <= KEPT * limit_size and short <= KEPT * self.top:
                 height = stage.objective(values)
                 if height > best:
-                    best, kept = height, (values, acted)
+                    best, kept = height, (values, mixture)
             gap = tolerance * max(1.0, abs(best)) if np.isfinite(best) else -np.inf
             if upper - best <= gap:
                 break
-            if kept is None and missed > 1e-6 and upper - reached <= 1e-6 * max(1.0, abs(reached)):
-                # The mixture is proven best although it pays the penalty: no mixture keeps all limits.
-                break
-            # Prices between the best so far and the newest; where that proves nothing new, the newest alone.
-            points = [duals] if centre is None else [_between(centre, duals), duals]
+            # Prices between the best so far and the newest; where that proves or teaches nothing, the newest alone.
+            taught = 0
+            points = [mixture.next] if centre is None else [_between(centre, mixture.next), mixture.next]
             for point in points:
                 found = self.bound(stage, *point)
+                taught += self.learnt
+                improved = found < upper and not upper - found <= 1e-3 * (upper - best)
                 if found < upper:
-                    improved = upper - found > 1e-3 * (upper - best) if np.isfinite(upper) else True
                     upper, centre = found, point
-                    if improved:
-                        break
-            if upper - best <= gap:
+                if improved and self.learnt:
+                    break
+            exact = not taught and not stage.curved
+            if kept is None and not taught:
+                # The mixture is best although it pays for what it misses: that must cost more, if it can.
+                if not self.master.dearer(stage):
+                    break
+                upper, centre = np.inf, None
+                continue
+            if upper - best <= gap or exact or (until is not None and kept is not None and perf_counter() >= until):
                 break
         if kept is None:
             raise InfeasibleError("no plan keeps these floors and limits", "lower a floor or raise a limit.")
         assert centre is not None
+        return self._answer(kept[1].parts, kept[0], centre, (best, max(upper, best)), rounds)
+
+    def _mixed(self, parts: np.ndarray) -> tuple[np.ndarray, float]:
+        """Group values of a mixture, (K,), and by how much it misses its rows at most."""
+        arms = self.arms
+        totals = np.zeros(arms.n_cells)
+        use = np.zeros((self.resources.n_rows, self.horizon))
+        for part, plans in zip(parts, self.plans, strict=True):
+            if part.any():
+                totals += part * plans.values
+                np.add.at(use, arms.pair_row, part[arms.pair_cell, None] * plans.use)
+        over = use.T - self.resources.limit
+        missed = np.where(self.resources.equal, np.abs(over), over).max(initial=0.0)
+        return self.past + self.per_mean @ totals, float(missed)
+
+    def _answer(
+        self,
+        parts: np.ndarray,
+        values: np.ndarray,
+        centre: Multipliers,
+        ends: tuple[float, float],
+        rounds: int,
+    ) -> Answer:
         share, floor_price, tilt, prices = centre
-        own, (values, acted) = slice(self.n_groups), kept
-        limits = best, max(upper, best)
-        return Answer(values[own], *limits, share[own], floor_price[own], tilt[own], prices, acted[:, own], rounds)
+        own = slice(self.n_groups)
+        acted = np.zeros((self.horizon, self.arms.n_cells))
+        for part, plans in zip(parts, self.plans, strict=False):
+            if part.any():
+                acted += part * plans.acted
+        self.parts = parts
+        use = (acted @ self.pattern.T)[:, own]
+        return Answer(values[own], *ends, share[own], floor_price[own], tilt[own], prices, use, rounds)
+
+    def first_round(self, state: np.ndarray) -> np.ndarray:
+        """Probability of each action of every arm in the first round of the last plan, (N, A), in states (N,)."""
+        assert self.parts is not None
+        member = self.arms.member
+        chance = np.zeros((len(member), self.arms.shape[0]))
+        for part, plans in zip(self.parts, self.plans, strict=False):
+            if part.any():
+                chance[np.arange(len(member)), plans.first[state, member]] += part[self.arms.cell[member]]
+        return chance
+
+    def persons(self) -> np.ndarray:
+        """What each arm gets in the last plan, (N,); of arms that were kept apart."""
+        assert self.parts is not None
+        total = np.zeros(len(self.arms.kinds))
+        for part, plans in zip(self.parts, self.plans, strict=False):
+            if part.any():
+                total += part[self.arms.cell] * plans.paid
+        return total[self.arms.member]
+
+    def free(self) -> np.ndarray:
+        """What each arm gets at most, (N,), if nothing were scarce; of arms that were kept apart."""
+        nothing = np.zeros(self.resources.limit.shape)
+        return self.arms.evaluate(np.ones(self.arms.n_cells), nothing).paid[self.arms.member]
 
     def _with_arms(self, stage: Stage) -> Stage:
         """The stage with a group for every arm that has a floor."""
@@ -249,133 +324,6 @@ class PricedGroups:
             None if stage.weights is None else np.concatenate([stage.weights, nought]),
             stage.welfare,
         )
-
-    def _mix(self, stage: Stage, fans: list[np.ndarray]) -> tuple[np.ndarray, float, Multipliers, np.ndarray, float]:
-        """Best mixture of the columns so far: values, missed limits, multipliers, use by group, penalised objective."""
-        n_groups, n_cells, n_columns = len(self.groups), self.n_cells, len(self._values)
-        n_limits = self.horizon * self.n_rows
-        value, use = np.array(self._values), np.array(self._uses)
-        n_theta = n_columns * n_cells
-        cell = np.tile(np.arange(n_cells), n_columns)
-        scale = self.round[:, None, None]
-        limits = (use * scale).reshape(n_columns, n_limits, n_cells).transpose(1, 0, 2).reshape(n_limits, n_theta)
-        means = (value[:, None, :] * self.per_mean).transpose(1, 0, 2).reshape(n_groups, n_theta)
-        v0, z0, u0 = n_theta, n_theta + n_groups, n_theta + n_groups + 1
-        slack = u0 + n_groups
-        uneven = slack + 2 * n_limits + n_groups
-        pairs = uneven + self.spread.matrix.shape[0]
-        width = pairs + self.spread.n_pairs
-        rows: list[sparse.csr_array] = []
-        low: list[np.ndarray] = []
-        high: list[np.ndarray] = []
-
-        def add(matrix: sparse.sparray, lower: np.ndarray, upper: np.ndarray) -> None:
-            rows.append(sparse.csr_array(matrix))
-            low.append(lower)
-            high.append(upper)
-
-        def place(*blocks: tuple[int, np.ndarray | sparse.sparray]) -> sparse.csr_array:
-            height = blocks[0][1].shape[0]
-            parts, at = [], 0
-            for begin, block in blocks:
-                if begin > at:
-                    parts.append(sparse.csr_array((height, begin - at)))
-                parts.append(sparse.csr_array(block))
-                at = begin + block.shape[1]
-            if at < width:
-                parts.append(sparse.csr_array((height, width - at)))
-            return sparse.csr_array(sparse.hstack(parts))
-
-        eye = sparse.eye_array(n_groups)
-        one = np.ones(n_cells)
-        pick = sparse.csr_array((np.ones(n_theta), (cell, np.arange(n_theta))), shape=(n_cells, n_theta))
-        add(place((0, pick)), one, one)
-        room = (self.limit * self.round[:, None]).ravel()
-        steps = sparse.eye_array(n_limits)
-        add(
-            place((0, limits), (slack, -steps), (slack + n_limits, steps)),
-            np.where(self.equal.ravel(), room, -np.inf),
-            room,
-        )
-        add(place((0, means), (v0, -eye)), -self.past, -self.past)
-        open_ = np.full(n_groups, np.inf)
-        add(place((v0, eye), (slack + 2 * n_limits, eye)), stage.floors, open_)
-        free = np.zeros(n_groups, dtype=bool) if stage.free is None else stage.free
-        add(place((v0, -eye), (z0, np.ones((n_groups, 1)))), -open_, np.where(free, 0.0, np.inf))
-        matrix = self.spread.matrix
-        compared = self.n_groups
-        spread = place(
-            (v0, matrix[:, :compared]), (uneven, sparse.eye_array(matrix.shape[0])), (pairs, matrix[:, compared:])
-        )
-        add(spread, np.zeros(matrix.shape[0]), np.full(matrix.shape[0], np.inf))
-        cost = np.zeros(width)
-        if stage.curved:
-            assert stage.welfare is not None
-            for at in fans:
-                at = np.maximum(at, 1e-6 * self.top)
-                slope, height = stage.welfare.slope(at), stage.welfare.each(at)
-                shrink = 1.0 / np.maximum(1.0, slope)
-                add(
-                    place((v0, sparse.diags_array(-slope * shrink)), (u0, sparse.diags_array(shrink))),
-                    -open_,
-                    (height - slope * at) * shrink,
-                )
-        if stage.free is not None:
-            cost[z0] = 1.0
-        else:
-            assert stage.weights is not None
-            begin = u0 if stage.curved else v0
-            cost[begin : begin + n_groups] = stage.weights
-        # Missing a limit costs more than any group could gain by it.
-        penalty = PENALTY * max(1.0, float(np.abs(cost).max()))
-        cost[slack:pairs] = -penalty
-        lower = np.zeros(width)
-        lower[v0:z0] = -np.inf
-        upper = np.full(width, np.inf)
-        lower[z0], upper[z0] = (-np.inf, np.inf) if free.any() else (0.0, 0.0)
-        lower[u0:slack], upper[u0:slack] = (-np.inf, np.inf) if stage.curved else (0.0, 0.0)
-        if not self.equal.any():
-            upper[slack + n_limits : slack + 2 * n_limits] = 0.0
-        program = Program(
-            cost=cost,
-            matrix=sparse.csr_array(sparse.vstack(rows)),
-            row_lower=np.concatenate(low),
-            row_upper=np.concatenate(high),
-            lower=lower,
-            upper=upper,
-            integer=np.zeros(width, dtype=bool),
-            maximise=True,
-        )
-        result = Session.from_arrays(program, load_profile("exact")).solve()
-        if result.x is None or result.row_duals is None:
-            raise SolverError(f"the mixture was not solved: {result.status}", "plan by the program instead.")
-        x, dual = result.x, result.row_duals
-        at = n_cells + n_limits
-        prices = dual[n_cells:at].reshape(self.horizon, self.n_rows)
-        prices = np.where(self.equal, prices, np.maximum(prices, 0.0))
-        total = -dual[at : at + n_groups]
-        floor_price = np.where(
-            np.isfinite(stage.floors), np.maximum(-dual[at + n_groups : at + 2 * n_groups], 0.0), 0.0
-        )
-        share = np.maximum(dual[at + 2 * n_groups : at + 3 * n_groups], 0.0)
-        after = at + 3 * n_groups
-        tilt = np.zeros(n_groups)
-        tilt[:compared] = self.spread.tilt(-dual[after : after + matrix.shape[0]])
-        if stage.weights is not None:
-            curved = np.where(stage.weights > 0, np.maximum(total - floor_price - tilt, 1e-12), 0.0)
-            share = curved if stage.curved else stage.weights
-        else:
-            share = np.where(free, share, 0.0)
-            share = share / share.sum() if share.sum() > 0 else free / free.sum()
-        theta = np.maximum(x[:n_theta], 0.0)
-        acted = (
-            (np.array(self._acted).transpose(1, 0, 2).reshape(self.horizon, n_theta) * theta)
-            .reshape(self.horizon, n_columns, n_cells)
-            .sum(axis=1)
-        )
-        values = self.past + means @ theta
-        missed = float(x[slack:pairs].sum())
-        return values, missed, (share, floor_price, tilt, prices), acted @ self.pattern.T, float(result.objective)
 
 
 def _between(centre: Multipliers, newest: Multipliers) -> Multipliers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from time import perf_counter
 
 import numpy as np
 from scipy import sparse
@@ -10,7 +11,8 @@ from scipy import sparse
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_program
-from rmab_opt.settings.equity.groups import Groups
+from rmab_opt.settings.equity.cohort import Cohort, Limits
+from rmab_opt.settings.equity.guarantees import Guarantee, counted
 from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
 from rmab_opt.solver import Program, Session, load_profile
 from rmab_opt.solver.result import Result
@@ -58,58 +60,40 @@ class EquityProgram:
 
     Parameters
     ----------
-    transition, reward, start
-        P[n, a, s, s'] (N, A, S, S), r[n, s, a] (N, S, A), probabilities of the first states (N, S).
-    groups
-        May overlap, except for the modes with group budgets.
-    rows
-        What couples the arms in a round: resources or an action set's polyhedron.
-    past
-        Mean reward each group has collected before, (K,).
-    mode
-        How the one budget of ``rows`` is shared: ``step``, anew in every round; ``constant``, one number a group for
-        all rounds (the published decision); ``total``, one number a group on its discounted total; ``capacity``,
-        the budget of every round is a variable.
-    whole
-        Whole budgets, for ``constant``, ``total`` and ``capacity``: a mixed-integer program.
-    gini, ratio
-        Ceiling on the Gini coefficient of the group values; least ratio of any group's value to any other's.
-    arm_floors
-        Least value of single arms, (N,), -inf for none.
+    cohort
+        Arms, groups and resources; groups may overlap, except for the modes with group budgets.
+    limits
+        Of which ``mode`` says how the one budget is shared: ``step``, anew in every round; ``constant``, one number a
+        group for all rounds (the published decision); ``total``, one number a group on its discounted total;
+        ``capacity``, the budget of every round is a variable. ``whole``: whole budgets, a mixed-integer program.
     """
 
-    def __init__(
-        self,
-        transition: np.ndarray,
-        reward: np.ndarray,
-        start: np.ndarray,
-        groups: Groups,
-        rows: Coupling | Polyhedron,
-        *,
-        horizon: int,
-        discount: float,
-        past: np.ndarray | None = None,
-        mode: str = "step",
-        whole: bool = False,
-        gini: float | None = None,
-        ratio: float | None = None,
-        arm_floors: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, cohort: Cohort, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        sure = [service for service in limits.services if service.certain]
+        if len(sure) > 1:
+            raise CapabilityError("several guarantees of certain services", sure, ("give one for certain",))
+        closed = None
+        if sure:
+            cohort, closed = counted(cohort, sure[0])
+        transition, reward, start, rows = cohort.transition, cohort.reward, cohort.start, cohort.rows
+        groups, horizon, discount, past = cohort.groups, cohort.horizon, cohort.discount, cohort.past
+        mode, whole, arm_floors = limits.mode, limits.whole, limits.arm_floors
         if mode not in MODES:
             raise ModelError(f"mode is {mode!r}", f"use one of {', '.join(MODES)}.")
         self.groups, self.horizon, self.mode = groups, horizon, mode
-        past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
-        coupling = rows if isinstance(rows, Coupling) else rows.coupling(*transition.shape[:2])
+        coupling = cohort.coupling
         if mode != "step" and (coupling is None or coupling.n_rows != 1 or coupling.limit.ndim != 1):
             raise CapabilityError(f"mode {mode!r}", rows, ("use mode='step'", "use a single budget"))
         member = groups.member.astype(float)
         self._kind = np.arange(len(transition))
-        if coupling is not None and arm_floors is None:
+        own = arm_floors is not None or any(service.per == "arm" and not service.certain for service in limits.services)
+        if coupling is not None and not own:
             # Identical arms of the same groups move as one pool, as long as nothing asks for a single arm.
-            own = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
-            own = np.broadcast_to(own, (coupling.n_rows, len(transition), *own.shape[2:]))
-            marks = np.broadcast_to(member[:, :, None, None], (len(groups), len(transition), *own.shape[2:]))
-            merged = merge_identical(transition, reward, np.concatenate([own, marks]), start)
+            price = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
+            price = np.broadcast_to(price, (coupling.n_rows, len(transition), *price.shape[2:]))
+            marks = np.broadcast_to(member[:, :, None, None], (len(groups), len(transition), *price.shape[2:]))
+            merged = merge_identical(transition, reward, np.concatenate([price, marks]), start)
             kinds, self._kind = merged.representative, merged.member
             transition, reward, start, member = transition[kinds], reward[kinds], merged.start, member[:, kinds]
             if coupling.cost.shape[1] > 1:
@@ -138,7 +122,7 @@ class EquityProgram:
         self._value = n_base + n_budgets + np.arange(n_groups)
         self._z = n_base + n_budgets + n_groups
         self._u = self._z + 1 + np.arange(n_groups)
-        self._spread = Spread(n_groups, gini, ratio)
+        self._spread = Spread(n_groups, limits.gini, limits.ratio)
         width = n_base + n_budgets + 2 * n_groups + 1 + self._spread.n_pairs
         one = np.arange(n_groups)
         free = np.full(n_groups, np.inf)
@@ -164,12 +148,18 @@ class EquityProgram:
             arm = np.tile(np.repeat(np.arange(n_types), n_states * n_actions), horizon)
             value = np.tile(reward.reshape(-1), horizon) * np.repeat(self._round, block)
             built.add(np.asarray(arm_floors, dtype=float), np.full(n_types, np.inf), (arm, every, value))
+        for service in limits.services:
+            if not service.certain:
+                self._serve(built, service, n_types, n_states, n_actions)
         integer = np.zeros(width, dtype=bool)
         integer[self._budget] = whole
         low_end = np.full(width, -np.inf)
         low_end[:n_base], low_end[self._budget], low_end[self._u[-1] + 1 :] = base.lower, 0.0, 0.0
         high_end = np.full(width, np.inf)
         high_end[:n_base] = base.upper
+        if closed is not None:
+            shut = np.broadcast_to(closed[:, None], (horizon, n_types, n_states, n_actions)).ravel()
+            high_end[: horizon * block][shut] = 0.0
         self._width, self._block = width, block
         self._table = (n_types, n_states, n_actions)
         self._top = max(1e-6, float((np.abs(reward).max() * horizon + past).max()))
@@ -189,6 +179,17 @@ class EquityProgram:
             profile = dataclasses.replace(profile, options={**profile.options, "solver": "ipm"})
         self.session = Session.from_arrays(program, profile)
         self.budgets: np.ndarray | None = None
+
+    def _serve(self, built: _Rows, service: Guarantee, n_types: int, n_states: int, n_actions: int) -> None:
+        """Expected services of every arm, or of every group, in the window."""
+        block = n_types * n_states * n_actions
+        own = np.repeat(np.eye(n_types), n_states * n_actions, axis=1) if service.per == "arm" else self._acted
+        acted = own * (np.arange(block) % n_actions > 0)
+        who, column = np.nonzero(acted)
+        rounds = range(self.horizon)[service.window(self.horizon)]
+        entries = [(who, column + t * block, acted[who, column]) for t in rounds]
+        least = np.full(len(acted), float(service.at_least))
+        built.add(least, np.full(len(acted), np.inf), *entries)
 
     def _tie_budgets(self, built: _Rows, used: np.ndarray, unit: np.ndarray, limit: float, every: np.ndarray) -> None:
         """Use of each round, or of all rounds, is at most the budget variables."""
@@ -224,7 +225,7 @@ class EquityProgram:
             )
 
     # ---- solving
-    def solve(self, stage: Stage, *, tolerance: float = 1e-7) -> Answer:
+    def solve(self, stage: Stage, *, tolerance: float = 1e-7, until: float | None = None) -> Answer:
         """Best group values of a stage.
 
         Raises
@@ -263,7 +264,13 @@ class EquityProgram:
                 upper = min(upper, found.objective)
                 if height > best:
                     best, answer = height, found
-                if not stage.curved or upper - best <= tolerance * max(1.0, abs(best)) or rounds >= MOST_TANGENTS:
+                late = until is not None and perf_counter() >= until
+                if (
+                    not stage.curved
+                    or late
+                    or upper - best <= tolerance * max(1.0, abs(best))
+                    or rounds >= MOST_TANGENTS
+                ):
                     break
                 tangents.append(self._tangent(stage, values))
         finally:

@@ -7,12 +7,16 @@ import numpy as np
 from rmab_opt.actions import ActionSet
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.problem import Problem
+from rmab_opt.settings.equity.cohort import Cohort
 from rmab_opt.settings.equity.groups import Groups
-from rmab_opt.settings.equity.plan import solve_stages
-from rmab_opt.settings.equity.program import EquityProgram
+from rmab_opt.settings.equity.levels import solve_levels
+from rmab_opt.settings.equity.prices import PricedGroups
 from rmab_opt.settings.equity.welfare import Welfare
 
 __all__ = ["FairReplan"]
+
+GAP = 1e-6
+"""Relative gap of a level."""
 
 TIE_BREAK = 1e-6
 """Random part of a score: arms of one pool have the same probability."""
@@ -66,18 +70,12 @@ class FairReplan:
         if kept is not None and kept[0] is rng and kept[1] == period and period > 0:
             past = kept[2]
         discount = self.problem.discount
-        program = EquityProgram(
-            self.transition,
-            self.reward,
-            np.eye(self.reward.shape[1])[state],
-            self.groups,
-            self.rows,
-            horizon=left,
-            discount=discount,
-            past=past / discount**period,
+        cohort = Cohort(
+            self.transition, self.reward, state, self.groups, self.rows, left, discount, past / discount**period
         )
-        solve_stages(program, self.groups, self.welfare, np.full(n_groups, -np.inf), 1e-6)
-        chance = program.first_round(np.asarray(state))
+        plan = PricedGroups(cohort)
+        solve_levels(plan, self.groups, self.welfare, tolerance=GAP)
+        chance = plan.first_round(np.asarray(state))
         chance = np.where(chance > TIE_BREAK, chance, 0.0)
         if rng is not None:
             now = self.reward[np.arange(len(state)), state, 0]

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 @register("report", "decision_groups")
 def decision_groups(model: Model, decision: Decision, column: str) -> Report:
     """What each group gets from a decision."""
-    from rmab_opt.settings.equity.fairness import fairness_of
+    from rmab_opt.settings.equity.outcomes import fairness_of
 
     fairness = fairness_of(model, decision, column)
-    parts = [(f"By {column}", fairness.rows), ("", fairness.sentence)]
+    parts = [(f"By {column}", fairness.shown), ("", fairness.sentence)]
     return Report(fairness.summary(), str(fairness), parts)
 
 

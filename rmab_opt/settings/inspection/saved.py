@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,12 @@ import numpy as np
 
 from rmab_opt.decisions.model import Model
 from rmab_opt.errors import ModelError
-from rmab_opt.records import Log, held, read_regular, write_atomically
+from rmab_opt.records import Log, held, json_text, read_regular, write_atomically
 from rmab_opt.settings.inspection.calendar import Calendar, again, calendar, dates_of, slot_names
 from rmab_opt.settings.inspection.dates import DEADLINES, Dates, read_date
 from rmab_opt.settings.inspection.events import EVENTS, CalendarEvent
 from rmab_opt.settings.inspection.kinds import visits_of
-from rmab_opt.settings.inspection.views import write_views
+from rmab_opt.settings.inspection.views import refuse_views, write_views
 
 __all__ = ["SavedPlan", "read_event", "read_slot"]
 
@@ -55,12 +56,13 @@ class SavedPlan:
         with held(folder, "plans here"):
             if (folder / MANIFEST).exists():
                 raise ModelError(f"{folder}: holds a plan already", "use `rmab-opt replan`, or name another folder.")
+            refuse_views(folder)
             plan = calendar(model)
             log = Log(folder / LOG, CalendarEvent, stem="event")
             for event in plan.log:
                 log.append(event)
             about = {"format": 1, "model": source, "sets": list(sets), "digest": _digest(model)}
-            write_atomically(folder / MANIFEST, json.dumps(about, indent=1) + "\n")
+            write_atomically(folder / MANIFEST, json_text(about) + "\n", kept=True)
             write_views(folder, plan, dates_of(model))
         return cls(folder, model, log), plan
 
@@ -116,6 +118,8 @@ class SavedPlan:
         ModelError
             When an event cannot be, or ``now`` lies before the newest plan's; nothing is kept then.
         """
+        if not math.isfinite(stay):
+            raise ModelError(f"stay is {stay}", "give a finite reward.")
         slots = self.slots
         latest = [e.slot + 1 for e in events if e.event in ("done", "missed")]
         now = max([self.now, *latest]) if now is None else now
@@ -125,6 +129,7 @@ class SavedPlan:
             if event.event in ("done", "missed") and event.slot >= now:
                 raise ModelError(f"{event.event} {event.arm} in {slots[event.slot]} lies ahead", "give a later --now.")
         with held(self.folder, "re-plans here"):
+            refuse_views(self.folder)
             plan = again(self.model, (*self.log.entries, *events), now, slots=slots, stay=stay)
             for entry in (*events, plan.log[-1]):
                 self.log.append(entry)

@@ -29,7 +29,15 @@ Events = Annotated[
     ),
 ]
 EventFile = Annotated[Path | None, typer.Option("--file", metavar="CSV", help="Events, one a row, same words.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over a file that rmab-opt did not write.")]
+
+
+def _force(given: bool) -> bool:
+    from rmab_opt.records import allow
+
+    return allow(given)
+
+
+Force = Annotated[bool, typer.Option("--force", callback=_force, help="Write over a file that rmab-opt did not write.")]
 Now = Annotated[str | None, typer.Option("--now", metavar="DATE", help="First date or slot that is still open.")]
 Stay = Annotated[float, typer.Option(help="Reward that moving a visit must gain.")]
 Records = Annotated[str, typer.Argument(metavar="CSV", help="Dated inspections, or pairs with the time between.")]
@@ -39,7 +47,9 @@ FitOut = Annotated[Path | None, typer.Option("--out", metavar="CSV", help="Write
 
 
 @register("verb", "plan", group=CALENDAR)
-def plan(model: ModelName, out: PlanOut = Path("plan"), sets: Sets = None, as_json: Json = False) -> None:
+def plan(
+    model: ModelName, out: PlanOut = Path("plan"), sets: Sets = None, force: Force = False, as_json: Json = False
+) -> None:
     """Plan a period's visits, keep the plan in a folder with its log, and write it as tables, calendars and a page."""
     from rmab_opt.catalog import load_with
     from rmab_opt.records import keep_safe
@@ -59,14 +69,17 @@ def replan(
     file: EventFile = None,
     now: Now = None,
     stay: Stay = 0.0,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Plan the rest again after what happened; the whole log is replayed, and nothing that is due is dropped."""
     from rmab_opt.catalog import load_with
     from rmab_opt.problem import Table
+    from rmab_opt.records import keep_safe
     from rmab_opt.settings.inspection.saved import SavedPlan, read_event, read_slot
 
     source, sets = SavedPlan.source(folder)
+    keep_safe([file])
     saved = SavedPlan.open(folder, load_with(source, sets))
     given: list[Any] = list(event or [])
     if file is not None:
@@ -78,12 +91,24 @@ def replan(
 
 
 def _answer(made: Calendar, folder: Path, as_json: bool) -> None:
+    document = {**made.summary(), "changes": made.changes(), "because": made.because(), "folder": str(folder)}
+    text = f"{made}\n{made.because()}\nwritten to {folder}"
+    _say(document, text, as_json)
+
+
+def _say(document: dict[str, Any], text: str, as_json: bool) -> None:
     import json
     import sys
 
-    document = {**made.summary(), "changes": made.changes(), "because": made.because(), "folder": str(folder)}
-    text = f"{made}\n{made.because()}\nwritten to {folder}"
-    sys.stdout.write((json.dumps(document, ensure_ascii=False, indent=1) if as_json else text) + "\n")
+    from rmab_opt.errors import SolverError
+
+    try:
+        said = json.dumps(document, indent=1, allow_nan=False) if as_json else text
+    except ValueError:
+        raise SolverError("the answer holds a number that is not finite", "look at the model's numbers.") from None
+    # Whatever the output's encoding.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(said.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 @register("verb", "fit", group=CALENDAR)
@@ -102,9 +127,6 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Estimate decay from inspection records, and say when memory is only a difference between establishments."""
-    import json
-    import sys
-
     from rmab_opt.records import keep_safe, refuse_foreign, write_atomically
     from rmab_opt.report import table_csv
     from rmab_opt.settings.inspection.fit import RecordColumns
@@ -112,7 +134,7 @@ def fit(
 
     keep_safe([Path(records)])
     if out is not None:
-        refuse_foreign(out, force=force)
+        refuse_foreign(out)
     given = RecordColumns(
         arm=arm, elapsed=elapsed, before=before, outcome=outcome, features=tuple(feature or ())
     )  # fmt: skip
@@ -123,4 +145,4 @@ def fit(
         cells = [{k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in found.arms]
         write_atomically(out, "\ufeff" + table_csv(cells))
         text += f"\nwritten to {out}"
-    sys.stdout.write((json.dumps(found.summary(), indent=1) if as_json else text) + "\n")
+    _say(found.summary(), text, as_json)

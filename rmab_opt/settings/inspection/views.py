@@ -14,7 +14,7 @@ import numpy as np
 from scipy import optimize
 
 from rmab_opt.errors import CapabilityError
-from rmab_opt.records import write_atomically
+from rmab_opt.records import refuse_foreign, write_atomically
 from rmab_opt.report import page_html, table_csv
 from rmab_opt.settings.inspection.calendar import Calendar
 from rmab_opt.settings.inspection.dates import Dates
@@ -152,6 +152,13 @@ def to_ics(rows: list[dict[str, Any]], plan: Calendar, dates: Dates) -> bytes:
         entry.add("description", f"chance of being in order {row['belief']:.0%}, gain {row['gain']:g}")
         book.add_component(entry)
     return bytes(book.to_ical())
+
+
+def refuse_views(folder: Path) -> None:
+    """Before anything is planned: ModelError where a file that is not ours lies under a name that we write."""
+    names = ("visits.csv", "load.csv", "changes.csv", "year.html", "plan.xlsx")
+    for path in (*(folder / name for name in names), *sorted((folder / "ics").glob("*.ics"))):
+        refuse_foreign(path)
 
 
 def write_views(folder: Path, plan: Calendar, dates: Dates | None) -> None:

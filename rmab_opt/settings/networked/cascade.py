@@ -11,16 +11,21 @@ Kempe, Kleinberg, Tardos (2003); Zhang, Sun, Wang (2025), networked restless ban
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from rmab_opt.errors import CapabilityError, Findings, ModelError
+
+if TYPE_CHECKING:
+    from rmab_opt.actions import ActionSet
+    from rmab_opt.planning.improve import BatchRule
+    from rmab_opt.problem import Problem
 
 __all__ = ["EXACT_NODES", "Cascade", "Graph", "LiveEdges", "active_sets", "set_bits"]
 
@@ -120,16 +125,16 @@ class Graph:
 
     @classmethod
     def from_networkx(cls, graph: Any, probability: float | str = 0.05) -> Graph:
-        """From a networkx graph in the order of its nodes; ``probability`` is a number or an edge attribute."""
-        place = {node: number for number, node in enumerate(graph.nodes)}
-        edges = [(place[u], place[v]) for u, v in graph.edges()]
-        chance: Any = probability
-        if isinstance(probability, str):
-            given = [data.get(probability) for _, _, data in graph.edges(data=True)]
-            if None in given:
-                raise ModelError(f"an edge has no attribute {probability!r}", "give every edge one, or a number.")
-            chance = np.array(given, dtype=np.float64)
-        return cls.from_edges(edges, len(place), chance, directed=bool(graph.is_directed()))
+        """From a networkx graph in the order of its nodes; ``probability`` is a number or an edge attribute.
+
+        With a cohort of your own, :func:`rmab_opt.settings.networked.contacts.read_contacts` goes by its ids.
+        """
+        from rmab_opt.problem import Arms
+        from rmab_opt.settings.networked.contacts import read_contacts
+
+        if not len(graph):
+            return cls.from_edges([], 0, 0.0, directed=bool(graph.is_directed()))
+        return read_contacts(Arms.from_arrays(list(graph.nodes)), graph, probability=probability)
 
     def __len__(self) -> int:
         return len(self.tail)
@@ -363,7 +368,9 @@ def _ancestors(n_nodes: int, tail: np.ndarray, head: np.ndarray) -> tuple[np.nda
 
 
 # ------------------------------------------------------------------------------------------------------ the dynamics
-def two_state_whittle(chance: np.ndarray, reward: np.ndarray, discount: float) -> np.ndarray:
+def two_state_whittle(
+    chance: np.ndarray, reward: np.ndarray, discount: float, named: Callable[[int], str] = "arm {}".format
+) -> np.ndarray:
     """Whittle index of two-state arms paid ``reward`` while active, in closed form; acting costs in either state.
 
     With d_s = p(s,1) - p(s,0), D_pass = r / (1 - g (p(1,0) - p(0,0))) and D_act = r / (1 - g (p(1,1) - p(0,1))):
@@ -378,6 +385,8 @@ def two_state_whittle(chance: np.ndarray, reward: np.ndarray, discount: float) -
         Per round while active, shape (N,).
     discount
         g, in (0, 1].
+    named
+        What messages call an arm.
 
     Returns
     -------
@@ -396,12 +405,14 @@ def two_state_whittle(chance: np.ndarray, reward: np.ndarray, discount: float) -
     if (effect < 0).any():
         arm, state = np.argwhere(effect < 0)[0].tolist()
         raise ModelError(
-            f"acting on arm {arm} in state {state} lowers its chance by {-effect[arm, state]:g}",
+            f"acting on {named(arm)} in state {state} lowers its chance by {-effect[arm, state]:g}",
             "use policy 'lagrangian', which needs no sign.",
         )
     keeps = discount * (chance[:, 1] - chance[:, 0])
     if (keeps >= 1).any():
-        raise ModelError(f"arm {int(np.argmax(keeps.max(axis=1)))} never leaves its state", "give a discount below 1.")
+        raise ModelError(
+            f"{named(int(np.argmax(keeps.max(axis=1))))} never leaves its state", "give a discount below 1."
+        )
     passive, active = (reward / (1.0 - keeps[:, action]) for action in (0, 1))
     waiting = effect[:, 0] >= effect[:, 1]
     worth = np.stack([np.where(waiting, passive, active), np.where(waiting, active, passive)], axis=1)
@@ -422,6 +433,8 @@ class Cascade:
         Reward a round of an active arm, at least 0, shape (N,).
     seed
         Of the live-edge samples behind :meth:`expected_reward` on graphs of more than 10 nodes.
+    names
+        Ids of the arms, for messages.
 
     Raises
     ------
@@ -434,7 +447,16 @@ class Cascade:
     """The reward of a round is no sum of what each arm's own action earns."""
     state_names = ("inactive", "active")
 
-    def __init__(self, graph: Graph, chance: np.ndarray, value: np.ndarray | float = 1.0, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        chance: np.ndarray,
+        value: np.ndarray | float = 1.0,
+        *,
+        seed: int = 0,
+        names: Sequence[str] = (),
+    ) -> None:
+        self.names = tuple(names)
         chance = np.ascontiguousarray(chance, dtype=np.float64)
         n = graph.n_nodes
         if chance.shape != (n, 2, 2):
@@ -443,21 +465,25 @@ class Cascade:
         if bad.size:
             arm, state, action = bad[0].tolist()
             raise ModelError(
-                f"chance of arm {arm}, state {state}, action {action} is {chance[arm, state, action]:g}",
+                f"chance of {self.arm(arm)}, state {state}, action {action} is {chance[arm, state, action]:g}",
                 "keep probabilities in [0, 1].",
             )
         worth = np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), (n,)))
         if not (np.isfinite(worth) & (worth >= 0)).all():
             arm = int(np.flatnonzero(~(np.isfinite(worth) & (worth >= 0)))[0])
-            raise ModelError(f"value of arm {arm} is {worth[arm]:g}", "give a number of at least 0.")
+            raise ModelError(f"value of {self.arm(arm)} is {worth[arm]:g}", "give a number of at least 0.")
         self.graph, self.chance, self.value, self.seed = graph, chance, worth, seed
         self.n_arms = n
         # By state and action, then arm: four rows to choose from with two masks instead of one gather an arm.
         self._rows = np.ascontiguousarray(chance.transpose(1, 2, 0))
 
+    def arm(self, place: int) -> str:
+        """An arm as messages call it: by its id where that is known."""
+        return f"arm {self.names[place]!r}" if self.names else f"arm {place}"
+
     def whittle_indices(self, discount: float) -> np.ndarray:
         """Index of every arm by state, (N, 2), in closed form, spread ignored; see :func:`two_state_whittle`."""
-        return two_state_whittle(self.chance, self.value, discount)
+        return two_state_whittle(self.chance, self.value, discount, self.arm)
 
     def own_move(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         """Probability that each arm is active before the cascade, shape (..., N)."""
@@ -480,6 +506,21 @@ class Cascade:
             rows[2][here] = active
             np.multiply(active, self.value, out=rows[3][here])
         return following, paid
+
+    def moved_together(self, states: np.ndarray, actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Next states of first actions that all meet the same chance: int64 (B, M, R, N), as states and actions are.
+
+        Luck and live contacts are drawn once for each (b, r) and shared by the M actions.
+        """
+        batch, count, draws, n = states.shape
+        luck = rng.random((batch, 1, draws, n))
+        active = luck < self.own_move(states, actions)
+        draw, contact = np.divmod(self.graph.draw(rng, batch * draws), max(1, len(self.graph)))
+        first = (draw // draws * count * draws + draw % draws)[:, None] + np.arange(count) * draws
+        offset = first.ravel(order="F") * n
+        tail, head = (np.tile(end[contact], count) + offset for end in (self.graph.tail, self.graph.head))
+        _reach(active.reshape(-1), tail, head, self.graph.directed)
+        return active.astype(np.int64)
 
     def _move(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Who is active by its own move, bool (B, N)."""
@@ -538,6 +579,29 @@ class Cascade:
     def live_edges(self, size: int, rng: np.random.Generator) -> LiveEdges:
         """Samples of the live contacts."""
         return LiveEdges.draw(self.graph, size, rng)
+
+    usual_base = "lookahead_priced"
+    """Policy that improvement begins from when none is named."""
+    realised = True
+    """Roll-outs add what episodes earn: a step costs far less than its expected reward over samples of contacts."""
+
+    def batch_rule(self, problem: Problem, actions: ActionSet, name: str) -> BatchRule | None:
+        """A policy of contact graphs on arrays, by name; None for others."""
+        from rmab_opt.settings.networked.rollouts import batch_rule
+
+        return batch_rule(problem, actions, name)
+
+    def rollouts(self, problem: Problem, actions: ActionSet, base: BatchRule) -> Any:
+        """Simulated totals of first actions, exact ones up to ten arms; see :class:`rmab_opt.planning.Rollouts`."""
+        from rmab_opt.settings.networked.rollouts import rollouts_of
+
+        return rollouts_of(problem, actions, base)
+
+    def bound(self, problem: Problem, actions: ActionSet, state: np.ndarray | None = None) -> Any:
+        """Upper limit of every policy's expected total; see :mod:`rmab_opt.settings.networked.bound`."""
+        from rmab_opt.settings.networked.bound import contact_bound
+
+        return contact_bound(problem, actions, state=state)
 
     def arms_alone(self) -> tuple[np.ndarray, np.ndarray]:
         """The arms without their contacts: ``P[n, a, s, s']`` (N, 2, 2, 2) and ``r[n, s, a]``, paid on departure.

@@ -23,6 +23,7 @@ from rmab_opt.settings.networked.spread import (
     OneRound,
     Scenarios,
     continuation_weights,
+    raising_moves,
 )
 
 __all__ = [
@@ -114,14 +115,14 @@ class CascadeObjective(Objective):
     samples
         Scenarios or live-edge samples.
     weights
-        What an active arm counts for: ``reward``, ``never_again`` or ``priced``, see
+        What an active arm counts for: ``reward``, ``never_again``, ``priced`` or ``contacts``, see
         :func:`rmab_opt.settings.networked.spread.continuation_weights`.
     estimator
         See :data:`ESTIMATORS`.
     seed
         Of the samples; the check sample is drawn from another stream of it.
     budget
-        Actions a round, for ``priced``.
+        Actions a round, for ``priced`` and ``contacts``.
     """
 
     def __init__(
@@ -171,14 +172,14 @@ class CascadeObjective(Objective):
     def _coverage(self, situation: Situation) -> Coverage:
         arm = arm_of_column(situation.columns)
         dynamics, worth = cascade_dynamics(situation.problem), self.worth(situation)
-        sample = self._sample(dynamics, 0)
+        sample, shut = self._sample(dynamics, 0), _shut(situation, arm)
         every = len(arm) == dynamics.n_arms and bool((arm == np.arange(len(arm))).all())
         if isinstance(sample, LiveEdges):
-            one = OneRound(dynamics, sample, situation.state, worth)
+            one = OneRound(dynamics, sample, situation.state, worth, shut)
             rows = one.by_source if every else sparse.csc_array(one.by_source[:, arm])
             base = float(sample.alone @ (one.idle * worth)) + float(one.row_worth.sum() - one.idle_rows().sum())
             return Coverage(base, one.alone_gain[arm], one.share[arm], rows, one.idle_rows())
-        idle, acted = _moves(dynamics, situation.state)
+        idle, acted = raising_moves(dynamics, situation.state, shut)
         constant, linear, sets, gain = sample.coverage(idle, acted, worth)
         rows = sparse.csc_array(sets)[:, arm]
         kept = np.asarray(rows.sum(axis=1)).reshape(-1) > 0
@@ -296,13 +297,20 @@ def cascade_dynamics(problem: Problem) -> Cascade:
 
 
 def _moves(dynamics: Cascade, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chances of the arms' own moves, left alone and acted on, whatever their order."""
     passive = np.zeros(dynamics.n_arms, dtype=np.int64)
-    idle, acted = dynamics.own_move(state, passive), dynamics.own_move(state, passive + 1)
-    if (acted < idle).any():
-        arm = int(np.argmax(idle - acted))
-        raise ModelError(f"acting on arm {arm} lowers its chance", "lock it out; gains of spread need a sign.")
-    return idle, acted
+    return dynamics.own_move(state, passive), dynamics.own_move(state, passive + 1)
+
+
+def _shut(situation: Situation, arm: np.ndarray) -> np.ndarray | None:
+    """Arms that no allowed action acts on, bool (N,); None where the situation does not say what is allowed."""
+    if situation.actions is None:
+        return None
+    shut = np.ones(situation.problem.n_arms, dtype=bool)
+    shut[arm[~situation.actions.shape.closed]] = False
+    return shut
 
 
 def _key(situation: Situation) -> tuple[Any, ...]:
-    return (situation.state.tobytes(), situation.period)
+    shut = b"" if situation.actions is None else situation.actions.shape.closed.tobytes()
+    return (situation.state.tobytes(), situation.period, shut)

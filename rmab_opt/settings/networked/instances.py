@@ -1,4 +1,4 @@
-"""Seeded contact networks: the published attribute ranges, regimes that tell policies apart, and your own edge list.
+"""Seeded contact networks: the published attribute ranges and regimes that tell policies apart.
 
 References
 ----------
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from rmab_opt.errors import Findings, ModelError
+from rmab_opt.errors import ModelError
 from rmab_opt.instances import Instance, domain
 from rmab_opt.problem import Arms, Problem, Table
-from rmab_opt.problem.table import TableLike, nearest
+from rmab_opt.problem.table import nearest
 from rmab_opt.settings.networked.cascade import Cascade, Graph
 
-__all__ = ["REGIMES", "attributes", "contact_edges", "contact_problem", "contacts", "read_contacts"]
+__all__ = ["REGIMES", "TINY", "attributes", "contact_edges", "contact_problem", "contacts", "contacts_influencers"]
 
 REGIMES = {
     "reference": "published ranges: most arms are active anyway, and every sensible policy earns nearly the same",
@@ -25,6 +25,26 @@ REGIMES = {
     "lapsing": "as slow_start, and half of the arms lapse at once while the others stay: tomorrow decides too",
 }
 """Ranges of the arms' probabilities, by name."""
+
+
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "reference": ("contacts", {"n_arms": 8, "n_contacts": 11, "probability": 0.05, "at_most": 1, "shape": "random"}),
+    "slow start": ("contacts_slow_start", {"n_arms": 8, "n_contacts": 8, "at_most": 1}),
+    "slow start, stars": ("contacts_stars", {"n_arms": 8, "at_most": 1}),
+    "lapsing": ("contacts_lapsing", {"n_arms": 8, "n_contacts": 10, "at_most": 1}),
+    "lapsing, stars": ("contacts_lapsing_stars", {"n_arms": 8, "at_most": 1}),
+    "lapsing, two visits": ("contacts_lapsing", {"n_arms": 8, "n_contacts": 10, "probability": 0.1, "at_most": 2}),
+    "influencers": (
+        "contacts_influencers",
+        {"n_arms": 8, "influencers": 2, "each": 2, "probability": 0.4, "at_most": 1},
+    ),
+    "influencers, two visits": (
+        "contacts_influencers",
+        {"n_arms": 8, "influencers": 2, "each": 1, "probability": 0.4, "at_most": 2},
+    ),
+    "costs and quotas": ("contacts_quotas", {"n_arms": 8, "n_contacts": 12, "money.at_most": 4, "villages.at_most": 1}),
+}
+"""Nine regimes of eight arms whose optimum can be enumerated, by name: a shipped model and its settings."""
 
 
 def attributes(n_arms: int, rng: np.random.Generator, regime: str = "reference") -> tuple[np.ndarray, np.ndarray]:
@@ -145,58 +165,53 @@ def contact_problem(
         contacts=degree.tolist(),
     )
     # Without tabular() on purpose: tables of the arms alone would ignore the spread.
-    dynamics: Any = Cascade(Graph.from_edges(edges, n_arms, probability), chance, value)
+    dynamics: Any = Cascade(Graph.from_edges(edges, n_arms, probability), chance, value, names=arms.ids)
     return Problem(arms, dynamics, horizon, discount)
 
 
-def read_contacts(
-    arms: Arms,
-    table: TableLike,
+@domain("contacts_influencers")
+def contacts_influencers(
     *,
-    ends: tuple[str, str] = ("u", "v"),
-    probability: float | str = 0.05,
-    directed: bool = False,
-    others: str = "refuse",
-) -> Graph:
-    """Your own contacts: one row each with the ids of its ends.
+    n_arms: int = 200,
+    influencers: int = 20,
+    each: int = 3,
+    probability: float = 0.3,
+    horizon: int = 20,
+    discount: float = 0.95,
+    seed: int = 0,
+) -> Instance:
+    """Directed influence: a few people, the last of the cohort, are hard to win, stay, and pull others every round.
 
-    Parameters
-    ----------
-    ends
-        Columns with the ids; activity goes from the first to the second when ``directed``.
-    probability
-        A number for all, or the column that holds each one's.
-    others
-        What to do with ids that are not in the cohort: ``refuse`` or ``ignore``.
+    Draws: ``each`` distinct influencers of every other arm, then value U(1, 2), p(0,1) and p(1,1) ~ U(0.8, 1) of all;
+    others lapse at once when left alone. Influencers have value 0.3, p(0,1) 0.15, p(1,0) 0.95, p(1,1) 0.99. Rules that
+    look one round ahead see little in them; their worth lies in the rounds to come, through others.
 
     Raises
     ------
     ModelError
-        Listing rows with unknown ids, doubled contacts and loops; or with probabilities out of range.
+        When there are not fewer influencers than arms, or an arm is to hear more than there are.
     """
-    table = Table.read(table, needed=ends).without_totals(ends[0])
-    findings = Findings(table.source)
-    first, second = table.text(ends[0]), table.text(ends[1])
-    kept = []
-    seen: dict[tuple[str, str], int] = {}
-    for row, (one, two) in enumerate(zip(first, second, strict=True)):
-        unknown = [name for name in (one, two) if name not in arms]
-        key = (one, two) if directed else (min(one, two), max(one, two))
-        if unknown:
-            for name in unknown if others != "ignore" else []:
-                findings.add(table.place(row), f"no arm {name!r} in the cohort", nearest(name, arms.ids))
-        elif one == two:
-            findings.add(table.place(row), f"joins {one!r} to itself", "remove the row")
-        elif key in seen:
-            findings.add(table.place(row), f"{one!r} and {two!r} stand in row {table.place(seen[key])} too", "keep one")
-        else:
-            seen[key] = row
-            kept.append(row)
-    findings.raise_if_any()
-    chance = (
-        table.numbers(probability, minimum=0, maximum=1)[kept]
-        if isinstance(probability, str)
-        else np.full(len(kept), float(probability))
+    if not 1 <= influencers < n_arms or not 1 <= each <= influencers:
+        raise ModelError(
+            f"{influencers} influencers of {n_arms} arms, {each} heard by each other",
+            "give fewer influencers than arms, and at most so many heard.",
+        )
+    rng, others = np.random.default_rng(seed), n_arms - influencers
+    heard = np.stack([rng.choice(influencers, each, replace=False) for _ in range(others)])
+    edges = np.stack([others + heard.reshape(-1), np.repeat(np.arange(others), each)], axis=1)
+    value = rng.uniform(1.0, 2.0, n_arms)
+    chance = np.zeros((n_arms, 2, 2))
+    chance[:, 0, 1], chance[:, 1, 1] = rng.uniform(0.8, 1.0, n_arms), rng.uniform(0.8, 1.0, n_arms)
+    value[others:] = 0.3
+    chance[others:, 0, 1], chance[others:, 1, 0], chance[others:, 1, 1] = 0.15, 0.95, 0.99
+    arms = Arms.from_arrays(
+        n_arms,
+        role=["member"] * others + ["influencer"] * influencers,
+        cost=[1] * n_arms,
+        contacts=np.bincount(edges.reshape(-1), minlength=n_arms).tolist(),
     )
-    tail, head = (arms.indices([column[row] for row in kept]) for column in (first, second))
-    return Graph(len(arms), tail, head, chance, directed)
+    graph = Graph.from_edges(edges, n_arms, probability, directed=True)
+    dynamics: Any = Cascade(graph, np.round(chance, 4), value, names=arms.ids)
+    ids = arms.ids
+    table = Table({"from": [ids[u] for u in edges[:, 0]], "to": [ids[v] for v in edges[:, 1]]}, source="contacts")
+    return Instance(Problem(arms, dynamics, horizon, discount), {"contacts": table})

@@ -23,5 +23,5 @@ def _cascade_value(
             f"objective cascade needs arms on a contact graph, these are {type(problem.dynamics).__name__}",
             "use dynamics {kind: cascade}, or another objective.",
         )
-    budget = float(actions.shape.most_chosen) if weights == "priced" else 0.0
+    budget = float(actions.shape.most_chosen) if weights in ("priced", "contacts") else 0.0
     return CascadeObjective(samples, weights, seed=seed, budget=budget)

@@ -19,7 +19,7 @@ class CascadePolicy(ChooserPolicy):
 
     def __init__(self, model: Model, weights: str, *, samples: int = 200, seed: int = 0) -> None:
         cascade_dynamics(model.problem)
-        budget = float(model.actions.shape.most_chosen) if weights == "priced" else 0.0
+        budget = float(model.actions.shape.most_chosen) if weights in ("priced", "contacts") else 0.0
         greedy = model.actions.monotone and not model.actions.structured
         self.objective = CascadeObjective(
             samples, weights, estimator="moves_exact" if greedy else "scenarios", seed=seed, budget=budget
@@ -45,6 +45,12 @@ def _lookahead_cascade(model: Model) -> CascadePolicy:
 def _lookahead_priced(model: Model) -> CascadePolicy:
     """The same with later actions at the price that just uses the budget."""
     return CascadePolicy(model, "priced")
+
+
+@policy("lookahead_contacts")
+def _lookahead_contacts(model: Model) -> CascadePolicy:
+    """As lookahead_priced, and each active arm is also worth what its contacts gain by it while it lasts."""
+    return CascadePolicy(model, "contacts")
 
 
 @policy("random_inactive")

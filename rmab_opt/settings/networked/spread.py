@@ -22,17 +22,20 @@ __all__ = [
     "Scenarios",
     "backward_induction",
     "continuation_weights",
+    "raising_moves",
 ]
 
-WEIGHTS = ("reward", "never_again", "priced")
+WEIGHTS = ("reward", "never_again", "priced", "contacts")
 """What a node active at the end of the round counts for: its reward; that and what follows when nobody acts again;
-that and what follows when acting costs the price at which the budget is just used."""
+that and what follows when acting costs the price at which the budget is just used; that and what its contacts gain by
+it in the rounds to come, while it stays active by itself."""
 
 
 def continuation_weights(
     dynamics: Cascade, discount: float, kind: str = "never_again", *, left: int | None = None, budget: float = 0.0
 ) -> np.ndarray:
-    """Worth of each node being active at the end of the round, contacts ignored from there on; (N,).
+    """Worth of each node being active at the end of the round, (N,); contacts are ignored from there on, but by kind
+    ``contacts``: those next to a node, as far as they are not active anyway when nobody acts.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def continuation_weights(
     left
         Rounds left, this one included; endless when None (the discount, or what arms forget, then bounds the sum).
     budget
-        Actions a round, for ``priced``.
+        Actions a round, for ``priced`` and ``contacts``.
 
     Raises
     ------
@@ -57,14 +60,28 @@ def continuation_weights(
         return reward
     keeps = discount * (chance[:, 1, 0] - chance[:, 0, 0])
     if left is None and (keeps >= 1).any():
-        raise ModelError(f"arm {int(keeps.argmax())} never leaves its state", "give a discount below 1.")
-    if kind == "priced":
-        return _priced(chance, reward, discount, budget, left)
+        raise ModelError(f"{dynamics.arm(int(keeps.argmax()))} never leaves its state", "give a discount below 1.")
+    if kind in ("priced", "contacts"):
+        own = _priced(chance, reward, discount, budget, left)
+        return own if kind == "priced" else own + _next_to(dynamics, discount, left)
     if left is None:
         return np.maximum(reward / (1.0 - keeps), 0.0)
     near_one = np.abs(1.0 - keeps) < 1e-12
     total = np.where(near_one, float(left), (1.0 - keeps**left) / np.where(near_one, 1.0, 1.0 - keeps))
     return np.maximum(reward * total, 0.0)
+
+
+def _next_to(dynamics: Cascade, discount: float, left: int | None) -> np.ndarray:
+    """What each node's contacts gain by it in the rounds after this one while it stays active by itself, (N,)."""
+    chance = dynamics.chance
+    anyway = chance[:, 0, 0] / np.maximum(1.0 - chance[:, 1, 0] + chance[:, 0, 0], 1e-12)
+    gained = np.asarray(dynamics.graph.weights @ (dynamics.value * (1.0 - np.minimum(anyway, 1.0))))
+    keeps = discount * chance[:, 1, 0]
+    if left is None:
+        return gained * keeps / np.maximum(1.0 - keeps, 1e-12)
+    near_one = np.abs(1.0 - keeps) < 1e-12
+    rounds = np.where(near_one, left - 1.0, keeps * (1.0 - keeps ** (left - 1)) / np.where(near_one, 1.0, 1.0 - keeps))
+    return gained * rounds
 
 
 def _priced(chance: np.ndarray, reward: np.ndarray, discount: float, budget: float, left: int | None) -> np.ndarray:
@@ -92,6 +109,31 @@ def _priced(chance: np.ndarray, reward: np.ndarray, discount: float, budget: flo
     return np.maximum(at(high)[0], 0.0)
 
 
+def raising_moves(
+    dynamics: Cascade, state: np.ndarray, shut: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chances (N,) of each arm's own move when left alone and when acted on, the second at least the first.
+
+    Arms that are ``shut``, bool (N,), are never acted on: both chances are the first.
+
+    Raises
+    ------
+    ModelError
+        When acting lowers the chance of an arm that is not shut.
+    """
+    passive = np.zeros(dynamics.n_arms, dtype=np.int64)
+    idle, acted = dynamics.own_move(state, passive), dynamics.own_move(state, passive + 1)
+    if shut is not None:
+        acted = np.where(shut, idle, acted)
+    if (acted < idle).any():
+        name = dynamics.arm(int(np.argmax(idle - acted)))
+        raise ModelError(
+            f"acting on {name} lowers its chance of being active",
+            "lock it out (a constraint of kind locked_out): gains of spread need a sign.",
+        )
+    return idle, acted
+
+
 class OneRound:
     """Worth of acting on sets of arms in one round: exact over the arms' moves, averaged over live-edge samples.
 
@@ -106,15 +148,20 @@ class OneRound:
         int (N,).
     worth
         Of each node active at the end, at least 0, (N,).
+    shut
+        Arms that are never acted on, bool (N,): acting on them may lower their chance.
     """
 
-    def __init__(self, dynamics: Cascade, live: LiveEdges, state: np.ndarray, worth: np.ndarray) -> None:
+    def __init__(
+        self,
+        dynamics: Cascade,
+        live: LiveEdges,
+        state: np.ndarray,
+        worth: np.ndarray,
+        shut: np.ndarray | None = None,
+    ) -> None:
         self.dynamics, self.live, self.state, self.worth = dynamics, live, np.asarray(state), worth
-        passive = np.zeros(dynamics.n_arms, dtype=np.int64)
-        self.idle, self.acted = dynamics.own_move(state, passive), dynamics.own_move(state, passive + 1)
-        if (self.acted < self.idle).any():
-            arm = int(np.argmax(self.idle - self.acted))
-            raise ModelError(f"acting on arm {arm} lowers its chance", "lock it out; spread gains need a sign.")
+        self.idle, self.acted = raising_moves(dynamics, state, shut)
         sets = live.merged
         self.row_worth = (sets.members @ worth) / live.size
         room = 1.0 - self.idle

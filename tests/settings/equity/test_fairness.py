@@ -96,7 +96,7 @@ def test_a_decision_tells_what_groups_get_and_what_max_min_costs():
     assert sum(row["arms"] for row in fairness.rows) == 30
     assert fairness.lifted >= fairness.lowest - 1e-6
     assert 0.0 <= fairness.price <= 1.0
-    assert fairness.lowest == min(row["best_mean"] for row in fairness.rows)
+    assert fairness.lowest == min(row["planned"] for row in fairness.rows)
     assert f"worst group {fairness.worst}" in str(fairness)
     with pytest.raises(ModelError, match="village"):
         fairness_of(model, decision, "parish")

@@ -6,12 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
+from fair_plans import planned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
 from rmab_opt.planning import Coupling
-from rmab_opt.settings.equity import WELFARES, Groups, Welfare, fair_plan_arrays, gini, smallest_budget
+from rmab_opt.settings.equity import WELFARES, Cohort, Groups, Welfare, gini, smallest_budget
 from rmab_opt.settings.equity.budgets import share_units
 from rmab_opt.settings.equity.curves import ChargeTable, group_curve, rounds_worth, values_at_charges
 from rmab_opt.settings.equity.instances import digital_diabetes, equity_synthetic, maternal_health
@@ -24,7 +25,7 @@ def plan_of(problem, budget, **options):
     transition, reward = problem.dynamics.tabular()
     groups = options.pop("groups", None) or Groups.of(problem.arms, "group")
     common = {"horizon": problem.horizon, "discount": problem.discount}
-    return fair_plan_arrays(
+    return planned(
         transition, reward, problem.start_distribution, groups, Coupling.budgets([budget]), **common, **options
     )
 
@@ -147,14 +148,9 @@ def test_the_full_diabetes_cohort_has_one_optimum_by_all_three_methods():
     """288,000 frequencies: the linear program by interior points, its dual by prices, leximin by prices."""
     problem = digital_diabetes().problem
     groups = Groups.of(problem.arms, "group")
-    program = EquityProgram(
-        *problem.dynamics.tabular(),
-        problem.start_distribution,
-        groups,
-        Coupling.budgets([30]),
-        horizon=problem.horizon,
-        discount=problem.discount,
-    ).solve(Stage(np.full(6, -np.inf), free=np.ones(6, dtype=bool)))
+    rows = Coupling.budgets([30])
+    given = (*problem.dynamics.tabular(), problem.start_distribution, groups, rows, problem.horizon, problem.discount)
+    program = EquityProgram(Cohort(*given)).solve(Stage(np.full(6, -np.inf), free=np.ones(6, dtype=bool)))
     prices = plan_of(problem, 30, welfare="max_min", method="prices", tolerance=1e-8)
     leximin = plan_of(problem, 30, welfare="leximin", method="prices", tolerance=1e-8)
     assert priced_value(problem, groups, program.weights, program.prices, 30) == pytest.approx(program.lower, rel=1e-6)
@@ -230,7 +226,7 @@ def test_curves_of_a_published_group_and_of_one_that_cannot_respond():
     flat = group_curve(transition[55:80], reward[55:80], state, horizon=20, discount=0.9999)
     assert flat.budgets.tolist() == [0.0]
     groups = Groups(("A",), np.ones((1, 25), dtype=bool))
-    constant = fair_plan_arrays(
+    constant = planned(
         transition[:25],
         reward[:25],
         state,
@@ -267,7 +263,7 @@ def test_whole_budgets_are_the_best_of_all_splits(welfare, seed):
     assert greedy.budgets.sum() <= budget
     assert worth(greedy.budgets) == pytest.approx(best, abs=1e-6)
     if kind.kind == "max_min":
-        program = fair_plan_arrays(
+        program = planned(
             transition,
             reward,
             start,
@@ -286,9 +282,7 @@ def test_no_joint_policy_exceeds_the_plan(seed):
     """The exact joint program over all states, with the plan's weights, stays below the plan's limit."""
     transition, reward, start, groups, horizon = cohort(seed, (2, 1), n_states=2, horizon=3)
     budget = 1
-    plan = fair_plan_arrays(
-        transition, reward, start, groups, Coupling.budgets([budget]), horizon=horizon, welfare="max_min"
-    )
+    plan = planned(transition, reward, start, groups, Coupling.budgets([budget]), horizon=horizon, welfare="max_min")
     worth = (plan.weights / groups.sizes) @ groups.member
     states = list(itertools.product(range(2), repeat=3))
     actions = [a for a in itertools.product(range(2), repeat=3) if sum(a) <= budget]
@@ -305,9 +299,7 @@ def test_no_joint_policy_exceeds_the_plan(seed):
     joint = sum(np.prod([start[i, s[i]] for i in range(3)]) * value[s] for s in states)
     # The best worst group of any joint policy is at most its best weighted sum, which is at most the plan's limit.
     assert joint <= plan.upper + 1e-7
-    nothing = fair_plan_arrays(
-        transition, reward, start, groups, Coupling.budgets([0]), horizon=horizon, welfare="max_min"
-    )
+    nothing = planned(transition, reward, start, groups, Coupling.budgets([0]), horizon=horizon, welfare="max_min")
     assert joint >= nothing.lower - 1e-9
 
 
@@ -318,9 +310,7 @@ def test_more_budget_never_lowers_welfare(seed):
     transition, reward, start, groups, horizon = cohort(seed, (2, 3))
     for welfare in ("max_min", "nash"):
         values = [
-            fair_plan_arrays(
-                transition, reward, start, groups, Coupling.budgets([b]), horizon=horizon, welfare=welfare
-            ).upper
+            planned(transition, reward, start, groups, Coupling.budgets([b]), horizon=horizon, welfare=welfare).upper
             for b in (0, 1, 2, 5)
         ]
         assert (np.diff(values) >= -1e-6).all()
@@ -330,7 +320,7 @@ def test_nash_is_scale_free():
     transition, reward, start, groups, horizon = cohort(5, (3, 3))
     scaled = reward * np.where(groups.label == 1, 10.0, 1.0)[:, None, None]
     plans = {
-        (welfare, kind): fair_plan_arrays(
+        (welfare, kind): planned(
             transition, pay, start, groups, Coupling.budgets([2]), horizon=horizon, welfare=welfare, tolerance=1e-9
         )
         for welfare in ("nash",)
@@ -344,7 +334,7 @@ def test_nash_is_scale_free():
 def test_plans_do_not_depend_on_the_unit_of_the_reward(welfare):
     transition, reward, start, groups, horizon = cohort(11, (3, 2))
     plans = [
-        fair_plan_arrays(
+        planned(
             transition,
             unit * reward,
             start,
@@ -375,7 +365,7 @@ def test_symmetric_groups_get_symmetric_values_and_budgets(welfare):
     transition, reward, start, _, horizon = cohort(7, (3,))
     twice = [np.concatenate([part, part]) for part in (transition, reward, start)]
     groups = Groups.from_labels([0] * 3 + [1] * 3)
-    plan = fair_plan_arrays(
+    plan = planned(
         *twice, groups, Coupling.budgets([2]), horizon=horizon, welfare=welfare, mode="total", tolerance=1e-10
     )
     assert plan.values[0] == pytest.approx(plan.values[1], abs=1e-4)
@@ -442,7 +432,7 @@ def test_floors_of_single_arms_hold_by_both_methods(welfare):
     common = {"horizon": horizon, "welfare": welfare, "tolerance": 1e-7}
 
     def plan(budget, **options):
-        return fair_plan_arrays(transition, reward, start, groups, Coupling.budgets([budget]), **common, **options)
+        return planned(transition, reward, start, groups, Coupling.budgets([budget]), **common, **options)
 
     idle, free = plan(0), plan(1)
     floors = np.full(4, -np.inf)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fair_plans import planned
 
 from rmab_opt.planning import Coupling
 from rmab_opt.settings.equity.groups import Groups
-from rmab_opt.settings.equity.plan import fair_plan_arrays
 
 RNG = np.random.default_rng(0)
 MOVE, PAY = RNG.dirichlet(np.ones(3), (2, 2, 3)), np.sort(RNG.random((2, 3, 2)), axis=2)
@@ -23,9 +23,7 @@ def test_costs_of_single_arms_go_with_the_pool_they_are_in(by_state):
     start = np.array([0, 0, 0, 0])
 
     def plan(move: np.ndarray, method: str) -> np.ndarray:
-        return fair_plan_arrays(
-            move, PAY[kind], start, GROUPS, coupling, horizon=3, welfare="max_min", method=method
-        ).lower
+        return planned(move, PAY[kind], start, GROUPS, coupling, horizon=3, welfare="max_min", method=method).lower
 
     apart = MOVE[kind].copy()
     apart[1] = (1 - 1e-7) * apart[1] + 1e-7 / 3

@@ -1,0 +1,138 @@
+"""One step of policy improvement on contact graphs: against the optimum on eight arms, against its base on 200.
+
+    python benchmarks/networked_improve.py exact        # nine regimes of eight arms, values by enumeration
+    python benchmarks/networked_improve.py simulated    # the same with drawn roll-outs: what simulation keeps
+    python benchmarks/networked_improve.py large --part 0 --parts 4   # 200 arms, ten instances, paired episodes
+
+Writes CSV to standard output; recorded in ``benchmarks/data/networked_improve_*.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from time import process_time
+from typing import Any
+
+import numpy as np
+
+import rmab_opt as ro
+from rmab_opt.decisions import Model
+from rmab_opt.decisions.policies.improved import Improve
+from rmab_opt.decisions.policy import make_policy
+from rmab_opt.planning.improve import Rollouts, improve
+from rmab_opt.settings.networked.instances import TINY
+from rmab_opt.settings.networked.rollouts import BatchLookahead, ExactRollouts
+from rmab_opt.settings.networked.spread import backward_induction, policy_value, set_bits
+
+LARGE: dict[str, tuple[str, dict[str, Any]]] = {
+    "reference": ("contacts", {"n_arms": 200, "n_contacts": 690, "probability": 0.05, "at_most": 10, "discount": 0.95}),
+    "slow start": ("contacts_slow_start", {"n_arms": 200, "n_contacts": 330, "at_most": 5}),
+    "lapsing": ("contacts_lapsing", {"n_arms": 200, "n_contacts": 330, "at_most": 5}),
+    "influencers": ("contacts_influencers", {}),
+    "influencers, two visits": ("contacts_influencers", {"at_most": 2}),
+}
+"""Regimes of 200 arms."""
+
+
+def shares(model: Model, draws: int = 0) -> dict[str, float]:
+    """Share of the optimal gain over doing nothing that the base, one improvement and two visits of it keep."""
+    problem, actions = model.problem, model.actions
+    dynamics: Any = problem.dynamics
+    listed = actions.enumerate()
+    assert listed is not None
+    arm_action = actions.columns.arm_action(listed.astype(np.int64))
+    best, _ = backward_induction(dynamics, arm_action, problem.horizon, problem.discount)
+    base = BatchLookahead(problem, actions, "priced")
+    states = set_bits(problem.n_arms).astype(np.int64)
+    horizon, discount = problem.horizon, problem.discount
+    none = np.zeros((horizon, *states.shape), dtype=np.int64)
+    exact = ExactRollouts(problem, actions, base)
+    simulated = Rollouts(problem, actions, base)
+    rng = np.random.default_rng(0)
+    found = np.zeros_like(none)
+    for period in range(horizon):
+        for place, state in enumerate(states):
+            rollouts: Any = simulated if draws else exact
+            made = improve(rollouts, actions, state, period, None, draws or 8, rng)
+            found[period, place] = actions.columns.arm_action(made.action)
+    low = policy_value(dynamics, none, horizon, discount)[0]
+    room = best[0, 0] - low
+    return {
+        "optimum": float(best[0, 0]),
+        "none": float(low),
+        "lookahead_priced": float((exact.values[0][0] - low) / room),
+        "improve": float((policy_value(dynamics, found, horizon, discount)[0] - low) / room),
+    }
+
+
+def small(draws: int, instances: int) -> list[dict[str, Any]]:
+    """All nine regimes, several instances each."""
+    rows = []
+    for name, (model, given) in TINY.items():
+        for seed in range(instances):
+            sets = {**given, "horizon": 8 if draws else 16}
+            began = process_time()
+            row = shares(ro.load(model, seed=seed, samples=20, **sets), draws)
+            seconds = process_time() - began
+            rows.append({"regime": name, "seed": seed, "draws": draws, **row, "cpu_seconds": round(seconds, 2)})
+    return rows
+
+
+def large(part: int, parts: int, instances: int, episodes: int, draws: int) -> list[dict[str, Any]]:
+    """Paired totals of 200 arms: same seeds of episodes for every policy."""
+    tasks = [(name, seed) for name in LARGE for seed in range(instances)]
+    rows = []
+    for name, seed in tasks[part::parts]:
+        source, given = LARGE[name]
+        model = ro.load(source, seed=seed, **given)
+        names = ["none", "lookahead_priced", "lookahead_contacts", "improve"]
+        totals, cpu = {}, {}
+        for policy in names:
+            began = process_time()
+            totals[policy] = np.array([episode(model, policy, [seed, k], draws) for k in range(episodes)])
+            cpu[policy] = (process_time() - began) / (episodes * model.problem.horizon)
+        none, base, contacts, improved = (totals[policy] for policy in names)
+        for k in range(episodes):
+            rows.append({"regime": name, "seed": seed, "episode": k, "draws": draws, "none": none[k], "base": base[k],
+                         "contacts": contacts[k],
+                         "improve": improved[k], "decision_cpu_s": round(cpu["improve"], 4)})  # fmt: skip
+    return rows
+
+
+def episode(model: Model, policy: str, seed: list[int], draws: int) -> float:
+    """What one episode earned, discounted; chance of the arms is the same for every policy."""
+    problem = model.problem
+    chosen = Improve(model, base="lookahead_priced", draws=draws) if policy == "improve" else make_policy(policy, model)
+    state, total = problem.sample_start(np.random.default_rng(seed), 1)[0], 0.0
+    memory = chosen.begin(np.random.default_rng([*seed, 7]))
+    for period in range(problem.horizon):
+        decision, memory = chosen.follow(state, period, memory)
+        acted = model.actions.columns.arm_action(decision.action)
+        state, paid = problem.dynamics.step(state, acted, np.random.default_rng([*seed, 1, period]))[:2]
+        total += problem.discount**period * float(np.sum(paid))
+    return total
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("exact", "simulated", "large"))
+    parser.add_argument("--instances", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=6)
+    parser.add_argument("--draws", type=int, default=32)
+    parser.add_argument("--part", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=1)
+    given = parser.parse_args()
+    if given.what == "large":
+        rows = large(given.part, given.parts, given.instances or 10, given.episodes, given.draws)
+    else:
+        rows = small(given.draws if given.what == "simulated" else 0, given.instances or 4)
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
