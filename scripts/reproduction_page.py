@@ -42,6 +42,9 @@ PICTURES: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Dots with intervals beside crosses for published values: file, title, claims."""
 
+LEFT_OUT = {"inspection_table_1": "arms", "embedded_fit": "error", "equity_gini": "leximin"}
+"""Figures of other units, by a word of theirs: they stand in the table only."""
+
 CURVES = {
     "networked_rounds_of_activity": ("networked_levels", "k30/", "/mean", "round", "% active, k = 30"),
     "equity_capacity": (
@@ -227,7 +230,7 @@ def dots(path: Path, title: str, found: Sequence[Mapping[str, Any]]) -> None:
     axes.set_yticks(range(len(found)), [row["what"] for row in found], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(title, fontsize=10)
     axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -255,12 +258,11 @@ def pictures() -> None:
     """All pictures of the page."""
     known = {claim["id"]: claim for claim in claims()["claims"]}
     for name, (title, members) in PICTURES.items():
-        found = [
-            {**read(f), "what": f"{known[m]['claim'][:40]}: {f['what']}" if len(members) > 1 else f["what"]}
-            for m in members
-            for f in known[m]["figures"]
-        ]
-        dots(IMAGES / f"{name}.png", title, found)
+        chosen = [(member, f) for member in members for f in known[member]["figures"]]
+        chosen = [(member, f) for member, f in chosen if LEFT_OUT.get(name, "\n") not in f["what"]]
+        several = len(members) > 1
+        said = [f"{member.partition('-')[2]}: {f['what']}" if several else f["what"] for member, f in chosen]
+        dots(IMAGES / f"{name}.png", title, [{**read(f), "what": w} for (_, f), w in zip(chosen, said, strict=True)])
     for name in CURVES:
         lines_of(IMAGES / f"{name}.png", name)
 
