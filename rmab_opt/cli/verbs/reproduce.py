@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rmab_opt.cli.common import RESEARCH, Jobs, Json, answer, progress
+from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, answer, progress
 from rmab_opt.registry import register
 
 
@@ -22,6 +22,7 @@ def reproduce(
     full: Annotated[bool, typer.Option("--full/--quick", help="The published sizes, or a few minutes in all.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="Name the experiments and stop.")] = False,
     n_jobs: Jobs = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Measure published figures again, side by side with ours; a run that was stopped goes on.
