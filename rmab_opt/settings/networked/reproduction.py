@@ -212,7 +212,8 @@ def lookahead(model: Model, rounds: int) -> np.ndarray:
 
 def ten_nodes(task: Task) -> dict[str, Any]:
     """Exact value of a policy, ``optimum`` or ``rounds:K`` on an instance of ten nodes."""
-    model = ten_node_model(*task["case"], task["seed"])
+    regime, shape, probability, budget = task["case"]
+    model = ten_node_model(regime, shape, probability, budget, task["seed"])
     name, states, rng = task["policy"], set_bits(10).astype(np.int64), np.random.default_rng(5)
     if name == "optimum":
         return {"value": exact_value(model, lookahead(model, 400))}
