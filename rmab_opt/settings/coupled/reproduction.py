@@ -76,10 +76,15 @@ RIVALS = ("random", "sampling", "iterative_myopic", "myopic")
 
 
 # --------------------------------------------------------------------------------------------------- the four settings
+def instance_of(name: str, seed: int, **overrides: Any) -> Model:
+    """A shipped setting with the arms of a seed."""
+    model = load(name, **overrides)
+    return model if model.instance is None else model.instance(seed)
+
+
 def table_task(task: Task) -> dict[str, Any]:
     """Totals of every policy on one instance by the same draws, and the bound."""
-    shipped = load(task["setting"], **SIZES[task["n"]][task["setting"]])
-    model = shipped if shipped.instance is None else shipped.instance(task["seed"])
+    model = instance_of(task["setting"], task["seed"], **SIZES[task["n"]][task["setting"]])
     names: list[Any] = [name for name in PLAIN if not (name == "sampling" and task["n"] > 20)]
     with tempfile.TemporaryDirectory() as folder:
         if task["train"]:
@@ -260,7 +265,7 @@ def greedy_score(model: Model, network: Any, *, one_hot: bool, episodes: int, se
 
 def fit_task(task: Task) -> dict[str, Any]:
     """Error and score at each mark, and the best constant action's and myopic rule's scores on the same instance."""
-    model = load("scheduling").instance(task["seed"])
+    model = instance_of("scheduling", task["seed"])
     points = [
         {
             "steps": steps,
@@ -319,7 +324,7 @@ def binaries_task(task: Task) -> dict[str, Any]:
     """Binaries of the program of one argmax, over states of the warm start's network."""
     from rmab_opt.encoder import Network, Support, assemble
 
-    model = load("scheduling").instance(task["seed"])
+    model = instance_of("scheduling", task["seed"])
     fit = {**task, "samples": "random", "one_hot": True, "marks": [task["steps"]]}
     ((_, network, _),) = list(fitted(model, fit))
     whole = Network.from_torch(network)
@@ -330,12 +335,9 @@ def binaries_task(task: Task) -> dict[str, Any]:
     for _ in range(task["states"]):
         hot = encoded(rng.integers(0, 4, (1, n)), True)[0]
         folded = whole.fold({n + k: float(value) for k, value in enumerate(hot)})
-        for name, support in (
-            ("from the set", Support.from_program(base, act)),
-            ("from the box", Support.box(np.zeros(n), np.ones(n))),
-        ):
-            effort = "linear" if name == "from the set" else "interval"
-            record = assemble(folded, support, effort=effort)
+        tight = assemble(folded, Support.from_program(base, act), effort="linear")
+        loose = assemble(folded, Support.box(np.zeros(n), np.ones(n)), effort="interval")
+        for name, record in (("from the set", tight), ("from the box", loose)):
             counts[name].append(float(record.counts["binaries"]))
     return {"counts": counts}
 

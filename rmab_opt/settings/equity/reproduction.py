@@ -61,7 +61,8 @@ class PublishedRule:
         self.transition, self.reward = model.problem.dynamics.tabular()
         self.groups = model_groups(model)
         self.members = [np.flatnonzero(row) for row in self.groups.member]
-        self.budget = round(model.actions.constraints["budget"].at_most)
+        limit: Any = model.actions.constraints["budget"]
+        self.budget = round(limit.at_most)
 
     def indices(self, state: np.ndarray, rounds: int) -> np.ndarray:
         """Whittle indices by eight bisections of [-1, 1], (N,)."""
@@ -103,6 +104,8 @@ class PublishedRule:
 
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> np.ndarray:
         """The largest indices of each group, or of all arms, ties at random."""
+        given: Any
+        members: Any
         if self.rule == "opt":
             index, given, members = self.indices(state, self.problem.horizon - period), [self.budget], [...]
         else:
@@ -124,8 +127,10 @@ class StandingRoundRobin:
     name = "published_round_robin"
 
     def __init__(self, model: Model) -> None:
-        self.model, self.budget = model, round(model.actions.constraints["budget"].at_most)
-        self.high = np.array(["high" in str(name).split("/") for name in model.problem.dynamics.state_names])
+        limit: Any = model.actions.constraints["budget"]
+        named: Any = model.problem.dynamics
+        self.model, self.budget = model, round(limit.at_most)
+        self.high = np.array(["high" in str(name).split("/") for name in named.state_names])
 
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> np.ndarray:
         """High-risk arms in the order of an unstable sort of equal waits, the others after them."""
@@ -329,9 +334,11 @@ def planning_time(task: Task) -> dict[str, Any]:
     """CPU seconds of planning one episode of diabetes by the published rule, vectorised, and by ours."""
     n = task["n"]
     model = load("digital_diabetes", n_arms=n, at_most=n // 10)
-    rng, state, horizon = np.random.default_rng(0), model.problem.start, model.problem.horizon
+    rng, horizon = np.random.default_rng(0), model.problem.horizon
+    state = np.asarray(model.problem.start)
     spent = {}
-    for name, policy in (("published_mmr", PublishedRule(model, "mmr")), ("leximin", make_policy("leximin", model))):
+    policies: dict[str, Any] = {"published_mmr": PublishedRule(model, "mmr"), "leximin": make_policy("leximin", model)}
+    for name, policy in policies.items():
         begun = process_time()
         for period in range(horizon):
             policy.decide(state, period, rng)
