@@ -286,7 +286,7 @@ def fit_tasks(full: bool) -> list[dict[str, Any]]:
     common = {"seed": 0, "episodes": episodes}
     kinds = (("random", True), ("random", False)) if full else (("random", True),)
     tasks = [{**common, "samples": samples, "one_hot": hot, "marks": marks} for samples, hot in kinds]
-    released = [100, 300, 1000, 3000, 10000, 40000] if full else [3000]
+    released = [100, 300, 1000, 3000, 10000, 40000] if full else [3000, 40000]
     return [*tasks, {**common, "samples": "released", "one_hot": False, "marks": released}]
 
 
