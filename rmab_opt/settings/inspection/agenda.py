@@ -36,6 +36,12 @@ MISSING = 1000.0
 TINY = 1e-6
 """Visits: below it a row is kept."""
 
+CALM = 1e-5
+"""What staying put counts among plans of the same worth, as a share of what a visit gains."""
+
+SAME = 1e-7
+"""Share of the worth by which plans differ and are the same."""
+
 
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -531,12 +537,28 @@ def _choose(
     solved = best_walks(weighed, profile, begin=begin, prices=prices)
     if solved is None:
         return None
+    if at.news and planned.any() and not solved.sifted:
+        solved = _calm(weighed, solved, planned, profile)
     # What the choice preferred is no part of what is proven.
     true = solved if weighed is task else best_walks(task, profile, begin=begin, prices=prices)
     limit = np.inf if true is None else true.bound
     if solved.duals is not None:
         solved = replace(solved, duals=solved.duals[: len(due.rows.lower)])
     return _kept(asked, due, weighed, solved, planned), limit, solved
+
+
+def _calm(task: Task, solved: Chosen, planned: np.ndarray, profile: Profile) -> Chosen:
+    """Of walks that are worth the same those nearest to the plan before, bool (C,); the ones solved where none are."""
+    held = np.flatnonzero(planned & task.allowed)
+    if not (planned & ~np.isin(np.arange(len(planned)), solved.cells)).any() or not held.size:
+        return solved
+    dearest = float(np.abs(task.weights(held, np.full(len(held), -1))).max())
+    liked = (0.0 if task.liking is None else task.liking) + CALM * max(dearest, TINY) * planned
+    calm = best_walks(replace(task, liking=liked), profile)
+    worth = None if calm is None else task.worth(calm.cells)
+    if calm is None or worth is None or worth < solved.value - SAME * max(1.0, abs(solved.value)):
+        return solved
+    return replace(solved, cells=calm.cells, value=worth, seconds=solved.seconds + calm.seconds)
 
 
 def _with_fixed(rows: Rows, must: np.ndarray) -> Rows:
