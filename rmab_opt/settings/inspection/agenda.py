@@ -36,6 +36,9 @@ MISSING = 1000.0
 TINY = 1e-6
 """Visits: below it a row is kept."""
 
+SETTLED = 100_000
+"""Cells up to which all arms may move to make room for what would be late."""
+
 CALM = 1e-5
 """What staying put counts among plans of the same worth, as a share of what a visit gains."""
 
@@ -411,16 +414,19 @@ def _before(asked: Asked, due: _Due) -> np.ndarray:
 
 
 def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray, tuple[Late, ...]]:
-    """The rest with what cannot be in time set to its next slot: (what is due, cells that are fixed, who is late)."""
-    required = np.flatnonzero(due.rows.lower > TINY)
+    """The rest with what cannot be in time set to its next slot: (what is due, cells that are fixed, who is late).
+
+    In large plans the others' visits stay where they are while this is found.
+    """
+    required, movable = np.flatnonzero(due.rows.lower > TINY), _movable(asked, due)
     lift = np.flatnonzero((due.owner < 0) & np.isfinite(due.rows.upper))
     nothing = np.zeros(len(due.columns))
     # The least change that would do all in time, where that has open cells at all.
     reachable = replace(due, rows=replace(due.rows, lower=np.minimum(due.rows.lower, due.room)))
-    change = _least(reachable, due.allowed, nothing, required[:0], lift, profile)
+    change = _least(reachable, due.allowed & movable, nothing, required[:0], lift, profile)
     words = _words(due, None if change is None else change[2])
     # Among the fewest that are missing, those that the plan before was without: who is late does not change by itself.
-    first = _least(due, due.allowed, -_before(asked, due), required, required[:0], profile)
+    first = _least(due, due.allowed & movable, -_before(asked, due), required, required[:0], profile)
     if first is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     lack = np.maximum(first[1], due.rows.lower - due.room)
@@ -432,12 +438,12 @@ def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray
         [given_up.get(key, 0.0) for key in zip(again.what, again.rows.names, strict=True)]
     )
     again = replace(again, rows=replace(again.rows, lower=lower))
-    required = np.flatnonzero(lower > TINY)
+    required, movable = np.flatnonzero(lower > TINY), _movable(asked, again)
     slot, arm = again.columns.slot, again.columns.arm
     tardy = np.isin(arm, list(late))
     delay = np.where(tardy, (slot - asked.now + 1) / (again.columns.n_slots + 1), 0.0)
     cost = delay - _before(asked, again) / (again.columns.n_slots + 2)
-    second = _least(again, again.allowed | again.spare, cost, required, required[:0], profile)
+    second = _least(again, (again.allowed | again.spare) & movable, cost, required, required[:0], profile)
     if second is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     again = replace(again, rows=replace(again.rows, lower=lower - second[1]))
@@ -583,8 +589,13 @@ def _known(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> tuple[np
     price = np.zeros(len(rows.lower))
     common = np.flatnonzero(due.owner < 0)
     price[common] = [at.prices.get(f"{due.what[row]} {due.rows.names[row]}", 0.0) for row in common.tolist()]
-    # Arms that the plan before does not suit any more choose again; the others stay where they were.
     held = planned & due.allowed
+    return held & ~_disturbed(asked, due, rows, planned)[due.columns.arm], price
+
+
+def _disturbed(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> np.ndarray:
+    """Arms that the plan before does not suit any more and that choose again, bool (N,); the others stay."""
+    held, at = planned & due.allowed, asked.at
     counts = rows.matrix @ held.astype(float)
     owner = np.concatenate([due.owner, np.full(len(rows.lower) - len(due.owner), -1)])
     moved = np.zeros(len(due.most), dtype=bool)
@@ -595,7 +606,18 @@ def _known(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> tuple[np
         inside = rows.matrix.indices[rows.matrix.indptr[row] : rows.matrix.indptr[row + 1]]
         staying = [c for c in inside.tolist() if held[c] and not moved[due.columns.arm[c]]]
         moved[due.columns.arm[staying[max(0, int(rows.upper[row])) :]]] = True
-    return held & ~moved[due.columns.arm], price
+    return moved
+
+
+def _movable(asked: Asked, due: _Due) -> np.ndarray:
+    """Cells among which what is late is looked for, bool (C,): all; of a large plan those of the arms that it does not
+    suit any more and those that the others have in it."""
+    everything: np.ndarray = np.ones(len(due.columns), dtype=bool)
+    if asked.at.planned is None or len(due.columns) <= SETTLED:
+        return everything
+    columns = due.columns
+    planned = asked.at.planned[columns.arm, columns.slot] & (columns.slot >= asked.now)
+    return planned | _disturbed(asked, due, due.rows, planned)[columns.arm]
 
 
 def _kept(asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarray) -> np.ndarray:

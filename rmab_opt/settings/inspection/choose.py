@@ -17,7 +17,7 @@ from scipy import sparse
 
 from rmab_opt.errors import SolverError
 from rmab_opt.settings.inspection.kinds import Rows
-from rmab_opt.settings.inspection.large import corrected, improve, in_common, seated, type_prices
+from rmab_opt.settings.inspection.large import asking, corrected, improve, in_common, seated, type_prices
 from rmab_opt.settings.inspection.plan import WHOLE, WHOLE_FLOW, two_sided
 from rmab_opt.settings.inspection.walks import Task, Walks
 from rmab_opt.solver import Profile, Program, Session, load_profile
@@ -197,15 +197,16 @@ def _by_prices(task: Task, profile: Profile, begin: np.ndarray | None, prices: n
     """Prices of the rows in common, then arms one by one at them; the program over cells where that is not enough."""
     clock, common = perf_counter(), in_common(task)
     if prices is None:
-        price, held = type_prices(task, common), np.zeros(0, dtype=np.int64)
+        price, held = asking(task, type_prices(task, common)), np.zeros(0, dtype=np.int64)
         seats = seated(task, price, held)
         price, bound = corrected(task, common, price, max(0.0, _worth(task, seats.cells)), CORRECTED)
     else:
-        price, held = prices, np.zeros(0, dtype=np.int64) if begin is None else np.flatnonzero(begin & task.allowed)
+        price = asking(task, prices)
+        held = np.zeros(0, dtype=np.int64) if begin is None else np.flatnonzero(begin & task.allowed)
         seats, (bound, _) = seated(task, price, held), task.priced(price)
         if bound - _worth(task, seats.cells) > ENOUGH * abs(bound):
             # Prices of a plan before prove less and less: a better proof moves nobody.
-            fresh = type_prices(task, common, price)
+            fresh = asking(task, type_prices(task, common, price))
             tighter, _ = task.priced(fresh)
             price, bound = (fresh, tighter) if tighter < bound else (price, bound)
     near = ENOUGH if len(held) else NEAR

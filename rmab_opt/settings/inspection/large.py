@@ -16,7 +16,7 @@ from scipy import optimize, sparse
 from rmab_opt.settings.inspection.longest import NEVER, Longest
 from rmab_opt.settings.inspection.walks import Task
 
-__all__ = ["Seats", "corrected", "improve", "in_common", "seated", "type_prices"]
+__all__ = ["Seats", "asking", "corrected", "improve", "in_common", "seated", "type_prices"]
 
 TYPES = 400
 """Types of arms by which prices are found."""
@@ -30,8 +30,14 @@ STEPS = 60
 SEATED = 48
 """Arms that look for their best walks at a time; those whose seats are gone look again."""
 
+MANY = 0.05
+"""Share of the arms that may have cells which they must take before these are left to programs."""
+
 PATIENCE = 12
 """Times that an arm looks again."""
+
+SENT = 200
+"""Arms without a seat at most that others make room for."""
 
 CHOOSING = 144
 """Arms that choose again at a time: together they may change places, which one alone could not."""
@@ -86,6 +92,20 @@ def _types(task: Task, common: np.ndarray) -> list[_Types]:
             gains, cells = gains.of(some), cells[:, some]
         found.append(_Types(count, cells, gains))
     return found
+
+
+def asking(task: Task, prices: np.ndarray) -> np.ndarray:
+    """The prices, and what few arms are paid for cells that they alone must take (promises), (R,).
+
+    A price of a row of one arm proves as much as any other; without it the arm's best walk would pass the row by.
+    """
+    row, _ = task.own
+    asked = row[(task.rows.lower[row] > TINY) & ~task.totals[0][row]]
+    if not asked.size or len(asked) > MANY * task.grid.n_arms:
+        return prices
+    prices = prices.copy()
+    prices[asked] = -2.0 * max((float(gains.first.max()) for _, gains in task.longest), default=0.0)
+    return prices
 
 
 def type_prices(task: Task, common: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
@@ -208,14 +228,14 @@ class Seats:
                     walk = place[visits[:, j], j]
                     if not len(walk):
                         without.append(some[j])
-                    elif not self._take(walk):
+                    elif not self.take(walk):
                         again.append(some[j])
             waiting = np.array(again, dtype=np.int64)
             if not len(waiting):
                 break
         return arms[np.array([*without, *waiting.tolist()], dtype=np.int64)]
 
-    def _take(self, walk: np.ndarray) -> bool:
+    def take(self, walk: np.ndarray) -> bool:
         """Take a walk's cells where all of them have room."""
         row, need = (each[walk].ravel() for each in self._stands)
         np.subtract.at(self.room, row, need)
@@ -224,6 +244,57 @@ class Seats:
             return False
         self.taken[walk] = True
         return True
+
+    def asking(self, prices: np.ndarray) -> np.ndarray:
+        """Arms that lack a visit they are paid for, see :func:`asking`."""
+        row, arm = self.task.own
+        lacks = self.task.rows.matrix[row] @ self.taken.astype(float) < self.task.rows.lower[row] - TINY
+        found: np.ndarray = arm[lacks & (prices[row] < 0)]
+        return found
+
+    def displace(self, arm: int, gains: Longest, cost: np.ndarray, others: Longest, all_: np.ndarray) -> bool:
+        """Seat an arm where there is no room: in each full row somebody goes elsewhere, who loses least by it.
+
+        ``gains`` are the arm's own, ``others`` those of the arms ``all_`` among whom one may go.
+        """
+        kept, place = (self.room.copy(), self.taken.copy()), self.task.cells(np.array([arm]))
+        _, visits = gains.at(cost[place]).best()
+        walk = place[visits[:, 0], 0]
+        rows, need = self._stands[0][walk], self._stands[1][walk]
+        np.subtract.at(self.room, rows.ravel(), need.ravel())
+        self.taken[walk] = True
+        for full in np.unique(rows[self.room[rows] < -TINY]).tolist():
+            while self.room[full] < -TINY:
+                if not self._send(full, arm, cost, others, all_):
+                    self.room, self.taken = kept
+                    return False
+        return len(walk) > 0
+
+    def _send(self, full: int, arm: int, cost: np.ndarray, gains: Longest, arms: np.ndarray) -> bool:
+        """One of the arms in a full row takes its best walk beside all full rows; False where nobody can."""
+        matrix, grid = self.task.rows.matrix, self.task.grid
+        inside = matrix.indices[matrix.indptr[full] : matrix.indptr[full + 1]]
+        sitting = np.unique(grid.arm[inside[self.taken[inside] & (grid.slot[inside] >= self.task.now)]])
+        some = np.flatnonzero(np.isin(arms, sitting[sitting != arm]))
+        if not some.size:
+            return False
+        place = self.task.cells(arms[some])
+        row, need = (each[place] for each in self._stands)
+        # Seats of their own are open to them, but for those in full rows.
+        mine = self.taken[place] & (place >= 0)
+        room = self.room[row] + np.where(mine[:, :, None], need, 0.0)
+        open_ = (room + TINY >= need).all(axis=2) & ~(mine & (row == full).any(axis=2))
+        own = np.isin(row, self.task.own[0])
+        # Rows about the arm itself are full of its own visits.
+        open_ |= (own | (room + TINY >= need)).all(axis=2) & ~mine & (place >= 0)
+        then = gains.of(some).at(cost[place])
+        worth, visits = then.only(open_).best()
+        loss = np.where(visits.sum(axis=0) >= mine.sum(axis=0), then.worth(mine) - worth, np.inf)
+        best = int(loss.argmin())
+        if not np.isfinite(loss[best]):
+            return False
+        self.free(place[mine[:, best], best])
+        return self.take(place[visits[:, best], best])
 
     def free(self, walks: np.ndarray) -> None:
         """Give some cells back."""
@@ -243,7 +314,7 @@ class Seats:
         needed = np.isin(arms, without) & (held.sum(axis=0) > 0)
         if needed.any() or more <= TINY * TINY:
             self.free(after)
-            self._take(before)
+            self.take(before)
             return 0.0
         return more
 
@@ -256,7 +327,15 @@ def seated(task: Task, prices: np.ndarray, cells: np.ndarray) -> Seats:
     for arms, gains in reversed(task.longest):
         mine = np.flatnonzero(waiting[arms])
         order = mine[np.argsort(-gains.first[:, mine].max(axis=0), kind="stable")]
-        seats.seat(arms[order], gains.of(order), cost)
+        without = np.isin(arms, seats.seat(arms[order], gains.of(order), cost)) & (gains.least > 0)
+        # Who must be seated where no room is left: others make some.
+        needy = np.flatnonzero(without | np.isin(arms, seats.asking(prices)))
+        for at in needy[:SENT].tolist():
+            place = task.cells(arms[at : at + 1])[:, 0]
+            held = place[(place >= 0) & seats.taken[place]]
+            seats.free(held)
+            if not seats.displace(int(arms[at]), gains.of(slice(at, at + 1)), cost, gains, arms):
+                seats.take(held)
     return seats
 
 

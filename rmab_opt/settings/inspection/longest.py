@@ -70,6 +70,17 @@ class Longest:
         shut = np.where(open_, 0.0, -NEVER)
         return replace(self, first=self.first - shut, lead=self.lead - shut)
 
+    def worth(self, visits: np.ndarray) -> np.ndarray:
+        """What some walks gain, (n,), from their visits, bool (S, n)."""
+        total, last = np.zeros(visits.shape[1]), np.full(visits.shape[1], -1)
+        for v in np.flatnonzero(visits.any(axis=1)).tolist():
+            here = np.flatnonzero(visits[v])
+            before = last[here]
+            follows = self.lead[v, here] + self.tail[before, here] + self.between[v - before, here]
+            total[here] += np.where(before < 0, self.first[v, here], follows)
+            last[here] = v
+        return total
+
     def means(self, begin: np.ndarray) -> Longest:
         """Mean gains of neighbouring arms, groups beginning at ``begin`` (G,): a visit of each gains the mean."""
         count = np.diff(np.append(begin, self.first.shape[1]))
