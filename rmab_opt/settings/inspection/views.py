@@ -116,11 +116,36 @@ def visit_rows(plan: Calendar) -> list[dict[str, Any]]:
     """One row a visit in the order of time, with its inspector where there are any."""
     who = given_out(plan)
     place = {name: t for t, name in enumerate(plan.slots)}
+    stops = _stops(plan, who)
     rows = []
     for row in plan.rows():
-        name = who.get((row["id"], place[row["slot"]]))
-        rows.append({**row, "inspector": name or "nobody"} if who else row)
+        visit = row["id"], place[row["slot"]]
+        told = {**row, "inspector": who.get(visit, "nobody")} if who else row
+        rows.append({**told, "stop": stops.get(visit, "")} if stops else told)
     return rows
+
+
+def _stops(plan: Calendar, who: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], int]:
+    """Which stop of its inspector's round each visit is, from 1, by (arm, slot); empty where no round is asked for."""
+    kind = next((c for c in plan.model.actions.constraints.values() if isinstance(c, Inspectors)), None)
+    if kind is None or not kind.routes:
+        return {}
+    home = (
+        dict(zip(kind.staff.text("id"), kind.staff.text("district"), strict=True)) if "district" in kind.staff else {}
+    )
+    area = dict(zip(plan.ids, plan.cohort.text(kind.district), strict=True))
+    days: dict[tuple[str, int], list[str]] = {}
+    for (arm, slot), name in who.items():
+        days.setdefault((name, slot), []).append(arm)
+    rounds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    found = {}
+    for (name, slot), arms in days.items():
+        key = home.get(name, ""), tuple(sorted({area[arm] for arm in arms}))
+        if key not in rounds:
+            rounds[key] = kind.round(*key)
+        for number, arm in enumerate(sorted(arms, key=lambda a: (rounds[key].index(area[a]), a)), start=1):
+            found[arm, slot] = number
+    return found
 
 
 def to_ics(rows: list[dict[str, Any]], plan: Calendar, dates: Dates) -> bytes:

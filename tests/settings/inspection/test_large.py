@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from unittest import mock
 
 import numpy as np
@@ -53,11 +53,11 @@ def all_walks(longest: Longest, arm: int) -> list[tuple[tuple[int, ...], float]]
     least = 0 if longest.free else int(longest.least[arm])
     for count in range(slots + 1 if longest.free else longest.many + 1):
         for walk in combinations(range(slots), count):
-            near = any(b - a < longest.apart for a, b in zip(walk, walk[1:], strict=False))
+            near = any(b - a < longest.apart for a, b in pairwise(walk))
             if near or (longest.first[list(walk), arm] < NEVER / 2).any() or count < least:
                 continue
             worth = longest.first[walk[0], arm] if walk else 0.0
-            for a, b in zip(walk, walk[1:], strict=False):
+            for a, b in pairwise(walk):
                 worth += longest.lead[b, arm] + longest.tail[a, arm] + longest.between[b - a, arm]
             found.append((walk, float(worth)))
     return found
