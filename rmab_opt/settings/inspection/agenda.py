@@ -23,6 +23,7 @@ from rmab_opt.settings.inspection.beliefs import earned, encoded_arms
 from rmab_opt.settings.inspection.choose import Chosen, best_walks
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, Promise
 from rmab_opt.settings.inspection.kinds import Frequency, Gap, Rows, VisitColumns, VisitRows, Window, visits_of
+from rmab_opt.settings.inspection.large import levelled
 from rmab_opt.settings.inspection.plan import all_rows
 from rmab_opt.settings.inspection.walks import Grid, Task
 from rmab_opt.settings.inspection.weights import VisitWeights
@@ -550,6 +551,8 @@ def _choose(
     limit = np.inf if true is None else true.bound
     if solved.duals is not None:
         solved = replace(solved, duals=solved.duals[: len(due.rows.lower)])
+    if at.planned is None and not solved.sifted:
+        solved = replace(solved, cells=levelled(weighed, solved.cells))
     return _kept(asked, due, weighed, solved, planned), limit, solved
 
 

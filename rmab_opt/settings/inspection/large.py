@@ -16,7 +16,7 @@ from scipy import optimize, sparse
 from rmab_opt.settings.inspection.longest import NEVER, Longest
 from rmab_opt.settings.inspection.walks import Task
 
-__all__ = ["Seats", "asking", "corrected", "improve", "in_common", "seated", "type_prices"]
+__all__ = ["Seats", "asking", "corrected", "improve", "in_common", "levelled", "seated", "type_prices"]
 
 TYPES = 400
 """Types of arms by which prices are found."""
@@ -38,6 +38,9 @@ PATIENCE = 12
 
 SENT = 200
 """Arms without a seat at most that others make room for."""
+
+TIES = 1e-11
+"""What a visit more in a slot counts among walks of the same worth, as a share of what a visit gains."""
 
 CHOOSING = 144
 """Arms that choose again at a time: together they may change places, which one alone could not."""
@@ -193,6 +196,8 @@ class Seats:
         self.taken = np.zeros(len(task.grid), dtype=bool)
         self.taken[cells] = True
         used = task.rows.matrix @ self.taken.astype(float)
+        self.load = np.bincount(task.grid.slot[cells], minlength=task.grid.n_slots).astype(float)
+        self.rng = np.random.default_rng(0)
         # The last row is nobody's: cells stand in different numbers of rows.
         self.room = np.append(task.rows.upper - used, np.inf)
 
@@ -223,7 +228,7 @@ class Seats:
                 place = self.task.cells(arms[some])
                 row, need = (each[place] for each in self._stands)
                 open_ = (self.room[row] + TINY >= need).all(axis=2)
-                _, visits = gains.of(some).at(cost[place]).only(open_).best()
+                _, visits = gains.of(some).at(cost[place] + self._ties(len(some))).only(open_).best()
                 for j in range(len(some)):
                     walk = place[visits[:, j], j]
                     if not len(walk):
@@ -235,6 +240,17 @@ class Seats:
                 break
         return arms[np.array([*without, *waiting.tolist()], dtype=np.int64)]
 
+    @cached_property
+    def scale(self) -> float:
+        """What a visit gains at most."""
+        return max((float(gains.first.max()) for _, gains in self.task.longest), default=0.0)
+
+    def _ties(self, n: int) -> np.ndarray:
+        """Next to nothing for a full slot, (S, n): among walks of the same worth, those of the emptier slots; arms that
+        choose at the same time spread."""
+        load = self.load[self.task.now :, None]
+        return np.asarray(TIES * self.scale * (load + self.rng.uniform(0, n, (len(load), n))))
+
     def take(self, walk: np.ndarray) -> bool:
         """Take a walk's cells where all of them have room."""
         row, need = (each[walk].ravel() for each in self._stands)
@@ -242,8 +258,12 @@ class Seats:
         if (self.room[row] < -TINY).any():
             np.add.at(self.room, row, need)
             return False
-        self.taken[walk] = True
+        self._count(walk, True)
         return True
+
+    def _count(self, cells: np.ndarray, taken: bool) -> None:
+        self.taken[cells] = taken
+        np.add.at(self.load, self.task.grid.slot[cells], 1.0 if taken else -1.0)
 
     def asking(self, prices: np.ndarray) -> np.ndarray:
         """Arms that lack a visit they are paid for, see :func:`asking`."""
@@ -257,16 +277,16 @@ class Seats:
 
         ``gains`` are the arm's own, ``others`` those of the arms ``all_`` among whom one may go.
         """
-        kept, place = (self.room.copy(), self.taken.copy()), self.task.cells(np.array([arm]))
+        kept, place = (self.room.copy(), self.taken.copy(), self.load.copy()), self.task.cells(np.array([arm]))
         _, visits = gains.at(cost[place]).best()
         walk = place[visits[:, 0], 0]
         rows, need = self._stands[0][walk], self._stands[1][walk]
         np.subtract.at(self.room, rows.ravel(), need.ravel())
-        self.taken[walk] = True
+        self._count(walk, True)
         for full in np.unique(rows[self.room[rows] < -TINY]).tolist():
             while self.room[full] < -TINY:
                 if not self._send(full, arm, cost, others, all_):
-                    self.room, self.taken = kept
+                    self.room, self.taken, self.load = kept
                     return False
         return len(walk) > 0
 
@@ -300,10 +320,11 @@ class Seats:
         """Give some cells back."""
         row, need = (each[walks].ravel() for each in self._stands)
         np.add.at(self.room, row, need)
-        self.taken[walks] = False
+        self._count(walks, False)
 
-    def seat_again(self, arms: np.ndarray, gains: Longest, cost: np.ndarray) -> float:
-        """Some arms give up their seats and choose again; what that gains, 0 where they went back."""
+    def seat_again(self, arms: np.ndarray, gains: Longest, cost: np.ndarray, least: float = TINY * TINY) -> float:
+        """Some arms give up their seats and choose again: what that gains; 0 where it gains ``least`` or less, and they went
+        back."""
         place = self.task.cells(arms)
         held = self.taken[place] & (place >= 0)
         before = np.sort(place[held])
@@ -312,7 +333,7 @@ class Seats:
         after = np.sort(place[self.taken[place] & (place >= 0)])
         more = (self.task.worth(after) or 0.0) - (self.task.worth(before) or 0.0)
         needed = np.isin(arms, without) & (held.sum(axis=0) > 0)
-        if needed.any() or more <= TINY * TINY:
+        if needed.any() or more <= least:
             self.free(after)
             self.take(before)
             return 0.0
@@ -349,3 +370,20 @@ def improve(seats: Seats, prices: np.ndarray, rng: np.random.Generator) -> float
             some = order[begin : begin + CHOOSING]
             more += seats.seat_again(arms[some], gains.of(some), cost)
     return more
+
+
+def levelled(task: Task, cells: np.ndarray) -> np.ndarray:
+    """Walks of the same worth (rising cells) with more even loads: arms choose again one after another."""
+    seats, own = Seats(task, cells), task.own[0]
+    needed = np.zeros(len(task.rows.lower))
+    needed[own[(task.rows.lower[own] > TINY) & ~task.totals[0][own]]] = -2.0 * seats.scale
+    cost = np.append(np.asarray(task.rows.matrix.T @ needed), 0.0)
+    for arms, gains in task.longest:
+        order, size = seats.rng.permutation(len(arms)), int(np.clip(len(arms) // 16, 1, 256))
+        for begin in range(0, len(order), size):
+            some = order[begin : begin + size]
+            seats.seat_again(arms[some], gains.of(some), cost, -1e3 * TIES * seats.scale * len(some))
+    found = seats.cells
+    counts = task.rows.matrix @ seats.taken.astype(float)
+    fine = (counts >= task.rows.lower - TINY).all() and (counts <= task.rows.upper + TINY).all()
+    return found if fine and task.worth(found) is not None else cells

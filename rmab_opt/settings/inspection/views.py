@@ -15,8 +15,8 @@ from scipy import optimize
 
 from rmab_opt.errors import CapabilityError
 from rmab_opt.records import refuse_foreign, write_atomically
-from rmab_opt.report import page_html, table_csv
-from rmab_opt.settings.inspection.calendar import Calendar
+from rmab_opt.report import Picture, page_html, table_csv
+from rmab_opt.settings.inspection.calendar import Calendar, dates_of
 from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.kinds import Inspectors
 
@@ -239,30 +239,95 @@ def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]
 
 
 def year_page(plan: Calendar) -> str:
-    """The period on one page: load by slot, coverage, the late list, and what changed since the plan before."""
-    room = plan.capacity[np.isfinite(plan.capacity)]
-    most = max(1.0, float(plan.load.max(initial=0)), float(room.max(initial=0)))
-    load = [
-        {
-            "slot": name,
-            "visits": f"{int(plan.load[t])}" + (f" of {plan.capacity[t]:g}" if np.isfinite(plan.capacity[t]) else ""),
-            "load": "█" * round(24 * float(plan.load[t]) / most) + ("" if t >= plan.now else " past"),
-        }
-        for t, name in enumerate(plan.slots)
-    ]
+    """The period on one page: load against capacity, coverage, the late list, and what changed since the plan before."""
+    beyond = getattr(getattr(plan.model.objective, "weights", None), "beyond", 0)
+    slots = len(plan.ids) * (len(plan.slots) + beyond)
     visited = int(plan.visits.any(axis=1).sum())
     proof = {
         "coverage": f"{visited} of {len(plan.ids)} are visited, {int(plan.visits.sum())} visits",
-        "value": f"{plan.value:.6g}, no plan exceeds {plan.bound:.6g}",
+        "value": f"{plan.value:.6g} of {slots} slots in good order, no plan exceeds {plan.bound:.6g}",
         "since the plan before": plan.because(),
     }
     if plan.at_the_ends():
         proof["earns"] = plan.at_the_ends()
     late = [{"late": plan.said(found)} for found in plan.overdue]
-    staff = [{key: escape(str(value)) for key, value in row.items()} for row in staff_rows(plan)]
-    parts: list[Any] = [("", proof)]
+    staff, changes = _told(staff_rows(plan)), plan.changes()
+    parts: list[Any] = [("", proof), ("Load", _load_svg(plan))]
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
+    parts += [("What changed", changes)] if changes else []
     parts += [("Inspectors", staff)] if staff else []
-    changes = plan.changes()
-    parts += [("Load", load)] + ([("What changed", changes)] if changes else [])
-    return page_html(f"Plan · {plan.model.title}", parts)
+    return page_html(f"Plan · {plan.model.title}", [*parts, (f"Visits by {_unit(plan)}", _load_rows(plan))])
+
+
+def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without columns about districts where none are known; shares in per cent."""
+    known = any(row["areas_a_slot"] != 1.0 or row["away"] for row in rows if row["visits"])
+    return [
+        {key: f"{value:.0%}" if key == "share_of_capacity" else value for key, value in row.items()
+         if known or key not in ("areas_a_slot", "away")}
+        for row in rows
+    ]  # fmt: skip
+
+
+def _unit(plan: Calendar) -> str:
+    """What a row of the table of loads is."""
+    dates = dates_of(plan.model)
+    if dates is None:
+        return "slot"
+    return "week" if dates.unit == "day" else dates.unit
+
+
+def _load_rows(plan: Calendar) -> list[dict[str, Any]]:
+    """Visits and capacity a slot; days by weeks."""
+    dates = dates_of(plan.model)
+    weeks: dict[str, list[int]] = {}
+    for t, name in enumerate(plan.slots):
+        if dates is not None and dates.unit == "day":
+            first = dates.first(t)
+            name = (first - timedelta(days=first.weekday())).isoformat()
+        weeks.setdefault(name, []).append(t)
+    unit, rows = _unit(plan), []
+    most = max((float(plan.load[own].sum()) for own in weeks.values()), default=1.0) or 1.0
+    for name, own in weeks.items():
+        visits, room = int(plan.load[own].sum()), float(plan.capacity[own].sum())
+        rows.append(
+            {
+                unit: name, "visits": visits, **({"capacity": int(room)} if np.isfinite(room) else {}),
+                "load": "█" * round(24 * visits / most), "": "past" if own[-1] < plan.now else "",
+            }
+        )  # fmt: skip
+    return rows if plan.now else [{key: value for key, value in row.items() if key} for row in rows]
+
+
+def _load_svg(plan: Calendar) -> Picture:
+    """Visits by slot as columns, with the capacity as a line and what is past in grey."""
+    room = np.where(np.isfinite(plan.capacity), plan.capacity, np.nan)
+    high = max(1.0, float(plan.load.max(initial=0)), float(np.nanmax(room)) if np.isfinite(room).any() else 0.0)
+    left, width, height, n = 40, 700, 150, len(plan.slots)
+    step = width / n
+    parts = []
+    for t, load in enumerate(plan.load.tolist()):
+        tall = height * load / high
+        colour = "#9aa7b1" if t < plan.now else "#2b6a9b"
+        parts.append(
+            f'<rect x="{left + step * t:.1f}" y="{10 + height - tall:.1f}" width="{max(0.5, step * 0.8):.2f}" '
+            f'height="{tall:.1f}" fill="{colour}"><title>{escape(plan.slots[t])}: {load}</title></rect>'
+        )
+    line = " ".join(
+        f"{left + step * (t + k):.1f},{10 + height * (1 - float(room[t]) / high):.1f}"
+        for t in range(n) for k in (0, 1) if np.isfinite(room[t])
+    )  # fmt: skip
+    parts.append(f'<polyline points="{line}" fill="none" stroke="#b03030"/>' if line else "")
+    parts.append(f'<line x1="{left}" y1="{10 + height}" x2="{left + width}" y2="{10 + height}" stroke="#888"/>')
+    for value in (0.0, high):
+        parts.append(
+            f'<text x="{left - 6}" y="{14 + height * (1 - value / high):.0f}" text-anchor="end">{value:g}</text>'
+        )
+    for t in range(0, n, max(1, round(n / 6))):
+        parts.append(f'<text x="{left + step * t:.1f}" y="{26 + height}">{escape(plan.slots[t])}</text>')
+    said = "visits by slot" + ("; the line is the capacity" if line else "") + ("; grey is past" if plan.now else "")
+    parts.append(f'<text x="{left}" y="{44 + height}" fill="#555">{said}</text>')
+    return Picture(
+        f'<svg viewBox="0 0 {left + width + 40} {50 + height}" role="img" aria-label="visits by slot" font-size="12" '
+        f'width="100%">{"".join(parts)}</svg>'
+    )

@@ -67,3 +67,13 @@ def test_a_complaint_moves_no_visit_more_than_it_must(arm):
     least = fewest_moves(plan, made, arm, (5, 6), room)
     assert made.moved == least
     assert made.moved <= 6
+
+
+@pytest.mark.parametrize("changed", [{"objective.beyond": 12}, {"objective.weights": "index"}])
+def test_sixty_visits_stay_where_nothing_happens_whatever_weighs_them(changed):
+    """22 of them moved once, with `beyond` and with `weights: index`."""
+    plan = calendar(ro.load("inspection", **changed))
+    for slot in (1, 5, 8):
+        again = plan.replan(slot)
+        assert again.moved == 0
+        assert (again.visits == plan.visits).all()
