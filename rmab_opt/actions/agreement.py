@@ -76,7 +76,8 @@ class Agreement:
             )
 
     def __str__(self) -> str:
-        said = f"{self.compared} actions, rows and checks agree" if self.fault is None else self.fault
+        said = f"{self.compared} actions, rows and checks agree" if self.compared else "nothing"
+        said = said if self.fault is None else self.fault
         said += f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return said + "".join(f"; violations of {name} never said anything" for name in self.silent)
 

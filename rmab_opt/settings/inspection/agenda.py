@@ -587,7 +587,7 @@ def _apart(constraints: Mapping[str, Constraint]) -> int:
 def _known(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(cells that stay, prices of the rows) as far as the plan before tells them."""
     at = asked.at
-    if not planned.any() or not at.prices:
+    if not planned.any():
         return None, None
     price = np.zeros(len(rows.lower))
     common = np.flatnonzero(due.owner < 0)

@@ -300,7 +300,8 @@ class Calendar:
         then = (
             "cannot be planned in this period" if found.planned is None else f"is planned {self.slots[found.planned]}"
         )
-        return f"{found.arm or 'a limit'}: {found.what} {due}, {then}; in time with: {found.change}"
+        change = found.change if found.change.startswith("no ") else f"in time with: {found.change}"
+        return f"{found.arm or 'a limit'}: {found.what} {due}, {then}; {change}"
 
     def replan(
         self,

@@ -27,6 +27,12 @@ __all__ = ["Chosen", "best_walks"]
 WHOLE_ARCS = 300_000
 """Arcs up to which all of them stand in one program."""
 
+TRIED = 50_000
+"""Arcs from which on prices are tried before the program of all of them."""
+
+SETTLED = 1e-6
+"""Gap, as a share of what the visits earn, at which that is the answer."""
+
 ROUNDS = 8
 """Times that cells are added at most; the bound says what was left."""
 
@@ -111,9 +117,15 @@ def best_walks(
         return None
     if not task.allowed.any():
         return Chosen(np.zeros(0, dtype=np.int64), 0.0, 0.0, None, "linear", "no open cell is left", 0.0, 0, 0)
-    if count_arcs(task, task.allowed) <= WHOLE_ARCS:
-        return _whole(task, profile)
-    return _by_prices(task, profile, begin, prices)
+    arcs = count_arcs(task, task.allowed)
+    if arcs > WHOLE_ARCS:
+        return _by_prices(task, profile, begin, prices)
+    if arcs > TRIED:
+        # Where dates hardly matter all walks are worth the same: prices prove that at once, a program takes minutes.
+        quick, fine = _at_prices(task, begin, prices)
+        if fine and quick.bound - quick.value <= SETTLED * abs(quick.bound):
+            return quick
+    return _whole(task, profile)
 
 
 def _whole(task: Task, profile: Profile) -> Chosen | None:
@@ -193,8 +205,8 @@ def _missing(task: Task, cells: np.ndarray) -> float:
     return float(np.maximum(task.rows.lower - counts, 0.0).sum() + np.maximum(counts - task.rows.upper, 0.0).sum())
 
 
-def _by_prices(task: Task, profile: Profile, begin: np.ndarray | None, prices: np.ndarray | None) -> Chosen | None:
-    """Prices of the rows in common, then arms one by one at them; the program over cells where that is not enough."""
+def _at_prices(task: Task, begin: np.ndarray | None, prices: np.ndarray | None) -> tuple[Chosen, bool]:
+    """Prices of the rows in common, then arms one by one at them; with it whether all rows hold."""
     clock, common = perf_counter(), in_common(task)
     if prices is None:
         price, held = asking(task, type_prices(task, common)), np.zeros(0, dtype=np.int64)
@@ -217,12 +229,19 @@ def _by_prices(task: Task, profile: Profile, begin: np.ndarray | None, prices: n
         if improve(seats, price, rng) <= STALLED * abs(bound):
             break
     cells = seats.cells
-    fine = _missing(task, cells) <= TINY
     reason = "arms one by one at prices of the rows in common"
-    plain = Chosen(cells, _worth(task, cells), bound, price, "priced", reason, perf_counter() - clock, 0,
+    found = Chosen(cells, _worth(task, cells), bound, price, "priced", reason, perf_counter() - clock, 0,
                    len(task.grid), True)  # fmt: skip
-    if fine and bound - plain.value <= ENOUGH * abs(bound):
+    return found, _missing(task, cells) <= TINY
+
+
+def _by_prices(task: Task, profile: Profile, begin: np.ndarray | None, prices: np.ndarray | None) -> Chosen | None:
+    """Arms one by one at prices; the program over cells where that is not enough."""
+    plain, fine = _at_prices(task, begin, prices)
+    if fine and plain.bound - plain.value <= ENOUGH * abs(plain.bound):
         return plain
+    price, bound, cells = plain.duals, plain.bound, plain.cells
+    assert price is not None
     active = np.zeros(len(task.grid), dtype=bool)
     active[cells] = True
     active = _beside(task, active | task.priced(price)[1], 1)

@@ -142,7 +142,7 @@ def type_prices(task: Task, common: np.ndarray, start: np.ndarray | None = None)
         return worth / scale, slope
 
     price = np.zeros(len(which)) if start is None else start[which] / scale
-    for heat in HEATS if start is None else HEATS[-1:]:
+    for heat in HEATS if start is None or not start.any() else HEATS[-1:]:
         found = optimize.minimize(
             dual,
             price,
@@ -323,8 +323,7 @@ class Seats:
         self._count(walks, False)
 
     def seat_again(self, arms: np.ndarray, gains: Longest, cost: np.ndarray, least: float = TINY * TINY) -> float:
-        """Some arms give up their seats and choose again: what that gains; 0 where it gains ``least`` or less, and they went
-        back."""
+        """Some arms give up their seats and choose again: what that gains; all go back for ``least`` or less (0)."""
         place = self.task.cells(arms)
         held = self.taken[place] & (place >= 0)
         before = np.sort(place[held])

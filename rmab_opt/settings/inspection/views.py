@@ -239,7 +239,7 @@ def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]
 
 
 def year_page(plan: Calendar) -> str:
-    """The period on one page: load against capacity, coverage, the late list, and what changed since the plan before."""
+    """The period on one page: coverage, load against capacity, what is late, and what changed since the plan before."""
     beyond = getattr(getattr(plan.model.objective, "weights", None), "beyond", 0)
     slots = len(plan.ids) * (len(plan.slots) + beyond)
     visited = int(plan.visits.any(axis=1).sum())
@@ -250,8 +250,15 @@ def year_page(plan: Calendar) -> str:
     }
     if plan.at_the_ends():
         proof["earns"] = plan.at_the_ends()
-    late = [{"late": plan.said(found)} for found in plan.overdue]
-    staff, changes = _told(staff_rows(plan)), plan.changes()
+    late = [
+        {
+            "who": found.arm or "a limit", "what": found.what, "due by": plan.slots[found.by] if found.by >= 0 else "",
+            "planned": "not in this period" if found.planned is None else plan.slots[found.planned],
+            "in time with": found.change,
+        }
+        for found in plan.overdue
+    ]  # fmt: skip
+    staff, changes = _told(staff_rows(plan), plan), plan.changes()
     parts: list[Any] = [("", proof), ("Load", _load_svg(plan))]
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
     parts += [("What changed", changes)] if changes else []
@@ -259,11 +266,13 @@ def year_page(plan: Calendar) -> str:
     return page_html(f"Plan · {plan.model.title}", [*parts, (f"Visits by {_unit(plan)}", _load_rows(plan))])
 
 
-def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _told(rows: list[dict[str, Any]], plan: Calendar) -> list[dict[str, Any]]:
     """Rows without columns about districts where none are known; shares in per cent."""
+    dates = dates_of(plan.model)
+    unit = "slot" if dates is None else dates.unit
     known = any(row["areas_a_slot"] != 1.0 or row["away"] for row in rows if row["visits"])
     return [
-        {key: f"{value:.0%}" if key == "share_of_capacity" else value for key, value in row.items()
+        {key.replace("slot", unit): f"{value:.0%}" if key == "share_of_capacity" else value for key, value in row.items()
          if known or key not in ("areas_a_slot", "away")}
         for row in rows
     ]  # fmt: skip
