@@ -24,7 +24,7 @@ from rmab_opt.settings.inspection.events import CalendarEvent, Happened, replay
 from rmab_opt.settings.inspection.gains import VisitGains
 from rmab_opt.settings.inspection.indices import exact_gains
 from rmab_opt.settings.inspection.instances import HIGH, LOW, chains_at
-from rmab_opt.settings.inspection.kinds import VisitRows, Window, visits_of
+from rmab_opt.settings.inspection.kinds import VisitColumns, VisitRows, Window, visits_of
 from rmab_opt.settings.inspection.plan import clash_of, slot_price
 from rmab_opt.settings.inspection.weights import VisitWeights
 from rmab_opt.solver import Profile
@@ -408,11 +408,7 @@ def _shown(
 ) -> Calendar:  # fmt: skip
     """A plan as a calendar, and as an entry of its log."""
     columns, n_slots = rest.columns, len(slots)
-    room = np.full(n_slots, np.inf)
-    for constraint in model.actions.constraints.values():
-        if isinstance(constraint, VisitRows):
-            for whom, _, capacity in constraint.capacities(columns):
-                room = np.minimum(room, capacity) if not whom else room
+    room = _room(model, at, columns)
     age = at.age.copy()
     for taken in rest.visits[:, :now].T:
         age = np.where(taken, 0, age + 1)
@@ -431,6 +427,20 @@ def _shown(
         rest.visits, rest.value, rest.bound, room, price, rest.solved.path, rest.solved.reason, rest.solved.seconds,
         slots, gains, now, moved, rest.late, (*log, made), at, rest, model, begin, profile,
     )  # fmt: skip
+
+
+def _room(model: Model, at: Happened, columns: VisitColumns) -> np.ndarray:
+    """Visits that each slot holds in all, (T,), as events left it; 0 where nobody is visited."""
+    room = np.full(columns.n_slots, np.inf)
+    for constraint in model.actions.constraints.values():
+        if isinstance(constraint, VisitRows):
+            own = [capacity.astype(float) for whom, _, capacity in constraint.capacities(columns) if not whom]
+            if own:
+                least = np.minimum.reduce(own)
+                for whom, t, change in constraint.changes(columns, at.room):
+                    least[t] = max(0.0, least[t] + change) if not whom else least[t]
+                room = np.minimum(room, least)
+    return np.where(at.shut.all(axis=0) & np.isfinite(room), 0.0, room)
 
 
 def _prices(rest: Rest) -> dict[str, float]:

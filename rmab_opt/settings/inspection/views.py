@@ -271,9 +271,12 @@ def _told(rows: list[dict[str, Any]], plan: Calendar) -> list[dict[str, Any]]:
     dates = dates_of(plan.model)
     unit = "slot" if dates is None else dates.unit
     known = any(row["areas_a_slot"] != 1.0 or row["away"] for row in rows if row["visits"])
+    kept = [key for key in (rows[0] if rows else {}) if known or key not in ("areas_a_slot", "away")]
     return [
-        {key.replace("slot", unit): f"{value:.0%}" if key == "share_of_capacity" else value for key, value in row.items()
-         if known or key not in ("areas_a_slot", "away")}
+        {
+            key.replace("slot", unit): f"{row[key]:.0%}" if key == "share_of_capacity" else row[key]
+            for key in kept
+        }
         for row in rows
     ]  # fmt: skip
 
