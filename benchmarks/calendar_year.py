@@ -98,7 +98,6 @@ def main() -> None:
     model = city(n_arms, n_slots)
     plan = calendar(model)
     rows.append(measured("plan, with the model", plan, time.process_time() - begun))
-    print(table_text(rows), flush=True)
     now = n_slots // 5
     name, slot = next((plan.ids[i], now - 1) for i in np.flatnonzero(plan.visits[:, now - 1]))
     events = {
@@ -111,7 +110,6 @@ def main() -> None:
         begun = time.process_time()
         plan = plan.replan(now, events=[event])
         rows.append(measured(f"re-plan: {words}", plan, time.process_time() - begun))
-        print(table_text(rows[-1:]), flush=True)
     print(f"{n_arms} establishments, {n_slots} days, {len(model.actions.columns)} cells")
     print(table_text(rows))
 

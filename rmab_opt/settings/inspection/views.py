@@ -87,12 +87,15 @@ def _together(cost: np.ndarray, seats: np.ndarray, place: np.ndarray, way: np.nd
     return best
 
 
-def staff_rows(plan: Calendar) -> list[dict[str, Any]]:
-    """One row an inspector: visits, slots worked, areas a slot, visits outside the home district, share of capacity."""
+def staff_rows(plan: Calendar, who: Mapping[tuple[str, int], str] | None = None) -> list[dict[str, Any]]:
+    """One row an inspector: visits, slots worked, areas a slot, visits outside the home district, share of capacity.
+
+    ``who`` is :func:`given_out`, where it is known already.
+    """
     kind = next((c for c in plan.model.actions.constraints.values() if isinstance(c, Inspectors)), None)
     if kind is None:
         return []
-    who, cohort = given_out(plan), plan.cohort
+    who, cohort = given_out(plan) if who is None else who, plan.cohort
     area = cohort.text(kind.district) if kind.district in cohort.columns else [""] * len(cohort)
     home = kind.staff.text("district") if "district" in kind.staff else [""] * len(kind.staff)
     room = kind.rooms(len(plan.slots), plan.log).sum(axis=1)
@@ -112,9 +115,9 @@ def staff_rows(plan: Calendar) -> list[dict[str, Any]]:
     return rows
 
 
-def visit_rows(plan: Calendar) -> list[dict[str, Any]]:
+def visit_rows(plan: Calendar, who: Mapping[tuple[str, int], str] | None = None) -> list[dict[str, Any]]:
     """One row a visit in the order of time, with its inspector where there are any."""
-    who = given_out(plan)
+    who = given_out(plan) if who is None else who
     place = {name: t for t, name in enumerate(plan.slots)}
     stops = _stops(plan, who)
     rows = []
@@ -189,16 +192,17 @@ def refuse_views(folder: Path) -> None:
 def write_views(folder: Path, plan: Calendar, dates: Dates | None) -> None:
     """``visits.csv``, ``load.csv``, ``changes.csv``, ``year.html``, and where they can be written ``plan.xlsx`` and an
     ``.ics`` file an inspector (models with dates)."""
-    rows = visit_rows(plan)
+    who = given_out(plan)
+    rows, staff = visit_rows(plan, who), staff_rows(plan, who)
     write_atomically(folder / "visits.csv", table_csv(rows))
     write_atomically(folder / "load.csv", table_csv(plan.loads()))
     write_atomically(folder / "changes.csv", table_csv(plan.changes()))
-    write_atomically(folder / "year.html", year_page(plan))
+    write_atomically(folder / "year.html", year_page(plan, staff))
     by: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by.setdefault(str(row.get("inspector", "visits")), []).append(row)
     try:
-        _workbook(folder / "plan.xlsx", plan, by)
+        _workbook(folder / "plan.xlsx", plan, by, staff)
         if dates is not None:
             for name, own in by.items():
                 write_atomically(folder / "ics" / f"{_file(name)}.ics", to_ics(own, plan, dates))
@@ -211,7 +215,7 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name) or "visits"
 
 
-def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]) -> None:
+def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]], staff: list[dict[str, Any]]) -> None:
     """One sheet an inspector, then load, late list and certificate; text never becomes a formula."""
     try:
         from openpyxl import Workbook
@@ -222,7 +226,7 @@ def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]
     certificate = [{"what": key, "value": str(value)} for key, value in plan.summary().items() if key != "seconds"]
     sheets = {
         **by,
-        "staff": staff_rows(plan),
+        "staff": staff,
         "load": plan.loads(),
         "late": late,
         "changes": plan.changes(),
@@ -238,8 +242,11 @@ def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]
     write_atomically(path, buffer.getvalue())
 
 
-def year_page(plan: Calendar) -> str:
-    """The period on one page: coverage, load against capacity, what is late, and what changed since the plan before."""
+def year_page(plan: Calendar, staff: list[dict[str, Any]] | None = None) -> str:
+    """The period on one page: coverage, load against capacity, what is late, and what changed since the plan before.
+
+    ``staff`` is :func:`staff_rows`, where they are known already.
+    """
     beyond = getattr(getattr(plan.model.objective, "weights", None), "beyond", 0)
     slots = len(plan.ids) * (len(plan.slots) + beyond)
     visited = int(plan.visits.any(axis=1).sum())
@@ -258,11 +265,11 @@ def year_page(plan: Calendar) -> str:
         }
         for found in plan.overdue
     ]  # fmt: skip
-    staff, changes = _told(staff_rows(plan), plan), plan.changes()
+    told, changes = _told(staff_rows(plan) if staff is None else staff, plan), plan.changes()
     parts: list[Any] = [("", proof), ("Load", _load_svg(plan))]
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
     parts += [("What changed", changes)] if changes else []
-    parts += [("Inspectors", staff)] if staff else []
+    parts += [("Inspectors", told)] if told else []
     return page_html(f"Plan · {plan.model.title}", [*parts, (f"Visits by {_unit(plan)}", _load_rows(plan))])
 
 
