@@ -40,6 +40,9 @@ TINY = 1e-6
 SETTLED = 100_000
 """Cells up to which all arms may move to make room for what would be late."""
 
+PROMISED = 20
+"""Cells up to which a visit is asked for at a time, and not some time in the period."""
+
 CALM = 1e-5
 """What staying put counts among plans of the same worth, as a share of what a visit gains."""
 
@@ -475,6 +478,20 @@ def _named(
     return again, fixed, tuple(found)
 
 
+def _dated(late: tuple[Late, ...], visits: np.ndarray, asked: Asked) -> tuple[Late, ...]:
+    """What is late with the slots in which the plan does it: of an arm's visits after their time, one each."""
+    found, used = [], dict[str, int]()
+    for entry in late:
+        if entry.planned is not None:
+            row = visits[asked.at.cohort.index(entry.arm)]
+            after = np.flatnonzero(row[max(asked.now, entry.by + 1) :]) + max(asked.now, entry.by + 1)
+            number = used.get(entry.arm, 0)
+            used[entry.arm] = number + 1
+            entry = replace(entry, planned=int(after[number]) if number < len(after) else None)
+        found.append(entry)
+    return tuple(found)
+
+
 def _words(due: _Due, more: np.ndarray | None) -> str:
     if more is None or not (more > 0.5).any():
         return "no change of capacity alone would do it"
@@ -514,6 +531,7 @@ def plan_rest(
     done, at = asked.done, asked.at
     visits = done.copy()
     visits[due.columns.arm[chosen], due.columns.slot[chosen]] = True
+    late = _dated(late, visits, asked)
     beyond = np.zeros((len(visits), asked.weights.beyond), dtype=bool)
     value = earned(at.arms, at.age, np.concatenate([visits, beyond], axis=1))
     base = earned(at.arms, at.age, np.concatenate([done, beyond], axis=1))
@@ -553,7 +571,7 @@ def _choose(
         solved = replace(solved, duals=solved.duals[: len(due.rows.lower)])
     if at.planned is None and not solved.sifted:
         solved = replace(solved, cells=levelled(weighed, solved.cells))
-    return _kept(asked, due, weighed, solved, planned), limit, solved
+    return _kept(asked, due, weighed, solved, planned, fixed), limit, solved
 
 
 def _calm(task: Task, solved: Chosen, planned: np.ndarray, profile: Profile) -> Chosen:
@@ -613,17 +631,28 @@ def _disturbed(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> np.n
 
 
 def _movable(asked: Asked, due: _Due) -> np.ndarray:
-    """Cells among which what is late is looked for, bool (C,): all; of a large plan those of the arms that it does not
-    suit any more and those that the others have in it."""
-    everything: np.ndarray = np.ones(len(due.columns), dtype=bool)
+    """Cells among which what is late is looked for, bool (C,): all; of a large plan those that are planned, those of
+    arms that it does not suit any more, and open ones of the arms that sit where one of these must be visited."""
     if asked.at.planned is None or len(due.columns) <= SETTLED:
-        return everything
-    columns = due.columns
+        return np.ones(len(due.columns), dtype=bool)
+    columns, rows = due.columns, due.rows
     planned = asked.at.planned[columns.arm, columns.slot] & (columns.slot >= asked.now)
-    return planned | _disturbed(asked, due, due.rows, planned)[columns.arm]
+    counts = rows.matrix @ (planned & due.allowed).astype(float)
+    full = (due.owner < 0) & (counts > rows.upper - 1.0 + TINY)
+    size = np.diff(rows.matrix.indptr)
+    lacking = (due.owner >= 0) & (counts < rows.lower - TINY) & (size <= PROMISED)
+    asked_for = (rows.matrix.T @ lacking.astype(float) > 0) & due.allowed
+    crowded = full & (rows.matrix @ asked_for.astype(float) > 0)
+    sitting = np.zeros(len(due.most), dtype=bool)
+    sitting[columns.arm[(rows.matrix.T @ crowded.astype(float) > 0) & planned]] = True
+    free = rows.matrix.T @ full.astype(float) <= 0
+    found: np.ndarray = planned | _disturbed(asked, due, rows, planned)[columns.arm] | (sitting[columns.arm] & free)
+    return found
 
 
-def _kept(asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarray) -> np.ndarray:
+def _kept(
+    asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarray, fixed: np.ndarray | None
+) -> np.ndarray:
     """The plan before, where it still does all that is due and nothing new happened, or it is worth as much."""
     if asked.at.planned is None:
         return solved.cells
@@ -634,7 +663,7 @@ def _kept(asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarr
     cells = np.flatnonzero(planned)
     if not asked.at.news:
         return cells
-    if (counts < due.rows.lower - TINY).any():
+    if (counts < due.rows.lower - TINY).any() or (fixed is not None and (fixed & ~planned).any()):
         return solved.cells
     same = task.worth(cells)
     return cells if same is not None and same >= solved.value - 1e-9 * max(1.0, abs(solved.value)) else solved.cells

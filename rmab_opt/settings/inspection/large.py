@@ -272,10 +272,10 @@ class Seats:
         found: np.ndarray = arm[lacks & (prices[row] < 0)]
         return found
 
-    def displace(self, arm: int, gains: Longest, cost: np.ndarray, others: Longest, all_: np.ndarray) -> bool:
+    def displace(self, arm: int, gains: Longest, cost: np.ndarray) -> bool:
         """Seat an arm where there is no room: in each full row somebody goes elsewhere, who loses least by it.
 
-        ``gains`` are the arm's own, ``others`` those of the arms ``all_`` among whom one may go.
+        ``gains`` are the arm's own.
         """
         kept, place = (self.room.copy(), self.taken.copy(), self.load.copy()), self.task.cells(np.array([arm]))
         _, visits = gains.at(cost[place]).best()
@@ -285,36 +285,43 @@ class Seats:
         self._count(walk, True)
         for full in np.unique(rows[self.room[rows] < -TINY]).tolist():
             while self.room[full] < -TINY:
-                if not self._send(full, arm, cost, others, all_):
+                if not self._send(full, arm, cost):
                     self.room, self.taken, self.load = kept
                     return False
         return len(walk) > 0
 
-    def _send(self, full: int, arm: int, cost: np.ndarray, gains: Longest, arms: np.ndarray) -> bool:
+    def _send(self, full: int, arm: int, cost: np.ndarray) -> bool:
         """One of the arms in a full row takes its best walk beside all full rows; False where nobody can."""
         matrix, grid = self.task.rows.matrix, self.task.grid
         inside = matrix.indices[matrix.indptr[full] : matrix.indptr[full + 1]]
         sitting = np.unique(grid.arm[inside[self.taken[inside] & (grid.slot[inside] >= self.task.now)]])
-        some = np.flatnonzero(np.isin(arms, sitting[sitting != arm]))
-        if not some.size:
+        least, leaving, coming = np.inf, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        for arms, gains in self.task.longest:
+            some = np.flatnonzero(np.isin(arms, sitting[sitting != arm]))
+            if not some.size:
+                continue
+            place = self.task.cells(arms[some])
+            mine, open_ = self._beside(full, place)
+            then = gains.of(some).at(cost[place])
+            worth, visits = then.only(open_).best()
+            loss = np.where(visits.sum(axis=0) >= mine.sum(axis=0), then.worth(mine) - worth, np.inf)
+            best = int(loss.argmin())
+            if loss[best] < least:
+                least, leaving, coming = loss[best], place[mine[:, best], best], place[visits[:, best], best]
+        if not np.isfinite(least):
             return False
-        place = self.task.cells(arms[some])
+        self.free(leaving)
+        return self.take(coming)
+
+    def _beside(self, full: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(seats that arms have, seats that they may have beside a full row), bool, by their cells (S, n)."""
         row, need = (each[place] for each in self._stands)
-        # Seats of their own are open to them, but for those in full rows.
         mine = self.taken[place] & (place >= 0)
-        room = self.room[row] + np.where(mine[:, :, None], need, 0.0)
-        open_ = (room + TINY >= need).all(axis=2) & ~(mine & (row == full).any(axis=2))
-        own = np.isin(row, self.task.own[0])
-        # Rows about the arm itself are full of its own visits.
-        open_ |= (own | (room + TINY >= need)).all(axis=2) & ~mine & (place >= 0)
-        then = gains.of(some).at(cost[place])
-        worth, visits = then.only(open_).best()
-        loss = np.where(visits.sum(axis=0) >= mine.sum(axis=0), then.worth(mine) - worth, np.inf)
-        best = int(loss.argmin())
-        if not np.isfinite(loss[best]):
-            return False
-        self.free(place[mine[:, best], best])
-        return self.take(place[visits[:, best], best])
+        fits = self.room[row] + TINY >= need
+        # Rows about the arm itself are full of its own visits, and seats of its own are open to it.
+        others = (fits | np.isin(row, self.task.own[0])).all(axis=2) & ~mine & (place >= 0)
+        own = (self.room[row] + need + TINY >= need).all(axis=2) & mine & ~(row == full).any(axis=2)
+        return mine, others | own
 
     def free(self, walks: np.ndarray) -> None:
         """Give some cells back."""
@@ -354,7 +361,7 @@ def seated(task: Task, prices: np.ndarray, cells: np.ndarray) -> Seats:
             place = task.cells(arms[at : at + 1])[:, 0]
             held = place[(place >= 0) & seats.taken[place]]
             seats.free(held)
-            if not seats.displace(int(arms[at]), gains.of(slice(at, at + 1)), cost, gains, arms):
+            if not seats.displace(int(arms[at]), gains.of(slice(at, at + 1)), cost):
                 seats.take(held)
     return seats
 

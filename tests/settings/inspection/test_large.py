@@ -187,3 +187,23 @@ def test_a_price_of_a_promise_proves_too():
     bound, cells = task.priced(price)
     assert task.grid.slot[cells & (task.grid.arm == 3)].tolist() in ([2], [3])
     assert bound >= choose.best_walks(task, "exact").value - 1e-6
+
+
+def test_a_late_visit_beside_a_complaint_for_a_full_slot():
+    """What is late for lack of slots makes nothing else late: room is made for the complaint, and the dates told hold."""
+    model = city()
+    with mock.patch.object(choose, "WHOLE_ARCS", 0), mock.patch.object(agenda, "SETTLED", 0):
+        plan = calendar(model)
+        who, slot = next((i, t) for t in range(8, 30) for i in np.flatnonzero(plan.visits[:, t]) if i % 3 == 0)
+        late = CalendarEvent(event="complaint", arm=plan.ids[who], slot=slot + 1, last=slot + 2)
+        full = next(t for t in range(slot + 2, 38) if plan.load[t] == plan.capacity[t])
+        other = next(i for i in range(1, 300, 3) if plan.visits[i, full + 1 :].any())
+        prompt = CalendarEvent(event="complaint", arm=plan.ids[other], slot=full)
+        made = plan.replan(slot + 1, events=[late, prompt])
+        again = made.replan(slot + 1)
+    assert made.late == (plan.ids[who],)
+    assert made.visits[other, full]
+    assert made.visits[who, made.overdue[0].planned]
+    assert made.moved <= 8
+    assert again.moved == 0
+    assert again.overdue[0].planned == made.overdue[0].planned
