@@ -190,7 +190,7 @@ def test_a_price_of_a_promise_proves_too():
 
 
 def test_a_late_visit_beside_a_complaint_for_a_full_slot():
-    """What is late for lack of slots makes nothing else late: room is made for the complaint, and the dates told hold."""
+    """What cannot be in time makes nothing else late: room is made for the complaint, and the dates told hold."""
     model = city()
     with mock.patch.object(choose, "WHOLE_ARCS", 0), mock.patch.object(agenda, "SETTLED", 0):
         plan = calendar(model)
