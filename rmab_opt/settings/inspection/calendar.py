@@ -32,6 +32,10 @@ from rmab_opt.solver import Profile
 __all__ = ["Calendar", "VisitGains", "calendar"]
 
 
+LINE = 26
+"""Slots up to which loads are printed one by one."""
+
+
 @dataclass(frozen=True, eq=False)
 class Calendar:
     """One period's plan: who is visited when, what it earns, and what no plan could exceed.
@@ -265,12 +269,18 @@ class Calendar:
         figure.savefig(buffer, format="png")
         write_atomically(path, buffer.getvalue())
 
-    def _lines(self) -> dict[str, str]:
+    def _load_line(self) -> str:
+        """Visits slot by slot where a line holds them, else their range."""
         room = self.capacity[np.isfinite(self.capacity)]
+        of = f"   of {room.max():g}" if room.size and len({*room.tolist()} - {0.0}) == 1 else ""
+        if len(self.slots) <= LINE:
+            return " ".join(str(count) for count in self.load.tolist()) + of
+        return f"{self.load.min()} to {self.load.max()} a slot, {self.load.mean():.1f} on average{of}"
+
+    def _lines(self) -> dict[str, str]:
         lines = {
             "visits": f"{int(self.visits.sum())} to {int(self.visits.any(axis=1).sum())} of {len(self.ids)} arms",
-            "load": " ".join(str(count) for count in self.load.tolist()[:26])
-            + (f"   of {room.min():g}" if room.size and room.min() == room.max() else ""),
+            "load": self._load_line(),
             "value": f"{self.value:.6g}   bound {self.bound:.6g}   gap {self.gap:.3g}",
             "solved": f"{self.seconds:.2g} s · {self.path}: {self.reason}",
         }

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from scipy import optimize, sparse
 
 import rmab_opt as ro
+from rmab_opt.actions import ActionSet
+from rmab_opt.decisions import Model
+from rmab_opt.problem import Arms, Problem
+from rmab_opt.settings.inspection import (
+    BeliefChains,
+    Frequency,
+    SlotBudget,
+    VisitColumns,
+    Windows,
+    choose,
+)
+from rmab_opt.settings.inspection.beliefs import EncodedArms
 from rmab_opt.settings.inspection.calendar import calendar
+from rmab_opt.settings.inspection.gains import VisitGains
 
 
 def fewest_moves(plan, made, arm: int, span: tuple[int, int], room: int) -> int:
@@ -77,3 +92,22 @@ def test_sixty_visits_stay_where_nothing_happens_whatever_weighs_them(changed):
         again = plan.replan(slot)
         assert again.moved == 0
         assert (again.visits == plan.visits).all()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_where_dates_do_not_matter_loads_are_even(large):
+    """Arms without memory: every date earns the same, and nobody wants 24 visits in one week and none in the next."""
+    good = np.random.default_rng(0).uniform(0.7, 0.95, 120)
+    arms = Arms.from_arrays(120)
+    dynamics = EncodedArms(BeliefChains.build(good, good), Windows.free(120, 12))
+    rules = {"often": Frequency(equal=1), "slot": SlotBudget(at_most=60)}
+    model = Model(Problem(arms, dynamics, horizon=12), ActionSet(VisitColumns(arms, 12), rules), VisitGains())
+    with mock.patch.object(choose, "WHOLE_ARCS", 0 if large else choose.WHOLE_ARCS):
+        plan = calendar(model)
+    assert plan.path == ("priced" if large else "linear")
+    assert plan.load.sum() == 120
+    assert plan.gap <= 1e-6
+    # The first slots earn less where the season begins with everybody in order.
+    later = plan.load[plan.load > 0]
+    assert later.max() - later.min() <= 6
+    assert plan.load.max() <= 20
