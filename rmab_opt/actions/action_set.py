@@ -37,6 +37,9 @@ __all__ = ["ActionSet", "Conflict", "PlainRows", "Relaxation"]
 LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 """Largest sets that are listed in full; a check of a roster, a load or a route takes 0.02 to 0.3 ms."""
 
+LARGE_SET = 50_000
+"""Columns above which a linear program over rows is asked for an action before the set is written out in full."""
+
 SETS_KEPT = 64
 """Sets at different limits that are kept with what was compiled for them."""
 
@@ -616,6 +619,8 @@ class ActionSet:
         Deletion filter over named constraints: each is dropped for good when the rest still clash, so
         the sets left clash while any of them left out frees the others. Integrality is respected.
         """
+        if self._shown_by_rows():
+            return None
         model = self.model()
         session = _session(model)
         if self._feasible(session):
@@ -637,6 +642,22 @@ class ActionSet:
             raise SolverError("the solver finds no action even without constraints", "try another solver profile.")
         sentences = {name: self.constraints[name].describe() for name in needed}
         return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
+
+    def _shown_by_rows(self) -> bool:
+        """Whether a linear program over the rows alone finds an action that every check allows; for very many columns.
+
+        Only "yes" is an answer: rows of a large set are often nested, and then the program's solution is whole.
+        """
+        n = len(self)
+        if self.structured or n <= LARGE_SET:
+            return False
+        rows = self.plain_rows
+        program = Program(
+            np.zeros(n), rows.matrix, rows.lower, rows.upper, np.zeros(n), np.ones(n), np.zeros(n, dtype=bool),
+            maximise=True,
+        )  # fmt: skip
+        found = Session.from_arrays(program, "fast").solve().x
+        return found is not None and not self.violations(np.rint(found).astype(np.int64))
 
     def _demand_nothing_known(self) -> None:
         """Raise CertificateError when a solver says that nothing is allowed and an allowed action is at hand."""
