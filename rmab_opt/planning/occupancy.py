@@ -157,11 +157,13 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
     if not actions.structured:
         plain = actions.plain_rows
         size, rows = arm.size, plain.matrix.shape[0]
+        # Prices of these rows are read by people: in the unit of the constraint.
+        unit = np.ones(rows) if plain.unit is None else plain.unit
         return Polyhedron(
-            plain.matrix,
+            sparse.csr_array(sparse.diags_array(unit) @ plain.matrix) if (unit != 1.0).any() else plain.matrix,
             sparse.csr_array((rows, 0)),
-            plain.lower,
-            plain.upper,
+            plain.lower * unit,
+            plain.upper * unit,
             np.zeros(0),
             np.zeros(0),
             np.ones(size),
