@@ -105,8 +105,9 @@ def test_a_curved_welfare_is_planned_in_one_unit(method, welfare, k):
         fair_plan_arrays(random_cohort(1, unit=one), welfare=welfare, method=method) for one in (1.0, size)
     )
     assert (scaled.values / size).tolist() == plain.values.tolist()
-    assert scaled.lower == pytest.approx(scaled.welfare.value(scaled.values, scaled.groups), rel=1e-9)
     curve = 1.0 if welfare == "nash" else size ** (1.0 - welfare)
+    each = np.log(scaled.values) if welfare == "nash" else scaled.values ** (1.0 - welfare) / (1.0 - welfare)
+    assert scaled.lower == pytest.approx(scaled.welfare.weights(scaled.groups) @ each, rel=1e-9)
     assert scaled.upper - scaled.lower == pytest.approx(
         curve * (plain.upper - plain.lower), rel=1e-3, abs=1e-12 * curve
     )
