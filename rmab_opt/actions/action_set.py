@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from rmab_opt.actions.agreement import Agreement, agreement_of
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
 from rmab_opt.actions.kinds import OneAction, Scheduling
-from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, PlainKind, impossible, opened, row_unit
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, PlainKind, impossible, opened, row_units
 from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
@@ -435,7 +434,7 @@ class ActionSet:
         upper = np.concatenate([np.empty(0), *(rows.upper for _, rows in found)])
         # A row without members is said by none: it holds, or it stays and makes the set empty.
         kept = (np.diff(matrix.indptr) > 0) | (lower > 0) | (upper < 0)
-        unit = np.array([one for name, rows in found for one in _units(self.constraints[name], rows)])
+        unit = np.concatenate([np.empty(0), *(_units(self.constraints[name], rows) for name, rows in found)])
         scaled = bool((unit != 1.0).any())
         if scaled:
             matrix.data /= np.repeat(unit, np.diff(matrix.indptr))
@@ -707,12 +706,11 @@ class ActionSet:
         return True
 
 
-def _units(constraint: Constraint, rows: Rows) -> list[float]:
+def _units(constraint: Constraint, rows: Rows) -> np.ndarray:
     """What each row is divided by: 1 for kinds that write their rows themselves."""
-    if not (isinstance(constraint, PlainKind) and constraint.in_units):
-        return [1.0] * len(rows.names)
-    pointer, data = rows.matrix.indptr.tolist(), rows.matrix.data
-    return [row_unit(data[first:last]) for first, last in itertools.pairwise(pointer)]
+    if isinstance(constraint, PlainKind) and constraint.in_units:
+        return row_units(rows.matrix)
+    return np.ones(len(rows.names))
 
 
 def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:

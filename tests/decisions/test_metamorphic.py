@@ -227,6 +227,22 @@ def test_a_row_in_another_unit_changes_nothing(case, k):
     assert len(actions.enumerate()) == len(every.enumerate())
 
 
+@pytest.mark.parametrize("k", [-40, -24, 24, 40])
+@pytest.mark.parametrize("case", ["knapsack", "money", "groups"])
+def test_bounds_know_no_unit_of_a_row(case, k):
+    base = model_of("budget")
+
+    def limit(unit, method):
+        actions = in_unit(case, unit)
+        return bound(Model(replace(base.problem, arms=actions.columns.arms), actions, Immediate()), method=method)
+
+    for method in ("dual", "highs"):
+        plain, other = limit(1.0, method), limit(2.0**k, method)
+        assert other.value == pytest.approx(plain.value, rel=1e-9)
+        money = plain.price_names.index("money" if case != "groups" else plain.price_names[-1])
+        assert other.prices[..., money] * 2.0**k == pytest.approx(plain.prices[..., money], rel=1e-6)
+
+
 @pytest.mark.parametrize("case", IN_UNITS)
 def test_a_relaxation_is_said_in_the_rows_own_unit(case):
     unit = 2.0**-30

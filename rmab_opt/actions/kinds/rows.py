@@ -25,6 +25,7 @@ __all__ = [
     "LockedOut",
     "OneAction",
     "row_unit",
+    "row_units",
     "tolerance",
 ]
 
@@ -53,7 +54,9 @@ def row_unit(weights: np.ndarray | None) -> float:
     weights
         The row's weights, any shape; None for a count.
     """
-    size = np.abs(np.asarray([] if weights is None else weights, dtype=np.float64))
+    if weights is None:
+        return 1.0
+    size = np.abs(np.asarray(weights, dtype=np.float64))
     most = float(size.max(initial=0.0))
     if most == 0.0 or LEAST <= most <= LARGEST or not np.isfinite(most):
         return 1.0
@@ -65,6 +68,17 @@ def row_unit(weights: np.ndarray | None) -> float:
             if (np.abs(scaled - np.rint(scaled)) <= 4 * np.finfo(np.float64).eps * scaled).all():
                 return float(np.ldexp(1.0, base - step))
     return float(np.ldexp(1.0, base))
+
+
+def row_units(matrix: sparse.csr_array) -> np.ndarray:
+    """:func:`row_unit` of every row, (m,)."""
+    units = np.ones(matrix.shape[0])
+    filled = np.flatnonzero(np.diff(matrix.indptr) > 0)
+    if filled.size:
+        most = np.maximum.reduceat(np.abs(matrix.data), matrix.indptr[:-1][filled])
+        for row in filled[(most < LEAST) | (most > LARGEST)].tolist():
+            units[row] = row_unit(matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]])
+    return units
 
 
 def tolerance(limit: float, unit: float = 1.0) -> float:
@@ -131,7 +145,7 @@ class PlainKind(Constraint):
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         found = {}
         for name, (lower, members, weights, upper) in self.sums(columns).items():
-            unit = row_unit(weights)
+            unit = self.unit_of(weights)
             limits = [None if side is None else side / unit for side in (lower, upper)]
             body = weighted(act, members, None if weights is None else weights / unit)
             found[name] = (limits[0], body, limits[1])
@@ -142,9 +156,13 @@ class PlainKind(Constraint):
         """Whether the rows are written here, each divided by its :func:`row_unit`."""
         return type(self).build is PlainKind.build
 
+    def unit_of(self, weights: np.ndarray | None) -> float:
+        """What a row with these weights is divided by; 1 where a subclass writes rows of its own."""
+        return row_unit(weights) if self.in_units else 1.0
+
     def units(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
-        found = {name: row_unit(part[2]) for name, part in self.sums(columns).items()} if self.in_units else {}
-        written = block.component(self.component) if found else {}
+        found = {name: self.unit_of(part[2]) for name, part in self.sums(columns).items()}
+        written = block.component(self.component) if self.in_units else {}
         return [(written[name], unit) for name, unit in found.items() if unit != 1.0 and name in written]
 
     def rows(self, columns: Columns) -> Rows:
@@ -284,7 +302,7 @@ class Linear(_Limits, kind="linear"):
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         groups = self._groups(columns)
-        units = self._once(columns, lambda: {value: row_unit(weights) for value, (_, weights) in groups.items()})
+        units = self._once(columns, lambda: {value: self.unit_of(weights) for value, (_, weights) in groups.items()})
         for value, (members, weights) in groups.items():
             used = float(action[members] @ weights)
             if self.broken(used, units[value]):
@@ -339,7 +357,7 @@ class Knapsack(PlainKind, kind="knapsack"):
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         used = sum(float(cell) for cell, chosen in zip(columns.text(self.cost), action, strict=True) if chosen)
-        unit = self._once(columns, lambda: row_unit(columns.numbers(self.cost)))
+        unit = self._once(columns, lambda: self.unit_of(columns.numbers(self.cost)))
         if used > self.limit + tolerance(self.limit, unit):
             yield f"{self.cost} is {used:g}, allowed is at most {self.limit:g}"
 
