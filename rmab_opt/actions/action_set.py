@@ -122,6 +122,14 @@ class PlainRows:
         activity = np.asarray(actions, dtype=np.float64) @ self.matrix.T
         return ((activity >= self.floor) & (activity <= self.ceiling)).all(axis=-1)
 
+    @property
+    def as_declared(self) -> PlainRows:
+        """The same rows in the units of the model file: for prices that people read."""
+        if self.unit is None:
+            return self
+        matrix = sparse.csr_array(sparse.diags_array(self.unit) @ self.matrix)
+        return replace(self, matrix=matrix, lower=self.lower * self.unit, upper=self.upper * self.unit, unit=None)
+
     @cached_property
     def floor(self) -> np.ndarray:
         """Lower limits, opened by the checkers' tolerance."""

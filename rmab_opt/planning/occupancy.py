@@ -156,15 +156,13 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
             ("declare the columns exclusive", "make the combinations actions of their own"),
         )
     if not actions.structured:
-        plain = actions.plain_rows
+        plain = actions.plain_rows.as_declared
         size, rows = arm.size, plain.matrix.shape[0]
-        # Prices of these rows are read by people: in the unit of the constraint.
-        unit = np.ones(rows) if plain.unit is None else plain.unit
         return Polyhedron(
-            sparse.csr_array(sparse.diags_array(unit) @ plain.matrix) if (unit != 1.0).any() else plain.matrix,
+            plain.matrix,
             sparse.csr_array((rows, 0)),
-            plain.lower * unit,
-            plain.upper * unit,
+            plain.lower,
+            plain.upper,
             np.zeros(0),
             np.zeros(0),
             np.ones(size),
