@@ -700,7 +700,7 @@ class ActionSet:
         """What one unit of each program row of a constraint stands for, a power of two a row."""
         constraint = self.constraints[name]
         found = np.ones(session.program.matrix.shape[0])
-        for component, unit in constraint.units(model.constraint[name], self.columns):
+        for component, unit in constraint.divided(model.constraint[name], self.columns):
             found[session.rows(component)] = unit
         return found[rows]
 

@@ -343,7 +343,7 @@ class Constraint(BaseModel):
         """
         return []
 
-    def units(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
+    def divided(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
         """Pyomo constraints of the built block whose rows were divided by a power of two, with that power."""
         return []
 

@@ -178,7 +178,7 @@ class Capacity(Constraint, kind="capacity"):
 
         return self._once(columns, data)
 
-    def units(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
+    def divided(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
         load = self._data(columns)[2]
         # Equal loads are written as counts.
         counts = len(set(load.tolist())) == 1 and load[0] > 0

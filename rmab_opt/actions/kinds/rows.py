@@ -160,7 +160,7 @@ class PlainKind(Constraint):
         """What a row with these weights is divided by; 1 where a subclass writes rows of its own."""
         return row_unit(weights) if self.in_units else 1.0
 
-    def units(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
+    def divided(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
         found = {name: self.unit_of(part[2]) for name, part in self.sums(columns).items()}
         written = block.component(self.component) if self.in_units else {}
         return [(written[name], unit) for name, unit in found.items() if unit != 1.0 and name in written]
