@@ -186,6 +186,7 @@ class Bench:
         rows = np.asarray(session.rows(model.constraint[relax]), dtype=np.int64)
         prefix = f"constraint[{relax}]."
         moved = np.array([relaxation.rows.get(session.row_names[row].removeprefix(prefix), 0.0) for row in rows])
+        moved = moved / self.actions.units_of(relax, model, session, rows)
         program = session.program
         return rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved
 
