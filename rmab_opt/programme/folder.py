@@ -31,6 +31,7 @@ from rmab_opt.problem.table import nearest
 from rmab_opt.problem.table.conventions import Conventions, readings
 from rmab_opt.programme.arrivals import ARRIVALS, Arrivals, rates_of
 from rmab_opt.programme.asked import read_draft, write_draft
+from rmab_opt.programme.by_hand import ByHand, borrowed, changes_by_hand, said_of, with_changes
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     WORDS,
@@ -177,6 +178,8 @@ class _Now:
     """Members of an earlier round: the ledger knows their states."""
     outcomes: str = ""
     """Digest of the file that told how the last week went."""
+    by_hand: ByHand = field(default_factory=dict)
+    """What a person changed in the last week's ``model.yaml``."""
 
     @property
     def own(self) -> RegisterColumns:
@@ -267,8 +270,8 @@ def shown_of(members: Cells, own: RegisterColumns) -> Callable[[str], dict[str, 
     return lambda name: {column: members[name].get(column, "") for column in own.show}
 
 
-def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> None:
-    """``model.yaml`` and its tables."""
+def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> dict[str, Any]:
+    """``model.yaml`` and its tables, with what a person changed in last week's; the content without those changes."""
     own, columns, members = now.own, now.columns, now.members
     kept = list(own.keep)
     names = ["id", "group", *kept, *(["slots"] if own.slots else [])]
@@ -314,7 +317,8 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
         "constraints": constraints,
         "solver": "quick",
     }
-    write_atomically(folder / "model.yaml", model_text(document))
+    write_atomically(folder / "model.yaml", model_text(with_changes(document, now.by_hand)))
+    return document
 
 
 class _Quoting(yaml.SafeDumper):
@@ -580,6 +584,8 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
             f"give the outcomes of week {week_label(week)}; if they are the same, add a column week that says so.",
         )
     filled = _season_row(filled, document)
+    by_hand = changes_by_hand(folder, standing)
+    said += said_of(by_hand)
     members = read_members(folder, columns)
     stage = stage_in(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
@@ -598,7 +604,7 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     met = frozenset(name for found in ledger.rounds for name in found["ids"])
     same_week = columns.log is not None and columns.log.call_acts == "same_week"
     grown = _extended(folder, ledger, week, same_week)
-    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met, told.digest)
+    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met, told.digest, by_hand)
     return _list(folder, now, [*changes.lines(), *said])
 
 
@@ -660,8 +666,9 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
     plan_section = now.columns.plan
     meant = planned_tables(made, plan_section.explore, now.period, seed=plan_section.seed, block=plan_section.block)
-    _write_model(stage, folder.name, now, made.transitions_csv(transition=meant.transition), first)
-    model = load(stage)
+    written = _write_model(stage, folder.name, now, made.transitions_csv(transition=meant.transition), first)
+    with borrowed(folder, stage, bool(now.by_hand)):
+        model = load(stage)
     # What is believed of the states rests on the estimate itself, whatever the list is planned on.
     known = model if not meant.drawn else with_tables(model, _in_order(made, made.transition, model))
     standing = Ledger(folder / "ledger", known).standing()
@@ -701,6 +708,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         "period": now.period,
         "paused": dict(sorted(now.paused.items())),
         "outcomes": now.outcomes,
+        "model": written,
     }
     write_atomically(stage / "standing.json", json_text(state) + "\n")
     write_atomically(stage / WHOLE, "")
