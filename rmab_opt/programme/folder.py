@@ -126,6 +126,8 @@ class Week:
     model: Model | None = None
     places: tuple[str, dict[str, str]] = ("", {})
     """A kept column, e.g. the village, and its cell by id."""
+    shown: Callable[[str], Mapping[str, str]] | None = None
+    """What the list shows beside an id, e.g. a name."""
 
     def parts(self) -> list[Part]:
         """What stands on the week's page beside the list and the proof."""
@@ -717,7 +719,10 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     possible = len(set(now.members) - shut)
     column = next(iter(now.own.keep), "")
     places = (column, {name: cells.get(column, "") for name, cells in now.members.items()})
-    return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places)
+    shown = shown_of(now.members, now.own)
+    return Week(
+        now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places, shown
+    )
 
 
 def estimate_again(folder: Path) -> Estimate:

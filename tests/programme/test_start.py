@@ -192,6 +192,9 @@ def test_columns_are_asked_for_or_told(tmp_path):
     assert (tmp_path / "own/weeks/week-09.csv").read_bytes() == (tmp_path / "second/weeks/week-09.csv").read_bytes()
     page = (tmp_path / "own/weeks/week-09.html").read_text(encoding="utf-8")
     assert "<svg" in page
+    # The page names whom the sheet names.
+    listed = list(csv.DictReader((tmp_path / "own/weeks/week-09.csv").open(encoding="utf-8-sig")))
+    assert all(f"<td>{row['Name']}</td>" in page for row in listed)
     checked = run("check", tmp_path / "own", "--decision", tmp_path / "own/weeks/week-09.json")
     assert checked.code == 0, checked.out
     made = run("estimate", given["log"], "--register", given["register"], "--out", tmp_path / "estimate")
