@@ -8,14 +8,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rmab_opt.actions import ActionSet
 from rmab_opt.catalog.yaml_text import read_yaml
+from rmab_opt.decisions import Model
 from rmab_opt.errors import ModelError
 from rmab_opt.programme.asked import Asked
 
-__all__ = ["ByHand", "borrowed", "changes_by_hand", "said_of", "with_changes"]
+__all__ = ["ByHand", "borrowed", "changes_by_hand", "said_of", "untouched", "with_changes"]
 
 ByHand = dict[tuple[str, ...], Any]
 """New content by path of keys; None where the field was taken out."""
@@ -93,6 +96,18 @@ def with_changes(content: Mapping[str, Any], found: ByHand) -> dict[str, Any]:
 
 def _copy(content: Any) -> Any:
     return {key: _copy(value) for key, value in content.items()} if isinstance(content, Mapping) else content
+
+
+def untouched(model: Model, found: ByHand) -> Model:
+    """The model without the constraints that a person added or changed, and without those that rest on them."""
+    names = {place[1] for place in found if place[0] == "constraints" and len(place) > 1}
+    declared = model.actions.declared
+    kept = {
+        name: one
+        for name, one in declared.items()
+        if name not in names and not any(getattr(one, key) in names for key in one.needs)
+    }
+    return model if len(kept) == len(declared) else replace(model, actions=ActionSet(model.actions.columns, kept))
 
 
 def said_of(found: ByHand) -> list[str]:

@@ -31,7 +31,7 @@ from rmab_opt.problem.table import nearest
 from rmab_opt.problem.table.conventions import Conventions, readings
 from rmab_opt.programme.arrivals import ARRIVALS, Arrivals, rates_of
 from rmab_opt.programme.asked import read_draft, write_draft
-from rmab_opt.programme.by_hand import ByHand, borrowed, changes_by_hand, said_of, with_changes
+from rmab_opt.programme.by_hand import ByHand, borrowed, changes_by_hand, said_of, untouched, with_changes
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     WORDS,
@@ -575,7 +575,9 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     week, period = standing["week"], standing["period"]
     model = load(folder)
     document = read_object(folder / "weeks" / f"{week_file(week)}.json", "saved decision", RESTORE)
-    ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
+    by_hand = changes_by_hand(folder, standing)
+    # The list may be older than a limit that was changed since: it is held against the others.
+    ledger = Ledger(folder / "ledger", untouched(model, by_hand), keep=("group", *columns.register_.keep))
     with readings(columns.tables):
         told = Table.read(outcomes)
         filled, said = _outcomes(told, columns, model, week)
@@ -586,7 +588,6 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
             f"give the outcomes of week {week_label(week)}; if they are the same, add a column week that says so.",
         )
     filled = _season_row(filled, document)
-    by_hand = changes_by_hand(folder, standing)
     said += said_of(by_hand)
     members = read_members(folder, columns)
     stage = stage_in(folder)
