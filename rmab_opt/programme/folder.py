@@ -191,7 +191,13 @@ class _Now:
 # ------------------------------------------------------------------------------------------------------------- reading
 def read_register(sheet: Path | Table, columns: RegisterColumns) -> tuple[Cells, Table]:
     """The register as cells by id; rows of totals and repeated rows are left out and noted."""
-    table = Table.read(sheet, needed=[columns.id]).without_totals(columns.id).one_a_key(columns.id)
+    table = Table.read(sheet, needed=[columns.id]).without_totals(columns.id)
+    findings = Findings(table.source)
+    for row, name in enumerate(table.text(columns.id)):
+        if not name:
+            findings.add(table.place(row), f"{columns.id} is empty", "give every member an id, or delete the row")
+    findings.raise_if_any()
+    table = table.one_a_key(columns.id)
     return _cells(table, columns), table
 
 

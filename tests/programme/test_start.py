@@ -174,6 +174,16 @@ def test_what_every_week_writes_itself_is_refused_before_anything_is_recorded(tm
     assert not Ledger(folder / "ledger", load(folder)).rounds
 
 
+def test_a_member_without_an_id_is_named_by_row_and_nothing_is_begun(tmp_path):
+    given = sheets(tmp_path / "sheets")
+    lines = given["register"].read_text(encoding="utf-8-sig").splitlines()
+    lines[5] = lines[5].partition(";")[1] + lines[5].partition(";")[2]
+    given["register"].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"register.csv:6: Family ID is empty; to fix, give every member an id"):
+        start(given["register"], tmp_path / "own", log=given["log"], roster=given["roster"])
+    assert not (tmp_path / "own").exists()
+
+
 def test_columns_are_asked_for_or_told(tmp_path):
     given = sheets(tmp_path)
     common = ("--log", given["log"], "--roster", given["roster"], "--out", tmp_path / "own")
