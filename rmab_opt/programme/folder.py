@@ -219,7 +219,8 @@ def _cells(table: Table, columns: RegisterColumns) -> Cells:
 
 def _same_ids(known: list[str], log: CallLog) -> tuple[CallLog, list[str]]:
     """The log under the register's ids: leading zeros that one of them lost are given back when all fit."""
-    foreign = [name for name in log.ids if name not in set(known)]
+    members = set(known)
+    foreign = [name for name in log.ids if name not in members]
     if not foreign:
         return log, []
     bare = {name.lstrip("0"): name for name in known}

@@ -386,10 +386,11 @@ def saved_gains(model: Model, saved: Path) -> np.ndarray | None:
     """
     made = read_saved(saved)
     prices = _recorded(made)
+    policy = getattr(made, "policy", None)
     if prices is None or model.problem.dynamics.n_actions != 2 or not 0 <= made.period < model.problem.horizon:
         return None
     known = np.full((model.problem.n_arms, model.problem.dynamics.n_states), 1.0 / model.problem.dynamics.n_states)
-    if made.policy == LIVING:
+    if policy == LIVING:
         found = first_gains(Living(model).course(known, made.period, limits=False), prices)
     else:
         here = _from_here(model, known, made.period).problem
