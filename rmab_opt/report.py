@@ -254,7 +254,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1em; marg
 dt { color: #555; } dd { margin: 0; }
 @media screen { section { overflow-x: auto; } svg { min-width: 34em; } }
 @media screen and (max-width: 40em) { body { margin: 1em auto; }
-  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4em; } }
+  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4em; } svg { min-width: 0; font-size: 20px; }
+  th, td { padding: .25em .3em; } td:nth-child(2) { white-space: normal; } }
 @media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } h2 { break-after: avoid; }
   @page { margin: 16mm; } }
 """

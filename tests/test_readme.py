@@ -29,7 +29,13 @@ def test_the_readme_shows_the_two_commands():
     assert "make test" in commands()
 
 
+def test_the_first_example_is_the_journey_from_sheets_to_a_list():
+    first = next(line for line in commands() if line.startswith("rmab-opt"))
+    assert first.startswith("rmab-opt start ")
+
+
 def test_the_commands_run_in_order_as_written(tmp_path):
+    (tmp_path / "models").symlink_to(ROOT / "models", target_is_directory=True)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands():
         if command.startswith("make "):
@@ -42,6 +48,10 @@ def test_the_commands_run_in_order_as_written(tmp_path):
                 shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+    lists = [(tmp_path / "calls" / "weeks" / f"week-{week}.csv").read_text(encoding="utf-8-sig") for week in (17, 18)]
+    assert all(len(one.splitlines()) > 20 for one in lists)
+    assert lists[0] != lists[1]
+    assert (tmp_path / "calls" / "audit.html").is_file()
     assert (tmp_path / "out" / "week.csv").read_text(encoding="utf-8-sig").startswith("id,worker,slot")
     assert (tmp_path / "out" / "table" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "run" / "learning.png").exists()
