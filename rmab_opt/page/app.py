@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,9 +21,10 @@ from rmab_opt.errors import ModelError, RmabError
 from rmab_opt.page import pictures, views
 from rmab_opt.page.jobs import Jobs
 from rmab_opt.page.safety import MOST_BYTES, Door, Guard
-from rmab_opt.page.words import LANGUAGES, words
 from rmab_opt.programme.asked import Asked, Event
 from rmab_opt.programme.desk import Desk
+from rmab_opt.report import renderer, style
+from rmab_opt.report.words import LANGUAGES, words
 from rmab_opt.solver import Progress
 
 __all__ = ["VIEWS", "Page", "new_token"]
@@ -70,11 +70,7 @@ class Page:
         # Questions share compiled programs, which one thread may use at a time.
         self._asking = threading.Lock()
         self._warm = False
-        self.templates = Environment(
-            loader=PackageLoader("rmab_opt.page"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        self.templates.filters["figure"] = figure
+        self.templates = renderer("rmab_opt.page")
         self.app = Guard(Starlette(routes=self._routes(), exception_handlers={404: self._missing}), door)
 
     def _routes(self) -> list[Route]:
@@ -400,13 +396,6 @@ class Page:
         return answer
 
 
-def figure(value: Any, digits: int = 6) -> str:
-    """A number as a person reads it."""
-    if value is None:
-        return "-"
-    return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
-
-
 def faults_of(error: RmabError) -> list[tuple[str, str]]:
     """The places that a sheet is wrong at, each with what is wrong there."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -444,5 +433,7 @@ async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in STATIC:
         return Response(status_code=404)
+    if name == "page.css":
+        return Response(style(), media_type=STATIC[name])
     content = await run_in_threadpool((Path(__file__).parent / "static" / name).read_bytes)
     return Response(content, media_type=STATIC[name])

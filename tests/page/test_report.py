@@ -14,7 +14,7 @@ from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.page.report import decision_page
 from rmab_opt.problem import Arms, Problem, Tabular
-from rmab_opt.report import page_html, table_html
+from rmab_opt.report import static_page, table_html
 
 VOID = {"meta"}
 
@@ -94,7 +94,7 @@ def test_a_limit_and_a_broken_constraint_are_marked():
 
 def test_tables_without_rows_and_pages_without_parts():
     assert table_html([]) == "<p>(none)</p>"
-    assert Reader(page_html("Empty", [])).tables == []
+    assert Reader(static_page("Empty", [])).tables == []
     assert Reader(table_html([{"name": "a", "x": 0.12345}])).tables == [[["name", "x"], ["a", "0.1235"]]]
 
 

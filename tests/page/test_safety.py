@@ -11,11 +11,11 @@ import pytest
 from pages import HOST, TOKEN, ended, page_of
 from programmes import sheets
 
-from rmab_opt.page import words
 from rmab_opt.page.safety import MOST_BYTES, MOST_WRONG
-from rmab_opt.page.words import LANGUAGES
 from rmab_opt.programme.columns import PlanSection
 from rmab_opt.programme.folder import start
+from rmab_opt.report import words
+from rmab_opt.report.words import LANGUAGES
 
 NASTY = "<script>alert(1)</script>\"'&{{7*7}}"
 VIEWS = ("/", "/why", "/what-if", "/groups", "/changes", "/record", "/proof")

@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from scipy import optimize
 
 from rmab_opt.errors import CapabilityError
 from rmab_opt.records import refuse_foreign, write_atomically
-from rmab_opt.report import page_html, table_csv
+from rmab_opt.report import static_page, table_csv
 from rmab_opt.settings.inspection.calendar import Calendar
 from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.kinds import Inspectors
@@ -234,10 +233,10 @@ def year_page(plan: Calendar) -> str:
     if plan.at_the_ends():
         proof["earns"] = plan.at_the_ends()
     late = [{"late": plan.said(found)} for found in plan.overdue]
-    staff = [{key: escape(str(value)) for key, value in row.items()} for row in staff_rows(plan)]
+    staff = [{key: str(value) for key, value in row.items()} for row in staff_rows(plan)]
     parts: list[Any] = [("", proof)]
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
     parts += [("Inspectors", staff)] if staff else []
     changes = plan.changes()
     parts += [("Load", load)] + ([("What changed", changes)] if changes else [])
-    return page_html(f"Plan · {plan.model.title}", parts)
+    return static_page(f"Plan · {plan.model.title}", parts)
