@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
-from pages import HOST, TOKEN, ended, page_of
+from pages import HOST, KEY, TOKEN, ended, page_of
 from programmes import sheets
 
 from rmab_opt.page.safety import MOST_BYTES, MOST_WRONG
@@ -145,13 +145,16 @@ def test_uploads_that_are_too_large_or_malformed_record_nothing(asked):
         ("list.csv", b"id,done\nnobody,yes\n"), ("list.csv", b"id,done\n001,perhaps\n"), ("list.ods", b"<xml>"),
         ("../../list.csv", b"id\nnobody\n"),
     ):  # fmt: skip
-        answer = browser.ask("POST", "/upload", files={"outcomes": (name, content)})
+        answer = browser.ask("POST", "/upload", data={"key": KEY}, files={"outcomes": (name, content)})
         assert answer.status_code in (303, 400)
         job = ended(page)
         assert job.error is not None
         assert "internal error" not in job.error.message, (name, job.error)
     for name in ("list.exe", "list", "list.html", "list.csv.py"):
-        assert browser.ask("POST", "/upload", files={"outcomes": (name, b"id,done\n")}).status_code == 400
+        assert (
+            browser.ask("POST", "/upload", data={"key": KEY}, files={"outcomes": (name, b"id,done\n")}).status_code
+            == 400
+        )
     garbage = browser.ask(
         "POST", "/upload", content=b"--x\r\nbroken", headers={"content-type": "multipart/form-data; boundary=x"}
     )
