@@ -70,6 +70,9 @@ def _pieces(data: bytes, part: zipfile.ZipInfo) -> Iterator[bytes]:
     while packed and not unpacker.eof:
         yield unpacker.decompress(packed, CHUNK)
         packed = unpacker.unconsumed_tail
+    # What was read and not given yet.
+    while piece := unpacker.decompress(b"", CHUNK):
+        yield piece
 
 
 class _Area:
