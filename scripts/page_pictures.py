@@ -43,6 +43,10 @@ def prepared(window: Page, name: str) -> None:
         window.select_option("#column", "Village")
         window.click("form.cases button")
         window.wait_for_selector("h3", timeout=120_000)
+        window.locator("#curve-of").locator("xpath=..").locator("button").click()
+        window.wait_for_selector("#curve img", timeout=120_000)
+    if name == "why_not":
+        window.wait_for_selector("#prices table", timeout=60_000)
     if name == "week":
         window.locator(".acts summary").nth(1).click()
         window.locator(".menu:visible >> text=Move").click()
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("out", nargs="?", type=Path, default=ROOT / "docs" / "images" / "page")
     parser.add_argument("--widths", default="1100")
     parser.add_argument("--full", action="store_true", help="Whole pages, not what a window shows.")
+    parser.add_argument("--print", action="store_true", help="As they are printed.")
     parser.add_argument("--folder", type=Path, help="A programme's folder that is there already.")
     parser.add_argument("--only", default="", help="One picture by name.")
     given = parser.parse_args()
@@ -72,6 +77,8 @@ def main() -> None:
             browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             window = browser.new_page()
             window.goto(found[0])
+            if given.print:
+                window.emulate_media(media="print")
             widths = [int(width) for width in given.widths.split(",")]
             asked = {name: address for name, address in views().items() if given.only in ("", name)}
             for name, address in asked.items():
@@ -81,6 +88,10 @@ def main() -> None:
                     window.set_viewport_size({"width": width, "height": 760})
                     window.wait_for_load_state("networkidle")
                     suffix = "" if len(widths) == 1 else f"-{width}"
+                    # Pictures further down are loaded when they are looked at.
+                    window.mouse.wheel(0, 20_000)
+                    window.wait_for_timeout(300)
+                    window.mouse.wheel(0, -20_000)
                     window.screenshot(path=given.out / f"{name}{suffix}.png", full_page=given.full)
             browser.close()
             served.terminate()
