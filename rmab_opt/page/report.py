@@ -37,7 +37,9 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -
     figures = [
         Figure(t("week.value"), f"{decision.value:.6g}", t("week.value_meaning")),
         Figure(t("week.bound"), f"{decision.bound:.6g}" if finite else "-", t("week.bound_meaning")),
-        Figure(t("week.gap"), f"{100 * decision.relative_gap:.2g} %" if finite else "-", t("week.gap_meaning")),
+        Figure(
+            t("week.gap"), f"{round(100 * decision.relative_gap, 4):.2g} %" if finite else "-", t("week.gap_meaning")
+        ),
     ]
     head: list[Part] = [
         ("", figures),
