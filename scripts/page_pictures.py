@@ -68,9 +68,9 @@ def taken(window: Page, root: str, given: argparse.Namespace) -> None:
             window.wait_for_load_state("networkidle")
             suffix = "" if len(widths) == 1 else f"-{width}"
             # Pictures further down are loaded when they are looked at.
-            window.mouse.wheel(0, 20_000)
-            window.wait_for_timeout(300)
-            window.mouse.wheel(0, -20_000)
+            for place in ("document.body.scrollHeight", "0"):
+                window.evaluate(f"window.scrollTo(0, {place})")
+                window.wait_for_timeout(300)
             window.screenshot(path=given.out / f"{name}{suffix}.png", full_page=given.full)
 
 
