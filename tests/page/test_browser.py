@@ -111,6 +111,7 @@ def outside(desk):
     return next(name for name in open_ if name not in listed and not name.startswith("#"))
 
 
+@pytest.mark.slow
 def test_a_planners_week(tab, live, tmp_path):
     """Opening, a reason, a lock, a tick, the sheet with a fault, the sheet put right, next week's list."""
     desk = live.desk

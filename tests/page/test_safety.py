@@ -246,7 +246,7 @@ def test_every_form_that_changes_something_carries_this_starts_key(asked):
     assert {"/tick", "/lock", "/record", "/upload", "/event", "/compare", "/language"} <= seen
 
 
-@pytest.mark.parametrize("key", ["", "x", TOKEN, KEY[:-1], KEY.upper()])
+@pytest.mark.parametrize("key", ["", TOKEN, KEY[:-1]])
 def test_a_form_without_the_key_changes_nothing(asked, key):
     """Another program on this machine may be sent the cookie, which knows no ports; it has no page of ours."""
     page, browser, _ = asked

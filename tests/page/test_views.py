@@ -54,6 +54,7 @@ def test_a_week_by_forms_alone(home):
     assert "Value and rules hold, and the bound is proven." in verdict
 
 
+@pytest.mark.slow
 def test_what_if_says_what_compare_says(home):
     page, browser = page_of(home)
     said = page.desk.what_if("calls=Ada:0")
