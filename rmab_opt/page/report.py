@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.report import page_html
+from rmab_opt.report import Figure, Part, static_page
+from rmab_opt.report.words import words
 
 __all__ = ["decision_page"]
 
 MOST_DETAILS = 6
 """Attributes of an arm on the list; more would not fit on paper."""
-
-Part = tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]
 
 
 Shown = Callable[[str], Mapping[str, str]]
@@ -31,7 +29,7 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = (), s
     model
         That was decided on: gives the arms' attributes, their states in words and the constraints' sentences.
     more
-        Further parts before the proof; see :func:`rmab_opt.report.page_html`.
+        Further parts before the proof; see :func:`rmab_opt.report.static_page`.
     shown
         What stands beside an id, e.g. a name; by default the first attributes of its column, and its state.
 
@@ -41,7 +39,18 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = (), s
     """
     finite = np.isfinite(decision.bound)
     gap = f"gap {decision.gap:.4g} ({100 * decision.relative_gap:.2g} %)" if finite else "gap open"
-    head: list[Part] = [("", f"{len(decision.chosen)} of {len(decision.ids)} chosen, round {decision.period}.")]
+    t = words("en")
+    figures = [
+        Figure(t("week.value"), f"{decision.value:.6g}", t("week.value_meaning")),
+        Figure(t("week.bound"), f"{decision.bound:.6g}" if finite else "-", t("week.bound_meaning")),
+        Figure(
+            t("week.gap"), f"{round(100 * decision.relative_gap, 4):.2g} %" if finite else "-", t("week.gap_meaning")
+        ),
+    ]
+    head: list[Part] = [
+        ("", figures),
+        ("", f"{len(decision.chosen)} of {len(decision.ids)} chosen, round {decision.period}."),
+    ]
     if decision.status == "limit":
         head.append(("", f"! The solver stopped at a limit: this is the best list found, {gap}."))
     for name, said in decision.violations.items():
@@ -60,7 +69,7 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = (), s
         "solver": decision.solver,
     }
     title = f"Decision · {decision.title}" if decision.title else "Decision"
-    return page_html(
+    return static_page(
         title, [*head, *_lists(model, decision, shown), *more, ("Constraints", constraints), ("How good it is", proof)]
     )
 

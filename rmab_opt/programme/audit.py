@@ -25,7 +25,7 @@ from rmab_opt.programme.groups import members_of
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN, count_moves
 from rmab_opt.programme.off_policy import OtherList, price_for, soft_price_rule, value_of_another
-from rmab_opt.report import Picture, bars_svg, page_html, table_text
+from rmab_opt.report import Picture, bars_svg, static_page, table_text
 
 __all__ = ["Audit", "audit", "drift", "other_list"]
 
@@ -98,7 +98,8 @@ class Audit:
         parts: list[tuple[str, Any]] = [("", f"! {line}") for line in self.findings()]
         parts += [("Planned, done, seen", self.weeks)]
         pictures: list[tuple[str, Picture]] = [
-            ("Calls made", bars_svg(calls, " calls")), ("Engaged, of those seen", bars_svg(seen, " %"))
+            ("Calls made", bars_svg(calls, " calls", "Calls made in each recorded week.")),
+            ("Engaged, of those seen", bars_svg(seen, " %", "Of those whose state was seen that week, the engaged.")),
         ]  # fmt: skip
         parts += pictures
         parts += [(f"Who got what, by {column}", rows) for column, rows in self.groups.items()]
@@ -107,7 +108,7 @@ class Audit:
         lines = [self.other] if isinstance(self.other, str) else self.other.lines()
         parts += [("What another list would have earned", lines[0]), *(("", line) for line in lines[1:])]
         parts += [("What was assumed" if not k else "", line) for k, line in enumerate(self.said)]
-        return page_html(f"{self.title} · after the weeks", parts)
+        return static_page(f"{self.title} · after the weeks", parts)
 
 
 def audit(folder: Path, log: Path | None = None, chance: str = "chance", calls: float | None = None) -> Audit:

@@ -66,7 +66,7 @@ from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
 from rmab_opt.programme.privacy import ERASED, erase_files, hide
-from rmab_opt.programme.stability import DRAWS, stability_of
+from rmab_opt.programme.stability import DRAWS, Stability, stability_of
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
 from rmab_opt.records import held, json_text, read_object, write_atomically
@@ -91,6 +91,7 @@ __all__ = [
     "spread_of_villages",
     "stage_in",
     "start",
+    "sure_again",
     "write_list",
 ]
 
@@ -263,8 +264,8 @@ def write_list(
     for row in sorted(decision.rows(), key=lambda row: sure.get(row["id"], 1.0) < 0.5):
         rest = {key: cell for key, cell in row.items() if key != "id"}
         share = sure.get(row["id"])
-        if share is not None:
-            rest["sure"] = f"{100 * share:.0f} %{' doubtful' if share < 0.5 else ''}"
+        if sure:
+            rest["sure"] = "" if share is None else f"{100 * share:.0f} %{' doubtful' if share < 0.5 else ''}"
         rows.append({"id": row["id"], **shown(row["id"]), **rest, "week": week_label(week), "done": "", "state": ""})
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
     path = f"weeks/{week_file(week)}.csv"
@@ -741,6 +742,26 @@ def estimate_again(folder: Path) -> Estimate:
     members = read_members(folder, columns)
     log = read_log(Table.read(folder / "log.csv"), own)
     return estimate(log, members_of(members, columns.register_, log), call_acts=columns.log.call_acts)
+
+
+def sure_again(
+    folder: Path,
+    model: Model,
+    plan: Plan,
+    decision: Decision,
+    place: tuple[np.ndarray, int, np.ndarray | None],
+) -> Stability | None:
+    """How sure a list is, by the estimate behind the folder's model; None where nothing can be said of what lies ahead.
+
+    ``place`` is what the list was made from: states (N,) or beliefs (N, S), the round, what the arms share.
+    """
+    start, period, shared = place
+    seen = ahead_of(model, plan, start, period, shared=shared)
+    if seen is None:
+        return None
+    made = estimate_again(folder)
+    drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in _spread(made, model))
+    return stability_of(seen, decision, drawn)
 
 
 def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:

@@ -15,7 +15,7 @@ from scipy import optimize
 
 from rmab_opt.errors import CapabilityError
 from rmab_opt.records import refuse_foreign, write_atomically
-from rmab_opt.report import Picture, page_html, table_csv
+from rmab_opt.report import Picture, static_page, table_csv
 from rmab_opt.settings.inspection.calendar import Calendar, dates_of
 from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.kinds import Inspectors
@@ -270,7 +270,7 @@ def year_page(plan: Calendar, staff: list[dict[str, Any]] | None = None) -> str:
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
     parts += [("What changed", changes)] if changes else []
     parts += [("Inspectors", told)] if told else []
-    return page_html(f"Plan · {plan.model.title}", [*parts, (f"Visits by {_unit(plan)}", _load_rows(plan))])
+    return static_page(f"Plan · {plan.model.title}", [*parts, (f"Visits by {_unit(plan)}", _load_rows(plan))])
 
 
 def _told(rows: list[dict[str, Any]], plan: Calendar) -> list[dict[str, Any]]:
