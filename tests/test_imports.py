@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import networkx as nx
 import pytest
 
 import rmab_opt as ro
+from rmab_opt import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,6 +63,72 @@ def test_deciding_does_not_load_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+# Every verb but those of LEARNS with something small to do, in order; a programme takes longer.
+WITHOUT_TORCH = """
+models
+kinds constraint
+policies
+schema
+new budget m
+check m/model.yaml
+decide m/model.yaml --ledger ledger --new --out week.json
+check m/model.yaml --decision week.json
+record m/model.yaml --ledger ledger --decision week.json --outcomes seen.csv
+bound m/model.yaml
+evaluate m/model.yaml --policies myopic,none --episodes 1
+trial --difference 0.1 --sd 0.3 --families 20
+"""
+A_PROGRAMME_WITHOUT_TORCH = """
+new weekly_calls_sheets sheets
+start sheets/register.csv --log sheets/call_log.csv --roster sheets/roster.csv --out calls --yes
+next calls --outcomes calls/weeks/week-17.csv --register sheets/changes.csv
+estimate sheets/call_log.csv --register sheets/register.csv --out estimate
+audit calls
+erase calls 0003
+compare m/model.yaml --set budget=3
+"""
+LEARNS = {"train", "reproduce"}
+"""Verbs that may load torch."""
+ELSEWHERE = {"fit", "plan", "replan"}
+"""Verbs of a setting, whose own test says so."""
+
+
+def runs_without_torch(lines: str, folder: Path) -> None:
+    """Every line is answered in a process where torch cannot be imported."""
+    code = (
+        "import sys\nimport command_line\n\n"
+        "class Refuses:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError('no torch here')\n\n"
+        "sys.meta_path.insert(0, Refuses())\n"
+        "for line in sys.argv[1].split('\\n'):\n"
+        "    answer = command_line.run(*line.split())\n"
+        "    assert answer.code == 0, f'{line}: {answer.err}'\n"
+    )
+    (folder / "seen.csv").write_text("id,done,state\n", encoding="utf-8")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", code, lines.strip()],
+        capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_verb_but_those_that_learn_needs_torch(tmp_path):
+    runs_without_torch(WITHOUT_TORCH, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_programme_needs_no_torch(tmp_path):
+    runs_without_torch("new budget m" + A_PROGRAMME_WITHOUT_TORCH, tmp_path)
+
+
+def test_every_verb_is_tried_without_torch_or_learns():
+    tried = {line.split()[0] for line in (WITHOUT_TORCH + A_PROGRAMME_WITHOUT_TORCH).split("\n") if line}
+    assert tried | LEARNS | ELSEWHERE >= set(registry.names("verb"))
 
 
 def test_imports_point_one_way():

@@ -16,7 +16,6 @@ from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import Decider, Policy, known_policy, make_policy, round_of
 from rmab_opt.errors import LimitError, ModelError
-from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import (
@@ -329,6 +328,9 @@ def _estimate(name: str, parts: list[_Played], variates: list[ControlVariate | N
 def _policy(given: str | Policy | Decider, model: Model) -> Policy:
     """A registered policy by name, a finished run by its folder, or the object itself."""
     if isinstance(given, str) and not known_policy(given) and Path(given).is_dir():
+        # Reads weights, for which torch is loaded; other policies do without.
+        from rmab_opt.learning.runs import load_policy
+
         learned = load_policy(given, model)
         learned.name = Path(given).name
         return learned
