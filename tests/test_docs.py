@@ -25,7 +25,7 @@ def test_an_example_of_the_guide_runs(page, number, code):
 
 # What the README shows of sheets is on the programme's page too, and is run from there by the slow suite.
 WITH_COMMANDS = [
-    pytest.param(page, marks=[pytest.mark.slow] if page == "programme" else [])
+    pytest.param(page, marks=[pytest.mark.slow] if page in ("programme", "how_to") else [])
     for page in PAGES
     if commands((DOCS / f"{page}.md").read_text(encoding="utf-8"))
 ]
