@@ -24,7 +24,7 @@ HEAD = """# Every model that comes along
 Written by `scripts/gallery.py` from the model files. `rmab-opt new NAME FOLDER` copies one to change it. *Comes out* is
 the model's own regression test: the value that trying every allowed action finds and that `decide` finds too, with the
 values of the file that were made small for it. In a picture every dot is an arm, its colour its state (a drawn one,
-where the start is drawn); a ring says that the decision which `decide` proves there acts on it; lines are contacts.
+where the start is drawn); a ring says that the decision which `decide` makes there acts on it; lines are contacts.
 Calendars show arms by slots instead.
 """
 PICTURES = PAGE.parent / "images" / "gallery"
@@ -102,6 +102,7 @@ def _calendar(model: Any, axes: Any) -> None:
     axes.imshow(action.T, aspect="auto", cmap="Reds", interpolation="nearest", vmin=0, vmax=1.3)
     axes.set_xlabel("arms")
     axes.set_ylabel("slot")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_title(f"visits of the best calendar: {int(action.sum())}", fontsize=8, loc="left")
 
 
