@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +139,18 @@ def test_imports_point_one_way():
         pytest.skip("import-linter is not installed here")
     done = subprocess.run([str(tool), "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_what_modules_import_at_their_top_is_a_declared_dependency():
+    """Each package that a module needs to be imported stands in pyproject, so that a plain install brings it."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[<>=!~;\[ ]", each)[0].lower() for each in declared["dependencies"]}
+    # Extras whose own modules are loaded only where the extra is asked for.
+    names |= {"gymnasium", "jinja2", "starlette"}
+    called = {"python-calamine": "python_calamine", "pyyaml": "yaml", "ruamel.yaml": "ruamel"}
+    known = {called.get(name, name) for name in names} | set(sys.stdlib_module_names) | {"rmab_opt"}
+    needed = {other.split(".")[0] for others in graph(inside=False).values() for other in others}
+    assert needed <= known, needed - known
 
 
 # ------------------------------------------------------------------------------------------------ the graph, by syntax

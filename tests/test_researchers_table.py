@@ -1,6 +1,6 @@
 """A researcher's table, step by step (shared/design/journeys.md).
 
-Steps 1 and 11 (published tables and how far ours are from them) belong to `reproduce` and the settings' own tests, step 3
+Steps 1 and 11 (published tables and how far ours are from them) belong to `reproduce` and tests of the settings, step 3
 (a run that was stopped goes on to the same table) to tests/learning and the coupled setting, step 6 to tests/learning.
 """
 
