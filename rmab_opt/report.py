@@ -245,7 +245,7 @@ body { font: 15px/1.45 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; colo
   max-width: 60em; padding: 0 1em; }
 h1 { font-size: 1.5em; margin: 0 0 .2em; } h2 { font-size: 1.1em; margin: 1.6em 0 .4em; }
 p { margin: .3em 0; } p.warning { border-left: 4px solid #b03030; padding-left: .6em; font-weight: 600; }
-section { break-inside: avoid; }
+section { break-inside: avoid; } section:has(tbody tr:nth-child(12)) { break-inside: auto; }
 table { border-collapse: collapse; width: 100%; } tr { break-inside: avoid; } thead { display: table-header-group; }
 th, td { text-align: left; padding: .25em .6em; border-bottom: 1px solid #d5d5d5; vertical-align: top; }
 td:first-child, td:nth-child(2) { white-space: nowrap; }
@@ -254,7 +254,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1em; marg
 dt { color: #555; } dd { margin: 0; }
 @media screen { section { overflow-x: auto; } svg { min-width: 34em; } }
 @media screen and (max-width: 40em) { body { margin: 1em auto; }
-  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4em; } }
+  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4em; } svg { min-width: 0; font-size: 20px; }
+  th, td { padding: .25em .3em; } td:nth-child(2) { white-space: normal; } }
 @media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } h2 { break-after: avoid; }
   @page { margin: 16mm; } }
 """

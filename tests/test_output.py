@@ -86,7 +86,7 @@ def test_a_list_out_has_what_the_cohort_says_and_is_no_formula(folder):
 
 
 def test_nothing_is_written_over_that_is_read_or_not_ours(folder):
-    decide = ("decide", folder / "model.yaml", "--state", folder / "monday.csv", "--out")
+    decide = ("decide", folder / "model.yaml", "--policy", "immediate", "--state", folder / "monday.csv", "--out")
     for name in ("arms.csv", "roster.csv", "monday.csv", "transitions.csv"):
         before = (folder / name).read_bytes()
         for force in ((), ("--force",)):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shipped import DOCS, commands, run_command
+from shipped import commands, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,12 +23,20 @@ def test_the_readme_shows_the_two_commands():
     assert "make test" in commands(TEXT)
 
 
+def test_the_first_example_is_the_journey_from_sheets_to_a_list():
+    first, second, *_ = (line for line in commands(TEXT) if line.startswith("rmab-opt"))
+    assert first == "rmab-opt new weekly_calls_sheets sheets"
+    assert second.startswith("rmab-opt start sheets/")
+
+
 def test_the_commands_run_in_order_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    elsewhere = commands((DOCS / "programme.md").read_text(encoding="utf-8"))
     for command in commands(TEXT):
-        if command not in elsewhere:
-            run_command(command)
+        run_command(command)
+    lists = [(tmp_path / "calls" / "weeks" / f"week-{week}.csv").read_text(encoding="utf-8-sig") for week in (17, 18)]
+    assert all(len(one.splitlines()) > 20 for one in lists)
+    assert lists[0] != lists[1]
+    assert (tmp_path / "calls" / "audit.html").is_file()
     assert (tmp_path / "out" / "week.csv").read_text(encoding="utf-8-sig").startswith("id,worker,slot")
     assert (tmp_path / "out" / "table" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "run" / "learning.png").exists()

@@ -18,7 +18,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.question import Question
 from rmab_opt.encoder import Network, Record, Support, bounds
-from rmab_opt.solver import Profile, Program, Session
+from rmab_opt.solver import Profile, Program, Result, Session
 
 __all__ = ["Bench", "Embedded"]
 
@@ -106,12 +106,28 @@ class Bench:
 
     def prices(self, gain: np.ndarray) -> np.ndarray | None:
         """Row prices of the set's linear relaxation at the columns' values (C,), (m,); None when it was not solved."""
+        return self._relaxation(gain)[0].row_duals
+
+    def vertex(self, gain: np.ndarray) -> np.ndarray | None:
+        """An allowed action (C,) at which the linear relaxation itself is best; None where its optimum is fractional.
+
+        Nothing allowed is worth more than the relaxation, so no mixed-integer program is needed for it.
+        """
+        result, act = self._relaxation(gain)
+        if result.x is None or not result.has_solution:
+            return None
+        share = result.x[act]
+        action = np.rint(share).astype(np.int64)
+        return action if np.abs(share - action).max(initial=0.0) <= WHOLE and self.actions.allows(action) else None
+
+    def _relaxation(self, gain: np.ndarray) -> tuple[Result, np.ndarray]:
+        """The set's linear relaxation solved at the columns' values (C,), from the last basis; the columns' places."""
         program, act = self.actions.program
         if self._relaxed is None:
             relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
             self._relaxed = Session.from_arrays(relaxed, "fast")
         self._relaxed.set_cost(act, gain)
-        return self._relaxed.solve().row_duals
+        return self._relaxed.solve(), act
 
     def embedded(self, question: Question) -> Embedded:
         """The question's network with its bounds; worked out once a question."""
@@ -186,6 +202,7 @@ class Bench:
         rows = np.asarray(session.rows(model.constraint[relax]), dtype=np.int64)
         prefix = f"constraint[{relax}]."
         moved = np.array([relaxation.rows.get(session.row_names[row].removeprefix(prefix), 0.0) for row in rows])
+        moved = moved / self.actions.units_of(relax, model, session, rows)
         program = session.program
         return rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved
 

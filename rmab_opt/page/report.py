@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,11 @@ MOST_DETAILS = 6
 Part = tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]
 
 
-def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -> str:
+Shown = Callable[[str], Mapping[str, str]]
+"""Cells of a column, by its id."""
+
+
+def decision_page(model: Model, decision: Decision, more: Sequence[Part] = (), shown: Shown | None = None) -> str:
     """The decision as a self-contained HTML page.
 
     Parameters
@@ -28,6 +32,8 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -
         That was decided on: gives the arms' attributes, their states in words and the constraints' sentences.
     more
         Further parts before the proof; see :func:`rmab_opt.report.page_html`.
+    shown
+        What stands beside an id, e.g. a name; by default the first attributes of its column, and its state.
 
     Notes
     -----
@@ -55,23 +61,28 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -
     }
     title = f"Decision · {decision.title}" if decision.title else "Decision"
     return page_html(
-        title, [*head, *_lists(model, decision), *more, ("Constraints", constraints), ("How good it is", proof)]
+        title, [*head, *_lists(model, decision, shown), *more, ("Constraints", constraints), ("How good it is", proof)]
     )
 
 
-def _lists(model: Model, decision: Decision) -> list[Part]:
+def _lists(model: Model, decision: Decision, shown: Shown | None) -> list[Part]:
     """One table for each worker (or route), in the order of the work; a single one where nobody is named."""
-    served = dict(zip(decision.chosen, _details(model, decision), strict=True))
+    details = _details(model, decision) if shown is None else [dict(shown(name)) for name in decision.chosen]
+    served = dict(zip(decision.chosen, details, strict=True))
     visits = decision.assignment or [{"column": name} for name in decision.chosen]
     by: dict[str, list[dict[str, str]]] = {}
     for visit in visits:
-        whom = next((f"{key.capitalize()} {visit[key]}" for key in ("worker", "route") if key in visit), "Chosen")
+        whom = next((_heading(key, visit[key]) for key in ("worker", "route") if key in visit), "Chosen")
         when = {key: value for key, value in visit.items() if key not in ("column", "constraint", "worker", "route")}
         by.setdefault(whom, []).append({**when, "id": visit["column"], **served[visit["column"]], "done": "☐"})
     named = {visit["column"] for visit in visits}
     left = [{"id": name, **row, "done": "☐"} for name, row in served.items() if name not in named]
     parts: list[Part] = [(f"{whom} · {len(rows)}", rows) for whom, rows in by.items()]
     return [*parts, *([("Without a worker", left)] if left else [])]
+
+
+def _heading(kind: str, name: str) -> str:
+    return name if name.casefold().startswith(kind) else f"{kind.capitalize()} {name}"
 
 
 def _details(model: Model, decision: Decision) -> list[dict[str, str]]:
