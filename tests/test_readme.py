@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shipped import DOCS, commands, run_command
+from shipped import commands, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,7 +31,6 @@ def test_the_first_example_is_the_journey_from_sheets_to_a_list():
 
 def test_the_commands_run_in_order_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    elsewhere = commands((DOCS / "programme.md").read_text(encoding="utf-8"))
     for command in commands(TEXT):
         if command not in elsewhere:
             run_command(command)
