@@ -154,6 +154,8 @@ class Chooser:
         clock = perf_counter()
         self.actions.demand_agreement(question.actions)
         unit, asked = scaled(question)
+        if question.watch is not None:
+            asked = replace(asked, watch=question.watch.in_unit(unit.size, unit.base))
         method, late = question.method if question.plain else "program", None
         for way in ways(self._bench_of(question.actions)):
             if method not in ("auto", way.name):

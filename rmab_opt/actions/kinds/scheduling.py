@@ -121,6 +121,8 @@ class Scheduling(Constraint, kind="scheduling"):
     """Column that arm and worker share (district, language); an empty cell of the roster serves all."""
     slot_order: Names = ()
     """All slots in the order of time; by default in the order in which the roster first names them."""
+    placed: Annotated[Table, BeforeValidator(table_with("id", "worker", "slot"))] | None = None
+    """Arms that are served in one shift of the roster or not at all: columns ``id``, ``worker`` and ``slot``."""
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         plan = self._plan(columns)
@@ -209,7 +211,8 @@ class Scheduling(Constraint, kind="scheduling"):
         workers = len(set(self.roster.text("worker")))
         match = f" of the same {self.match}" if self.match else ""
         together = rule[self.rule] if self.visits > 1 else ""
-        return f"{visits} an arm{together}, staffed by {workers} workers{match} on their slots"
+        placed = f", {len(self.placed)} in a shift of their own" if self.placed is not None else ""
+        return f"{visits} an arm{together}, staffed by {workers} workers{match} on their slots{placed}"
 
     def check(self, columns: Columns) -> None:
         self._plan(columns)
@@ -469,18 +472,21 @@ class Scheduling(Constraint, kind="scheduling"):
     def _plan(self, columns: Columns) -> _Plan:
         def plan() -> _Plan:
             shifts = self._shifts(columns)
+            placed = self._placed(columns, shifts)
             if self.rule == "distinct_workers":
                 pools = {k: [k] for k in range(len(shifts))}
                 names = [f"{shift.worker} {shift.slot}" for shift in shifts]
                 capacity = np.array([shift.calls for shift in shifts])
                 key = [(shift.slot, shift.group) for shift in shifts]
             else:
-                grouped: dict[tuple[str, str], list[int]] = defaultdict(list)
+                # A shift that an arm is placed in is told apart from those that it could otherwise be exchanged for.
+                alone = set(placed.values())
+                grouped: dict[tuple[str, str, str], list[int]] = defaultdict(list)
                 for k, shift in enumerate(shifts):
-                    grouped[shift.slot, shift.group].append(k)
-                key = list(grouped)
+                    grouped[shift.slot, shift.group, shift.worker if k in alone else ""].append(k)
+                key = [(slot, group) for slot, group, _ in grouped]
                 pools = dict(enumerate(grouped.values()))
-                names = [slot if not group else f"{slot} {group}" for slot, group in key]
+                names = [" ".join(part for part in parts if part) for parts in grouped]
                 capacity = np.array(
                     [self._unit_capacity([shifts[k].calls for k in members]) for members in pools.values()]
                 )
@@ -497,9 +503,32 @@ class Scheduling(Constraint, kind="scheduling"):
                 ]
                 for slots, value in zip(self._available(columns), values, strict=True)
             ]
+            for c, k in placed.items():
+                demand[c] = [unit for unit in demand[c] if k in pools[unit]]
             return _Plan(demand, capacity, names, shifts, pools, 1 if self.rule == "same_slot" else self.visits)
 
         return self._once(columns, plan)
+
+    def _placed(self, columns: Columns, shifts: list[_Shift]) -> dict[int, int]:
+        """Shift of every column that is placed in one."""
+        if self.placed is None:
+            return {}
+        if self.visits != 1:
+            raise ModelError("placed: an arm with several visits is not served in one shift", "set visits to 1.")
+        place, findings = {(one.worker, one.slot): k for k, one in enumerate(shifts)}, Findings(self.placed.source)
+        rows = zip(*(self.placed.text(name) for name in ("id", "worker", "slot")), strict=True)
+        found: dict[int, int] = {}
+        for row, (name, worker, slot) in enumerate(rows):
+            if name not in columns or (worker, slot) not in place or columns.index(name) in found:
+                findings.add(
+                    self.placed.place(row),
+                    f"{name!r} at {worker!r} in {slot!r}: no such arm or shift, or placed twice",
+                    "name an arm once, and a worker and slot of the roster",
+                )
+            else:
+                found[columns.index(name)] = place[worker, slot]
+        findings.raise_if_any()
+        return found
 
     def _unit_capacity(self, calls: list[int]) -> int:
         """Arms (``same_slot``) or visits that the interchangeable shifts of one unit can take."""
