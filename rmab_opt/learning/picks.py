@@ -35,7 +35,7 @@ class Picks(gymnasium.Env[np.ndarray, int]):
         self.rounds, count = 0, len(model.actions)
         self.most = max(1, min(count, model.actions.shape.at_most or count))
         self._unit = targets.reward_unit(model.problem, model.actions, rng) or 1.0
-        wide = self._inner.observation_space.shape[0] + count
+        wide = gymnasium.spaces.flatdim(self._inner.observation_space) + count
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (wide,), dtype=np.float32)
         self.action_space = gymnasium.spaces.Discrete(count + 1)  # type: ignore[assignment]
         self._partial, self._fits = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int8)

@@ -390,7 +390,7 @@ class MeanField:
     def plan(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> MeanPlan:
         """The plan from a state (N,), round and shared state (K,) to the end."""
         made = self._planned(np.asarray(state)[None], period, None if shared is None else np.asarray(shared)[None])
-        return MeanPlan(*(part[:, 0] for part in _arrays(made)), made.by_hand[0])
+        return _those(made, 0, made.by_hand[0])
 
     def _planned(self, states: np.ndarray, period: int, shared: np.ndarray | None) -> MeanPlan:
         """Plans from states (B, N) and shared states (B, K); a plan's arrays have B as their second axis."""
@@ -410,7 +410,7 @@ class MeanField:
         if by_hand is not None:
             # Of two that are worth the same, the plan: it knows what single arms are worth.
             follows = by_hand[1] > worth.max(axis=0) + 1e-9 * np.abs(by_hand[1])
-        return MeanPlan(*(part[:, best] for part in _arrays(made)), follows)
+        return _those(made, best, follows)
 
     def _within_season(self, now: _Situations) -> MeanPlan:
         """Plans at one price for the whole season, where what they spend is more than is left."""
@@ -563,6 +563,12 @@ class _Fills:
 
 def _arrays(plan: MeanPlan) -> tuple[np.ndarray, ...]:
     return plan.index, plan.values, plan.mean, plan.act
+
+
+def _those(plan: MeanPlan, rows: np.ndarray | int, by_hand: np.ndarray) -> MeanPlan:
+    """Plans of some of the situations."""
+    index, values, mean, act = (part[:, rows] for part in _arrays(plan))
+    return MeanPlan(index, values, mean, act, by_hand)
 
 
 @register("rule", "mean_field")
