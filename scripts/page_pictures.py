@@ -43,10 +43,35 @@ def prepared(window: Page, name: str) -> None:
         window.select_option("#column", "Village")
         window.click("form.cases button")
         window.wait_for_selector("h3", timeout=120_000)
+        window.locator("#curve-of").locator("xpath=..").locator("button").click()
+        window.wait_for_selector("#curve img", timeout=120_000)
+    if name == "why_not":
+        window.wait_for_selector("#prices table", timeout=60_000)
     if name == "week":
         window.locator(".acts summary").nth(1).click()
         window.locator(".menu:visible >> text=Move").click()
         window.wait_for_selector("#places li", timeout=60_000)
+
+
+def taken(window: Page, root: str, given: argparse.Namespace) -> None:
+    """A picture of each view at each width."""
+    widths = [int(width) for width in given.widths.split(",")]
+    for name, address in views().items():
+        if given.only not in ("", name):
+            continue
+        window.emulate_media(media="screen")
+        window.goto(root + address)
+        prepared(window, name)
+        window.emulate_media(media="print" if given.print else "screen")
+        for width in widths:
+            window.set_viewport_size({"width": width, "height": 760})
+            window.wait_for_load_state("networkidle")
+            suffix = "" if len(widths) == 1 else f"-{width}"
+            # Pictures further down are loaded when they are looked at.
+            for place in ("document.body.scrollHeight", "0"):
+                window.evaluate(f"window.scrollTo(0, {place})")
+                window.wait_for_timeout(300)
+            window.screenshot(path=given.out / f"{name}{suffix}.png", full_page=given.full)
 
 
 def main() -> None:
@@ -54,6 +79,7 @@ def main() -> None:
     parser.add_argument("out", nargs="?", type=Path, default=ROOT / "docs" / "images" / "page")
     parser.add_argument("--widths", default="1100")
     parser.add_argument("--full", action="store_true", help="Whole pages, not what a window shows.")
+    parser.add_argument("--print", action="store_true", help="As they are printed.")
     parser.add_argument("--folder", type=Path, help="A programme's folder that is there already.")
     parser.add_argument("--only", default="", help="One picture by name.")
     given = parser.parse_args()
@@ -65,25 +91,17 @@ def main() -> None:
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=own.parent) as served,
             sync_playwright() as engine,
         ):
-            assert served.stdout is not None
-            found = re.search(r"http://\S+", served.stdout.readline())
-            assert found is not None
-            root = found[0].split("/?")[0]
-            browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            window = browser.new_page()
-            window.goto(found[0])
-            widths = [int(width) for width in given.widths.split(",")]
-            asked = {name: address for name, address in views().items() if given.only in ("", name)}
-            for name, address in asked.items():
-                window.goto(root + address)
-                prepared(window, name)
-                for width in widths:
-                    window.set_viewport_size({"width": width, "height": 760})
-                    window.wait_for_load_state("networkidle")
-                    suffix = "" if len(widths) == 1 else f"-{width}"
-                    window.screenshot(path=given.out / f"{name}{suffix}.png", full_page=given.full)
-            browser.close()
-            served.terminate()
+            try:
+                assert served.stdout is not None
+                found = re.search(r"http://\S+", served.stdout.readline())
+                assert found is not None
+                browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                window = browser.new_page()
+                window.goto(found[0])
+                taken(window, found[0].split("/?")[0], given)
+                browser.close()
+            finally:
+                served.terminate()
 
 
 if __name__ == "__main__":

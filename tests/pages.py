@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 TOKEN, HOST = "the-token-of-this-start", "127.0.0.1:8000"
+KEY = hmac.new(TOKEN.encode(), b"form", "sha256").hexdigest()[:32]
 
 pytest.importorskip("starlette", reason="the extra app is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -43,7 +45,7 @@ class Asker:
         return self.ask("GET", path, **options)
 
     def post(self, path, data=None, **options):
-        return self.ask("POST", path, data=data, **options)
+        return self.ask("POST", path, data={"key": KEY, **(data or {})}, **options)
 
 
 def page_of(folder, password=None):

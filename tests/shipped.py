@@ -6,8 +6,12 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import command_line
 import pytest
 
 import rmab_opt
@@ -83,6 +87,36 @@ def examples(pages: list[str]) -> list:
 def run_example(page: str, number: int, code: str) -> None:
     """One example, as written."""
     exec(compile(code, f"{page}.md", "exec"), {"__name__": f"example_{page}_{number}"})
+
+
+def commands(text: str) -> list[str]:
+    """The commands that a page shows, in order: the lines of its blocks called console, without their comments."""
+    blocks = re.findall(r"```console\n(.*?)```", text, flags=re.S)
+    lines = [re.split(r"\s+#(?:\s|$)", line)[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def run_page(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of a page in order, in an empty folder that holds the files which the page shows with a title."""
+    text = path.read_text(encoding="utf-8")
+    for name, content in re.findall(r'```\w+ title="([^"]+)"\n(.*?)```', text, flags=re.S):
+        (folder / name).write_text(content, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    for command in commands(text):
+        run_command(command)
+
+
+def run_command(command: str) -> None:
+    """One command in the folder we stand in; of ``make`` only that the recipe exists, of scripts that they start."""
+    tool, *arguments = shlex.split(command)
+    if tool == "rmab-opt":
+        answer = command_line.run(*arguments)
+        assert answer.code == 0, f"{command}\n{answer.err}"
+        return
+    assert tool in ("make", "python"), f"{command}: not run by the suite"
+    told = ["make", "--dry-run", *arguments] if tool == "make" else [sys.executable, arguments[0], "--help"]
+    done = subprocess.run(told, cwd=DOCS.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
 def modules_with_doctests(setting: str) -> list[str]:

@@ -9,9 +9,10 @@ import subprocess
 import sys
 
 import pytest
-from shipped import DOCS, examples, modules_with_doctests, run_doctests, run_example, settings_of
+import typer
+from shipped import DOCS, commands, examples, modules_with_doctests, run_doctests, run_example, run_page, settings_of
 
-from rmab_opt import registry
+from rmab_opt import cli, registry
 from rmab_opt.catalog import model_names
 
 PAGES = sorted(page.stem for page in DOCS.glob("*.md") if page.stem not in registry.settings())
@@ -20,6 +21,33 @@ PAGES = sorted(page.stem for page in DOCS.glob("*.md") if page.stem not in regis
 @pytest.mark.parametrize(("page", "number", "code"), examples(PAGES))
 def test_an_example_of_the_guide_runs(page, number, code):
     run_example(page, number, code)
+
+
+# What the README shows of sheets is on the programme's page too, and is run from there by the slow suite.
+WITH_COMMANDS = [
+    pytest.param(page, marks=[pytest.mark.slow] if page in ("programme", "how_to") else [])
+    for page in PAGES
+    if commands((DOCS / f"{page}.md").read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_the_commands_of_a_page_run_in_order_as_written(page, tmp_path, monkeypatch):
+    run_page(DOCS / f"{page}.md", tmp_path, monkeypatch)
+
+
+def test_every_command_that_a_text_mentions_is_known_with_its_options():
+    """Commands in sentences and in blocks that are not run: their verbs and options exist."""
+    verbs = typer.main.get_command(cli._application()).commands
+    for path in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
+        for command in re.findall(r"(?m)(?:^    |^|`)rmab-opt ([^`\n]*)", path.read_text(encoding="utf-8")):
+            words = command.split("  #")[0].split()
+            if not words or words[0] in ("is", "reads") or words[0].startswith("-"):
+                continue
+            assert words[0] in verbs, f"{path.name}: rmab-opt {command}"
+            options = {option for each in verbs[words[0]].params for option in each.opts + each.secondary_opts}
+            unknown = [word for word in words if word.startswith("--") and word not in options | {"--help"}]
+            assert not unknown, f"{path.name}: rmab-opt {command}: {unknown}"
 
 
 @pytest.mark.parametrize("name", modules_with_doctests(""))

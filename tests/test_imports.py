@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import networkx as nx
 import pytest
 
 import rmab_opt as ro
+from rmab_opt import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,12 +67,90 @@ def test_deciding_does_not_load_torch():
     assert done.stdout.strip() == "[]"
 
 
+# Every verb but those of LEARNS with something small to do, in order; a programme takes longer.
+WITHOUT_TORCH = """
+models
+kinds constraint
+policies
+schema
+new budget m
+check m/model.yaml
+decide m/model.yaml --ledger ledger --new --out week.json
+check m/model.yaml --decision week.json
+record m/model.yaml --ledger ledger --decision week.json --outcomes seen.csv
+bound m/model.yaml
+evaluate m/model.yaml --policies myopic,none --episodes 1
+trial --difference 0.1 --sd 0.3 --families 20
+"""
+A_PROGRAMME_WITHOUT_TORCH = """
+new weekly_calls_sheets sheets
+start sheets/register.csv --log sheets/call_log.csv --roster sheets/roster.csv --out calls --yes
+next calls --outcomes calls/weeks/week-17.csv --register sheets/changes.csv
+estimate sheets/call_log.csv --register sheets/register.csv --out estimate
+audit calls
+erase calls 0003
+compare m/model.yaml --set budget=3
+"""
+LEARNS = {"train", "reproduce"}
+"""Verbs that may load torch."""
+ELSEWHERE = {"fit", "plan", "replan"}
+"""Verbs of a setting, whose own test says so."""
+
+
+def runs_without_torch(lines: str, folder: Path) -> None:
+    """Every line is answered in a process where torch cannot be imported."""
+    code = (
+        "import sys\nimport command_line\n\n"
+        "class Refuses:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError('no torch here')\n\n"
+        "sys.meta_path.insert(0, Refuses())\n"
+        "for line in sys.argv[1].split('\\n'):\n"
+        "    answer = command_line.run(*line.split())\n"
+        "    assert answer.code == 0, f'{line}: {answer.err}'\n"
+    )
+    (folder / "seen.csv").write_text("id,done,state\n", encoding="utf-8")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", code, lines.strip()],
+        capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_verb_but_those_that_learn_needs_torch(tmp_path):
+    runs_without_torch(WITHOUT_TORCH, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_programme_needs_no_torch(tmp_path):
+    runs_without_torch("new budget m" + A_PROGRAMME_WITHOUT_TORCH, tmp_path)
+
+
+def test_every_verb_is_tried_without_torch_or_learns():
+    tried = {line.split()[0] for line in (WITHOUT_TORCH + A_PROGRAMME_WITHOUT_TORCH).split("\n") if line}
+    assert tried | LEARNS | ELSEWHERE >= set(registry.names("verb"))
+
+
 def test_imports_point_one_way():
     tool = Path(sys.executable).parent / "lint-imports"
     if not tool.exists():
         pytest.skip("import-linter is not installed here")
     done = subprocess.run([str(tool), "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_what_modules_import_at_their_top_is_a_declared_dependency():
+    """Each package that a module needs to be imported stands in pyproject, so that a plain install brings it."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[<>=!~;\[ ]", each)[0].lower() for each in declared["dependencies"]}
+    # Extras whose own modules are loaded only where the extra is asked for.
+    names |= {"gymnasium", "jinja2", "starlette"}
+    called = {"python-calamine": "python_calamine", "pyyaml": "yaml", "ruamel.yaml": "ruamel"}
+    known = {called.get(name, name) for name in names} | set(sys.stdlib_module_names) | {"rmab_opt"}
+    needed = {other.split(".")[0] for others in graph(inside=False).values() for other in others}
+    assert needed <= known, needed - known
 
 
 # ------------------------------------------------------------------------------------------------ the graph, by syntax

@@ -20,7 +20,7 @@ from rmab_opt.catalog import copy_model
 from rmab_opt.cli.common import printed
 from rmab_opt.errors import ModelError, RmabError
 from rmab_opt.problem import Arms, Table
-from rmab_opt.report import is_visible, marked, page_html, table_text, tree, unmarked, visible, workbook
+from rmab_opt.report import is_visible, marked, static_page, table_text, tree, unmarked, visible, workbook
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_no_text_forges_a_line_or_moves_the_cursor(text, title):
     assert len(shown.split("\n")) == 3
     assert is_visible(shown.replace("\n", ""))
     assert len(table_text([{"id": text}]).split("\n")) == 2
-    assert "\x1b" not in page_html(title, [("", text)])
+    assert "\x1b" not in static_page(title, [("", text)])
     if is_visible(text):
         assert visible(text) == text
 
@@ -86,7 +86,7 @@ def test_a_list_out_has_what_the_cohort_says_and_is_no_formula(folder):
 
 
 def test_nothing_is_written_over_that_is_read_or_not_ours(folder):
-    decide = ("decide", folder / "model.yaml", "--state", folder / "monday.csv", "--out")
+    decide = ("decide", folder / "model.yaml", "--policy", "immediate", "--state", folder / "monday.csv", "--out")
     for name in ("arms.csv", "roster.csv", "monday.csv", "transitions.csv"):
         before = (folder / name).read_bytes()
         for force in ((), ("--force",)):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from shipped import DOCS, commands, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,29 +18,23 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S)
 
 
-def commands() -> list[str]:
-    lines = [line.split("  #")[0].strip() for block in blocks("console") for line in block.splitlines()]
-    return [line for line in lines if line]
-
-
 def test_the_readme_shows_the_two_commands():
-    assert "make demo" in commands()
-    assert "make test" in commands()
+    assert "make demo" in commands(TEXT)
+    assert "make test" in commands(TEXT)
 
 
-def test_the_commands_run_in_order_as_written(tmp_path):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for command in commands():
-        if command.startswith("make "):
-            # `make demo` runs these very verbs and CI runs `make test`; here their recipes only have to exist.
-            done = subprocess.run(
-                ["make", "--dry-run", command.split()[1]], cwd=ROOT, capture_output=True, text=True, check=False
-            )
-        else:
-            done = subprocess.run(
-                shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+def test_the_first_example_is_the_journey_from_sheets_to_a_list():
+    first, second = [line for line in commands(TEXT) if line.startswith("rmab-opt")][:2]
+    assert first.startswith("rmab-opt new weekly_calls_sheets ")
+    assert second.startswith("rmab-opt start ")
+
+
+def test_the_commands_run_in_order_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = commands((DOCS / "programme.md").read_text(encoding="utf-8"))
+    for command in commands(TEXT):
+        if command not in elsewhere:
+            run_command(command)
     assert (tmp_path / "out" / "week.csv").read_text(encoding="utf-8-sig").startswith("id,worker,slot")
     assert (tmp_path / "out" / "table" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "run" / "learning.png").exists()

@@ -16,7 +16,7 @@ from rmab_opt.actions.agreement import Agreement, agreement_of
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Rows, built_in_order, linked
 from rmab_opt.actions.kinds import OneAction, Scheduling
-from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, impossible, opened
+from rmab_opt.actions.kinds.rows import ROW_TOLERANCE, PlainKind, impossible, opened, row_units
 from rmab_opt.actions.preferences import Preferences
 from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.shape import Shape
@@ -37,11 +37,14 @@ __all__ = ["ActionSet", "Conflict", "PlainRows", "Relaxation"]
 LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 """Largest sets that are listed in full; a check of a roster, a load or a route takes 0.02 to 0.3 ms."""
 
+LARGE_SET = 50_000
+"""Columns above which a linear program over rows is asked for an action before the set is written out in full."""
+
 SETS_KEPT = 64
 """Sets at different limits that are kept with what was compiled for them."""
 
 LEAST_WEIGHT = 2.0**-10
-"""Least size of a row's largest weight: checks and solvers let a sum pass its limit by 1e-6, whatever its unit."""
+"""Least size of the largest weight in rows of kinds that write them alone: no unit is known to their checks."""
 
 LARGEST_SPAN = 1e9
 """Largest ratio of two weights in one row; solvers' tolerances are near one over it."""
@@ -112,6 +115,8 @@ class PlainRows:
     """Constraint that each row belongs to."""
     key: tuple[str, ...] = ()
     """What the row is about within its constraint; empty for its only one."""
+    unit: np.ndarray | None = None
+    """Power of two that each row was divided by, (m,), where one is not 1: times it are the sums that people know."""
 
     def allow(self, actions: np.ndarray) -> np.ndarray:
         """Which of the actions, (..., C), satisfy all rows; bool (...)."""
@@ -119,6 +124,14 @@ class PlainRows:
             return np.ones(np.shape(actions)[:-1], dtype=bool)
         activity = np.asarray(actions, dtype=np.float64) @ self.matrix.T
         return ((activity >= self.floor) & (activity <= self.ceiling)).all(axis=-1)
+
+    @property
+    def as_declared(self) -> PlainRows:
+        """The same rows in the units of the model file: for prices that people read."""
+        if self.unit is None:
+            return self
+        matrix = sparse.csr_array(sparse.diags_array(self.unit) @ self.matrix)
+        return replace(self, matrix=matrix, lower=self.lower * self.unit, upper=self.upper * self.unit, unit=None)
 
     @cached_property
     def floor(self) -> np.ndarray:
@@ -428,11 +441,16 @@ class ActionSet:
         matrix = sparse.csr_array(sparse.vstack(blocks, format="csr"))
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
-        _demand_span(matrix, [name for name, rows in found for _ in rows.names])
         lower = np.concatenate([np.empty(0), *(rows.lower for _, rows in found)])
         upper = np.concatenate([np.empty(0), *(rows.upper for _, rows in found)])
         # A row without members is said by none: it holds, or it stays and makes the set empty.
         kept = (np.diff(matrix.indptr) > 0) | (lower > 0) | (upper < 0)
+        unit = np.concatenate([np.empty(0), *(_units(self.constraints[name], rows) for name, rows in found)])
+        scaled = bool((unit != 1.0).any())
+        if scaled:
+            matrix.data /= np.repeat(unit, np.diff(matrix.indptr))
+            lower, upper = lower / unit, upper / unit
+        _demand_span(matrix, [name for name, rows in found for _ in rows.names])
         owner = [name for name, rows in found for _ in rows.names]
         keys = [key for _, rows in found for key in rows.names]
         at = np.flatnonzero(kept).tolist()
@@ -444,6 +462,7 @@ class ActionSet:
             upper[kept],
             tuple(owner[i] for i in at),
             tuple("" if keys[i] == "all" else keys[i] for i in at),
+            unit[at] if scaled else None,
         )
         return plain, tuple(structured)
 
@@ -479,7 +498,8 @@ class ActionSet:
             far = ROW_TOLERANCE * np.maximum(1.0, np.abs(limit))
             reached = np.isfinite(limit) & (np.abs(used - limit) <= far) & (limit != 0)
             for row in np.flatnonzero(reached):
-                text = f"{plain.key[row]} {used[row]:g} of {limit[row]:g}".strip()
+                unit = 1.0 if plain.unit is None else float(plain.unit[row])
+                text = f"{plain.key[row]} {used[row] * unit:g} of {limit[row] * unit:g}".strip()
                 rows = found.setdefault(plain.owner[row], [])
                 if text not in rows:
                     rows.append(text)
@@ -616,6 +636,8 @@ class ActionSet:
         Deletion filter over named constraints: each is dropped for good when the rest still clash, so
         the sets left clash while any of them left out frees the others. Integrality is respected.
         """
+        if self._shown_by_rows():
+            return None
         model = self.model()
         session = _session(model)
         if self._feasible(session):
@@ -637,6 +659,22 @@ class ActionSet:
             raise SolverError("the solver finds no action even without constraints", "try another solver profile.")
         sentences = {name: self.constraints[name].describe() for name in needed}
         return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
+
+    def _shown_by_rows(self) -> bool:
+        """Whether a linear program over the rows alone finds an action that every check allows; for very many columns.
+
+        Only "yes" is an answer: rows of a large set are often nested, and then the program's solution is whole.
+        """
+        n = len(self)
+        if self.structured or n <= LARGE_SET:
+            return False
+        rows = self.plain_rows
+        program = Program(
+            np.zeros(n), rows.matrix, rows.lower, rows.upper, np.zeros(n), np.ones(n), np.zeros(n, dtype=bool),
+            maximise=True,
+        )  # fmt: skip
+        found = Session.from_arrays(program, "fast").solve().x
+        return found is not None and not self.violations(np.rint(found).astype(np.int64))
 
     def _demand_nothing_known(self) -> None:
         """Raise CertificateError when a solver says that nothing is allowed and an allowed action is at hand."""
@@ -672,10 +710,20 @@ class ActionSet:
         attempts = [np.concatenate([session.rows(block.component(part)) for part in limits])] if limits else []
         attempts.append(session.rows(block))
         for rows in attempts:
-            relaxation = _elastic(session.program, np.asarray(rows, dtype=np.int64), name, session.row_names)
+            rows = np.asarray(rows, dtype=np.int64)
+            units = self.units_of(name, model, session, rows)
+            relaxation = _elastic(session.program, rows, units, name, session.row_names)
             if relaxation.enough:
                 return relaxation
         return Relaxation(name, False, np.inf, {})
+
+    def units_of(self, name: str, model: Any, session: Session, rows: np.ndarray) -> np.ndarray:
+        """What one unit of each program row of a constraint stands for, a power of two a row."""
+        constraint = self.constraints[name]
+        found = np.ones(session.program.matrix.shape[0])
+        for component, unit in constraint.divided(model.constraint[name], self.columns):
+            found[session.rows(component)] = unit
+        return found[rows]
 
     @staticmethod
     def _feasible(session: Session) -> bool:
@@ -685,6 +733,13 @@ class ActionSet:
         if not result.has_solution:
             raise LimitError(f"feasibility was not settled: {result.status}", "give the profile more time.")
         return True
+
+
+def _units(constraint: Constraint, rows: Rows) -> np.ndarray:
+    """What each row is divided by: 1 for kinds that write their rows themselves."""
+    if isinstance(constraint, PlainKind) and constraint.in_units:
+        return row_units(rows.matrix)
+    return np.ones(len(rows.names))
 
 
 def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:
@@ -724,14 +779,14 @@ def _session(model: Any) -> Session:
         return Session(model, "fast", later=True)
 
 
-def _elastic(program: Program, rows: np.ndarray, name: str, row_names: list[str]) -> Relaxation:
-    """Least sum of slacks on the rows, by a program with two slack columns a row."""
+def _elastic(program: Program, rows: np.ndarray, units: np.ndarray, name: str, row_names: list[str]) -> Relaxation:
+    """Least sum of slacks on the rows, each in its row's unit, by a program with two slack columns a row."""
     n_rows, count = program.matrix.shape[0], len(rows)
     down = sparse.csr_array((-np.ones(count), (rows, np.arange(count))), shape=(n_rows, count))
     up = sparse.csr_array((np.ones(count), (rows, np.arange(count))), shape=(n_rows, count))
     n = program.matrix.shape[1]
     elastic = Program(
-        cost=np.concatenate([np.zeros(n), np.ones(2 * count)]),
+        cost=np.concatenate([np.zeros(n), units, units]),
         matrix=sparse.csr_array(sparse.hstack([program.matrix, down, up])),
         row_lower=program.row_lower,
         row_upper=program.row_upper,
@@ -748,7 +803,7 @@ def _elastic(program: Program, rows: np.ndarray, name: str, row_names: list[str]
     big = moved > ROW_TOLERANCE
     prefix = f"constraint[{name}]."
     amounts = {
-        row_names[row].removeprefix(prefix): float(np.round(amount, 6))
-        for row, amount in zip(rows[big].tolist(), moved[big], strict=True)
+        row_names[row].removeprefix(prefix): float(np.round(amount, 6) * unit)
+        for row, amount, unit in zip(rows[big].tolist(), moved[big], units[big], strict=True)
     }
-    return Relaxation(name, True, float(moved[big].sum()), amounts)
+    return Relaxation(name, True, float((moved * units)[big].sum()), amounts)

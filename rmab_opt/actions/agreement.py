@@ -48,6 +48,9 @@ ALL_VECTORS = 14
 ALL_PAIRS = 40
 """Columns up to which every pair is a direction; above, only pairs that a constraint's fields name."""
 
+MOST_COLUMNS = 100_000
+"""Columns up to which anything is compared: writing the rows down would alone take minutes and gigabytes."""
+
 GROWN, BORDERS, SWAPS = 64, 20, 300
 """Actions grown by the check, those of them whose neighbours are looked at, and neighbours by swaps of each."""
 
@@ -73,7 +76,8 @@ class Agreement:
             )
 
     def __str__(self) -> str:
-        said = f"{self.compared} actions, rows and checks agree" if self.fault is None else self.fault
+        said = f"{self.compared} actions, rows and checks agree" if self.compared else "nothing"
+        said = said if self.fault is None else self.fault
         said += f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return said + "".join(f"; violations of {name} never said anything" for name in self.silent)
 
@@ -88,6 +92,8 @@ def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
     work
         Most work to spend, see ``WORK``; directions come first.
     """
+    if len(actions) > MOST_COLUMNS:
+        return Agreement(0, (f"everything: {len(actions)} columns are too many",))
     asked = _Comparison(actions, work)
     try:
         # Where every vector can be looked at by products alone, nothing else is left to find.
@@ -339,8 +345,10 @@ class _Comparison:
         plain = self.actions.plain_rows
         if not plain.matrix.shape[0]:
             return np.ones(len(self.actions))
-        rows = np.abs(plain.matrix.toarray())
-        row = rows[max(range(len(rows)), key=lambda k: len(np.unique(rows[k])))]
+        parts = np.split(np.abs(plain.matrix.data), plain.matrix.indptr[1:-1])
+        # The zeros of a row are one coefficient more.
+        counts = [len(np.unique(part[part > 0])) + (np.count_nonzero(part) < len(self.actions)) for part in parts]
+        row = np.abs(plain.matrix[[int(np.argmax(counts))]].toarray()[0])
         return np.asarray(row / max(float(row.max()), 1e-300) * 20.0)
 
     def _is_late(self, part: str) -> bool:

@@ -343,6 +343,10 @@ class Constraint(BaseModel):
         """
         return []
 
+    def divided(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
+        """Pyomo constraints of the built block whose rows were divided by a power of two, with that power."""
+        return []
+
     def said_rows(self, columns: Columns) -> Rows | None:
         """:meth:`rows`, unless a subclass writes other rows in a ``build`` of its own."""
         for base in type(self).__mro__:

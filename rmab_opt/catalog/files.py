@@ -90,14 +90,20 @@ def _holds_model(path: Path) -> bool:
 def copy_model(name: str, folder: str | Path) -> list[Path]:
     """Copy a shipped model with its tables, and the schema it names, into a new folder; the model file comes first.
 
+    A shipped folder of sheets (``weekly_calls_sheets``), from which a model can be estimated, is copied as it is.
+
     Raises
     ------
     ModelError
         When the folder holds something already.
     """
-    source, folder = locate(name), Path(folder)
+    folder, sheets = Path(folder), model_folder() / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder}: exists and is not empty", "name a new folder.")
+    if sheets.parent == model_folder() and sheets.is_dir() and not (sheets / "model.yaml").exists():
+        content = {sheet.name: sheet.read_bytes() for sheet in sorted(sheets.glob("*.csv"))}
+        return _written(folder, content)
+    source = locate(name)
     tables = sorted(source.parent.glob("*.csv")) if source.name == "model.yaml" else []
     content = {"model.yaml": source.read_bytes(), **{table.name: table.read_bytes() for table in tables}}
     first, _, rest = content["model.yaml"].partition(b"\n")
@@ -105,6 +111,10 @@ def copy_model(name: str, folder: str | Path) -> list[Path]:
     if first.startswith(MODELINE.encode()) and schema.is_file():
         content["model.yaml"] = f"{MODELINE}{SCHEMA_FILE}\n".encode() + rest
         content[SCHEMA_FILE] = schema.read_bytes()
+    return _written(folder, content)
+
+
+def _written(folder: Path, content: dict[str, bytes]) -> list[Path]:
     for file, text in content.items():
         write_atomically(folder / file, text)
     return [folder / file for file in content]

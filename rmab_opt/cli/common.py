@@ -1,4 +1,4 @@
-"""What the verbs share: options, reading a model, answering, a progress bar."""
+"""What the verbs share: options, reading a model, answering."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +39,6 @@ __all__ = [
     "demand_finite",
     "load_model",
     "printed",
-    "progress",
     "say",
 ]
 
@@ -211,24 +209,3 @@ def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]
 def has_tables(model: Model) -> bool:
     """Whether the arms say their own tables, on which bounds and fair plans rest; coupled arms do not."""
     return hasattr(model.problem.dynamics, "tabular")
-
-
-@contextmanager
-def progress(quiet: bool) -> Iterator[Any]:
-    """A progress bar on stderr, so that stdout stays the answer; none where nobody watches: in a pipe or a file."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=False,
-    )
-    with bar:
-        yield bar

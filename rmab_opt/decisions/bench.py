@@ -18,12 +18,16 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.question import Question
 from rmab_opt.encoder import Network, Record, Support, bounds
-from rmab_opt.solver import Profile, Program, Session
+from rmab_opt.solver import Profile, Program, Result, Session, load_profile
 
 __all__ = ["Bench", "Embedded"]
 
 WHOLE = 1e-9
 """Shares of columns nearer to one than this are taken whole."""
+
+INSIDE = 50_000
+"""Entries of a linear relaxation above which it is solved from inside. Of a roster of 20,400 families (186,000 entries)
+that takes 0.6 to 2.5 CPU seconds where the dual simplex takes 5 to 20."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +110,27 @@ class Bench:
 
     def prices(self, gain: np.ndarray) -> np.ndarray | None:
         """Row prices of the set's linear relaxation at the columns' values (C,), (m,); None when it was not solved."""
+        return self._relaxation(gain)[0].row_duals
+
+    def vertex(self, gain: np.ndarray) -> np.ndarray | None:
+        """An allowed action (C,) at which the linear relaxation itself is best; None where its optimum is fractional.
+
+        Nothing allowed is worth more than the relaxation, so no mixed-integer program is needed for it.
+        """
+        result, act = self._relaxation(gain)
+        if result.x is None or not result.has_solution:
+            return None
+        share = result.x[act]
+        action = np.rint(share).astype(np.int64)
+        return action if np.abs(share - action).max(initial=0.0) <= WHOLE and self.actions.allows(action) else None
+
+    def _relaxation(self, gain: np.ndarray) -> tuple[Result, np.ndarray]:
+        """The set's linear relaxation solved at the columns' values (C,), from the last basis; the columns' places."""
         program, act = self.actions.program
         if self._relaxed is None:
-            relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
-            self._relaxed = Session.from_arrays(relaxed, "fast")
+            self._relaxed = relaxation(program)
         self._relaxed.set_cost(act, gain)
-        return self._relaxed.solve().row_duals
+        return self._relaxed.solve(), act
 
     def embedded(self, question: Question) -> Embedded:
         """The question's network with its bounds; worked out once a question."""
@@ -186,8 +205,17 @@ class Bench:
         rows = np.asarray(session.rows(model.constraint[relax]), dtype=np.int64)
         prefix = f"constraint[{relax}]."
         moved = np.array([relaxation.rows.get(session.row_names[row].removeprefix(prefix), 0.0) for row in rows])
+        moved = moved / self.actions.units_of(relax, model, session, rows)
         program = session.program
         return rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved
+
+
+def relaxation(program: Program) -> Session:
+    """The linear relaxation of a program, to be solved for prices."""
+    profile = load_profile("fast")
+    if program.matrix.nnz > INSIDE:
+        profile = replace(profile, options={**profile.options, "solver": "ipm"})
+    return Session.from_arrays(replace(program, integer=np.zeros(len(program.cost), dtype=bool)), profile)
 
 
 def different(

@@ -341,6 +341,9 @@ class Scores(ArmValues):
     scores
         Shape (C,), one number a column whatever the state; (N, A), of each arm as it is now; (N, S, A), or
         (T, N, S, A) by period (the last period's table serves all later ones). Arm scores are compared with action 0's.
+    prices
+        From which the scores were worked out, if any: a saved decision keeps them, so that whoever checks it needs no
+        solver to have the scores again.
 
     Raises
     ------
@@ -348,7 +351,8 @@ class Scores(ArmValues):
         When a score is not finite or the shape fits neither columns nor arms.
     """
 
-    def __init__(self, scores: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, prices: np.ndarray | None = None) -> None:
+        self.prices = prices
         scores = np.array(scores, dtype=np.float64)
         scores.flags.writeable = False
         if scores.ndim not in (1, 2, 3, 4):

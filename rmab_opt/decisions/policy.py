@@ -103,6 +103,19 @@ class Policy:
             raise CertificateError(f"policy {self.name!r}: {error.message}", error.fix) from None
         return decision, self.remember(kept, decision)
 
+    def act(
+        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Memory]:
+        """As :meth:`follow`, the action alone: for simulated rounds, where nobody reads a certificate."""
+        if type(self).remember is Policy.remember:
+            question = self.chooser.question(state, period, shared=shared)
+            offered, kept = self.propose(question, memory)
+            if isinstance(offered, Question):
+                return self.chooser.best(offered), kept
+            return self.chooser.settle(question, offered, self.name).action, kept
+        decision, kept = self.follow(state, period, memory, shared)
+        return decision.action, kept
+
     def decide(
         self,
         state: np.ndarray,

@@ -93,6 +93,8 @@ class DecisionFile(BaseModel):
     digests: dict[str, str]
     policy: str | None = None
     """Rule whose scores were maximised, where that is not the model's own objective."""
+    prices: str | None = None
+    """Prices of the rule from which its scores follow without a solver, packed; see :class:`Scores`."""
     belief: dict[str, list[float]] = {}
     """Chances of the states that were not known, by arm."""
 

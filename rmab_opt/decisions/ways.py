@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.decisions.bench import Bench, Loaded, different
+from rmab_opt.decisions.bench import Bench, Loaded, different, relaxation
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question, Status
 from rmab_opt.encoder.record import LARGE_M
@@ -381,9 +381,8 @@ class MixedInteger:
         if isinstance(objective, LinearObjective) and objective.linear(question.situation):
             return {"prices": self.bench.prices(objective.coefficients(question.situation)[0])}
         program = loaded.session.program
-        relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
         limit = None if question.deadline is None else question.seconds
-        prices = Session.from_arrays(relaxed, "fast").solve(seconds=limit).row_duals
+        prices = relaxation(program).solve(seconds=limit).row_duals
         return {"prices": prices, "program": (program, loaded.act)}
 
     def _tightly(self, session: Session) -> Result:

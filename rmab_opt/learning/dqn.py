@@ -30,6 +30,7 @@ from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
 from rmab_opt.learning.runs import load_policy
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.parallel import pmap
+from rmab_opt.progress import watch
 from rmab_opt.solver import repeatable
 
 __all__ = ["Run", "train", "train_seeds"]
@@ -79,7 +80,7 @@ def train(
     device
         Of the torch modules.
     on_event
-        Called with each log row, for progress.
+        Called with each log row, in place of the progress bar that a terminal or a notebook shows.
 
     Returns
     -------
@@ -94,8 +95,13 @@ def train(
     """
     config = DQNConfig.from_mapping(dict(model.settings.get("train", {}))) if config is None else config
     folder = RunFolder(out)
-    with folder.held():
-        return _train(folder, model, config, seed, device, on_event)
+    steps = config.rounds if config.targets == "advantages" else config.episodes
+    with folder.held(), watch("training", steps, quiet=on_event is not None) as tell:
+
+        def show(row: dict[str, Any]) -> None:
+            tell(f"training · reward {row['reward']:.4g}", done=row["episode"])
+
+        return _train(folder, model, config, seed, device, show if on_event is None else on_event)
 
 
 def _train(

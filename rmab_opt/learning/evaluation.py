@@ -16,7 +16,6 @@ from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import Decider, Policy, known_policy, make_policy, round_of
 from rmab_opt.errors import LimitError, ModelError
-from rmab_opt.learning.dqn import load_policy
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import (
@@ -34,6 +33,7 @@ from rmab_opt.parallel import pmap
 from rmab_opt.planning import Bound
 from rmab_opt.planning.relaxation import NORMAL_99, StatisticalBound, decoupled_bound
 from rmab_opt.problem.table import nearest
+from rmab_opt.progress import watch
 from rmab_opt.report import cell, frame, notebook_html, table_csv, table_latex, table_text
 from rmab_opt.solver import load_profile
 
@@ -137,7 +137,8 @@ def evaluate(
         the header then says ``depends on the clock``.
     on_event
         Called with ``{"policy", "seed", "round", "rounds", "advance"}`` while it works, ``advance`` rounds after the
-        last call; several workers report whole blocks only.
+        last call, in place of the progress bar that a terminal or a notebook shows; several workers report whole
+        blocks only.
     seconds
         Until the table is due, on the wall, the bound included. A policy whose episodes were not all played to their
         end by then has no row; the header's ``stopped`` names it and the round.
@@ -186,7 +187,12 @@ def evaluate(
         for given in policies
         for first in range(0, episodes, BLOCK)
     ]
-    played, stopped = _played(tasks, n_jobs, on_event)
+    with watch("evaluating", sum(each.model.problem.horizon for each in tasks), quiet=on_event is not None) as tell:
+
+        def show(event: dict[str, Any]) -> None:
+            tell(f"evaluating {event['policy']}", advance=event["advance"])
+
+        played, stopped = _played(tasks, n_jobs, show if on_event is None else on_event)
     if not played:
         raise LimitError(
             f"no episode was played to its end in {seconds:g} s: {_where(stopped)}",
@@ -322,6 +328,9 @@ def _estimate(name: str, parts: list[_Played], variates: list[ControlVariate | N
 def _policy(given: str | Policy | Decider, model: Model) -> Policy:
     """A registered policy by name, a finished run by its folder, or the object itself."""
     if isinstance(given, str) and not known_policy(given) and Path(given).is_dir():
+        # Reads weights, for which torch is loaded; other policies do without.
+        from rmab_opt.learning.runs import load_policy
+
         learned = load_policy(given, model)
         learned.name = Path(given).name
         return learned

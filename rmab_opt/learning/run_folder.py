@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,12 @@ __all__ = ["RunFolder", "fingerprint", "versions"]
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    names = ("rmab-opt", "numpy", "scipy", "pyomo", "highspy", "torch")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    found = {"python": platform.python_version()}
+    for name in ("rmab-opt", "numpy", "scipy", "pyomo", "highspy", "torch"):
+        # A table of policies that need no torch is made without it.
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def fingerprint(model: Model) -> str:

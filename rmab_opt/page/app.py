@@ -7,11 +7,9 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,9 +20,11 @@ from rmab_opt.errors import ModelError, RmabError
 from rmab_opt.page import pictures, views
 from rmab_opt.page.jobs import Jobs
 from rmab_opt.page.safety import MOST_BYTES, Door, Guard
-from rmab_opt.page.words import LANGUAGES, words
+from rmab_opt.problem.table.packed import require_room
 from rmab_opt.programme.asked import Asked, Event
 from rmab_opt.programme.desk import Desk
+from rmab_opt.report import renderer, style
+from rmab_opt.report.words import LANGUAGES, words
 from rmab_opt.solver import Progress
 
 __all__ = ["VIEWS", "Page", "new_token"]
@@ -46,6 +46,9 @@ SHEETS = (".csv", ".txt", ".xlsx", ".ods")
 FIELDS = 40_000
 """Most fields of a form: two a family of a long list."""
 
+MOST_UNPACKED = 200 * 2**20
+"""Bytes that a sheet may unpack to."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -66,24 +69,26 @@ class Page:
     """
 
     def __init__(self, desk: Desk, door: Door) -> None:
-        self.desk, self.jobs = desk, Jobs()
+        self.desk, self.jobs, self.door = desk, Jobs(), door
         # Questions share compiled programs, which one thread may use at a time.
         self._asking = threading.Lock()
         self._warm = False
-        self.templates = Environment(
-            loader=PackageLoader("rmab_opt.page"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        self.templates.filters["figure"] = figure
+        self.templates = renderer("rmab_opt.page")
         self.app = Guard(Starlette(routes=self._routes(), exception_handlers={404: self._missing}), door)
 
     def _routes(self) -> list[Route]:
-        view, post = self._view, partial(Route, methods=["POST"])
+        view = self._view
+
+        def post(path: str, handler: Handler) -> Route:
+            return Route(path, self._keyed(handler), methods=["POST"])
+
         return [
             Route("/", view("week", lambda q: views.week(self.desk, q.get("by", ""), _whole(q.get("page"), 1)))),
             Route("/people", view("people", lambda q: views.people(self.desk, q.get("q", "")))),
             Route("/why", view("why", lambda q: views.why(self.desk, q.get("id", "").strip()))),
             Route("/alternatives", view("alternatives", lambda q: {"lists": views.alternatives(self.desk)})),
+            Route("/prices", view("prices", lambda q: {"prices": self.desk.prices()})),
+            Route("/curve", view("curve", lambda q: views.curve(self.desk, q.get("name", "")))),
             Route("/places", view("places", self._places)),
             Route("/what-if", view("what_if", lambda q: {**views.limits(self.desk), "result": self._compared()})),
             Route("/slide", view("slide", self._slide)),
@@ -114,13 +119,18 @@ class Page:
         with contextlib.suppress(RmabError), self._asking:
             self.desk.live()
 
+    def _sure(self) -> None:
+        """How sure the new list is, beside the page; where it cannot be said the column stays as it was."""
+        with contextlib.suppress(RmabError):
+            self.desk.resure()
+
     # ------------------------------------------------------------------------------------------------------- answering
     def _render(self, request: Request, template: str, status: int = 200, /, **shown: Any) -> HTMLResponse:
         language = request.cookies.get("language", "en")
         language = language if language in LANGUAGES else "en"
         context = {
             "t": words(language), "language": language, "languages": LANGUAGES, "views": VIEWS, "view": template,
-            "job": self.jobs.last, "folder": self.desk.folder.resolve().name, **shown,
+            "job": self.jobs.last, "key": self.door.form_key, "folder": self.desk.folder.resolve().name, **shown,
         }  # fmt: skip
         return HTMLResponse(self.templates.get_template(f"{template}.html").render(context), status)
 
@@ -153,6 +163,16 @@ class Page:
     async def _missing(self, request: Request, error: Exception) -> Response:
         trouble = ModelError(words(request.cookies.get("language", "en"))("error.missing"))
         return self._render(request, "error", 404, error=trouble, clash={}, asked=None)
+
+    def _keyed(self, handler: Handler) -> Handler:
+        """A handler of forms that came from a page of this start."""
+
+        async def checked(request: Request) -> Response:
+            if not self.door.is_ours(_text(await self._form(request), "key")):
+                return Response("This form is of another start of the page: load it again.", 403)
+            return await handler(request)
+
+        return checked
 
     async def _form(self, request: Request) -> Any:
         return await request.form(max_files=2, max_fields=FIELDS, max_part_size=MOST_BYTES)
@@ -216,6 +236,7 @@ class Page:
 
         def work(progress: Progress) -> None:
             self.desk.redecide(asked, progress)
+            threading.Thread(target=self._sure, name="rmab-opt page sure", daemon=True).start()
 
         return await self._begin(request, "redecide", "/", work, asked)
 
@@ -313,7 +334,13 @@ class Page:
             if suffix not in SHEETS:
                 error = ModelError(f"{name}: a sheet ends in {', '.join(SHEETS)}", "send the sheet itself.")
                 return await self._faults(request, error)
-            sheets[f"{'outcomes' if key == 'outcomes' else 'changes'}{suffix}"] = await file.read()  # type: ignore[union-attr]
+            content = await file.read()  # type: ignore[union-attr]
+            try:
+                if content.startswith(b"PK"):
+                    await run_in_threadpool(require_room, content, Path(name).name, MOST_UNPACKED)
+            except RmabError as error:
+                return await self._faults(request, error)
+            sheets[f"{'outcomes' if key == 'outcomes' else 'changes'}{suffix}"] = content
         if not any(name.startswith("outcomes") for name in sheets):
             return await self._faults(request, ModelError("no sheet with outcomes", "choose one."))
         if self.desk.draft().events and not any(name.startswith("changes") for name in sheets):
@@ -346,6 +373,13 @@ class Page:
         name, query, t = request.path_params["name"], request.query_params, words(request.cookies.get("language", "en"))
 
         def drawn() -> bytes | None:
+            if name == "curve":
+                with self._asking:
+                    found = views.curve(self.desk, query.get("name", ""))
+                points = [(row["limit"], row["value"]) for row in found["rows"]]
+                return pictures.curve(points, (found["name"], t("week.value")), found["now"])
+            if name == "learning":
+                return pictures.curves(self.desk.learning(), (t("why.episode"), t("why.return")))
             if name == "groups":
                 rows = views.groups(self.desk, query.get("by", ""))["rows"]
                 return pictures.bars([(row["group"], 100 * row["share"]) for row in rows], " %")
@@ -400,13 +434,6 @@ class Page:
         return answer
 
 
-def figure(value: Any, digits: int = 6) -> str:
-    """A number as a person reads it."""
-    if value is None:
-        return "-"
-    return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
-
-
 def faults_of(error: RmabError) -> list[tuple[str, str]]:
     """The places that a sheet is wrong at, each with what is wrong there."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -444,5 +471,7 @@ async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in STATIC:
         return Response(status_code=404)
+    if name == "page.css":
+        return Response(style(), media_type=STATIC[name])
     content = await run_in_threadpool((Path(__file__).parent / "static" / name).read_bytes)
     return Response(content, media_type=STATIC[name])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rmab_opt.errors import ModelError
 
-__all__ = ["bars", "moving"]
+__all__ = ["bars", "curve", "curves", "moving"]
 
 INK, BLUE, ORANGE = "#1f2933", "#1d5f99", "#b35900"
 
@@ -58,5 +58,28 @@ def moving(track: Sequence[tuple[float, float, float]], names: tuple[str, str, s
     for which, colour, name in ((1, BLUE, names[0]), (2, ORANGE, names[1])):
         axes.step(seconds, [one[which] for one in track], where="post", color=colour, label=name)
     axes.set_xlabel(names[2], color=INK)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def curve(points: Sequence[tuple[float, float]], names: tuple[str, str], now: float) -> bytes:
+    """Value against a limit, SVG; ``names`` of limit and value, ``now`` where the limit stands."""
+    figure, axes = _figure(2.8)
+    axes.plot([x for x, _ in points], [y for _, y in points], color=BLUE, marker="o")
+    axes.axvline(now, color=ORANGE, linestyle="--")
+    axes.set_xlabel(names[0].replace("$", r"\$"), color=INK)
+    axes.set_ylabel(names[1], color=INK)
+    return _svg(figure)
+
+
+def curves(runs: Mapping[str, Sequence[tuple[float, float]]], names: tuple[str, str]) -> bytes | None:
+    """Learning curves, one a run, SVG; ``names`` of episode and return; None where there is no run."""
+    if not runs:
+        return None
+    figure, axes = _figure(2.8)
+    for k, (label, points) in enumerate(runs.items()):
+        axes.plot([x for x, _ in points], [y for _, y in points], color=f"C{k}", label=label.replace("$", r"\$"))
+    axes.set_xlabel(names[0], color=INK)
+    axes.set_ylabel(names[1], color=INK)
     axes.legend(frameon=False)
     return _svg(figure)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
-from rmab_opt.report import page_html
+from rmab_opt.report import Figure, Part, static_page
+from rmab_opt.report.words import words
 
 __all__ = ["decision_page"]
 
 MOST_DETAILS = 6
 """Attributes of an arm on the list; more would not fit on paper."""
 
-Part = tuple[str, str | Mapping[str, str] | Sequence[Mapping[str, Any]]]
+
+Shown = Callable[[str], Mapping[str, str]]
+"""Cells of a column, by its id."""
 
 
-def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -> str:
+def decision_page(model: Model, decision: Decision, more: Sequence[Part] = (), shown: Shown | None = None) -> str:
     """The decision as a self-contained HTML page.
 
     Parameters
@@ -27,7 +29,9 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -
     model
         That was decided on: gives the arms' attributes, their states in words and the constraints' sentences.
     more
-        Further parts before the proof; see :func:`rmab_opt.report.page_html`.
+        Further parts before the proof; see :func:`rmab_opt.report.static_page`.
+    shown
+        What stands beside an id, e.g. a name; by default the first attributes of its column, and its state.
 
     Notes
     -----
@@ -35,7 +39,18 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -
     """
     finite = np.isfinite(decision.bound)
     gap = f"gap {decision.gap:.4g} ({100 * decision.relative_gap:.2g} %)" if finite else "gap open"
-    head: list[Part] = [("", f"{len(decision.chosen)} of {len(decision.ids)} chosen, round {decision.period}.")]
+    t = words("en")
+    figures = [
+        Figure(t("week.value"), f"{decision.value:.6g}", t("week.value_meaning")),
+        Figure(t("week.bound"), f"{decision.bound:.6g}" if finite else "-", t("week.bound_meaning")),
+        Figure(
+            t("week.gap"), f"{round(100 * decision.relative_gap, 4):.2g} %" if finite else "-", t("week.gap_meaning")
+        ),
+    ]
+    head: list[Part] = [
+        ("", figures),
+        ("", f"{len(decision.chosen)} of {len(decision.ids)} chosen, round {decision.period}."),
+    ]
     if decision.status == "limit":
         head.append(("", f"! The solver stopped at a limit: this is the best list found, {gap}."))
     for name, said in decision.violations.items():
@@ -54,24 +69,29 @@ def decision_page(model: Model, decision: Decision, more: Sequence[Part] = ()) -
         "solver": decision.solver,
     }
     title = f"Decision · {decision.title}" if decision.title else "Decision"
-    return page_html(
-        title, [*head, *_lists(model, decision), *more, ("Constraints", constraints), ("How good it is", proof)]
+    return static_page(
+        title, [*head, *_lists(model, decision, shown), *more, ("Constraints", constraints), ("How good it is", proof)]
     )
 
 
-def _lists(model: Model, decision: Decision) -> list[Part]:
+def _lists(model: Model, decision: Decision, shown: Shown | None) -> list[Part]:
     """One table for each worker (or route), in the order of the work; a single one where nobody is named."""
-    served = dict(zip(decision.chosen, _details(model, decision), strict=True))
+    details = _details(model, decision) if shown is None else [dict(shown(name)) for name in decision.chosen]
+    served = dict(zip(decision.chosen, details, strict=True))
     visits = decision.assignment or [{"column": name} for name in decision.chosen]
     by: dict[str, list[dict[str, str]]] = {}
     for visit in visits:
-        whom = next((f"{key.capitalize()} {visit[key]}" for key in ("worker", "route") if key in visit), "Chosen")
+        whom = next((_heading(key, visit[key]) for key in ("worker", "route") if key in visit), "Chosen")
         when = {key: value for key, value in visit.items() if key not in ("column", "constraint", "worker", "route")}
         by.setdefault(whom, []).append({**when, "id": visit["column"], **served[visit["column"]], "done": "☐"})
     named = {visit["column"] for visit in visits}
     left = [{"id": name, **row, "done": "☐"} for name, row in served.items() if name not in named]
     parts: list[Part] = [(f"{whom} · {len(rows)}", rows) for whom, rows in by.items()]
     return [*parts, *([("Without a worker", left)] if left else [])]
+
+
+def _heading(kind: str, name: str) -> str:
+    return name if name.casefold().startswith(kind) else f"{kind.capitalize()} {name}"
 
 
 def _details(model: Model, decision: Decision) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -34,6 +35,12 @@ HEADERS = {
 
 MOST_BYTES = 20 * 2**20
 """Of one request: a register of 20,000 families is a tenth of it."""
+
+MOST_FORM = 2 * 2**20
+"""Of a request that sends no sheet: two fields for each of 20,000 families are a fifth of it."""
+
+SLOW = 30.0
+"""Seconds that a body may keep the page waiting for its next piece."""
 
 TOO_LARGE = f"This is more than {MOST_BYTES >> 20} MB: send the sheet alone."
 
@@ -77,6 +84,15 @@ class Door:
         self.wrong += not right
         return right
 
+    @property
+    def form_key(self) -> str:
+        """What every form of ours carries: another program on this machine that got the cookie cannot know it."""
+        return hmac.new(self.token.encode(), b"form", "sha256").hexdigest()[:32]
+
+    def is_ours(self, key: str) -> bool:
+        """Whether a form came from a page of this start."""
+        return hmac.compare_digest(key.encode(), self.form_key.encode())
+
     def handed(self) -> str:
         """The header that hands over the cookie."""
         return f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
@@ -108,7 +124,8 @@ class Guard:
         elif not self._is_in(scope, headers):
             await self._let_in(scope, receive, safely)
         else:
-            await self.app(scope, _limited(receive), safely)
+            most = MOST_BYTES if scope["path"] == "/upload" else MOST_FORM
+            await self.app(scope, _limited(receive, most), safely)
 
     def _refused(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str]:
         if headers.get("host", "").lower() not in self.door.hosts:
@@ -156,15 +173,22 @@ class Guard:
         await _plain(send, 401, page, [("content-type", "text/html; charset=utf-8")])
 
 
-def _limited(receive: Receive) -> Receive:
-    """A body that may grow to the limit."""
-    seen = 0
+def _limited(receive: Receive, most: int) -> Receive:
+    """A body that may grow to a limit, and must keep coming."""
+    seen, whole = 0, False
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole
+        if whole:
+            # Nothing is left but to hear that the other has gone.
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), SLOW)
+        except TimeoutError:
+            raise HTTPException(408, "The rest of this request did not come.") from None
         seen += len(message.get("body", b""))
-        if seen > MOST_BYTES:
+        whole = not message.get("more_body", False)
+        if seen > most:
             raise HTTPException(413, TOO_LARGE)
         return message
 

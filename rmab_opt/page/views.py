@@ -7,9 +7,11 @@ from math import ceil
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from rmab_opt import registry
 from rmab_opt.actions.kinds import Scheduling
-from rmab_opt.errors import RmabError
+from rmab_opt.errors import ModelError, RmabError
 from rmab_opt.programme.comparison import AS_IT_IS, Comparison, compare, standpoint
 from rmab_opt.programme.desk import Desk
 from rmab_opt.programme.estimate import STATES
@@ -17,6 +19,7 @@ from rmab_opt.programme.estimate import STATES
 __all__ = [
     "alternatives",
     "changes",
+    "curve",
     "fairness",
     "group_columns",
     "groups",
@@ -38,6 +41,7 @@ MOST_FOUND = 30
 MOST_GROUPS = 60
 MOST_SLIDERS = 16
 MOST_NAMED = 12
+POINTS = 6
 
 DAYS = {day: k for k, day in enumerate(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))}
 
@@ -164,6 +168,7 @@ def why(desk: Desk, name: str = "") -> Shown:
         "rule": told.get("rule", document["notes"].get("policy", "") if "notes" in document else ""),
         "said": told.get("said", []),
         "rules": sentences,
+        "learning": list(desk.learning()),
     }
 
 
@@ -231,6 +236,18 @@ def slide(desk: Desk, change: str) -> Shown:
     return {
         "rows": rows, "comes": _few(comes), "goes": _few(goes), "change": change, "seconds": perf_counter() - began,
     }  # fmt: skip
+
+
+def curve(desk: Desk, name: str) -> Shown:
+    """The week's value against one limit, by the same gains; where no list is possible there is no point."""
+    own = next((one for one in limits(desk)["sliders"] if one["name"] == name), None)
+    if own is None:
+        raise ModelError(f"no limit {name!r} can be moved", "choose one of those that are offered.")
+    sign = ":" if name.startswith("calls=") else "="
+    steps = sorted({round(own["low"] + share * (own["high"] - own["low"])) for share in np.linspace(0, 1, POINTS)})
+    values = {limit: desk.worth(f"{name}{sign}{limit}") for limit in sorted({*steps, int(own["now"])})}
+    rows = [{"limit": limit, "value": value} for limit, value in values.items() if value is not None]
+    return {"rows": rows, "name": own.get("label", name), "limit": name, "now": own["now"]}
 
 
 def side_by_side(desk: Desk, cases: Sequence[str], column: str) -> Shown:

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from rmab_opt.actions import ActionSet, shared_arms
 from rmab_opt.actions.checker import Rows, price_bound
+from rmab_opt.actions.kinds.rows import row_units
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.hull import ActionOracle, hull_bound
@@ -651,11 +652,13 @@ def support(rows: Polyhedron, column_prices: np.ndarray, *, integer: bool = Fals
         When the solver gives no bound.
     """
     n_columns = rows.arm.size
+    matrix = sparse.csr_array(sparse.hstack([rows.act, rows.extra], format="csr"))
+    units = row_units(matrix)
     program = Program(
         cost=np.zeros(n_columns + rows.n_extra),
-        matrix=sparse.csr_array(sparse.hstack([rows.act, rows.extra])),
-        row_lower=rows.lower,
-        row_upper=rows.upper,
+        matrix=sparse.csr_array(sparse.diags_array(1.0 / units) @ matrix) if (units != 1.0).any() else matrix,
+        row_lower=rows.lower / units,
+        row_upper=rows.upper / units,
         lower=np.concatenate([np.zeros(n_columns), rows.w_lower]),
         upper=np.concatenate([rows.z_upper, rows.w_upper]),
         integer=np.concatenate([np.full(n_columns, integer), rows.integer & integer]),

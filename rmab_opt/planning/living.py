@@ -25,6 +25,7 @@ __all__ = [
     "Course",
     "LivingBound",
     "bound_at",
+    "first_gains",
     "fits_exactly",
     "gains_at",
     "living_bound",
@@ -243,14 +244,41 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     search.run()
     best = search.best_price
     assert best is not None
-    q, values = priced.values(best)
-    gain = q - q[..., :1] - (best[-1] / priced.factor)[:, None, None, None] * priced.acts
-    if course.open is not None:
-        gain[~course.open, :, 1:] = -np.inf
+    gain, values = _gains(priced, best)
     _, use, _ = priced(best)
     return LivingBound(
         search.best, search.lower, best[:-1].reshape(horizon, n_rows), float(best[-1]), gain, use, values
     )
+
+
+def _gains(priced: _Priced, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Worth of acting over resting at prices, (T, C, S, A), minus infinity where closed; values (T + 1, C, S)."""
+    q, values = priced.values(price)
+    gain = q - q[..., :1] - (price[-1] / priced.factor)[:, None, None, None] * priced.acts
+    if priced.course.open is not None:
+        gain[~priced.course.open, :, 1:] = -np.inf
+    return gain, values
+
+
+def first_gains(course: Course, price: np.ndarray) -> np.ndarray:
+    """Gains (C, S, A) of the first round, as a :class:`LivingBound` has them at its prices.
+
+    Parameters
+    ----------
+    price
+        Of the rounds' resources, row by row, then of the season: (T * K + 1,).
+
+    Raises
+    ------
+    ModelError
+        When there are more prices, or fewer.
+    """
+    priced = _Priced(course)
+    if price.shape != (priced.n_prices,):
+        raise ModelError(
+            f"{price.size} prices for {priced.n_prices}", "give one a resource and round, and the season's."
+        )
+    return _gains(priced, price)[0][0]
 
 
 def _rent(course: Course, priced: _Priced) -> np.ndarray:

@@ -20,6 +20,7 @@ import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds.rows import row_units
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.solver import Profile, Program, Session, load_profile
@@ -98,7 +99,7 @@ class Polyhedron:
         if not free.all():
             return None
         least, most = row_reach(self.act, self.arm)
-        slack = 1e-9 * np.maximum(1.0, np.maximum(np.abs(least), np.abs(most)))
+        slack = 1e-9 * np.maximum(row_units(self.act), np.maximum(np.abs(least), np.abs(most)))
         exact = self.lower == self.upper
         caps = exact | (self.upper < most - slack)
         floors = ~exact & (self.lower > least + slack)
@@ -155,7 +156,7 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
             ("declare the columns exclusive", "make the combinations actions of their own"),
         )
     if not actions.structured:
-        plain = actions.plain_rows
+        plain = actions.plain_rows.as_declared
         size, rows = arm.size, plain.matrix.shape[0]
         return Polyhedron(
             plain.matrix,

@@ -9,7 +9,7 @@ Stateful rules offer ``scores(state, period, rng) -> (N, A)`` instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ __all__ = [
     "column_scores",
     "hull_index",
     "lagrangian",
+    "lagrangian_at",
     "lp_index",
     "lp_priority",
     "multi_action_whittle",
@@ -173,17 +174,31 @@ def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None =
     ----------
     Hawkins (2003); Adelman, Mersereau (2008); Killian, Perrault, Tambe (2021).
     """
-    transition, reward = require_tabular(problem.dynamics, "scores of arms")
+    require_tabular(problem.dynamics, "scores of arms")
     if shared_arms(actions.columns):
         found = bound(problem, actions, coupling="hull", constant=True)
-        q, _ = priced_action_values(
-            transition, reward, found.arm_prices, discount=problem.discount, horizon=problem.horizon
-        )
-        return ScoreTable(_relative(q), "lagrangian", bound=found)
+        return replace(lagrangian_at(problem, found.arm_prices), bound=found)
     factor = _steady_discount(problem) if discount is None else discount
     found = bound(problem, actions, kind="discounted", discount=factor)
-    q, _ = priced_action_values(transition, reward, found.arm_prices, discount=factor)
-    return ScoreTable(_relative(q), "lagrangian", bound=found)
+    return replace(lagrangian_at(problem, found.arm_prices, discount=discount), bound=found)
+
+
+def lagrangian_at(problem: Problem, arm_prices: np.ndarray, *, discount: float | None = None) -> ScoreTable:
+    """The table of :func:`lagrangian` from its prices, (N, A) or the hull's (T, N, A); no solver is needed.
+
+    Raises
+    ------
+    ModelError
+        When the prices have another shape.
+    """
+    transition, reward = require_tabular(problem.dynamics, "scores of arms")
+    each = (len(transition), transition.shape[1])
+    rounds = problem.horizon if arm_prices.ndim == 3 else None
+    if arm_prices.shape != (each if rounds is None else (rounds, *each)):
+        raise ModelError(f"prices have shape {arm_prices.shape}", f"give {each} or {(problem.horizon, *each)}.")
+    factor = problem.discount if rounds else _steady_discount(problem) if discount is None else discount
+    q, _ = priced_action_values(transition, reward, arm_prices, discount=factor, horizon=rounds)
+    return ScoreTable(_relative(q), "lagrangian")
 
 
 @register("rule", "lp_index")

@@ -18,13 +18,14 @@ from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import ModelError
 from rmab_opt.problem import Season, Table
 from rmab_opt.problem.table import nearest
-from rmab_opt.programme.columns import LogColumns, read_columns, week_label, week_number
+from rmab_opt.programme.columns import LogColumns, read_columns, week_file, week_label, week_number
 from rmab_opt.programme.estimate import STATES, CallLog, Estimate, estimate, read_log
+from rmab_opt.programme.front_door import saved_gains
 from rmab_opt.programme.groups import members_of
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN, count_moves
 from rmab_opt.programme.off_policy import OtherList, price_for, soft_price_rule, value_of_another
-from rmab_opt.report import Picture, bars_svg, page_html, table_text
+from rmab_opt.report import Picture, bars_svg, static_page, table_text
 
 __all__ = ["Audit", "audit", "drift", "other_list"]
 
@@ -97,7 +98,8 @@ class Audit:
         parts: list[tuple[str, Any]] = [("", f"! {line}") for line in self.findings()]
         parts += [("Planned, done, seen", self.weeks)]
         pictures: list[tuple[str, Picture]] = [
-            ("Calls made", bars_svg(calls, " calls")), ("Engaged, of those seen", bars_svg(seen, " %"))
+            ("Calls made", bars_svg(calls, " calls", "Calls made in each recorded week.")),
+            ("Engaged, of those seen", bars_svg(seen, " %", "Of those whose state was seen that week, the engaged.")),
         ]  # fmt: skip
         parts += pictures
         parts += [(f"Who got what, by {column}", rows) for column, rows in self.groups.items()]
@@ -106,7 +108,7 @@ class Audit:
         lines = [self.other] if isinstance(self.other, str) else self.other.lines()
         parts += [("What another list would have earned", lines[0]), *(("", line) for line in lines[1:])]
         parts += [("What was assumed" if not k else "", line) for k, line in enumerate(self.said)]
-        return page_html(f"{self.title} · after the weeks", parts)
+        return static_page(f"{self.title} · after the weeks", parts)
 
 
 def audit(folder: Path, log: Path | None = None, chance: str = "chance", calls: float | None = None) -> Audit:
@@ -159,7 +161,9 @@ def audit(folder: Path, log: Path | None = None, chance: str = "chance", calls: 
         )
     else:
         try:
-            other = other_list(Table.read(log), chance, model, made, names, calls)
+            newest = folder / "weeks" / f"{week_file(standing['week'])}.json"
+            gain = saved_gains(_bare(model), newest) if newest.is_file() else None
+            other = other_list(Table.read(log), chance, model, names, calls, gain)
         except ModelError as error:
             other = f"cannot be said: {error.message}. {error.fix}"
     kept = tuple(dict.fromkeys(("group", *columns.register_.keep)))
@@ -266,9 +270,16 @@ def drift(made: Estimate, later: CallLog) -> Rows:
 
 
 def other_list(
-    table: Table, column: str, model: Model, made: Estimate | None, names: LogColumns, calls: float | None = None
+    table: Table,
+    column: str,
+    model: Model,
+    names: LogColumns,
+    calls: float | None = None,
+    gain: np.ndarray | None = None,
 ) -> OtherList:
     """The value of a price rule on the estimate's gains, from a log whose calls were drawn with known chances.
+
+    ``gain`` (N, S) of a call by state, e.g. at the prices of a saved list; solved for where it is not given.
 
     Raises
     ------
@@ -296,9 +307,11 @@ def other_list(
     rows = [model.problem.arms.index(name) for n, name in enumerate(log.ids) if whole[n]]
     tables: Any = model.problem.dynamics
     transition, _ = tables.frozen_tabular() if hasattr(tables, "frozen_tabular") else tables.tabular()
-    policy = make_policy("lagrangian", _bare(model))
-    values = np.asarray(policy.rule.values)[0]  # type: ignore[attr-defined]
-    gain = (values[..., 1] - values[..., 0])[rows]
+    if gain is None:
+        policy = make_policy("lagrangian", _bare(model))
+        values = np.asarray(policy.rule.values)[0]  # type: ignore[attr-defined]
+        gain = np.asarray(values[..., 1] - values[..., 0])
+    gain = gain[rows]
     state, action, chance = state[whole], action[whole], chance[whole]
     wanted = float(action.sum()) / action.shape[1] if calls is None else calls
     target = soft_price_rule(gain, price_for(gain, state[:, :-1], wanted))

@@ -7,6 +7,7 @@ a reload, a crash or the command line beside it lose nothing.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -24,6 +25,7 @@ from rmab_opt.decisions import Decision, Model, verify
 from rmab_opt.decisions.objective import LinearObjective
 from rmab_opt.decisions.saved import Verification
 from rmab_opt.errors import InfeasibleError, ModelError
+from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.programme.asked import Asked, Draft, read_draft, write_draft
@@ -42,6 +44,7 @@ from rmab_opt.programme.folder import (
     read_standing,
     shown_of,
     stage_in,
+    sure_again,
     write_list,
 )
 from rmab_opt.programme.front_door import IN, OUT, ahead_of, choose_rule, plan_decision, saved_document, saved_objective
@@ -49,7 +52,13 @@ from rmab_opt.programme.ledger import Ledger
 from rmab_opt.records import held, json_text, read_object, write_atomically
 from rmab_opt.solver import Progress
 
-__all__ = ["Desk", "Place", "Reason", "begin_desk"]
+__all__ = ["Desk", "Place", "Price", "Reason", "begin_desk"]
+
+ROW = re.compile(r"constraint\[(?P<limit>[^\]]*)\](?:\.\w+)?(?:\[(?P<key>.*)\])?", re.DOTALL)
+"""How a row of a program is called: the constraint, a part of it, what the row is about."""
+
+MOST_RUNS = 8
+"""Learning curves of one picture."""
 
 FIX = "take the file back from a copy."
 
@@ -65,6 +74,20 @@ class Place:
     displaced: tuple[str, ...] = ()
     here: bool = False
     """Whether the visit is there now."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """A limit that the list uses up, with what one more unit of it is worth this week."""
+
+    limit: str
+    row: str
+    """What of it, e.g. a slot and who may be served in it; empty for its only row."""
+    amount: float
+    price: float | None
+    """Added by one more unit at most, by the certificate's prices; None where the proof has none."""
+    least: bool = False
+    """Whether it is a least amount: then one less is worth so much."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +313,8 @@ class Desk:
                 if (stage / path.name).stat().st_mtime_ns == path.stat().st_mtime_ns:
                     (stage / path.name).unlink()
             write_atomically(stage / "weeks" / f"{week_file(week)}.json", json_text(document) + "\n")
-            write_list(stage, week, made, self.shown() if self.path().is_file() else self._shown_of(model))
+            kept = {name: share for name, share in self.sure().items() if name in made.chosen}
+            write_list(stage, week, made, self.shown() if self.path().is_file() else self._shown_of(model), kept)
             with self._noting():
                 # What was ticked while the list was made stays.
                 write_draft(stage, self.draft().model_copy(update={"asked": asked}))
@@ -298,6 +322,40 @@ class Desk:
                 finish(self.folder)
         self._kept["live"] = ([self._stamp(self.folder / "model.yaml"), self._stamp(self.path())], made)
         return made
+
+    def sure(self) -> dict[str, float]:
+        """Share of the draws of the estimate in which each of the list is on it, as the list says; locks have none."""
+        locked = set(self.draft().asked.into)
+        cells = {row["id"]: row.get("sure", "").partition(" ")[0] for row in self.rows()}
+        return {name: int(cell) / 100 for name, cell in cells.items() if cell.isdecimal() and name not in locked}
+
+    def resure(self) -> bool:
+        """Hold the list against the draws of the estimate again, after a change; whether it was written down.
+
+        It takes as long as making a first list, and gives way: a list that was made again meanwhile stays as it is.
+        """
+        if not self.is_programme or not self.sure():
+            return False
+        stamp, week, draft = self._stamp(self.path()), self.week, self.draft()
+        model = load(self.folder)
+        state, belief, shared = self._standing(model)
+        made = self._decide(model, draft.asked)[0]
+        if list(made.chosen) != self.document(week)["action"]:
+            # A list that was stopped early is not found again.
+            return False
+        plan = choose_rule(model, self.period)
+        found = sure_again(self.folder, model, plan, made, (state if belief is None else belief, self.period, shared))
+        if found is None:
+            return False
+        with alone(self.folder, "says how sure the list is"):
+            if self.week != week or self._stamp(self.path()) != stamp:
+                return False
+            stage = stage_in(self.folder)
+            share = {name: one for name, one in found.share.items() if name not in draft.asked.into}
+            write_list(stage, week, made, self.shown(), share)
+            write_atomically(stage / WHOLE, "")
+            finish(self.folder)
+        return True
 
     def _shown_of(self, model: Model) -> Callable[[str], Mapping[str, str]]:
         self._kept["model"] = ([], model)
@@ -343,6 +401,46 @@ class Desk:
         text = f"Without {name} the list is worth {max(0.0, made.value - other.value):.4g} less of {made.value:.4g}"
         text += f"; {', '.join(into)} would come" if into else "; nobody would come instead"
         return text + (f" and {', '.join(out)} go." if out else ".")
+
+    def prices(self) -> list[Price]:
+        """Limits that this week's list uses up, shifts of the roster too, the dearest first."""
+        found: list[Price] = self._once("prices", [self.folder / "model.yaml", self.path()], self._prices)
+        return list(found)
+
+    def _prices(self) -> list[Price]:
+        made = self.live()
+        question, actions, prices = made.question, made.question.actions, made.proof.prices
+        linear = isinstance(question.objective, LinearObjective) and question.objective.linear(question.situation)
+        if prices is None or not linear or made.proof.kind not in ("prices", "table"):
+            return [Price(name, row, np.nan, None) for name, rows in made.tight.items() for row in rows]
+        session = actions.compiled[1]
+        low, high = session.program.row_lower, session.program.row_upper
+        # An equation says what a choice is, and limits nothing that could be had more of.
+        at = np.flatnonzero((prices != 0) & (low != high))
+        found = []
+        for row in at[np.argsort(-np.abs(prices[at]), kind="stable")].tolist():
+            name = ROW.fullmatch(session.row_names[row])
+            least = bool(prices[row] < 0)
+            amount = float(low[row] if least else high[row])
+            if name is not None and np.isfinite(amount):
+                key = (name["key"] or "").strip("'\"")
+                price = abs(float(prices[row])) * made.unit
+                found.append(Price(name["limit"].strip("'\""), "" if key == "all" else key, amount, price, least))
+        return found
+
+    def learning(self) -> dict[str, list[tuple[float, float]]]:
+        """Learning curves of the runs in the folder, by the run's name: episode and what it earned."""
+        found = {}
+        for log in sorted([*self.folder.glob("log.jsonl"), *self.folder.glob("runs/**/log.jsonl")])[:MOST_RUNS]:
+            rows = self._once(f"run {log}", [log], RunFolder(log.parent).read_log)
+            points = [
+                (float(k), float(row["reward"]))
+                for k, row in enumerate(rows, start=1)
+                if isinstance(row.get("reward"), int | float)
+            ]
+            if points:
+                found[log.parent.relative_to(self.folder.parent).as_posix()] = points
+        return found
 
     def _clash(self, name: str, lock: str) -> str:
         """Why no list is possible with a further lock, in words."""
@@ -401,6 +499,16 @@ class Desk:
             When no list is possible so.
         """
         return self.live().under(altered(self.model(), change).actions)
+
+    def worth(self, change: str) -> float | None:
+        """Value of this week's list under a change; None where no list is possible so."""
+
+        def found() -> float | None:
+            with contextlib.suppress(InfeasibleError):
+                return self.what_if(change).value
+            return None
+
+        return self._once(f"worth {change}", [self.folder / "model.yaml", self.path()], found)  # type: ignore[no-any-return]
 
     def verdict(self) -> Verification:
         """The saved decision, re-checked without a solver."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,10 @@ class Estimate:
 
     def uplifts(self) -> list[dict[str, Any]]:
         """One row a group and state: mean uplift with its interval, the called moves behind it."""
+        return [dict(row) for row in self._uplifts]
+
+    @cached_property
+    def _uplifts(self) -> list[dict[str, Any]]:
         rows = []
         draws = self.fit.draws[..., 0]
         for g, name in enumerate(self.groups):

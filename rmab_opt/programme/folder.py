@@ -31,6 +31,7 @@ from rmab_opt.problem.table import nearest
 from rmab_opt.problem.table.conventions import Conventions, readings
 from rmab_opt.programme.arrivals import ARRIVALS, Arrivals, rates_of
 from rmab_opt.programme.asked import read_draft, write_draft
+from rmab_opt.programme.by_hand import ByHand, borrowed, changes_by_hand, said_of, untouched, with_changes
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     WORDS,
@@ -65,7 +66,7 @@ from rmab_opt.programme.ledger import Ledger
 from rmab_opt.programme.moves import UNKNOWN
 from rmab_opt.programme.pages import Part, estimate_page, estimate_parts, list_pictures
 from rmab_opt.programme.privacy import ERASED, erase_files, hide
-from rmab_opt.programme.stability import DRAWS, stability_of
+from rmab_opt.programme.stability import DRAWS, Stability, stability_of
 from rmab_opt.programme.targeted import tables_of
 from rmab_opt.programme.trial import Villages, villages_of
 from rmab_opt.records import held, json_text, read_object, write_atomically
@@ -90,6 +91,7 @@ __all__ = [
     "spread_of_villages",
     "stage_in",
     "start",
+    "sure_again",
     "write_list",
 ]
 
@@ -125,6 +127,8 @@ class Week:
     model: Model | None = None
     places: tuple[str, dict[str, str]] = ("", {})
     """A kept column, e.g. the village, and its cell by id."""
+    shown: Callable[[str], Mapping[str, str]] | None = None
+    """What the list shows beside an id, e.g. a name."""
 
     def parts(self) -> list[Part]:
         """What stands on the week's page beside the list and the proof."""
@@ -177,6 +181,8 @@ class _Now:
     """Members of an earlier round: the ledger knows their states."""
     outcomes: str = ""
     """Digest of the file that told how the last week went."""
+    by_hand: ByHand = field(default_factory=dict)
+    """What a person changed in the last week's ``model.yaml``."""
 
     @property
     def own(self) -> RegisterColumns:
@@ -186,7 +192,13 @@ class _Now:
 # ------------------------------------------------------------------------------------------------------------- reading
 def read_register(sheet: Path | Table, columns: RegisterColumns) -> tuple[Cells, Table]:
     """The register as cells by id; rows of totals and repeated rows are left out and noted."""
-    table = Table.read(sheet, needed=[columns.id]).without_totals(columns.id).one_a_key(columns.id)
+    table = Table.read(sheet, needed=[columns.id]).without_totals(columns.id)
+    findings = Findings(table.source)
+    for row, name in enumerate(table.text(columns.id)):
+        if not name:
+            findings.add(table.place(row), f"{columns.id} is empty", "give every member an id, or delete the row")
+    findings.raise_if_any()
+    table = table.one_a_key(columns.id)
     return _cells(table, columns), table
 
 
@@ -208,7 +220,8 @@ def _cells(table: Table, columns: RegisterColumns) -> Cells:
 
 def _same_ids(known: list[str], log: CallLog) -> tuple[CallLog, list[str]]:
     """The log under the register's ids: leading zeros that one of them lost are given back when all fit."""
-    foreign = [name for name in log.ids if name not in set(known)]
+    members = set(known)
+    foreign = [name for name in log.ids if name not in members]
     if not foreign:
         return log, []
     bare = {name.lstrip("0"): name for name in known}
@@ -251,8 +264,8 @@ def write_list(
     for row in sorted(decision.rows(), key=lambda row: sure.get(row["id"], 1.0) < 0.5):
         rest = {key: cell for key, cell in row.items() if key != "id"}
         share = sure.get(row["id"])
-        if share is not None:
-            rest["sure"] = f"{100 * share:.0f} %{' doubtful' if share < 0.5 else ''}"
+        if sure:
+            rest["sure"] = "" if share is None else f"{100 * share:.0f} %{' doubtful' if share < 0.5 else ''}"
         rows.append({"id": row["id"], **shown(row["id"]), **rest, "week": week_label(week), "done": "", "state": ""})
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
     path = f"weeks/{week_file(week)}.csv"
@@ -267,8 +280,8 @@ def shown_of(members: Cells, own: RegisterColumns) -> Callable[[str], dict[str, 
     return lambda name: {column: members[name].get(column, "") for column in own.show}
 
 
-def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> None:
-    """``model.yaml`` and its tables."""
+def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> dict[str, Any]:
+    """``model.yaml`` and its tables, with what a person changed in last week's; the content without those changes."""
     own, columns, members = now.own, now.columns, now.members
     kept = list(own.keep)
     names = ["id", "group", *kept, *(["slots"] if own.slots else [])]
@@ -314,7 +327,8 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
         "constraints": constraints,
         "solver": "quick",
     }
-    write_atomically(folder / "model.yaml", model_text(document))
+    write_atomically(folder / "model.yaml", model_text(with_changes(document, now.by_hand)))
+    return document
 
 
 class _Quoting(yaml.SafeDumper):
@@ -569,7 +583,9 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     week, period = standing["week"], standing["period"]
     model = load(folder)
     document = read_object(folder / "weeks" / f"{week_file(week)}.json", "saved decision", RESTORE)
-    ledger = Ledger(folder / "ledger", model, keep=("group", *columns.register_.keep))
+    by_hand = changes_by_hand(folder, standing)
+    # The list may be older than a limit that was changed since: it is held against the others.
+    ledger = Ledger(folder / "ledger", untouched(model, by_hand), keep=("group", *columns.register_.keep))
     with readings(columns.tables):
         told = Table.read(outcomes)
         filled, said = _outcomes(told, columns, model, week)
@@ -580,6 +596,7 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
             f"give the outcomes of week {week_label(week)}; if they are the same, add a column week that says so.",
         )
     filled = _season_row(filled, document)
+    said += said_of(by_hand)
     members = read_members(folder, columns)
     stage = stage_in(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
@@ -598,7 +615,7 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     met = frozenset(name for found in ledger.rounds for name in found["ids"])
     same_week = columns.log is not None and columns.log.call_acts == "same_week"
     grown = _extended(folder, ledger, week, same_week)
-    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met, told.digest)
+    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met, told.digest, by_hand)
     return _list(folder, now, [*changes.lines(), *said])
 
 
@@ -660,8 +677,9 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     write_atomically(stage / "names.csv", _members_csv(now.members, now.own))
     plan_section = now.columns.plan
     meant = planned_tables(made, plan_section.explore, now.period, seed=plan_section.seed, block=plan_section.block)
-    _write_model(stage, folder.name, now, made.transitions_csv(transition=meant.transition), first)
-    model = load(stage)
+    written = _write_model(stage, folder.name, now, made.transitions_csv(transition=meant.transition), first)
+    with borrowed(folder, stage, bool(now.by_hand)):
+        model = load(stage)
     # What is believed of the states rests on the estimate itself, whatever the list is planned on.
     known = model if not meant.drawn else with_tables(model, _in_order(made, made.transition, model))
     standing = Ledger(folder / "ledger", known).standing()
@@ -701,6 +719,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         "period": now.period,
         "paused": dict(sorted(now.paused.items())),
         "outcomes": now.outcomes,
+        "model": written,
     }
     write_atomically(stage / "standing.json", json_text(state) + "\n")
     write_atomically(stage / WHOLE, "")
@@ -709,7 +728,10 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     possible = len(set(now.members) - shut)
     column = next(iter(now.own.keep), "")
     places = (column, {name: cells.get(column, "") for name, cells in now.members.items()})
-    return Week(now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places)
+    shown = shown_of(now.members, now.own)
+    return Week(
+        now.week, decision, plan, ahead, made, folder / path, [*said, *first.said], possible, model, places, shown
+    )
 
 
 def estimate_again(folder: Path) -> Estimate:
@@ -720,6 +742,26 @@ def estimate_again(folder: Path) -> Estimate:
     members = read_members(folder, columns)
     log = read_log(Table.read(folder / "log.csv"), own)
     return estimate(log, members_of(members, columns.register_, log), call_acts=columns.log.call_acts)
+
+
+def sure_again(
+    folder: Path,
+    model: Model,
+    plan: Plan,
+    decision: Decision,
+    place: tuple[np.ndarray, int, np.ndarray | None],
+) -> Stability | None:
+    """How sure a list is, by the estimate behind the folder's model; None where nothing can be said of what lies ahead.
+
+    ``place`` is what the list was made from: states (N,) or beliefs (N, S), the round, what the arms share.
+    """
+    start, period, shared = place
+    seen = ahead_of(model, plan, start, period, shared=shared)
+    if seen is None:
+        return None
+    made = estimate_again(folder)
+    drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in _spread(made, model))
+    return stability_of(seen, decision, drawn)
 
 
 def spread_of_villages(folder: Path, column: str, weeks: int) -> Villages:

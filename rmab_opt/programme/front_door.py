@@ -20,12 +20,14 @@ from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.chooser import METHODS
 from rmab_opt.decisions.policies.living import Living
 from rmab_opt.decisions.policy import Policy, make_policy
+from rmab_opt.decisions.priced import Priced
+from rmab_opt.decisions.proof import packed, unpacked
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.saved import read_saved
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning import Bound
-from rmab_opt.planning.living import Course, gains_at
-from rmab_opt.planning.scores import priced_action_values
+from rmab_opt.planning.living import Course, first_gains, gains_at
+from rmab_opt.planning.scores import ScoreTable, lagrangian_at, priced_action_values
 from rmab_opt.problem import Season
 from rmab_opt.problem.coupled import CoupledArms
 from rmab_opt.problem.dynamics import require_tabular
@@ -44,6 +46,7 @@ __all__ = [
     "outlook",
     "plan_decision",
     "saved_document",
+    "saved_gains",
     "saved_objective",
 ]
 
@@ -62,6 +65,8 @@ CERTAIN = 1e-12
 
 IMMEDIATE = "immediate"
 """What `--policy` calls the round's own reward; the policy is ``myopic``."""
+
+PRICES_FIX = "give the file that `decide --out` wrote, and its own model."
 
 EPISODES = 4
 """Runs of the plan behind its expected total; the decomposition's values take most of the chance out of each."""
@@ -211,17 +216,45 @@ def _offered(
     """What the policy hands over; where a state is not known, by the mean of the gains over the states it may be."""
     policy = _policy(model, plan, question.state if belief is None else belief, question.period)
     if belief is not None and isinstance(policy, Living):
-        return policy, question.about(Scores(policy.scores(belief, question.period, question.shared)))
-    table = getattr(getattr(policy, "rule", None), "values", None)
-    if belief is not None and table is not None:
-        worth = np.einsum("ns,nsa->na", belief, table[min(question.period, len(table) - 1)])
-        return policy, question.about(Scores(worth))
+        return policy, question.about(policy.scored(belief, question.period, question.shared))
+    rule = getattr(policy, "rule", None)
+    if plan.policy == PLANNED_BY and isinstance(rule, ScoreTable) and rule.bound is not None:
+        return policy, question.about(_by_table(rule, question, belief, rule.bound.arm_prices))
+    if belief is not None and isinstance(rule, ScoreTable):
+        return policy, question.about(_by_table(rule, question, belief))
     if belief is not None and plan.policy == "myopic":
         dynamics: Any = model.problem.dynamics
         frozen = isinstance(dynamics, Season)
         reward = (dynamics.frozen_tabular() if frozen else require_tabular(dynamics, "expected gains"))[1]
         return policy, question.about(Scores(np.einsum("ns,nsa->na", belief, reward)))
     return policy, policy.propose(question, policy.begin(np.random.default_rng(0)))[0]
+
+
+def _by_table(
+    table: ScoreTable, question: Question, belief: np.ndarray | None, prices: np.ndarray | None = None
+) -> Scores:
+    """Scores of the round; under beliefs the mean over the states that an arm may be in."""
+    if belief is None:
+        return Scores(table.scores(question.state, question.period, shared=question.shared), prices)
+    values = table.values[min(question.period, len(table.values) - 1)]
+    return Scores(np.einsum("ns,nsa->na", belief, values), prices)
+
+
+def _at_prices(model: Model, policy: str, prices: np.ndarray, question: Question, belief: np.ndarray | None) -> Scores:
+    """The scores of :func:`_offered` worked out from the prices that a saved decision holds, without a solver."""
+    if not np.isfinite(prices).all():
+        raise ModelError("prices hold NaN or infinity", PRICES_FIX)
+    known = np.eye(model.problem.dynamics.n_states)[question.state] if belief is None else belief
+    try:
+        if policy == LIVING:
+            return Living(model).scored_at(prices, known, question.period, question.shared)
+        here = _from_here(model, known, question.period).problem
+        each = here.n_arms * here.dynamics.n_actions
+        shape = (here.n_arms, -1) if prices.size == each else (here.horizon, here.n_arms, -1)
+        fits = prices.size in (each, each * here.horizon)
+        return _by_table(lagrangian_at(here, prices.reshape(shape) if fits else prices), question, belief, prices)
+    except ModelError as error:
+        raise ModelError(f"prices of the decision: {error.message}", PRICES_FIX) from None
 
 
 def offered_of(model: Model, plan: Plan, question: Question, belief: np.ndarray | None) -> Proposal | Question:
@@ -291,6 +324,10 @@ def saved_document(model: Model, decision: Decision, plan: Plan, belief: np.ndar
     document: dict[str, Any] = json.loads(decision.to_json())
     if plan.policy:
         document["policy"] = plan.policy
+    objective = decision.question.objective
+    objective = objective.inner if isinstance(objective, Priced) else objective
+    if isinstance(objective, Scores) and objective.prices is not None:
+        document["prices"] = packed(objective.prices, "<f8")
     if belief is not None:
         unsure = np.flatnonzero(belief.max(axis=1) < 1.0 - CERTAIN)
         ids = model.problem.arms.ids
@@ -331,8 +368,38 @@ def saved_objective(model: Model, saved: Path) -> Objective:
                     f"{saved}: belief of {name!r} has {len(row)} chances", f"give {problem.dynamics.n_states}."
                 )
             belief[problem.arms.index(name)] = row
+    prices = _recorded(made)
+    if prices is not None:
+        return _at_prices(model, policy, prices, question, belief)
     _, offered = _offered(model, plan, question, belief)
     return offered.objective if isinstance(offered, Question) else question.objective
+
+
+def _recorded(made: Any) -> np.ndarray | None:
+    """The prices of a saved decision, where it holds any and its rule has scores from them."""
+    packed_prices = getattr(made, "prices", None)
+    if packed_prices is None or made.policy not in (LIVING, PLANNED_BY):
+        return None
+    return np.asarray(unpacked(packed_prices, "<f8", "prices"), dtype=np.float64)
+
+
+def saved_gains(model: Model, saved: Path) -> np.ndarray | None:
+    """Gain of acting on every arm by state, (N, S), at the prices of a saved decision; without a solver.
+
+    What is closed or left of a season stays out of it. None where the file holds no prices of two actions.
+    """
+    made = read_saved(saved)
+    prices = _recorded(made)
+    policy = getattr(made, "policy", None)
+    if prices is None or model.problem.dynamics.n_actions != 2 or not 0 <= made.period < model.problem.horizon:
+        return None
+    known = np.full((model.problem.n_arms, model.problem.dynamics.n_states), 1.0 / model.problem.dynamics.n_states)
+    if policy == LIVING:
+        found = first_gains(Living(model).course(known, made.period, limits=False), prices)
+    else:
+        here = _from_here(model, known, made.period).problem
+        found = lagrangian_at(here, prices.reshape(-1, here.n_arms, 2)[0]).values[0]
+    return np.asarray(found[..., 1] - found[..., 0])
 
 
 def outlook(
@@ -474,8 +541,8 @@ class Ahead:
         memory, shared = self.policy.begin(rng), self.shared
         total = float((self.start * self.values[0]).sum() - self.values[0][arms, now].sum())
         for t in range(self.rounds):
-            made, memory = self.policy.follow(now, self.first + t, memory, shared)
-            taken = self.model.actions.columns.arm_action(made.action)
+            made, memory = self.policy.act(now, self.first + t, memory, shared)
+            taken = self.model.actions.columns.arm_action(made)
             ahead = np.einsum("ns,ns->", self.transition[arms, taken, now], self.values[t + 1])
             weight = problem.discount**t
             total += weight * float(self.reward[arms, now, taken].sum())

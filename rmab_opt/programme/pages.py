@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from rmab_opt.programme.estimate import STATES, VALID, Estimate
-from rmab_opt.report import Picture, bars_svg, intervals_svg, page_html
+from rmab_opt.report import Picture, bars_svg, intervals_svg, static_page
 
 __all__ = ["estimate_page", "estimate_parts"]
 
 BINS = 8
 """Groups of equal size that the calibration compares."""
+
+UPLIFT = "Chance to be engaged next week with a call, less without; mean of the group, 95 %."
+PLACES = "Calls of this list in each place."
 
 Part = tuple[str, Any]
 
@@ -30,12 +33,12 @@ def estimate_parts(made: Estimate) -> list[Part]:
     exposure = [(f"{k}{' and more' if k == 8 else ''} calls", float(often.get(k, 0))) for k in range(9)]
     warnings: list[Part] = [("", f"! {line}") for line in made.warnings()]
     return [
-        ("What a call adds", "Chance to be engaged next week with a call, less without; mean of the group, 95 %."),
-        ("", intervals_svg(pictured)),
+        ("What a call adds", UPLIFT),
+        ("", intervals_svg(pictured, meaning=UPLIFT)),
         ("", rows),
         *warnings,
         *zip(("Who was called", ""), made.exposure(), strict=True),
-        ("", bars_svg(exposure, " families")),
+        ("", bars_svg(exposure, " families", "How many families were called how often over the log's weeks.")),
         ("Calibration", "Passive moves of families sorted by their estimated chance: seen against estimated."),
         ("", calibration(made)),
         ("What it rests on", VALID),
@@ -66,9 +69,9 @@ def calibration(made: Estimate) -> list[dict[str, Any]]:
 
 def estimate_page(made: Estimate) -> str:
     """The estimate as one page."""
-    return page_html("What the call log says", estimate_parts(made))
+    return static_page("What the call log says", estimate_parts(made))
 
 
 def list_pictures(villages: list[str]) -> Picture:
     """How a list is spread over places."""
-    return bars_svg([(name, float(count)) for name, count in sorted(Counter(villages).items())], " calls")
+    return bars_svg([(name, float(count)) for name, count in sorted(Counter(villages).items())], " calls", PLACES)

@@ -72,7 +72,7 @@ def stability_of(ahead: Ahead, decision: Decision, others: Iterable[Model]) -> S
     for other in others:
         bound, gain = ahead.under(other)
         bounds.append(bound)
-        count += chooser.answer(question.about(Scores(gain))).action
+        count += chooser.best(question.about(Scores(gain)))
     share = count / max(len(bounds), 1)
     chosen = {name: float(share[actions.columns.index(name)]) for name in decision.chosen}
     return Stability(chosen, len(bounds), (min(bounds, default=0.0), max(bounds, default=0.0)))

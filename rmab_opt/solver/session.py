@@ -268,6 +268,10 @@ class Session:
         arrays.matrix = int32(sparse.vstack([arrays.matrix, new.matrix], format="csr"))
         arrays.row_lower = np.concatenate([arrays.row_lower, new.row_lower])
         arrays.row_upper = np.concatenate([arrays.row_upper, new.row_upper])
+        units = row_units(new.matrix)
+        if units is not None:
+            part = sparse.csr_array(sparse.diags_array(1.0 / units) @ new.matrix)
+            new = replace(new, matrix=part, row_lower=new.row_lower / units, row_upper=new.row_upper / units)
         self._solver.add_rows(self._outward()[0], new)
         return np.arange(first, first + k)
 
@@ -367,7 +371,8 @@ class Session:
     def _outward(self) -> tuple[Arrays, float]:
         """The arrays as solvers see them, and the unit of their objective: no tolerance of theirs knows ours.
 
-        Costs are divided by a power of two near the largest, which is exact; the constant stays here.
+        Costs are divided by a power of two near the largest, which is exact; the constant stays here. So are rows
+        whose largest coefficient is tiny or huge, with their limits.
 
         Raises
         ------
@@ -380,7 +385,14 @@ class Session:
             place = self._names.place("cost", int(np.abs(arrays.cost).argmax()), arrays.matrix)
             raise ModelError(f"{place} is {largest:g} in size.", f"give numbers of at most {LARGEST_COST:g}.")
         unit = power_of_two(largest)
-        return replace(arrays, cost=arrays.cost / unit, offset=np.zeros(1)), unit
+        scaled = replace(arrays, cost=arrays.cost / unit, offset=np.zeros(1))
+        rows = row_units(arrays.matrix)
+        if rows is not None:
+            matrix = arrays.matrix.copy()
+            matrix.data /= np.repeat(rows, np.diff(matrix.indptr))
+            lower, upper = arrays.row_lower / rows, arrays.row_upper / rows
+            scaled = replace(scaled, matrix=matrix, row_lower=lower, row_upper=upper)
+        return scaled, unit
 
     def solve(
         self,
@@ -551,6 +563,25 @@ def power_of_two(size: float) -> float:
     return float(2.0 ** round(math.log2(size))) if size > 0 else 1.0
 
 
+SMALL_ROW, LARGE_ROW = 2.0**-10, 2.0**20
+"""Rows whose largest coefficient lies between are passed on as they are: tolerances of 1e-6 fit them."""
+
+
+def row_units(matrix: sparse.csr_array) -> Floats | None:
+    """Power of two that each row is divided by for a solver, (m,); None where every row stays as it is."""
+    filled = np.flatnonzero(np.diff(matrix.indptr) > 0)
+    if not filled.size:
+        return None
+    most = np.maximum.reduceat(np.abs(matrix.data), matrix.indptr[:-1][filled])
+    out = (most > 0) & ((most < SMALL_ROW) | (most > LARGE_ROW))
+    if not out.any():
+        return None
+    units = np.ones(matrix.shape[0])
+    # At least 2^-1000: smaller ones have no reciprocal.
+    units[filled[out]] = np.ldexp(1.0, np.maximum(np.frexp(most[out])[1], -1000))
+    return units
+
+
 def _in_own_unit(found: Result, arrays: Arrays, unit: float, cutoff: float | None) -> Result:
     """A result of the scaled program in the program's own unit."""
     offset = arrays.offset.item()
@@ -561,7 +592,8 @@ def _in_own_unit(found: Result, arrays: Arrays, unit: float, cutoff: float | Non
         bound = objective
     elif found.x is None and cutoff is not None and math.isfinite(found.bound):
         bound = cutoff if abs(bound - cutoff) <= 1e-9 * (abs(cutoff) + abs(offset) + unit) else bound
-    row_duals = None if found.row_duals is None else found.row_duals * unit
+    rows = None if found.row_duals is None else row_units(arrays.matrix)
+    row_duals = None if found.row_duals is None else found.row_duals * unit / (1.0 if rows is None else rows)
     reduced = None if found.reduced_costs is None else found.reduced_costs * unit
     if found.x is not None and math.isfinite(bound):
         bound = sense * max(sense * bound, sense * objective)

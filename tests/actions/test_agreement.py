@@ -182,3 +182,20 @@ def test_check_says_how_many_were_compared():
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["compared"] > 50
     assert "rows and checks agree" in run("check", "budget").out
+
+
+def test_very_large_sets_are_shown_not_empty_by_their_rows_alone(monkeypatch):
+    """Writing out hundreds of thousands of columns takes minutes and gigabytes; rows are said as arrays already."""
+    from rmab_opt.actions import action_set, agreement
+
+    monkeypatch.setattr(action_set, "LARGE_SET", 0)
+    free = ActionSet(Arms.from_arrays(9), {"budget": Budget(at_most=7, at_least=2)})
+    with monkeypatch.context() as within:
+        within.setattr(ActionSet, "model", lambda self: pytest.fail("the set was written out"))
+        assert free.explain() is None
+    clash = ActionSet(Arms.from_arrays(9), {"few": Budget(at_most=2), "many": Budget(at_least=4)})
+    assert set(clash.explain().sentences) == {"few", "many"}
+    monkeypatch.setattr(agreement, "MOST_COLUMNS", 5)
+    found = compare_rows(free)
+    assert (found.compared, found.fault) == (0, None)
+    assert "9 columns are too many" in str(found)

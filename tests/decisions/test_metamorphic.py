@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pyomo.environ as pyo
 import pytest
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget, Conflict, Knapsack, Linear
+from rmab_opt.actions.kinds import Budget, Capacity, Conflict, Knapsack, Linear, LockedIn
 from rmab_opt.decisions import Chooser, Immediate, Model, Scores, bound, decide
 from rmab_opt.errors import ModelError
-from rmab_opt.problem import Arms, Problem, Tabular
+from rmab_opt.problem import Arms, Problem, Table, Tabular
 
 N = 7
 COST = np.array([3, 5, 2, 7, 4, 6, 1])
@@ -180,19 +181,90 @@ def test_weights_too_far_apart_in_one_row_are_refused():
         actions.allows(np.zeros(3, dtype=int))
 
 
-@pytest.mark.parametrize("k", [-9, -1, 3, 20, 40])
-def test_a_row_in_another_unit_changes_nothing(k):
-    """Money in cents or in millions; below a thousandth sums are not told apart, and the model is refused."""
-    size, scores = 2.0**k, np.random.default_rng(2).random(N)
+IN_UNITS = {
+    "knapsack": lambda unit: {"money": Knapsack(cost="cost", at_most=11 * unit), "few": Budget(at_most=4)},
+    "money": lambda unit: {"money": Linear(column="cost", at_least=6 * unit, at_most=13 * unit)},
+    "groups": lambda unit: {"money": Linear(column="cost", per="side", at_most=8 * unit)},
+    "capacity": lambda unit: {
+        "loads": Capacity(workers=Table({"worker": ["x", "y"], "capacity": [7 * unit, 6 * unit]}), cost="cost")
+    },
+}
 
-    def answer(unit):
-        arms = Arms.from_arrays(N, cost=(COST * unit).tolist())
-        actions = ActionSet(arms, {"money": Knapsack(cost="cost", at_most=11 * unit), "few": Budget(at_most=4)})
-        return decide(Model(replace(model_of("budget").problem, arms=arms), actions, Scores(scores)))
 
-    plain, other = answer(1.0), answer(size)
-    assert other.chosen == plain.chosen
-    assert (other.value, other.status) == (plain.value, plain.status)
-    assert other.bound == pytest.approx(plain.bound, rel=1e-12)
+def in_unit(case, unit):
+    arms = Arms.from_arrays(N, cost=(COST * unit).tolist(), side=["l", "r"] * 3 + ["l"])
+    return ActionSet(arms, IN_UNITS[case](unit))
+
+
+@pytest.mark.parametrize("k", range(-40, 41, 8))
+@pytest.mark.parametrize("case", IN_UNITS)
+def test_a_row_in_another_unit_changes_nothing(case, k):
+    """Money in cents or in millions, loads in tonnes or grams: the same answer, its prices in the row's own unit."""
+    scores = np.random.default_rng(2).random(N)
+    problem = model_of("budget").problem
+
+    def answer(unit, method):
+        actions = in_unit(case, unit)
+        model = Model(replace(problem, arms=actions.columns.arms), actions, Scores(scores))
+        made = Chooser(model.problem, actions, model.objective, "default", method=method, many=False).decide()
+        rows = actions.plain_rows
+        prices = np.zeros(0) if actions.structured or made.proof.prices is None else made.proof.prices
+        return made, prices / (1.0 if rows.unit is None or not prices.size else rows.unit), actions
+
+    for method in ("program", "listing"):
+        (plain, paid, _), (other, now, actions) = answer(1.0, method), answer(2.0**k, method)
+        assert (other.chosen, other.value, other.status) == (plain.chosen, plain.value, plain.status)
+        assert other.bound == pytest.approx(plain.bound, rel=1e-12)
+        if case != "knapsack":
+            assert now == pytest.approx(paid * 2.0**-k, rel=1e-9)
+        assert len(plain.chosen)
+        assert plain.status == "optimal"
+    # One unit too much is forbidden by the check in every unit, by rows and by words.
+    every = in_unit(case, 1.0)
+    for action in np.random.default_rng(k + 40).integers(0, 2, size=(40, N)):
+        assert actions.allows(action) == every.allows(action)
+        assert bool(actions.violations(action)) == bool(every.violations(action))
+    assert len(actions.enumerate()) == len(every.enumerate())
+
+
+@pytest.mark.parametrize("k", [-40, -24, 24, 40])
+@pytest.mark.parametrize("case", ["knapsack", "money", "groups"])
+def test_bounds_know_no_unit_of_a_row(case, k):
+    base = model_of("budget")
+
+    def limit(unit, method):
+        actions = in_unit(case, unit)
+        return bound(Model(replace(base.problem, arms=actions.columns.arms), actions, Immediate()), method=method)
+
+    for method in ("dual", "highs"):
+        plain, other = limit(1.0, method), limit(2.0**k, method)
+        assert other.value == pytest.approx(plain.value, rel=1e-9)
+        money = plain.price_names.index("money" if case != "groups" else plain.price_names[-1])
+        assert other.prices[..., money] * 2.0**k == pytest.approx(plain.prices[..., money], rel=1e-6)
+
+
+@pytest.mark.parametrize("case", IN_UNITS)
+def test_a_relaxation_is_said_in_the_rows_own_unit(case):
+    unit = 2.0**-30
+    whole, small = (in_unit(case, one) for one in (1.0, unit))
+    locked = {"all": LockedIn(ids=tuple(whole.columns.ids))}
+    name = "loads" if case == "capacity" else "money"
+    moves = [
+        ActionSet(one.columns, {name: one.constraints[name], **locked}).least_relaxation(name) for one in (whole, small)
+    ]
+    assert moves[0].enough
+    assert moves[0].total > 0
+    assert moves[1].total == pytest.approx(moves[0].total * unit, rel=1e-6)
+    assert {name: amount / unit for name, amount in moves[1].rows.items()} == pytest.approx(moves[0].rows, rel=1e-5)
+
+
+def test_rows_that_a_kind_writes_itself_may_not_be_tiny():
+    class Own(Knapsack, kind="knapsack_of_its_own_rows"):
+        def build(self, block, act, columns):
+            block.mine = pyo.Constraint(
+                expr=sum(float(w) * act[c] for c, w in enumerate(columns.numbers(self.cost))) <= self.limit
+            )
+
+    arms = Arms.from_arrays(N, cost=(COST * 2.0**-30).tolist())
     with pytest.raises(ModelError, match="smaller unit"):
-        answer(2.0**-30)
+        ActionSet(arms, {"money": Own(cost="cost", at_most=11 * 2.0**-30)}).allows(np.zeros(N, dtype=int))

@@ -12,12 +12,12 @@ from proof_models import EVERY, N, network, problem_of, sets
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import best_of_routes, knapsack, price_bound
-from rmab_opt.actions.kinds import Budget, Knapsack, Linear
+from rmab_opt.actions.kinds import Budget, Capacity, Knapsack, Linear, Scheduling
 from rmab_opt.decisions import Chooser, Model, NetworkObjective, Scores, bound, decide, save_bound, verify
 from rmab_opt.decisions.leaves import Leaves
 from rmab_opt.decisions.proof import Proof, layers_of, rows_of_set
 from rmab_opt.errors import CertificateError, InfeasibleError, ModelError
-from rmab_opt.problem import Arms
+from rmab_opt.problem import Arms, Table
 from rmab_opt.search import branch_and_bound
 
 
@@ -76,8 +76,11 @@ def test_a_tree_is_accepted_at_the_value_and_refused_a_millionth_below(seed):
         assert guided.bound >= best
 
 
-@pytest.mark.parametrize("share", [0.6, 0.9])
-def test_a_search_with_wrong_hidden_bounds_makes_no_wrong_certificate(share, monkeypatch):
+@pytest.mark.parametrize(
+    ("share", "seeds"),
+    [(0.6, 4), (0.9, 4), *(pytest.param(share, 40, marks=pytest.mark.slow) for share in (0.6, 0.8, 0.9))],
+)
+def test_a_search_with_wrong_hidden_bounds_makes_no_wrong_certificate(share, seeds, monkeypatch):
     real, wrong = branch_and_bound.NodeBounds.tighten, 0
 
     def narrow(self, node, cutoff=-np.inf):
@@ -85,7 +88,7 @@ def test_a_search_with_wrong_hidden_bounds_makes_no_wrong_certificate(share, mon
         node["upper"] = node["lower"] + share * (node["upper"] - node["lower"])
         return alive
 
-    for seed in range(12):
+    for seed in range(seeds):
         rng = np.random.default_rng(seed)
         actions, net = sets(rng), network(rng)
         best = float(net(EVERY[[actions.allows(a) for a in EVERY]]).max())
@@ -214,6 +217,28 @@ def random_question(rng):
         groups = {"each": Linear(per="village", at_most=int(rng.integers(1, 3))), "few": Budget(at_most=4)}
         least = {"least": Linear(per="village", at_least=1), "money": Knapsack(cost="cost", at_most=24)}
         actions = ActionSet(arms, groups if kind == 1 else least)
+    return asked_of(actions, rng, scale)
+
+
+def question_of_units(rng):
+    """Loads in any unit on workers, or a roster over eight columns; linear or a network, in one of three units."""
+    scale = 2.0 ** rng.choice([-40, 0, 40])
+    if rng.random() < 0.5:
+        unit = 2.0 ** rng.choice([-40, 0, 40])
+        arms = Arms.from_arrays(N, cost=(unit * rng.integers(1, 9, N)).tolist())
+        room = (unit * rng.integers(4, 12, 2)).tolist()
+        kinds = {"loads": Capacity(workers=Table({"worker": ["x", "y"], "capacity": room}), cost="cost")}
+    else:
+        arms = Arms.from_arrays(N, slots=rng.choice(["mon", "tue", "mon;tue"], N).tolist())
+        roster = Table({"worker": ["x", "x", "y"], "slot": ["mon", "tue", str(rng.choice(["mon", "tue"]))]})
+        kinds = {"roster": Scheduling(roster=roster, visits=int(rng.integers(1, 3)))}
+    if rng.random() < 0.5:
+        kinds["few"] = Budget(at_most=int(rng.integers(1, 5)))
+    return asked_of(ActionSet(arms, kinds), rng, scale)
+
+
+def asked_of(actions, rng, scale):
+    """(set, objective, value of its best action or None, unit)."""
     allowed = EVERY[[actions.allows(a) for a in EVERY]]
     if rng.random() < 0.5:
         scores = scale * rng.normal(size=N)
@@ -223,11 +248,17 @@ def random_question(rng):
     return actions, goal, float(net(allowed).max()) if len(allowed) else None, scale
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 40))])
-def test_no_printed_bound_or_optimum_is_refuted_by_enumeration(part):
-    """25 random instances a part, 1,000 in all."""
+PLAIN = [(random_question, part) for part in range(40)]
+UNITS = [(question_of_units, part) for part in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("ask", "part"), [*(one if not one[1] else pytest.param(*one, marks=pytest.mark.slow) for one in PLAIN + UNITS)]
+)
+def test_no_printed_bound_or_optimum_is_refuted_by_enumeration(ask, part):
+    """25 random instances a part: 1,000 of plain rows, 250 of rosters and loads."""
     for seed in range(25 * part, 25 * part + 25):
-        actions, goal, best, scale = random_question(np.random.default_rng(seed))
+        actions, goal, best, scale = ask(np.random.default_rng(seed))
         if best is None:
             with pytest.raises(InfeasibleError):
                 decide(Model(problem_of(actions), actions, goal))

@@ -7,8 +7,9 @@ import pytest
 from strategies import tabular
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget
-from rmab_opt.decisions import Chooser, NetworkObjective, ways
+from rmab_opt.actions.kinds import Budget, Knapsack
+from rmab_opt.decisions import Chooser, NetworkObjective, Scores, ways
+from rmab_opt.decisions.bench import Bench
 from rmab_opt.encoder import Network
 from rmab_opt.problem import Arms, Problem
 
@@ -37,3 +38,29 @@ def test_a_start_is_climbed_to_from_more_binaries_than_it_costs(monkeypatch, sho
     assert bool(climbed) == climbs
     points = actions.enumerate()
     assert decision.value == pytest.approx(network(points.astype(float)).max())
+
+
+@pytest.mark.parametrize("soft", [None, 0.4])
+@pytest.mark.parametrize("kind", ["budget", "knapsack"])
+def test_the_action_alone_is_worth_as_much_as_the_certified_answer(monkeypatch, kind, soft):
+    rng = np.random.default_rng(3)
+    n = 7
+    arms = Arms.from_arrays(n, cost=[2.0, 3.0, 4.0, 5.0, 3.0, 2.0, 6.0])
+    problem = Problem(arms, tabular(n, 2, 2, rng), horizon=2, start=np.zeros(n, dtype=int))
+    limit = Budget(at_most=3, soft=soft) if kind == "budget" else Knapsack(cost="cost", at_most=8, soft=soft)
+    actions = ActionSet(arms, {"limit": limit})
+    seen, vertex = [], Bench.vertex
+    monkeypatch.setattr(Bench, "vertex", lambda bench, gain: seen.append(vertex(bench, gain)) or seen[-1])
+    chooser = Chooser(problem, actions, Scores(np.ones(n)), "exact", many=False)
+    points = actions.enumerate()
+    for _ in range(12):
+        gain = rng.normal(size=n)
+        question = chooser.question().about(Scores(gain))
+        found = chooser.best(question)
+        assert actions.allows(found)
+        right = (points @ gain - actions.preferences.cost(points)).max()
+        assert found @ gain - actions.preferences.cost(found[None])[0] == pytest.approx(right)
+    # Limits of whole arms need no mixed-integer program, knapsacks mostly do; what preferences cost is no linear score.
+    whole = [one is not None for one in seen]
+    assert all(whole) if kind == "budget" else not all(whole) or not whole
+    assert len(seen) == (12 if soft is None else 0)

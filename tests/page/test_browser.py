@@ -111,6 +111,7 @@ def outside(desk):
     return next(name for name in open_ if name not in listed and not name.startswith("#"))
 
 
+@pytest.mark.slow
 def test_a_planners_week(tab, live, tmp_path):
     """Opening, a reason, a lock, a tick, the sheet with a fault, the sheet put right, next week's list."""
     desk = live.desk
@@ -120,6 +121,8 @@ def test_a_planners_week(tab, live, tmp_path):
     tab.goto(f"{live.root}/why?id={name}")
     assert f"{name} is not on the list." in tab.inner_text("main")
     assert desk.why(name).said in tab.inner_text("main").replace("\n", " ")
+    tab.wait_for_selector("#prices table")
+    assert f"{desk.prices()[0].price:.4g}" in tab.inner_text("#prices")
     tab.goto(live.root)
     lock(tab, name, "Lock in")
     tab.wait_for_url(f"{live.root}/")
@@ -195,6 +198,10 @@ def test_what_if_answers_and_changes_nothing(tab, live):
     assert "more=Ada" in tab.inner_text("#slide")
     then = live.desk.what_if("more=Ada")
     assert f"{then.value:.6g}" in tab.inner_text("#slide")
+    tab.select_option("#curve-of", "calls=Bo")
+    tab.click("form[action='/curve'] button")
+    tab.wait_for_selector("#curve table")
+    assert f"{live.desk.worth('calls=Bo:7'):.6g}" in tab.inner_text("#curve")
     tab.locator("input[type=range]").first.fill("0")
     tab.wait_for_selector("#slide:has-text('calls=Ada:0')")
     tab.select_option("#case-2", "more=Ada")
@@ -230,6 +237,8 @@ def test_a_long_solve_shows_value_and_bound_and_a_stop_keeps_the_best(home, chro
         window.click(f"#people button[aria-label='Lock in {name}']")
         window.wait_for_selector(".job dd:has-text('5')", timeout=QUIET)
         assert "7" in window.locator(".job dd").nth(1).inner_text()
+        window.wait_for_selector(".job img", timeout=QUIET)
+        assert window.locator(".job img").get_attribute("title")
         second = window.context.new_page()
         second.goto(live.root)
         assert second.locator(".job").count() == 1
@@ -291,6 +300,26 @@ def test_every_view_is_for_everybody_at_every_width(tab, live):
             if width == 800:
                 found = axe.run(tab)
                 assert found.violations_count == 0, (path, found.generate_report())
+
+
+@pytest.mark.slow
+def test_long_names_and_names_from_right_to_left_fit_a_narrow_screen(tab, live):
+    path = live.desk.folder / "names.csv"
+    text = path.read_text(encoding="utf-8")
+    long, turned = "Ñ" * 400, "שרה كريم \u202efdp.exe"
+    first, second = (row["id"] for row in live.desk.rows()[:2])
+    names = {row["id"]: row["Name"] for row in live.desk.rows()}
+    path.write_text(text.replace(names[first], long).replace(names[second], turned), encoding="utf-8")
+    live.desk.redecide(Asked())
+    for width in (360, 800):
+        tab.set_viewport_size({"width": width, "height": 900})
+        for address in ("/", "/record", f"/why?id={first}"):
+            tab.goto(live.root + address)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, (address, width)
+    tab.goto(live.root)
+    assert long in tab.inner_text("main")
+    assert "\\u202efdp.exe" in tab.inner_text("main")
+    assert "שרה" in tab.inner_text("main")
 
 
 @pytest.mark.slow

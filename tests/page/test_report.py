@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,7 +15,7 @@ from rmab_opt.actions import ActionSet, Columns
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.page.report import decision_page
 from rmab_opt.problem import Arms, Problem, Tabular
-from rmab_opt.report import page_html, table_html
+from rmab_opt.report import bars_svg, static_page, style, table_html
 
 VOID = {"meta"}
 
@@ -94,7 +95,7 @@ def test_a_limit_and_a_broken_constraint_are_marked():
 
 def test_tables_without_rows_and_pages_without_parts():
     assert table_html([]) == "<p>(none)</p>"
-    assert Reader(page_html("Empty", [])).tables == []
+    assert Reader(static_page("Empty", [])).tables == []
     assert Reader(table_html([{"name": "a", "x": 0.12345}])).tables == [[["name", "x"], ["a", "0.1235"]]]
 
 
@@ -117,3 +118,15 @@ def test_routes_and_plain_lists_have_pages_too(name):
     page = Reader(decision_page(model, decision))
     shown = [row for table in page.tables[: -1 if page.headings else None] for row in table[1:]]
     assert {row[page.tables[0][0].index("id")] for row in shown} == set(decision.chosen)
+
+
+def test_a_static_page_has_the_style_of_the_planners_page_and_no_buttons():
+    model = ro.load("weekly_calls", **{"problem.first": 14, "weekly.at_most": 2, "villages.at_least": 0})
+    text = decision_page(model, ro.decide(model))
+    assert style() in text
+    for tag in ("<button", "<form", "<input", "<script", "<link"):
+        assert tag not in text
+    assert text.count('class="figure"') == 3
+    assert len(re.findall('<abbr title="[^"]{20,}"', text)) == 3
+    picture = bars_svg([("a", 1.0)], meaning="What <it> means")
+    assert "<title>What &lt;it&gt; means</title>" in static_page("P", [("", picture)])

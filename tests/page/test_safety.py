@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import re
 import shutil
+import zipfile
 from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
-from pages import HOST, TOKEN, ended, page_of
+from pages import HOST, KEY, TOKEN, ended, page_of
 from programmes import sheets
 
-from rmab_opt.page import words
-from rmab_opt.page.safety import MOST_BYTES, MOST_WRONG
-from rmab_opt.page.words import LANGUAGES
+from rmab_opt.page import app, safety
+from rmab_opt.page.app import FIELDS
+from rmab_opt.page.safety import MOST_BYTES, MOST_FORM, MOST_WRONG
 from rmab_opt.programme.columns import PlanSection
 from rmab_opt.programme.folder import start
+from rmab_opt.report import words
+from rmab_opt.report.words import LANGUAGES
 
 NASTY = "<script>alert(1)</script>\"'&{{7*7}}"
+TURNED = "אבא \u202etxt.exe"
+LONG = "N" * 3000
 VIEWS = ("/", "/why", "/what-if", "/groups", "/changes", "/record", "/proof")
 
 
@@ -29,6 +36,8 @@ def home(tmp_path_factory):
     for name in ("register", "log"):
         text = given[name].read_text(encoding="utf-8-sig")
         text = re.sub("(?m)^007;", lambda _: '"' + NASTY.replace('"', '""') + '";', text)
+        if name == "register":
+            text = text.replace(";Family 7;", f";{TURNED};").replace(";Family 8;", f";{LONG};")
         given[name].write_text(text, encoding="utf-8-sig")
     plan = PlanSection(weeks=4)
     start(given["register"], folder / "home", log=given["log"], roster=given["roster"], plan=plan)
@@ -100,7 +109,9 @@ def test_a_page_of_another_site_gets_nothing_although_the_browser_asks(asked):
     "path",
     ["/file/../model.yaml", "/file/..%2fmodel.yaml", "/file/x",
      "/file/%2e%2e/model.yaml", "/file//etc/passwd",
-     "/static/../app.py", "/static/..%2fapp.py", "/static/%2fetc%2fpasswd", "/picture/..%2f..%2fx.svg", "/model.yaml"],
+     "/static/../app.py", "/static/..%2fapp.py", "/static/%2fetc%2fpasswd", "/file/..%5cmodel.yaml",
+     "/file/list.csv%00.json", "/file/%252e%252e%252fmodel.yaml", "/file/list.csv/../../model.yaml",
+     "/static/%c0%ae%c0%ae/app.py", "/picture/..%2f..%2fx.svg", "/model.yaml"],
 )  # fmt: skip
 def test_no_file_outside_what_is_offered(asked, path):
     _, browser, _ = asked
@@ -145,17 +156,20 @@ def test_uploads_that_are_too_large_or_malformed_record_nothing(asked):
         ("list.csv", b"id,done\nnobody,yes\n"), ("list.csv", b"id,done\n001,perhaps\n"), ("list.ods", b"<xml>"),
         ("../../list.csv", b"id\nnobody\n"),
     ):  # fmt: skip
-        answer = browser.ask("POST", "/upload", files={"outcomes": (name, content)})
+        answer = browser.ask("POST", "/upload", data={"key": KEY}, files={"outcomes": (name, content)})
         assert answer.status_code in (303, 400)
         job = ended(page)
         assert job.error is not None
         assert "internal error" not in job.error.message, (name, job.error)
     for name in ("list.exe", "list", "list.html", "list.csv.py"):
-        assert browser.ask("POST", "/upload", files={"outcomes": (name, b"id,done\n")}).status_code == 400
+        assert (
+            browser.ask("POST", "/upload", data={"key": KEY}, files={"outcomes": (name, b"id,done\n")}).status_code
+            == 400
+        )
     garbage = browser.ask(
         "POST", "/upload", content=b"--x\r\nbroken", headers={"content-type": "multipart/form-data; boundary=x"}
     )
-    assert garbage.status_code == 400
+    assert garbage.status_code in (400, 403)
     assert page.desk.week == week
     assert not page.desk.ledger().rounds
 
@@ -201,3 +215,140 @@ def test_templates_ask_for_words_that_there_are(asked):
     _, browser, _ = asked
     for path in VIEWS:
         assert '<html lang="es">' in browser.get(path, spanish=True).text
+
+
+class Forms(HTMLParser):
+    """Forms of a page that change something: where they go and what they carry unseen."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        own = dict(attrs)
+        if tag == "form":
+            self.found.append((own.get("action") or own.get("hx-post"), {}))
+            self.changes = own.get("method") == "post" or "hx-post" in own
+            if not self.changes:
+                self.found.pop()
+        elif tag == "input" and self.found and own.get("type") == "hidden" and self.changes:
+            self.found[-1][1][own["name"]] = own["value"]
+
+
+def test_every_form_that_changes_something_carries_this_starts_key(asked):
+    _, browser, _ = asked
+    seen = set()
+    for path in (*VIEWS, "/why?id=001", "/people?q=0", "/places?id=001"):
+        for address, carried in Forms(browser.get(path).text).found:
+            assert carried.get("key") == KEY, (path, address)
+            seen.add(address)
+    assert {"/tick", "/lock", "/record", "/upload", "/event", "/compare", "/language"} <= seen
+
+
+@pytest.mark.parametrize("key", ["", TOKEN, KEY[:-1]])
+def test_a_form_without_the_key_changes_nothing(asked, key):
+    """Another program on this machine may be sent the cookie, which knows no ports; it has no page of ours."""
+    page, browser, _ = asked
+    before = page.desk.draft()
+    routes = [route.path for route in page._routes() if route.methods == {"POST"}]
+    assert len(routes) > 8
+    for path in routes:
+        assert browser.post(path, {"id": "001", "how": "in", "done": "yes", "key": key}).status_code == 403
+    files = {"outcomes": ("list.csv", b"id,done\n001,yes\n")}
+    assert browser.ask("POST", "/upload", data={"key": key}, files=files).status_code == 403
+    assert page.jobs.last is None
+    assert page.desk.draft() == before
+
+
+def test_no_answer_gets_a_header_from_outside(asked):
+    _, browser, _ = asked
+    evil = "/\r\nx-evil: 1\r\n\r\n<script>"
+    for data in ({"back": evil, "language": "en"}, {"back": "//evil.example", "language": evil}):
+        answer = browser.post("/language", data)
+        assert answer.headers["location"] == "/"
+        assert "x-evil" not in answer.headers
+        assert answer.headers["set-cookie"].startswith("language=en;")
+        assert "samesite=strict" in answer.headers["set-cookie"].lower()
+    for path in (f"/?by={quote(evil)}", f"/why?id={quote(evil)}", f"/file/{quote(evil, safe='')}"):
+        assert "x-evil" not in browser.get(path).headers
+    refused = browser.ask("GET", "/", headers={"content-length": "-1"})
+    assert refused.status_code == 413
+
+
+def test_huge_forms_are_refused_before_they_are_read(asked):
+    page, browser, _ = asked
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    flood = b"key=" + KEY.encode() + b"&id=001" * (MOST_FORM // 7 + 1)
+    assert browser.ask("POST", "/lock", content=flood, headers=kind).status_code == 413
+    assert browser.post("/lock", {"id": "x" * 100_000, "how": "in"}).status_code == 303
+    assert ended(page).error is not None
+    many = b"".join(b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n1\r\n' for _ in range(FIELDS + 1))
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    assert browser.ask("POST", "/upload", content=many + b"--x--\r\n", headers=kind).status_code in (400, 413)
+
+
+def test_a_client_that_stops_sending_is_let_go(asked, monkeypatch):
+    _, browser, _ = asked
+    monkeypatch.setattr(safety, "SLOW", 0.05)
+
+    async def drop():
+        yield b"key="
+        await asyncio.sleep(20)
+
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert browser.ask("POST", "/tick", content=drop(), headers=kind).status_code == 408
+
+
+def packed(parts, size=None):
+    """An archive; its directory may lie about the size of what it holds."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    data = file.getvalue()
+    if size is not None:
+        true = len(next(iter(parts.values()))).to_bytes(4, "little")
+        assert true in data
+        data = data.replace(true, size.to_bytes(4, "little"))
+    return data
+
+
+LITTLE = 2 * 2**20
+SHEET = "xl/worksheets/sheet1.xml"
+SPREADSHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+TABLE = "urn:oasis:names:tc:opendocument:xmlns:table:1.0"
+OFFICE = "urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+FAR = f'<worksheet xmlns="{SPREADSHEET}"><row><c r="XFD1048576"><v>1</v></c></row></worksheet>'
+OFTEN = (
+    f'<t:table xmlns:t="{TABLE}" xmlns:o="{OFFICE}"><t:table-row t:number-rows-repeated="1000000">'
+    '<t:table-cell o:value-type="string" t:number-columns-repeated="16000"/></t:table-row></t:table>'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "bomb", "said"),
+    [("list.xlsx", packed({SHEET: b" " * (LITTLE + 1)}), "unpacks to more than 2 MiB"),
+     ("list.xlsx", packed({SHEET: b" " * (LITTLE + 1)}, size=1000), "unpacks to more than 2 MiB"),
+     ("list.xlsx", packed({SHEET: FAR}), "cells, most of them empty"),
+     ("list.ods", packed({"content.xml": OFTEN}), "cells, most of them empty"),
+     ("list.xlsx", packed({SHEET: FAR})[:60], "is a broken workbook")],
+    ids=["large", "lying", "sparse", "repeated", "cut"],
+)  # fmt: skip
+def test_a_small_file_that_unpacks_to_a_flood_is_refused(asked, name, bomb, said, monkeypatch):
+    page, browser, _ = asked
+    monkeypatch.setattr(app, "MOST_UNPACKED", LITTLE)
+    assert len(bomb) < 2**20
+    answer = browser.ask("POST", "/upload", data={"key": KEY}, files={"outcomes": (name, bomb)})
+    assert answer.status_code == 400
+    assert said in answer.text
+    assert page.jobs.last is None
+
+
+def test_names_that_turn_the_line_are_written_out_and_long_ones_are_whole(asked):
+    _, browser, _ = asked
+    shown = browser.get("/people?q=txt.exe").text
+    assert "\u202e" not in shown
+    assert "אבא" in shown
+    assert "\\u202e" in shown
+    assert LONG in browser.get("/people?q=NNNN").text

@@ -54,6 +54,7 @@ def test_a_week_by_forms_alone(home):
     assert "Value and rules hold, and the bound is proven." in verdict
 
 
+@pytest.mark.slow
 def test_what_if_says_what_compare_says(home):
     page, browser = page_of(home)
     said = page.desk.what_if("calls=Ada:0")
@@ -72,7 +73,7 @@ def test_what_if_says_what_compare_says(home):
 
 def test_every_picture_is_vectors_with_text(home):
     _, browser = page_of(home)
-    for path in ("/picture/load.svg", "/picture/groups.svg?by=Region"):
+    for path in ("/picture/load.svg", "/picture/groups.svg?by=Region", "/picture/curve.svg?name=calls%3DAda"):
         answer = browser.get(path)
         assert answer.headers["content-type"] == "image/svg+xml"
         assert re.search(r"<text[^>]*>[^<]*\w", answer.text)
@@ -86,3 +87,29 @@ def test_a_desk_keeps_nothing_that_another_would_not_find(home):
     assert fresh.rows() == page.desk.rows()
     assert fresh.draft() == page.desk.draft()
     assert set(fresh.live().chosen) == set(page.desk.live().chosen)
+
+
+def test_limits_are_named_with_the_price_of_one_more(home):
+    page, browser = page_of(home)
+    shown = browser.get("/prices").text
+    for one in page.desk.prices():
+        assert one.row in shown
+        assert f"{one.price:.4g}" in shown
+
+
+def test_the_curve_says_what_each_limit_is_worth(home):
+    page, browser = page_of(home)
+    shown = browser.get("/curve?name=calls%3DBo").text
+    for calls in (0, 7):
+        assert f"{page.desk.what_if(f'calls=Bo:{calls}').value:.6g}" in shown
+    assert browser.get("/curve?name=nothing").status_code == 400
+
+
+def test_every_picture_of_a_view_says_what_it_means(home):
+    _, browser = page_of(home)
+    for path in ("/", "/groups", "/curve?name=calls%3DBo"):
+        for image in re.findall("<img[^>]*>", browser.get(path).text):
+            described = re.search('aria-describedby="([^"]+)"', image)
+            assert re.search('title="[^"]{20,}"', image)
+            assert described
+            assert f'id="{described[1]}"' in browser.get(path).text

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import json
 
 import numpy as np
 import pytest
+from command_line import run
+from programmes import sheets
 
 from rmab_opt.planning.living import Course, living_bound
 from rmab_opt.programme.arrivals import bound_with, rates_of
+from rmab_opt.programme.columns import PlanSection
+from rmab_opt.programme.folder import start
 
 UP = np.array([[0.15, 0.75, 0.40, 0.90], [0.10, 0.50, 0.70, 0.80], [0.05, 0.95, 0.50, 0.98]]).reshape(3, 2, 2)
 
@@ -41,3 +46,24 @@ def test_the_bound_counts_joiners_and_leavers_and_is_seldom_loose():
     value, low, high = bound_with(today, (closed.prices, closed.saved), rates, (tables, (0.5, 0.5, 0.5)))
     assert low < value < high
     assert 6234.5285 - 1 <= value <= 6234.5285 * 1.01
+
+
+def test_bound_and_decide_on_a_programmes_folder_count_its_joiners(tmp_path):
+    given = sheets(tmp_path / "sheets")
+    title, head, *rows = given["register"].read_text(encoding="utf-8-sig").splitlines()
+    dated = [f"{title};", f"{head};Registered"]
+    dated += [f"{row};{datetime.date(2026, 1, 5) + datetime.timedelta(days=3 * k)}" for k, row in enumerate(rows)]
+    given["register"].write_text("\n".join(dated) + "\n", encoding="utf-8")
+    folder = tmp_path / "own"
+    week = start(given["register"], folder, log=given["log"], roster=given["roster"], plan=PlanSection(weeks=4))
+    said = next(line for line in week.said if "joiners a week" in line)
+    decided = run("decide", folder, "--json")
+    assert json.loads(decided.out)["horizon"]["joiners"] == said
+    found = run("bound", folder)
+    assert "\nwith joiners: " in found.out
+    assert said.split(";")[0] in found.out.replace("\n", " ")
+    (folder / "arrivals.json").write_text("{}", encoding="utf-8")
+    for verb in ("bound", "decide"):
+        broken = run(verb, folder)
+        assert broken.code == 2
+        assert "arrivals.json" in broken.err

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import yaml
 from command_line import run
 from programmes import begun, ticked
 
+from rmab_opt.decisions.proof import packed
 from rmab_opt.programme.audit import audit, drift
 from rmab_opt.programme.estimate import CallLog, Member, estimate
 from rmab_opt.programme.folder import next_week
@@ -45,16 +51,65 @@ def test_planned_done_and_seen_are_counted(season):
     assert "0700" not in page
 
 
-def test_a_log_with_chances_gives_the_value_of_another_list(season, tmp_path):
+def lottery(season, path):
     rng = np.random.default_rng(0)
     ids = [row["id"] for row in csv.DictReader((season / "cohort.csv").open(encoding="utf-8"))]
-    path = tmp_path / "lottery.csv"
     with path.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["id", "week", "called", "listened", "chance"])
         for name in ids:
             for week in range(1, 5):
                 out.writerow([name, week, int(rng.random() < 0.3), int(rng.random() < 0.5), 0.3])
+    return path
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["living", "lagrangian"])
+def test_an_auditor_needs_no_solver(season, tmp_path, closed):
+    folder = tmp_path / "copy"
+    shutil.copytree(season, folder)
+    saved = folder / "weeks" / "week-11.json"
+    if not closed:
+        # Without pauses and the unreachable the default rule is the Lagrangian one.
+        model = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
+        del model["constraints"]["closed"]
+        (folder / "model.yaml").write_text(yaml.safe_dump(model), encoding="utf-8")
+        answer = run("decide", folder / "model.yaml", "--out", saved)
+        assert answer.code == 0, answer.err
+    document = json.loads(saved.read_text(encoding="utf-8"))
+    assert document["policy"] == ("living" if closed else "lagrangian")
+    lottery(season, tmp_path / "lottery.csv")
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("highspy", "torch"):
+            raise ImportError(name + " is not here")
+
+sys.meta_path.insert(0, Absent())
+from rmab_opt.cli import main
+folder, log = {str(folder)!r}, {str(tmp_path / "lottery.csv")!r}
+for words in (["check", folder + "/model.yaml", "--decision", {str(saved)!r}], ["audit", folder, "--log", log]):
+    sys.argv = ["rmab-opt", *words]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verified without a solver" in done.stdout
+    assert "would have earned" in done.stdout
+    if closed:
+        for wrong in (np.zeros(7), np.full(5, np.nan), np.full(5, 0.25)):
+            altered = {**document, "prices": packed(wrong, "<f8")}
+            saved.write_text(json.dumps(altered), encoding="utf-8")
+            assert run("check", folder / "model.yaml", "--decision", saved).code in (2, 4)
+
+
+def test_a_log_with_chances_gives_the_value_of_another_list(season, tmp_path):
+    path = lottery(season, tmp_path / "lottery.csv")
     answer = run("audit", season, "--log", path)
     assert answer.code == 0, answer.err
     assert "would have earned" in answer.out

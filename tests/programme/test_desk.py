@@ -226,3 +226,58 @@ def test_a_table_of_moves_that_cannot_be_is_refused_by_row():
     placed = Table({"id": ["a", "a"], "worker": ["Ada", "Bo"], "slot": ["mon", "mon"]}, source="moves.csv")
     with pytest.raises(ModelError, match=r"moves\.csv.*'Bo'"):
         ActionSet(Columns(arms), {"roster": Scheduling(roster=roster, placed=placed)})
+
+
+def test_a_price_is_what_one_more_adds_at_most_and_one_less_costs_at_least(desk):
+    """A second method: the week is decided again with another limit."""
+    prices = {one.row: one.price for one in desk.prices() if one.limit == "roster"}
+    assert prices
+    now, more, less = (desk.worth(change) for change in ("", "calls=Bo:4", "calls=Bo:2"))
+    # Bo works in one slot, anywhere: only the slot as a whole has more of him.
+    assert more - now <= prices["tue-pm"] + 1e-9
+    assert now - less >= prices["tue-pm"] - 1e-9
+    assert prices["tue-pm"] > 0.0
+    assert [one.price for one in desk.prices()] == sorted(prices.values(), reverse=True)
+
+
+@pytest.mark.slow
+def test_limits_of_a_model_are_priced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = begin_desk("weekly_calls")
+    desk = Desk(home)
+    desk.settle()
+    at_most = {one.limit: one.price for one in desk.prices() if not one.least}
+    now = desk.live()
+    for limit, price in at_most.items():
+        settings = desk.model().settings["constraints"][limit]
+        if price is not None and isinstance(settings.get("at_most"), int):
+            assert desk.worth(f"{limit}={settings['at_most'] + 1}") - now.value <= price + now.gap + 1e-9
+    assert at_most
+
+
+def test_how_sure_the_list_is_stays_and_is_worked_out_again(desk):
+    first = desk.sure()
+    assert set(first) == set(desk.live().chosen)
+    name, gone = outside(desk), desk.live().chosen[0]
+    made = desk.redecide(Asked().locked(name, "in").locked(gone, "out"))
+    kept = desk.sure()
+    assert kept == {one: share for one, share in first.items() if one in made.chosen}
+    rows = desk.rows()
+    assert desk.resure()
+    assert sorted(map(str, desk.rows())) != sorted(map(str, rows)) or desk.sure() == kept
+    assert set(desk.sure()) == set(made.chosen) - {name}
+    assert [row["sure"] for row in desk.rows() if row["id"] == name] == [""]
+    assert {row["id"]: (row["worker"], row["slot"]) for row in desk.rows()} == {
+        row["id"]: (row["worker"], row["slot"]) for row in rows
+    }
+    # The same list is as sure as it was when it was made.
+    desk.redecide(Asked())
+    assert desk.resure()
+    assert desk.sure() == first
+
+
+def test_learning_curves_of_the_runs_in_the_folder(desk):
+    run = desk.folder / "runs" / "dqn"
+    run.mkdir(parents=True)
+    (run / "log.jsonl").write_text('{"episode": 1, "reward": 2.5}\n{"episode": 2, "reward": 3}\n', encoding="utf-8")
+    assert desk.learning() == {"own/runs/dqn": [(1.0, 2.5), (2.0, 3.0)]}

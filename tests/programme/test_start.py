@@ -7,12 +7,15 @@ import json
 import shutil
 
 import pytest
+import yaml
 from command_line import run
 from programmes import FOLDER, begun, needs_data, sheets, ticked
 
+from rmab_opt.catalog import load
 from rmab_opt.errors import ModelError
 from rmab_opt.programme.columns import PlanSection
 from rmab_opt.programme.folder import next_week, start
+from rmab_opt.programme.ledger import Ledger
 from rmab_opt.records.cohort import Cohort
 
 
@@ -108,6 +111,79 @@ def test_a_crash_leaves_the_old_week_or_the_new_one(tmp_path, monkeypatch):
         assert (copy / "weeks" / "week-10.csv").read_bytes() == (whole / "weeks" / "week-10.csv").read_bytes()
 
 
+def test_what_a_person_changed_in_the_model_is_in_the_next_weeks(tmp_path):
+    folder = begun(tmp_path)
+    path = folder / "model.yaml"
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    listed = list(csv.DictReader((folder / "weeks/week-09.csv").open(encoding="utf-8-sig")))
+    shut = listed[0]["id"]
+    (folder / "shut.csv").write_text(f"id,open_from,reason\n{shut},,asked not to be called\n", encoding="utf-8")
+    mine = {
+        **before,
+        "title": "Our calls",
+        "constraints": {
+            **before["constraints"],
+            "weekly": {"kind": "budget", "at_most": 3},
+            "never": {"kind": "closed", "table": "shut.csv"},
+        },
+    }
+    path.write_text(yaml.safe_dump(mine), encoding="utf-8")
+    for week in (9, 10):
+        found = next_week(folder, ticked(folder, week, tmp_path / f"{week}.csv"))
+        after = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert after["title"] == "Our calls"
+        assert after["constraints"]["weekly"] == {"kind": "budget", "at_most": 3}
+        assert after["problem"]["horizon"] == before["problem"]["horizon"] + week - 8
+        assert len(found.decision.chosen) == 3
+        assert shut not in found.decision.chosen
+        assert "kept from model.yaml: title is 'Our calls'" in found.said
+        assert any(line.startswith("kept from model.yaml: constraints.never is") for line in found.said)
+    # A limit that is taken out again is no change any more.
+    del after["constraints"]["weekly"]
+    path.write_text(yaml.safe_dump(after), encoding="utf-8")
+    found = next_week(folder, ticked(folder, 11, tmp_path / "11.csv"))
+    assert len(found.decision.chosen) > 3
+    assert not any("weekly" in line for line in found.said)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "remedy"),
+    [
+        (("horizon",), 30, "plan.weeks"),
+        (("dynamics", "file"), "mine.csv", "estimated anew"),
+        (("arms",), "mine.csv", "register"),
+    ],
+)
+def test_what_every_week_writes_itself_is_refused_before_anything_is_recorded(tmp_path, place, value, remedy):
+    folder = begun(tmp_path)
+    if place == ("dynamics", "file"):
+        shutil.copy(folder / "transitions.csv", folder / "mine.csv")
+    if place == ("arms",):
+        shutil.copy(folder / "cohort.csv", folder / "mine.csv")
+    content = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
+    inner = content["problem"]
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    text = yaml.safe_dump(content)
+    (folder / "model.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=f"problem.{'.'.join(place)} was changed by hand") as found:
+        next_week(folder, ticked(folder, 9, tmp_path / "t.csv"))
+    assert remedy in found.value.fix
+    assert (folder / "model.yaml").read_text(encoding="utf-8") == text
+    assert not Ledger(folder / "ledger", load(folder)).rounds
+
+
+def test_a_member_without_an_id_is_named_by_row_and_nothing_is_begun(tmp_path):
+    given = sheets(tmp_path / "sheets")
+    lines = given["register"].read_text(encoding="utf-8-sig").splitlines()
+    lines[5] = lines[5].partition(";")[1] + lines[5].partition(";")[2]
+    given["register"].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"register.csv:6: Family ID is empty; to fix, give every member an id"):
+        start(given["register"], tmp_path / "own", log=given["log"], roster=given["roster"])
+    assert not (tmp_path / "own").exists()
+
+
 def test_columns_are_asked_for_or_told(tmp_path):
     given = sheets(tmp_path)
     common = ("--log", given["log"], "--roster", given["roster"], "--out", tmp_path / "own")
@@ -126,6 +202,9 @@ def test_columns_are_asked_for_or_told(tmp_path):
     assert (tmp_path / "own/weeks/week-09.csv").read_bytes() == (tmp_path / "second/weeks/week-09.csv").read_bytes()
     page = (tmp_path / "own/weeks/week-09.html").read_text(encoding="utf-8")
     assert "<svg" in page
+    # The page names whom the sheet names.
+    listed = list(csv.DictReader((tmp_path / "own/weeks/week-09.csv").open(encoding="utf-8-sig")))
+    assert all(f"<td>{row['Name']}</td>" in page for row in listed)
     checked = run("check", tmp_path / "own", "--decision", tmp_path / "own/weeks/week-09.json")
     assert checked.code == 0, checked.out
     made = run("estimate", given["log"], "--register", given["register"], "--out", tmp_path / "estimate")

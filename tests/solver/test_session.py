@@ -52,3 +52,35 @@ def test_one_row_goes_and_the_others_move_up():
     assert session.program.matrix.toarray().tolist() == [[0.0, 2.0, 1.0]]
     # x = 1, y = 1/2, z = 1.
     assert session.solve().objective == pytest.approx(3.0 + 2.0)
+
+
+@pytest.mark.parametrize("k", [-60, -40, -20, 24, 40])
+@pytest.mark.parametrize("whole", [False, True])
+def test_rows_in_another_unit_change_nothing_but_their_prices(whole, k):
+    """Weights and limits times 2^k: the same points at every change of the rows, prices times 2^-k."""
+
+    def answers(unit):
+        rng = np.random.default_rng(0)
+        n, weights = 8, rng.integers(1, 9, size=(2, 8)) * unit
+        nothing, most = np.full(2, -np.inf), np.array([17.0, 20.0]) * unit
+        ends = np.zeros(n), np.ones(n), np.full(n, whole)
+        program = Program(rng.random(n), sparse.csr_array(weights), nothing, most, *ends, maximise=True)
+        session = Session.from_arrays(program)
+        yield session.solve()
+        new = session.add_rows(np.arange(1, n + 1) * unit, -np.inf, 9 * unit)
+        yield session.solve()
+        session.set_rows(new, upper=7 * unit)
+        yield session.solve()
+        session.set_coefficients(new, [0], [2 * unit])
+        yield session.solve()
+        session.delete_rows(new)
+        yield session.solve()
+
+    pairs = list(zip(answers(1.0), answers(2.0**k), strict=True))
+    assert len({plain.objective for plain, _ in pairs}) > 2
+    for plain, other in pairs:
+        assert other.status == plain.status == "optimal"
+        assert other.objective == pytest.approx(plain.objective, rel=1e-12)
+        assert other.x == pytest.approx(plain.x, abs=1e-9)
+        if not whole:
+            assert other.row_duals == pytest.approx(plain.row_duals * 2.0**-k, rel=1e-9)

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
-from rmab_opt.actions.kinds.rows import ROW_TOLERANCE
+from rmab_opt.actions.kinds.rows import row_unit, tolerance
 from rmab_opt.errors import Findings, UnsettledError
 from rmab_opt.problem import Table
 
@@ -51,7 +51,7 @@ class Capacity(Constraint, kind="capacity"):
             (c, i)
             for c in range(len(columns))
             for i in range(len(names))
-            if load[c] <= capacity[i] + _slack(capacity[i])
+            if load[c] <= capacity[i] + tolerance(capacity[i])
         ]
         carriers: list[list[int]] = [[] for _ in columns.ids]
         carried: list[list[int]] = [[] for _ in names]
@@ -74,7 +74,7 @@ class Capacity(Constraint, kind="capacity"):
             i = names.index(name)
             if equal:
                 return sum(block.carries[c, i] for c in carried[i]) <= int(
-                    (capacity[i] + _slack(capacity[i])) // load[0]
+                    (capacity[i] + tolerance(capacity[i])) // load[0]
                 )
             return sum(float(load[c]) * block.carries[c, i] for c in carried[i]) <= float(capacity[i])
 
@@ -93,11 +93,12 @@ class Capacity(Constraint, kind="capacity"):
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         _, capacity, load = self._data(columns)
         chosen = np.flatnonzero(action)
-        too_big = [columns.ids[c] for c in chosen if load[c] > capacity.max() + _slack(capacity.max())]
+        too_big = [columns.ids[c] for c in chosen if load[c] > capacity.max() + tolerance(capacity.max())]
         if too_big:
             yield f"{', '.join(too_big)}: no worker has the capacity for one of them"
         elif not self._fits(chosen, capacity, load, columns):
-            yield f"loads {', '.join(f'{load[c]:g}' for c in chosen)} do not fit the workers' capacities"
+            unit = self.unit(columns)
+            yield f"loads {', '.join(f'{load[c] * unit:g}' for c in chosen)} do not fit the workers' capacities"
 
     def _fits(self, chosen: np.ndarray, capacity: np.ndarray, load: np.ndarray, columns: Columns) -> bool:
         """Whether a packing exists; only the loads matter, and the same few lists of loads come again and again."""
@@ -141,7 +142,7 @@ class Capacity(Constraint, kind="capacity"):
         if sorted(row["column"] for row in rows) != sorted(columns.ids[c] for c in np.flatnonzero(action)):
             return "not every chosen column stands once"
         full = [
-            name for name, load_of, most in zip(names, used, capacity, strict=True) if load_of > most + _slack(most)
+            name for name, load_of, most in zip(names, used, capacity, strict=True) if load_of > most + tolerance(most)
         ]
         return f"worker {full[0]!r} carries more than the capacity" if full else None
 
@@ -157,7 +158,7 @@ class Capacity(Constraint, kind="capacity"):
         return [{"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, c) for c, i in carried.tolist())]
 
     def _data(self, columns: Columns) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Workers' names, capacities (W,) and the columns' loads (C,)."""
+        """Workers' names, capacities (W,) and the columns' loads (C,), both divided by :meth:`unit`."""
 
         def data() -> tuple[list[str], np.ndarray, np.ndarray]:
             names = self.workers.only(("worker", "capacity")).text("worker")
@@ -172,9 +173,20 @@ class Capacity(Constraint, kind="capacity"):
             findings.raise_if_any()
             capacity = self.workers.numbers("capacity", minimum=0.0)
             load = np.ones(len(columns)) if self.cost is None else columns.numbers(self.cost, minimum=0.0)
-            return names, capacity, load
+            unit = row_unit(load)
+            return names, capacity / unit, load / unit
 
         return self._once(columns, data)
+
+    def divided(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
+        load = self._data(columns)[2]
+        # Equal loads are written as counts.
+        counts = len(set(load.tolist())) == 1 and load[0] > 0
+        return [] if counts or self.unit(columns) == 1.0 else [(block.load_of, self.unit(columns))]
+
+    def unit(self, columns: Columns) -> float:
+        """The power of two that loads and capacities are divided by, for the program, the check and the packing."""
+        return 1.0 if self.cost is None else row_unit(columns.numbers(self.cost, minimum=0.0))
 
     @staticmethod
     def _fill(items: list[int], room: list[float], load: np.ndarray) -> dict[int, int] | None:
@@ -207,7 +219,7 @@ class Capacity(Constraint, kind="capacity"):
         states of equal remaining capacities are visited once.
         """
         items = sorted((int(c) for c in chosen), key=lambda c: (-load[c], c))
-        remaining = [float(limit) + _slack(limit) for limit in capacity]
+        remaining = [float(limit) + tolerance(limit) for limit in capacity]
         if sum(load[c] for c in items) > sum(remaining):
             return None
         filled = self._fill(items, remaining, load)
@@ -254,7 +266,3 @@ class Capacity(Constraint, kind="capacity"):
             if (depth + 1, tuple(sorted(round(room, 9) for room in remaining))) not in failed:
                 stack.append((depth + 1, candidates(depth + 1)))
         return None
-
-
-def _slack(limit: float) -> float:
-    return ROW_TOLERANCE * max(1.0, abs(float(limit)))

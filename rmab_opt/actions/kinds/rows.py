@@ -15,14 +15,75 @@ from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Limit, LimitField, Names, Rows, as_number, in_words
 from rmab_opt.errors import ModelError
 
-__all__ = ["ROW_TOLERANCE", "Budget", "Conflict", "Knapsack", "Linear", "LockedIn", "LockedOut", "OneAction"]
+__all__ = [
+    "ROW_TOLERANCE",
+    "Budget",
+    "Conflict",
+    "Knapsack",
+    "Linear",
+    "LockedIn",
+    "LockedOut",
+    "OneAction",
+    "row_unit",
+    "row_units",
+    "tolerance",
+]
 
 ROW_TOLERANCE = 1e-6
 """How far a weighted sum may pass its limit, relative to the limit's size: the solver's own tolerance."""
 
+LEAST, LARGEST = 0.5, 2.0**20
+"""A row whose largest weight lies between these is written as it is: tolerances of 1e-6 fit it."""
+
+DECIMALS, STEPS = 6, 20
+"""Decimals, and powers of two up to :data:`LARGEST`, by which a row's unit is looked for."""
+
 
 Part = tuple[float | None, np.ndarray, np.ndarray | None, float | None]
 """One row: lower limit, members, their weights (1 when None), upper limit."""
+
+
+def row_unit(weights: np.ndarray | None) -> float:
+    """The power of two that a row is divided by before any solver, search or check: its sums have no unit of ours.
+
+    1 where the largest weight is neither small nor huge; else the one after which the weights have the fewest
+    decimals, so that sums stay on their grid, with the largest between :data:`LEAST` and :data:`LARGEST`.
+
+    Parameters
+    ----------
+    weights
+        The row's weights, any shape; None for a count.
+    """
+    if weights is None:
+        return 1.0
+    size = np.abs(np.asarray(weights, dtype=np.float64))
+    most = float(size.max(initial=0.0))
+    if most == 0.0 or LEAST <= most <= LARGEST or not np.isfinite(most):
+        return 1.0
+    # ldexp is exact, and a power of two itself may overflow where the weights are the smallest numbers there are.
+    base = int(np.frexp(most)[1])
+    for decimals in range(DECIMALS + 1):
+        for step in range(STEPS + 1):
+            scaled = np.ldexp(size, step - base) * 10.0**decimals
+            if (np.abs(scaled - np.rint(scaled)) <= 4 * np.finfo(np.float64).eps * scaled).all():
+                return float(np.ldexp(1.0, base - step))
+    return float(np.ldexp(1.0, base))
+
+
+def row_units(matrix: sparse.csr_array) -> np.ndarray:
+    """:func:`row_unit` of every row, (m,)."""
+    units = np.ones(matrix.shape[0])
+    filled = np.flatnonzero(np.diff(matrix.indptr) > 0)
+    if filled.size:
+        most = np.maximum.reduceat(np.abs(matrix.data), matrix.indptr[:-1][filled])
+        for row in filled[(most < LEAST) | (most > LARGEST)].tolist():
+            units[row] = row_unit(matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]])
+    return units
+
+
+def tolerance(limit: float, unit: float = 1.0) -> float:
+    """How far a sum may pass a limit in a row of this unit."""
+    return ROW_TOLERANCE * max(unit, abs(float(limit)))
 
 
 def opened(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -82,11 +143,27 @@ class PlainKind(Constraint):
         raise NotImplementedError
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
-        found = {
-            name: (lower, weighted(act, members, weights), upper)
-            for name, (lower, members, weights, upper) in self.sums(columns).items()
-        }
+        found = {}
+        for name, (lower, members, weights, upper) in self.sums(columns).items():
+            unit = self.unit_of(weights)
+            limits = [None if side is None else side / unit for side in (lower, upper)]
+            body = weighted(act, members, None if weights is None else weights / unit)
+            found[name] = (limits[0], body, limits[1])
         block.add_component(self.component, block_constraint(list(found), found))
+
+    @property
+    def in_units(self) -> bool:
+        """Whether the rows are written here, each divided by its :func:`row_unit`."""
+        return type(self).build is PlainKind.build
+
+    def unit_of(self, weights: np.ndarray | None) -> float:
+        """What a row with these weights is divided by; 1 where a subclass writes rows of its own."""
+        return row_unit(weights) if self.in_units else 1.0
+
+    def divided(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
+        found = {name: self.unit_of(part[2]) for name, part in self.sums(columns).items()}
+        written = block.component(self.component) if self.in_units else {}
+        return [(written[name], unit) for name, unit in found.items() if unit != 1.0 and name in written]
 
     def rows(self, columns: Columns) -> Rows:
         found = self.sums(columns)
@@ -142,11 +219,11 @@ class _Limits(PlainKind):
             return f"at most {in_words(self.at_most)}"
         return f"between {in_words(self.at_least)} and {in_words(self.at_most)}"
 
-    def broken(self, used: float) -> bool:
-        """Whether a sum of this size breaks a limit."""
+    def broken(self, used: float, unit: float = 1.0) -> bool:
+        """Whether a sum of this size, in a row of this unit, breaks a limit."""
         lower, upper = self.limits
-        return (upper is not None and used > upper + ROW_TOLERANCE * max(1.0, abs(upper))) or (
-            lower is not None and used < lower - ROW_TOLERANCE * max(1.0, abs(lower))
+        return (upper is not None and used > upper + tolerance(upper, unit)) or (
+            lower is not None and used < lower - tolerance(lower, unit)
         )
 
 
@@ -224,9 +301,11 @@ class Linear(_Limits, kind="linear"):
         return {name: (lower, members, weights, upper) for name, (members, weights) in self._groups(columns).items()}
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
-        for value, (members, weights) in self._groups(columns).items():
+        groups = self._groups(columns)
+        units = self._once(columns, lambda: {value: self.unit_of(weights) for value, (_, weights) in groups.items()})
+        for value, (members, weights) in groups.items():
             used = float(action[members] @ weights)
-            if self.broken(used):
+            if self.broken(used, units[value]):
                 group = "" if self.per is None else f" for {self.per} {value!r}"
                 yield f"{self.column or 'count'} is {used:g}{group}, allowed is {self.words()}"
 
@@ -278,7 +357,8 @@ class Knapsack(PlainKind, kind="knapsack"):
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         used = sum(float(cell) for cell, chosen in zip(columns.text(self.cost), action, strict=True) if chosen)
-        if used > self.limit + ROW_TOLERANCE * max(1.0, self.limit):
+        unit = self._once(columns, lambda: self.unit_of(columns.numbers(self.cost)))
+        if used > self.limit + tolerance(self.limit, unit):
             yield f"{self.cost} is {used:g}, allowed is at most {self.limit:g}"
 
     def describe(self) -> str:

@@ -38,7 +38,7 @@ def compare(
     from rmab_opt.programme.comparison import compare as side_by_side
     from rmab_opt.programme.comparison import standpoint
     from rmab_opt.records import write_atomically
-    from rmab_opt.report import page_html
+    from rmab_opt.report import static_page
 
     here = standpoint(model, state)
     check_outputs(None, report, also=[state])
@@ -47,6 +47,6 @@ def compare(
     if report is not None:
         parts = [("Cases", found.rows()), *([(f"The list by {groups}", found.groups())] if groups else [])]
         lines = [("", line) for line in (*found.changes(), *found.worth())]
-        write_atomically(report, page_html("Side by side", [*parts, *lines]))
+        write_atomically(report, static_page("Side by side", [*parts, *lines]))
         text += f"\nwritten to {report}"
     answer(as_json, found.document(), text)

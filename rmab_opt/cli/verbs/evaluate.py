@@ -25,9 +25,9 @@ from rmab_opt.cli.common import (
     check_outputs,
     has_tables,
     load_model,
-    progress,
 )
 from rmab_opt.errors import ModelError
+from rmab_opt.progress import watch
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -109,12 +109,10 @@ def evaluate(
         told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=limits, out=out)
         answer(as_json, told.document, told.text)
         return
-    with progress(as_json) as bar:
-        task = None if bar is None else bar.add_task("evaluating", total=len(names) * seeds * loaded.problem.horizon)
+    with watch("evaluating", len(names) * seeds * loaded.problem.horizon, quiet=as_json) as tell:
 
         def show(event: dict[str, Any]) -> None:
-            if bar is not None:
-                bar.update(task, advance=event["advance"], description=f"evaluating {event['policy']}")
+            tell(f"evaluating {event['policy']}", advance=event["advance"])
 
         def run(count: int) -> Evaluation:
             left = None if seconds is None else max(LEAST_LEFT, seconds - (perf_counter() - began))
@@ -175,12 +173,10 @@ def _compare_models(out: Path | None, quick: bool, full: bool, jobs: int | None,
     compare = brought("report", TABLE, "coupled", TABLE)
     place = Path(TABLE) if out is None else out
     check_outputs(None, place / "table.csv", place / "times.csv")
-    with progress(as_json) as bar:
-        task = None if bar is None else bar.add_task("comparing", total=None)
+    with watch("comparing", quiet=as_json) as tell:
 
         def show(event: dict[str, Any]) -> None:
-            if bar is not None:
-                bar.update(task, total=event["tasks"], completed=event["done"], description=f"after {event['task']}")
+            tell(f"after {event['task']}", done=event["done"], total=event["tasks"])
 
         told = compare(place, full=full, n_jobs=jobs, on_event=show)
     answer(as_json, told.document, told.text)

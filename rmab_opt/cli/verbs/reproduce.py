@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, answer, check_outputs, progress
+from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, answer, check_outputs
+from rmab_opt.progress import Tell, watch
 from rmab_opt.registry import register
 
 
@@ -43,19 +44,17 @@ def reproduce(
         registry.find("experiment", name)
     check_outputs(None, *(out / f"{name}.csv" for name in chosen))
     documents, texts = [], []
-    with progress(as_json) as bar:
-        for name in chosen:
-            lacking = registry.find("experiment", name).make().needs
-            if not names and lacking and data_file(lacking) is None:
-                texts.append(f"{name}: left out, the data file {lacking} is not there")
-                continue
-            shown = None if bar is None else bar.add_task(name, total=None)
+    for name in chosen:
+        lacking = registry.find("experiment", name).make().needs
+        if not names and lacking and data_file(lacking) is None:
+            texts.append(f"{name}: left out, the data file {lacking} is not there")
+            continue
+        with watch(name, quiet=as_json) as tell:
 
-            def event(found: dict[str, Any], shown: Any = shown) -> None:
-                if bar is not None:
-                    bar.update(shown, completed=found["done"], total=found["of"])
+            def event(found: dict[str, Any], tell: Tell = tell) -> None:
+                tell(done=found["done"], total=found["of"])
 
             made = measure(name, out, full=full, n_jobs=n_jobs, on_event=event)
-            documents.append(made.document)
-            texts.append(made.text)
+        documents.append(made.document)
+        texts.append(made.text)
     answer(as_json, documents, "\n\n".join([*texts, f"written to {out}"]))

@@ -88,5 +88,5 @@ def write_page(week: Week) -> Path:
 
     path = week.list_path.with_suffix(".html")
     assert week.model is not None
-    write_atomically(path, decision_page(week.model, week.decision, week.parts()))
+    write_atomically(path, decision_page(week.model, week.decision, week.parts(), week.shown))
     return path

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, ModelName, Sets, answer, load_model, progress
+from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, ModelName, Sets, answer, load_model
 from rmab_opt.errors import ModelError
+from rmab_opt.progress import watch
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -47,13 +48,10 @@ def train(
     if seeds != 1:
         _train_seeds(loaded, policy, out, range(seed, seed + seeds), device, jobs, as_json)
         return
-    with progress(as_json) as bar:
-        task = None if bar is None else bar.add_task("training", total=None)
+    with watch("training", quiet=as_json) as tell:
 
         def show(event: dict[str, Any]) -> None:
-            if bar is not None:
-                said = f"training · {event['said']}"
-                bar.update(task, total=event["total"], completed=event["done"], description=said)
+            tell(f"training · {event['said']}", done=event["done"], total=event["total"])
 
         lesson: Lesson = learner.make(loaded, out=out, seed=seed, device=device, on_event=show)
     rivals = ",".join([str(lesson.folder), *lesson.rivals])
@@ -73,11 +71,9 @@ def _train_seeds(
     from rmab_opt.report import table_text
 
     rows = []
-    with progress(as_json) as bar:
-        task = None if bar is None else bar.add_task("training", total=len(seeds))
+    with watch("training", len(seeds), quiet=as_json) as tell:
         for number, lesson in pmap(partial(_learn, loaded, policy, out, device), list(seeds), n_jobs=jobs):
             rows.append({"seed": seeds[number], **lesson.summary})
-            if bar is not None:
-                bar.update(task, advance=1)
+            tell(advance=1)
     rows.sort(key=lambda row: row["seed"])
     answer(as_json, rows, table_text([{key: row[key] for key in row if key != "weights_sha256"} for row in rows]))

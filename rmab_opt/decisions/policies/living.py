@@ -13,7 +13,7 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Scores
 from rmab_opt.decisions.policy import Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.planning.living import Course, LivingBound, fits_exactly, living_bound, living_optimum
+from rmab_opt.planning.living import Course, LivingBound, first_gains, fits_exactly, living_bound, living_optimum
 from rmab_opt.problem.dynamics import require_tabular
 
 TOLERANCE = 1e-6
@@ -49,15 +49,20 @@ class Living(Policy):
     def begin(self, rng: np.random.Generator) -> Memory:
         return None
 
-    def course(self, belief: np.ndarray, period: int, shared: np.ndarray | None = None) -> Course:
-        """What lies ahead of a round, seen from beliefs (N, S)."""
+    def course(
+        self, belief: np.ndarray, period: int, shared: np.ndarray | None = None, *, limits: bool = True
+    ) -> Course:
+        """What lies ahead of a round, seen from beliefs (N, S); ``limits`` false leaves the rounds' limits at 0.
+
+        Gains at given prices do not depend on the limits, and these are solved for.
+        """
         problem, columns = self.model.problem, self.model.actions.columns
         rounds = problem.horizon - period
         open_ = np.ones((rounds, problem.n_arms), dtype=bool)
         for constraint in self._shut.values():
             for t in range(rounds):
                 open_[t, [columns.arms.index(name) for name in constraint.shut(period + t)]] = False
-        limit = np.array([self._largest(period + t, shared) for t in range(rounds)])
+        limit = np.array([self._largest(period + t, shared) if limits else 0.0 for t in range(rounds)])
         left = None if shared is None else float(shared[0])
         return Course(self.transition, self.reward, belief, rounds, limit, left, problem.discount, open_)
 
@@ -79,8 +84,8 @@ class Living(Policy):
             self._most[now] = float(np.floor(min(found.bound, len(actions)) + 1e-6))
         return self._most[now]
 
-    def scores(self, belief: np.ndarray, period: int, shared: np.ndarray | None = None) -> np.ndarray:
-        """Worth of each action over resting under beliefs (N, S), (N, A)."""
+    def scored(self, belief: np.ndarray, period: int, shared: np.ndarray | None = None) -> Scores:
+        """Worth of each action over resting under beliefs (N, S), with the prices that it follows from, if any."""
         course = self.course(belief, period, shared)
         # Preferences have prices in the reward's unit; the exact optimum's scores say only who is chosen.
         if fits_exactly(course) and not self.model.actions.preferences:
@@ -91,8 +96,14 @@ class Living(Policy):
             ).allows(np.isin(np.arange(len(belief)), acts).astype(np.int64)):
                 scores = np.zeros((len(belief), 2))
                 scores[:, 1] = np.where(np.isin(np.arange(len(belief)), acts), 1.0, -1.0)
-                return scores
-        return _finite(self.bound(belief, period, shared).expected_gain(belief))
+                return Scores(scores)
+        found = self.bound(belief, period, shared)
+        return Scores(_finite(found.expected_gain(belief)), np.append(found.prices.ravel(), found.saved))
+
+    def scored_at(self, prices: np.ndarray, belief: np.ndarray, period: int, shared: np.ndarray | None) -> Scores:
+        """As :meth:`scored` from its prices, without a solver; ModelError when their number is another."""
+        gains = first_gains(self.course(belief, period, shared, limits=False), prices)
+        return Scores(_finite(np.einsum("cs,csa->ca", belief, gains)), prices)
 
     def bound(self, belief: np.ndarray, period: int, shared: np.ndarray | None = None) -> LivingBound:
         """What no policy can exceed from beliefs (N, S), with the prices that prove it."""
@@ -101,7 +112,7 @@ class Living(Policy):
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         belief = np.eye(self.reward.shape[1])[question.state]
         if self.again:
-            return question.about(Scores(self.scores(belief, question.period, question.shared))), memory
+            return question.about(self.scored(belief, question.period, question.shared)), memory
         if memory is None:
             memory = (question.period, self.bound(belief, question.period, question.shared))
         begun, found = memory

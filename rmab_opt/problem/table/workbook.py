@@ -5,17 +5,15 @@ from __future__ import annotations
 import datetime
 import io
 import re
-import zipfile
 from typing import Any
 
 from rmab_opt.errors import ModelError
 from rmab_opt.problem.table.log import Log
+from rmab_opt.problem.table.packed import require_room
 from rmab_opt.problem.table.text import Record
 
 __all__ = ["Unsaved", "is_workbook", "sheets"]
 
-MOST_BYTES = 1 << 30
-"""Unpacked size above which a workbook is refused."""
 ZEROS = re.compile(r"0{2,}")
 
 
@@ -40,16 +38,7 @@ def sheets(data: bytes, where: str) -> dict[str, tuple[list[Record], Log]]:
     """
     import python_calamine
 
-    xlsx = False
-    if data.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                unpacked = sum(part.file_size for part in archive.infolist())
-                xlsx = "xl/workbook.xml" in archive.namelist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise ModelError(f"{where}: is a broken workbook ({error})", "open it and save it again.") from None
-        if unpacked > MOST_BYTES:
-            raise ModelError(f"{where}: unpacks to {unpacked >> 20} MiB", "export the one sheet that is needed.")
+    xlsx = data.startswith(b"PK") and require_room(data, where)
     try:
         book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
         grids = {}

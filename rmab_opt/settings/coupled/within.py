@@ -73,9 +73,10 @@ class CrowdedVisits(WithinRound):
 
     y[j, L] says that worker j makes L visits and w[i, L] that arm i is one of them:
 
-        sum_L y[j, L] = 1,  sum_L L y[j, L] = sum of act of j's arms,  sum_L w[i, L] = act[i],  w[i, L] <= y[j, L],
+        sum_L y[j, L] = 1,  sum of w[i, L] over j's arms = L y[j, L],  sum_L w[i, L] = act[i],  w[i, L] <= y[j, L],
 
-    and the value is the sum of gain[i] rho^(L - 1) w[i, L].
+    and the value is the sum of gain[i] rho^(L - 1) w[i, L]. Of each worker alone the linear relaxation is exact, a
+    union of sets of L arms each, so that prices of what binds the workers together prove nearly all.
     """
 
     planned_by = "planned_round"
@@ -95,10 +96,10 @@ class CrowdedVisits(WithinRound):
         )
         block.rest = pyo.Param(mutable=True, domain=pyo.Reals, initialize=float(values["rest"][0]))
         of = {j: np.flatnonzero(world.group == j).tolist() for j in workers}
-        loads = {j: range(sizes[j] + 1) for j in workers}
-        block.one = pyo.Constraint(workers, rule=lambda b, j: sum(b.makes[j, x] for x in loads[j]) == 1)
+        block.one = pyo.Constraint(workers, rule=lambda b, j: sum(b.makes[j, x] for x in range(sizes[j] + 1)) == 1)
         block.load = pyo.Constraint(
-            workers, rule=lambda b, j: sum(x * b.makes[j, x] for x in loads[j]) == sum(act[i] for i in of[j])
+            [pair for pair in pairs if pair[1]],
+            rule=lambda b, j, x: sum(b.among[i, x] for i in of[j]) == x * b.makes[j, x],
         )
         block.whole = pyo.Constraint(
             range(world.n_arms),

@@ -294,8 +294,8 @@ def fair_plan_arrays(
         method = "program" if limits.of_program else "prices"
     kind = Welfare.of(welfare)
     until = None if seconds is None else begun + seconds
-    unit = _unit(cohort, kind)
-    inner, kept = _in_unit(cohort, limits, unit)
+    unit = _Unit.of(cohort, kind)
+    inner, kept = _in_unit(cohort, limits, unit.size)
     backend = (EquityProgram if method == "program" else PricedGroups)(inner, kept)
     told = None if on_level is None else (lambda level: on_level(_level(level, unit)))
     found = solve_levels(
@@ -306,11 +306,11 @@ def fair_plan_arrays(
     return FairPlan(
         groups=cohort.groups,
         welfare=kind,
-        values=found.last.values * unit,
-        lower=found.first.lower * unit,
-        upper=found.first.upper * unit,
-        weights=found.first.weights,
-        prices=found.first.prices * unit,
+        values=found.last.values * unit.size,
+        lower=unit.welfare(found.first.lower),
+        upper=unit.welfare(found.first.upper),
+        weights=found.first.weights * (unit.factor / unit.size),
+        prices=found.first.prices * unit.factor,
         use=found.last.use,
         budgets=backend.budgets if isinstance(backend, EquityProgram) else None,
         method=method,
@@ -323,10 +323,28 @@ def fair_plan_arrays(
     )
 
 
-def _unit(cohort: Cohort, kind: Welfare) -> float:
-    """A power of two that brings rewards near one: no tolerance of a solver knows theirs. Exact."""
-    bends = not kind.lowest_first and kind.alpha > 0
-    return 1.0 if bends else power_of_two(float(np.abs(cohort.reward).max(initial=0.0)))
+@dataclass(frozen=True)
+class _Unit:
+    """A power of two that brings rewards near one, so that no tolerance of a solver knows theirs, and the way back."""
+
+    size: float
+    factor: float = 1.0
+    """Welfare and prices are multiplied by this: the unit itself, or its power 1 - alpha where the welfare bends."""
+    shift: float = 0.0
+    """Added to a welfare of logarithms."""
+
+    @classmethod
+    def of(cls, cohort: Cohort, kind: Welfare) -> _Unit:
+        size = power_of_two(float(np.abs(cohort.reward).max(initial=0.0)))
+        if kind.lowest_first or kind.alpha == 0.0:
+            return cls(size, size)
+        if kind.alpha == 1.0:
+            return cls(size, 1.0, float(kind.weights(cohort.groups).sum()) * float(np.log(size)))
+        return cls(size, size ** (1.0 - kind.alpha))
+
+    def welfare(self, value: float) -> float:
+        """A welfare of scaled values as one of the values themselves."""
+        return value * self.factor + self.shift
 
 
 def _in_unit(cohort: Cohort, limits: Limits, unit: float) -> tuple[Cohort, Limits]:
@@ -338,8 +356,8 @@ def _in_unit(cohort: Cohort, limits: Limits, unit: float) -> tuple[Cohort, Limit
     )
 
 
-def _level(level: Level, unit: float) -> Level:
-    return dataclasses.replace(level, value=level.value * unit, upper=level.upper * unit)
+def _level(level: Level, unit: _Unit) -> Level:
+    return dataclasses.replace(level, value=unit.welfare(level.value), upper=unit.welfare(level.upper))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from rmab_opt.settings.inspection.beliefs import earned, encoded_arms
 from rmab_opt.settings.inspection.choose import Chosen, best_walks
 from rmab_opt.settings.inspection.events import CalendarEvent, Happened, Promise
 from rmab_opt.settings.inspection.kinds import Frequency, Gap, Rows, VisitColumns, VisitRows, Window, visits_of
+from rmab_opt.settings.inspection.large import levelled
 from rmab_opt.settings.inspection.plan import all_rows
 from rmab_opt.settings.inspection.walks import Grid, Task
 from rmab_opt.settings.inspection.weights import VisitWeights
@@ -35,6 +36,18 @@ MISSING = 1000.0
 
 TINY = 1e-6
 """Visits: below it a row is kept."""
+
+SETTLED = 100_000
+"""Cells up to which all arms may move to make room for what would be late."""
+
+PROMISED = 20
+"""Cells up to which a visit is asked for at a time, and not some time in the period."""
+
+CALM = 1e-5
+"""What staying put counts among plans of the same worth, as a share of what a visit gains."""
+
+SAME = 1e-7
+"""Share of the worth by which plans differ and are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -405,16 +418,19 @@ def _before(asked: Asked, due: _Due) -> np.ndarray:
 
 
 def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray, tuple[Late, ...]]:
-    """The rest with what cannot be in time set to its next slot: (what is due, cells that are fixed, who is late)."""
-    required = np.flatnonzero(due.rows.lower > TINY)
+    """The rest with what cannot be in time set to its next slot: (what is due, cells that are fixed, who is late).
+
+    In large plans the others' visits stay where they are while this is found.
+    """
+    required, movable = np.flatnonzero(due.rows.lower > TINY), _movable(asked, due)
     lift = np.flatnonzero((due.owner < 0) & np.isfinite(due.rows.upper))
     nothing = np.zeros(len(due.columns))
     # The least change that would do all in time, where that has open cells at all.
     reachable = replace(due, rows=replace(due.rows, lower=np.minimum(due.rows.lower, due.room)))
-    change = _least(reachable, due.allowed, nothing, required[:0], lift, profile)
+    change = _least(reachable, due.allowed & movable, nothing, required[:0], lift, profile)
     words = _words(due, None if change is None else change[2])
     # Among the fewest that are missing, those that the plan before was without: who is late does not change by itself.
-    first = _least(due, due.allowed, -_before(asked, due), required, required[:0], profile)
+    first = _least(due, due.allowed & movable, -_before(asked, due), required, required[:0], profile)
     if first is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     lack = np.maximum(first[1], due.rows.lower - due.room)
@@ -426,12 +442,12 @@ def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray
         [given_up.get(key, 0.0) for key in zip(again.what, again.rows.names, strict=True)]
     )
     again = replace(again, rows=replace(again.rows, lower=lower))
-    required = np.flatnonzero(lower > TINY)
+    required, movable = np.flatnonzero(lower > TINY), _movable(asked, again)
     slot, arm = again.columns.slot, again.columns.arm
     tardy = np.isin(arm, list(late))
     delay = np.where(tardy, (slot - asked.now + 1) / (again.columns.n_slots + 1), 0.0)
     cost = delay - _before(asked, again) / (again.columns.n_slots + 2)
-    second = _least(again, again.allowed | again.spare, cost, required, required[:0], profile)
+    second = _least(again, (again.allowed | again.spare) & movable, cost, required, required[:0], profile)
     if second is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     again = replace(again, rows=replace(again.rows, lower=lower - second[1]))
@@ -460,6 +476,20 @@ def _named(
     for row in np.flatnonzero((due.owner < 0) & (lack > TINY)).tolist():
         found.append(Late("", f"{due.what[row]} {due.rows.names[row]}".strip(), int(due.by[row]), None, words))
     return again, fixed, tuple(found)
+
+
+def _dated(late: tuple[Late, ...], visits: np.ndarray, asked: Asked) -> tuple[Late, ...]:
+    """What is late with the slots in which the plan does it: of an arm's visits after their time, one each."""
+    found, used = [], dict[str, int]()
+    for entry in late:
+        if entry.planned is not None:
+            row = visits[asked.at.cohort.index(entry.arm)]
+            after = np.flatnonzero(row[max(asked.now, entry.by + 1) :]) + max(asked.now, entry.by + 1)
+            number = used.get(entry.arm, 0)
+            used[entry.arm] = number + 1
+            entry = replace(entry, planned=int(after[number]) if number < len(after) else None)
+        found.append(entry)
+    return tuple(found)
 
 
 def _words(due: _Due, more: np.ndarray | None) -> str:
@@ -501,6 +531,7 @@ def plan_rest(
     done, at = asked.done, asked.at
     visits = done.copy()
     visits[due.columns.arm[chosen], due.columns.slot[chosen]] = True
+    late = _dated(late, visits, asked)
     beyond = np.zeros((len(visits), asked.weights.beyond), dtype=bool)
     value = earned(at.arms, at.age, np.concatenate([visits, beyond], axis=1))
     base = earned(at.arms, at.age, np.concatenate([done, beyond], axis=1))
@@ -531,12 +562,30 @@ def _choose(
     solved = best_walks(weighed, profile, begin=begin, prices=prices)
     if solved is None:
         return None
+    if at.news and planned.any() and not solved.sifted:
+        solved = _calm(weighed, solved, planned, profile)
     # What the choice preferred is no part of what is proven.
     true = solved if weighed is task else best_walks(task, profile, begin=begin, prices=prices)
     limit = np.inf if true is None else true.bound
     if solved.duals is not None:
         solved = replace(solved, duals=solved.duals[: len(due.rows.lower)])
-    return _kept(asked, due, weighed, solved, planned), limit, solved
+    if at.planned is None and not solved.sifted:
+        solved = replace(solved, cells=levelled(weighed, solved.cells))
+    return _kept(asked, due, weighed, solved, planned, fixed), limit, solved
+
+
+def _calm(task: Task, solved: Chosen, planned: np.ndarray, profile: Profile) -> Chosen:
+    """Of walks that are worth the same those nearest to the plan before, bool (C,); the ones solved where none are."""
+    held = np.flatnonzero(planned & task.allowed)
+    if not (planned & ~np.isin(np.arange(len(planned)), solved.cells)).any() or not held.size:
+        return solved
+    dearest = float(np.abs(task.weights(held, np.full(len(held), -1))).max())
+    liked = (0.0 if task.liking is None else task.liking) + CALM * max(dearest, TINY) * planned
+    calm = best_walks(replace(task, liking=liked), profile)
+    worth = None if calm is None else task.worth(calm.cells)
+    if calm is None or worth is None or worth < solved.value - SAME * max(1.0, abs(solved.value)):
+        return solved
+    return replace(solved, cells=calm.cells, value=worth, seconds=solved.seconds + calm.seconds)
 
 
 def _with_fixed(rows: Rows, must: np.ndarray) -> Rows:
@@ -556,13 +605,18 @@ def _apart(constraints: Mapping[str, Constraint]) -> int:
 def _known(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(cells that stay, prices of the rows) as far as the plan before tells them."""
     at = asked.at
-    if not planned.any() or not at.prices:
+    if not planned.any():
         return None, None
     price = np.zeros(len(rows.lower))
     common = np.flatnonzero(due.owner < 0)
     price[common] = [at.prices.get(f"{due.what[row]} {due.rows.names[row]}", 0.0) for row in common.tolist()]
-    # Arms that the plan before does not suit any more choose again; the others stay where they were.
     held = planned & due.allowed
+    return held & ~_disturbed(asked, due, rows, planned)[due.columns.arm], price
+
+
+def _disturbed(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> np.ndarray:
+    """Arms that the plan before does not suit any more and that choose again, bool (N,); the others stay."""
+    held, at = planned & due.allowed, asked.at
     counts = rows.matrix @ held.astype(float)
     owner = np.concatenate([due.owner, np.full(len(rows.lower) - len(due.owner), -1)])
     moved = np.zeros(len(due.most), dtype=bool)
@@ -573,10 +627,32 @@ def _known(asked: Asked, due: _Due, rows: Rows, planned: np.ndarray) -> tuple[np
         inside = rows.matrix.indices[rows.matrix.indptr[row] : rows.matrix.indptr[row + 1]]
         staying = [c for c in inside.tolist() if held[c] and not moved[due.columns.arm[c]]]
         moved[due.columns.arm[staying[max(0, int(rows.upper[row])) :]]] = True
-    return held & ~moved[due.columns.arm], price
+    return moved
 
 
-def _kept(asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarray) -> np.ndarray:
+def _movable(asked: Asked, due: _Due) -> np.ndarray:
+    """Cells among which what is late is looked for, bool (C,): all; of a large plan those that are planned, those of
+    arms that it does not suit any more, and open ones of the arms that sit where one of these must be visited."""
+    if asked.at.planned is None or len(due.columns) <= SETTLED:
+        return np.ones(len(due.columns), dtype=bool)
+    columns, rows = due.columns, due.rows
+    planned = asked.at.planned[columns.arm, columns.slot] & (columns.slot >= asked.now)
+    counts = rows.matrix @ (planned & due.allowed).astype(float)
+    full = (due.owner < 0) & (counts > rows.upper - 1.0 + TINY)
+    size = np.diff(rows.matrix.indptr)
+    lacking = (due.owner >= 0) & (counts < rows.lower - TINY) & (size <= PROMISED)
+    asked_for = (rows.matrix.T @ lacking.astype(float) > 0) & due.allowed
+    crowded = full & (rows.matrix @ asked_for.astype(float) > 0)
+    sitting = np.zeros(len(due.most), dtype=bool)
+    sitting[columns.arm[(rows.matrix.T @ crowded.astype(float) > 0) & planned]] = True
+    free = rows.matrix.T @ full.astype(float) <= 0
+    found: np.ndarray = planned | _disturbed(asked, due, rows, planned)[columns.arm] | (sitting[columns.arm] & free)
+    return found
+
+
+def _kept(
+    asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarray, fixed: np.ndarray | None
+) -> np.ndarray:
     """The plan before, where it still does all that is due and nothing new happened, or it is worth as much."""
     if asked.at.planned is None:
         return solved.cells
@@ -587,7 +663,7 @@ def _kept(asked: Asked, due: _Due, task: Task, solved: Chosen, planned: np.ndarr
     cells = np.flatnonzero(planned)
     if not asked.at.news:
         return cells
-    if (counts < due.rows.lower - TINY).any():
+    if (counts < due.rows.lower - TINY).any() or (fixed is not None and (fixed & ~planned).any()):
         return solved.cells
     same = task.worth(cells)
     return cells if same is not None and same >= solved.value - 1e-9 * max(1.0, abs(solved.value)) else solved.cells

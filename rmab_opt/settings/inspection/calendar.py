@@ -24,12 +24,16 @@ from rmab_opt.settings.inspection.events import CalendarEvent, Happened, replay
 from rmab_opt.settings.inspection.gains import VisitGains
 from rmab_opt.settings.inspection.indices import exact_gains
 from rmab_opt.settings.inspection.instances import HIGH, LOW, chains_at
-from rmab_opt.settings.inspection.kinds import VisitRows, Window, visits_of
+from rmab_opt.settings.inspection.kinds import VisitColumns, VisitRows, Window, visits_of
 from rmab_opt.settings.inspection.plan import clash_of, slot_price
 from rmab_opt.settings.inspection.weights import VisitWeights
 from rmab_opt.solver import Profile
 
 __all__ = ["Calendar", "VisitGains", "calendar"]
+
+
+LINE = 26
+"""Slots up to which loads are printed one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,12 +269,18 @@ class Calendar:
         figure.savefig(buffer, format="png")
         write_atomically(path, buffer.getvalue())
 
-    def _lines(self) -> dict[str, str]:
+    def _load_line(self) -> str:
+        """Visits slot by slot where a line holds them, else their range."""
         room = self.capacity[np.isfinite(self.capacity)]
+        of = f"   of {room.max():g}" if room.size and len({*room.tolist()} - {0.0}) == 1 else ""
+        if len(self.slots) <= LINE:
+            return " ".join(str(count) for count in self.load.tolist()) + of
+        return f"{self.load.min()} to {self.load.max()} a slot, {self.load.mean():.1f} on average{of}"
+
+    def _lines(self) -> dict[str, str]:
         lines = {
             "visits": f"{int(self.visits.sum())} to {int(self.visits.any(axis=1).sum())} of {len(self.ids)} arms",
-            "load": " ".join(str(count) for count in self.load.tolist()[:26])
-            + (f"   of {room.min():g}" if room.size and room.min() == room.max() else ""),
+            "load": self._load_line(),
             "value": f"{self.value:.6g}   bound {self.bound:.6g}   gap {self.gap:.3g}",
             "solved": f"{self.seconds:.2g} s · {self.path}: {self.reason}",
         }
@@ -300,7 +310,8 @@ class Calendar:
         then = (
             "cannot be planned in this period" if found.planned is None else f"is planned {self.slots[found.planned]}"
         )
-        return f"{found.arm or 'a limit'}: {found.what} {due}, {then}; in time with: {found.change}"
+        change = found.change if found.change.startswith("no ") else f"in time with: {found.change}"
+        return f"{found.arm or 'a limit'}: {found.what} {due}, {then}; {change}"
 
     def replan(
         self,
@@ -407,11 +418,7 @@ def _shown(
 ) -> Calendar:  # fmt: skip
     """A plan as a calendar, and as an entry of its log."""
     columns, n_slots = rest.columns, len(slots)
-    room = np.full(n_slots, np.inf)
-    for constraint in model.actions.constraints.values():
-        if isinstance(constraint, VisitRows):
-            for whom, _, capacity in constraint.capacities(columns):
-                room = np.minimum(room, capacity) if not whom else room
+    room = _room(model, at, columns)
     age = at.age.copy()
     for taken in rest.visits[:, :now].T:
         age = np.where(taken, 0, age + 1)
@@ -430,6 +437,20 @@ def _shown(
         rest.visits, rest.value, rest.bound, room, price, rest.solved.path, rest.solved.reason, rest.solved.seconds,
         slots, gains, now, moved, rest.late, (*log, made), at, rest, model, begin, profile,
     )  # fmt: skip
+
+
+def _room(model: Model, at: Happened, columns: VisitColumns) -> np.ndarray:
+    """Visits that each slot holds in all, (T,), as events left it; 0 where nobody is visited."""
+    room = np.full(columns.n_slots, np.inf)
+    for constraint in model.actions.constraints.values():
+        if isinstance(constraint, VisitRows):
+            own = [capacity.astype(float) for whom, _, capacity in constraint.capacities(columns) if not whom]
+            if own:
+                least = np.minimum.reduce(own)
+                for whom, t, change in constraint.changes(columns, at.room):
+                    least[t] = max(0.0, least[t] + change) if not whom else least[t]
+                room = np.minimum(room, least)
+    return np.where(at.shut.all(axis=0) & np.isfinite(room), 0.0, room)
 
 
 def _prices(rest: Rest) -> dict[str, float]:

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from rmab_opt.errors import SolverError
 from rmab_opt.settings.inspection.kinds import Rows
+from rmab_opt.settings.inspection.large import asking, corrected, improve, in_common, seated, type_prices
 from rmab_opt.settings.inspection.plan import WHOLE, WHOLE_FLOW, two_sided
 from rmab_opt.settings.inspection.walks import Task, Walks
 from rmab_opt.solver import Profile, Program, Session, load_profile
@@ -26,17 +27,29 @@ __all__ = ["Chosen", "best_walks"]
 WHOLE_ARCS = 300_000
 """Arcs up to which all of them stand in one program."""
 
+TRIED = 50_000
+"""Arcs from which on prices are tried before the program of all of them."""
+
+SETTLED = 1e-6
+"""Gap, as a share of what the visits earn, at which that is the answer."""
+
 ROUNDS = 8
 """Times that cells are added at most; the bound says what was left."""
 
 ENOUGH = 4e-3
-"""Gap, as a share of what the visits of a large plan earn, at which the search for a better one ends."""
+"""Gap, as a share of what the visits of a large plan earn, that no program over its cells is asked to close."""
+
+NEAR = 1e-3
+"""The same share at which arms no longer choose again in a first plan."""
+
+STALLED = 2e-5
+"""What all arms' choosing again must gain at least, as such a share, to be done once more."""
 
 AGAIN = 12
-"""Times that a share of the arms chooses again."""
+"""Times that all arms choose again at most."""
 
-CHOOSING_AGAIN = 0.2
-"""Share of the arms that choose again together."""
+CORRECTED = 4
+"""Steps of the prices at which all arms take part, after types of arms found them."""
 
 TINY = 1e-6
 
@@ -104,9 +117,15 @@ def best_walks(
         return None
     if not task.allowed.any():
         return Chosen(np.zeros(0, dtype=np.int64), 0.0, 0.0, None, "linear", "no open cell is left", 0.0, 0, 0)
-    if count_arcs(task, task.allowed) <= WHOLE_ARCS:
-        return _whole(task, profile)
-    return _by_prices(task, profile, begin, prices)
+    arcs = count_arcs(task, task.allowed)
+    if arcs > WHOLE_ARCS:
+        return _by_prices(task, profile, begin, prices)
+    if arcs > TRIED:
+        # Where dates hardly matter all walks are worth the same: prices prove that at once, a program takes minutes.
+        quick, fine = _at_prices(task, begin, prices)
+        if fine and quick.bound - quick.value <= SETTLED * abs(quick.bound):
+            return quick
+    return _whole(task, profile)
 
 
 def _whole(task: Task, profile: Profile) -> Chosen | None:
@@ -178,104 +197,6 @@ def _weak(task: Task, walks: Walks, solved: _Solved) -> float:
 
 
 # ------------------------------------------------------------------------------ prices, and arms one by one
-def _families(task: Task) -> np.ndarray:
-    """Rows in common of neighbouring slots have one number, int (R,); -1 for rows of arms and rows of several slots."""
-    matrix = task.rows.matrix
-    size = np.diff(matrix.indptr)
-    family, slot = np.full(len(size), -1, dtype=np.int64), np.full(len(size), -2, dtype=np.int64)
-    some = np.flatnonzero(size > 0)
-    when, start = task.grid.slot[matrix.indices], matrix.indptr[:-1][some]
-    first, last = np.minimum.reduceat(when, start), np.maximum.reduceat(when, start)
-    common = np.ones(len(size), dtype=bool)
-    common[task._own[0]] = False
-    single = some[(first == last) & common[some]]
-    slot[single] = first[(first == last) & common[some]]
-    new = np.diff(slot[single], prepend=-9) != 1
-    family[single] = np.cumsum(new) - 1
-    return family
-
-
-def _smooth(values: np.ndarray, family: np.ndarray, width: int) -> np.ndarray:
-    """Means over neighbouring slots."""
-    found = values.copy()
-    for number in range(int(family.max(initial=-1)) + 1):
-        mine = np.flatnonzero(family == number)
-        ones = np.ones(min(width, len(mine)))
-        found[mine] = np.convolve(values[mine], ones, "same") / np.convolve(np.ones(len(mine)), ones, "same")
-    return found
-
-
-WIDTHS = (21, 21, 21, 21, 21, 21, 9, 9, 9, 9, 9, 9, 3, 3, 3, 3, 3, 3, 1, 1, 1, 1)
-"""Slots over which prices move together, step by step: gains are flat in time, so single days would only swing."""
-
-
-def _prices(task: Task, worth: float, prices: np.ndarray | None) -> tuple[np.ndarray, float]:
-    """(prices of the rows in common, the bound that they give): steps against what is too much, ever smaller.
-
-    ``worth`` is what some walks earn: the length of a step is what the bound is above it (Polyak).
-    """
-    family, rows = _families(task), task.rows
-    limit = np.where(np.isfinite(rows.upper), rows.upper, 0.0)
-    open_ = np.isfinite(rows.upper) & (family >= 0)
-    price = np.zeros(len(rows.lower)) if prices is None else prices
-    best, kept = np.inf, price
-    share, since = 1.0, 0
-    for width in WIDTHS:
-        bound, cells = task.priced(price)
-        if bound < best:
-            best, kept, since = bound, price, 0
-        else:
-            since += 1
-            if since >= 2:
-                share, since = share / 2, 0
-                price = kept
-        excess = np.where(open_, rows.matrix @ cells.astype(float) - limit, 0.0)
-        excess = _smooth(excess, family, width)
-        excess[(price <= 0) & (excess < 0)] = 0.0
-        size = float(excess @ excess)
-        if size <= 0 or best - worth <= ENOUGH / 4 * abs(best):
-            break
-        price = np.where(open_, np.maximum(0.0, price + share * (bound - worth) / size * excess), 0.0)
-    return kept, best
-
-
-def _one_by_one(task: Task, price: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Walks for the arms that ``cells`` (rising) leave without: their best at the prices, where room is left.
-
-    Arms that want the same slots wait and choose again among what is left; those that nothing is left for go without.
-    """
-    rows, grid = task.rows, task.grid
-    columns = sparse.csc_array(rows.matrix)
-    taken = np.zeros(len(grid), dtype=bool)
-    taken[cells] = True
-    room = rows.upper - rows.matrix @ taken.astype(float)
-    waiting = np.ones(grid.n_arms, dtype=bool)
-    waiting[grid.arm[cells]] = False
-    for _ in range(40):
-        full = np.asarray(rows.matrix.T @ (room < 1 - TINY).astype(float)) > 0
-        own = task.allowed & ~full & waiting[grid.arm]
-        if not own.any():
-            break
-        _, asked = task.within(own).priced(price)
-        found = np.flatnonzero(asked)
-        if not found.size:
-            break
-        begin = np.flatnonzero(np.diff(grid.arm[found], prepend=-1))
-        walks = np.split(found, begin[1:])
-        gain = [float(task.weights(walk, np.append(-1, walk[:-1])).sum()) for walk in walks]
-        for at in np.argsort(gain)[::-1].tolist():
-            walk = walks[at]
-            touched = np.concatenate([columns.indices[columns.indptr[c] : columns.indptr[c + 1]] for c in walk])
-            used = np.concatenate([columns.data[columns.indptr[c] : columns.indptr[c + 1]] for c in walk])
-            row, count = np.unique(touched, return_inverse=True)
-            need = np.bincount(count, weights=used)
-            if (room[row] + TINY >= need).all():
-                room[row] -= need
-                taken[walk] = True
-                waiting[grid.arm[walk[0]]] = False
-    return np.flatnonzero(taken)
-
-
 def _missing(task: Task, cells: np.ndarray) -> float:
     """Visits that rows lack or have too many."""
     taken = np.zeros(len(task.grid))
@@ -284,42 +205,46 @@ def _missing(task: Task, cells: np.ndarray) -> float:
     return float(np.maximum(task.rows.lower - counts, 0.0).sum() + np.maximum(counts - task.rows.upper, 0.0).sum())
 
 
-def _improved(task: Task, price: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same walks, or better ones: a share of the arms chooses again among what is left."""
-    again = rng.random(task.grid.n_arms) < CHOOSING_AGAIN
-    other = _one_by_one(task, price, cells[~again[task.grid.arm[cells]]])
-    fine = _missing(task, other) <= _missing(task, cells)
-    return other if fine and _worth(task, other) > _worth(task, cells) else cells
+def _at_prices(task: Task, begin: np.ndarray | None, prices: np.ndarray | None) -> tuple[Chosen, bool]:
+    """Prices of the rows in common, then arms one by one at them; with it whether all rows hold."""
+    clock, common = perf_counter(), in_common(task)
+    if prices is None:
+        price, held = asking(task, type_prices(task, common)), np.zeros(0, dtype=np.int64)
+        seats = seated(task, price, held)
+        price, bound = corrected(task, common, price, max(0.0, _worth(task, seats.cells)), CORRECTED)
+    else:
+        price = asking(task, prices)
+        held = np.zeros(0, dtype=np.int64) if begin is None else np.flatnonzero(begin & task.allowed)
+        seats, (bound, _) = seated(task, price, held), task.priced(price)
+        if bound - _worth(task, seats.cells) > ENOUGH * abs(bound):
+            # Prices of a plan before prove less and less: a better proof moves nobody.
+            fresh = asking(task, type_prices(task, common, price))
+            tighter, _ = task.priced(fresh)
+            price, bound = (fresh, tighter) if tighter < bound else (price, bound)
+    near = ENOUGH if len(held) else NEAR
+    rng = np.random.default_rng(0)
+    for _ in range(AGAIN):
+        if _missing(task, seats.cells) <= TINY and bound - _worth(task, seats.cells) <= near * abs(bound):
+            break
+        if improve(seats, price, rng) <= STALLED * abs(bound):
+            break
+    cells = seats.cells
+    reason = "arms one by one at prices of the rows in common"
+    found = Chosen(cells, _worth(task, cells), bound, price, "priced", reason, perf_counter() - clock, 0,
+                   len(task.grid), True)  # fmt: skip
+    return found, _missing(task, cells) <= TINY
 
 
 def _by_prices(task: Task, profile: Profile, begin: np.ndarray | None, prices: np.ndarray | None) -> Chosen | None:
-    """Prices of the rows in common, then arms one by one at them; the program over cells where that is not enough."""
-    clock, rng = perf_counter(), np.random.default_rng(0)
-    # A plan before has a gap itself: what is left of it need not be nearer.
-    nothing, enough = np.zeros(0, dtype=np.int64), ENOUGH * (1.0 if prices is None else 1.25)
-    held = nothing if begin is None else np.flatnonzero(begin & task.allowed)
-    if prices is None:
-        price = np.zeros(len(task.rows.lower))
-        cells = _one_by_one(task, price, nothing)
-        price, bound = _prices(task, max(0.0, _worth(task, cells)), None)
-        cells = max((cells, _one_by_one(task, price, nothing)), key=lambda c: (-_missing(task, c), _worth(task, c)))
-    else:
-        price, (bound, _) = prices, task.priced(prices)
-        cells = _one_by_one(task, price, held)
-    for _ in range(AGAIN):
-        near = _missing(task, cells) <= TINY and bound - _worth(task, cells) <= enough * abs(bound)
-        if near:
-            break
-        cells = _improved(task, price, cells, rng)
-    reason = "arms one by one at prices of the rows in common"
-    plain = Chosen(cells, _worth(task, cells), bound, price, "priced", reason, perf_counter() - clock, 0,
-                   len(task.grid), True)  # fmt: skip
-    if near:
+    """Arms one by one at prices; the program over cells where that is not enough."""
+    plain, fine = _at_prices(task, begin, prices)
+    if fine and plain.bound - plain.value <= ENOUGH * abs(plain.bound):
         return plain
+    price, bound, cells = plain.duals, plain.bound, plain.cells
+    assert price is not None
     active = np.zeros(len(task.grid), dtype=bool)
     active[cells] = True
     active = _beside(task, active | task.priced(price)[1], 1)
-    fine = _missing(task, cells) <= TINY
     if fine and count_arcs(task, active) > WHOLE_ARCS > 0:
         # The bound says what is open; programs of this size would not close it in time.
         return plain

@@ -14,6 +14,7 @@ from scipy.sparse import csgraph
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows, TableSource
+from rmab_opt.actions.kinds.path import FEW_STOPS, Path
 from rmab_opt.actions.kinds.rows import block_constraint, opened, weighted
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms, Problem, Table
@@ -338,6 +339,33 @@ class Inspectors(VisitRows, kind="inspectors"):
     two. Says how a slot's visits are given out, so that each inspector's lie together; no limit."""
     fairness: float = Field(default=0.5, ge=0)
     """Cost of a visit for somebody who has done all of their capacity so far, against ``travel``: evens out loads."""
+
+    routes: bool = False
+    """Whether an inspector's visits of a slot are put in the order of the shortest round from home: exactly, by the
+    kind ``path``, up to 16 districts. Needs whole costs in ``travel``, and homes."""
+
+    def round(self, home: str, areas: Sequence[str]) -> list[str]:
+        """Districts in the order of the shortest round from home and back; as they are where there are too many."""
+        stops = [area for area in dict.fromkeys(areas) if area]
+        away = [area for area in stops if area != home]
+        if not home or len(away) < 2 or len(away) > FEW_STOPS:
+            return stops
+        points = [home, *away]
+        way = self.ways(points)
+        pairs = list(combinations(range(len(points)), 2))
+        if any(way[pair] < 1 or way[pair] != round(way[pair]) for pair in pairs):
+            raise ModelError("travel: routes need whole costs from 1 on", "give minutes, or leave out `routes`.")
+        edges = Table(
+            {
+                "from": [points[i] for i, _ in pairs], "to": [points[j] for _, j in pairs],
+                "minutes": [int(way[i, j]) for i, j in pairs],
+            }
+        )  # fmt: skip
+        columns = Columns.of_arms(Arms(Table({"id": away, "district": away})))
+        path = Path(edges=edges, depot=home, length=int(way.sum()), point="district")
+        told = path.assignment(np.ones(len(away), dtype=np.int64), columns)
+        order = [row["column"] for row in sorted(told, key=lambda row: int(row["stop"]))]
+        return [area for area in stops if area == home] + order
 
     def ways(self, areas: Sequence[str]) -> np.ndarray:
         """Cost of the way from each area to each, (K, K); empty names are anywhere and cost nothing.

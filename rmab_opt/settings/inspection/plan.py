@@ -186,7 +186,7 @@ def all_rows(actions: ActionSet) -> Rows:
             actions.constraints[name],
             ("decide with rmab_opt.decide", "leave it out"),
         )
-    plain = actions.plain_rows
+    plain = actions.plain_rows.as_declared
     names = [f"{name}[{key}]" for name, key in zip(plain.owner, plain.key, strict=True)]
     return Rows(plain.matrix, plain.lower, plain.upper, names)
 

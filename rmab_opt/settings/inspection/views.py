@@ -15,8 +15,8 @@ from scipy import optimize
 
 from rmab_opt.errors import CapabilityError
 from rmab_opt.records import refuse_foreign, write_atomically
-from rmab_opt.report import page_html, table_csv
-from rmab_opt.settings.inspection.calendar import Calendar
+from rmab_opt.report import Picture, static_page, table_csv
+from rmab_opt.settings.inspection.calendar import Calendar, dates_of
 from rmab_opt.settings.inspection.dates import Dates
 from rmab_opt.settings.inspection.kinds import Inspectors
 
@@ -87,12 +87,15 @@ def _together(cost: np.ndarray, seats: np.ndarray, place: np.ndarray, way: np.nd
     return best
 
 
-def staff_rows(plan: Calendar) -> list[dict[str, Any]]:
-    """One row an inspector: visits, slots worked, areas a slot, visits outside the home district, share of capacity."""
+def staff_rows(plan: Calendar, who: Mapping[tuple[str, int], str] | None = None) -> list[dict[str, Any]]:
+    """One row an inspector: visits, slots worked, areas a slot, visits outside the home district, share of capacity.
+
+    ``who`` is :func:`given_out`, where it is known already.
+    """
     kind = next((c for c in plan.model.actions.constraints.values() if isinstance(c, Inspectors)), None)
     if kind is None:
         return []
-    who, cohort = given_out(plan), plan.cohort
+    who, cohort = given_out(plan) if who is None else who, plan.cohort
     area = cohort.text(kind.district) if kind.district in cohort.columns else [""] * len(cohort)
     home = kind.staff.text("district") if "district" in kind.staff else [""] * len(kind.staff)
     room = kind.rooms(len(plan.slots), plan.log).sum(axis=1)
@@ -112,15 +115,40 @@ def staff_rows(plan: Calendar) -> list[dict[str, Any]]:
     return rows
 
 
-def visit_rows(plan: Calendar) -> list[dict[str, Any]]:
+def visit_rows(plan: Calendar, who: Mapping[tuple[str, int], str] | None = None) -> list[dict[str, Any]]:
     """One row a visit in the order of time, with its inspector where there are any."""
-    who = given_out(plan)
+    who = given_out(plan) if who is None else who
     place = {name: t for t, name in enumerate(plan.slots)}
+    stops = _stops(plan, who)
     rows = []
     for row in plan.rows():
-        name = who.get((row["id"], place[row["slot"]]))
-        rows.append({**row, "inspector": name or "nobody"} if who else row)
+        visit = row["id"], place[row["slot"]]
+        told = {**row, "inspector": who.get(visit, "nobody")} if who else row
+        rows.append({**told, "stop": stops.get(visit, "")} if stops else told)
     return rows
+
+
+def _stops(plan: Calendar, who: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], int]:
+    """Which stop of its inspector's round each visit is, from 1, by (arm, slot); empty where no round is asked for."""
+    kind = next((c for c in plan.model.actions.constraints.values() if isinstance(c, Inspectors)), None)
+    if kind is None or not kind.routes:
+        return {}
+    home = (
+        dict(zip(kind.staff.text("id"), kind.staff.text("district"), strict=True)) if "district" in kind.staff else {}
+    )
+    area = dict(zip(plan.ids, plan.cohort.text(kind.district), strict=True))
+    days: dict[tuple[str, int], list[str]] = {}
+    for (arm, slot), name in who.items():
+        days.setdefault((name, slot), []).append(arm)
+    rounds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    found = {}
+    for (name, slot), arms in days.items():
+        key = home.get(name, ""), tuple(sorted({area[arm] for arm in arms}))
+        if key not in rounds:
+            rounds[key] = kind.round(*key)
+        for number, arm in enumerate(sorted(arms, key=lambda a: (rounds[key].index(area[a]), a)), start=1):
+            found[arm, slot] = number
+    return found
 
 
 def to_ics(rows: list[dict[str, Any]], plan: Calendar, dates: Dates) -> bytes:
@@ -164,16 +192,17 @@ def refuse_views(folder: Path) -> None:
 def write_views(folder: Path, plan: Calendar, dates: Dates | None) -> None:
     """``visits.csv``, ``load.csv``, ``changes.csv``, ``year.html``, and where they can be written ``plan.xlsx`` and an
     ``.ics`` file an inspector (models with dates)."""
-    rows = visit_rows(plan)
+    who = given_out(plan)
+    rows, staff = visit_rows(plan, who), staff_rows(plan, who)
     write_atomically(folder / "visits.csv", table_csv(rows))
     write_atomically(folder / "load.csv", table_csv(plan.loads()))
     write_atomically(folder / "changes.csv", table_csv(plan.changes()))
-    write_atomically(folder / "year.html", year_page(plan))
+    write_atomically(folder / "year.html", year_page(plan, staff))
     by: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by.setdefault(str(row.get("inspector", "visits")), []).append(row)
     try:
-        _workbook(folder / "plan.xlsx", plan, by)
+        _workbook(folder / "plan.xlsx", plan, by, staff)
         if dates is not None:
             for name, own in by.items():
                 write_atomically(folder / "ics" / f"{_file(name)}.ics", to_ics(own, plan, dates))
@@ -186,7 +215,7 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name) or "visits"
 
 
-def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]) -> None:
+def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]], staff: list[dict[str, Any]]) -> None:
     """One sheet an inspector, then load, late list and certificate; text never becomes a formula."""
     try:
         from openpyxl import Workbook
@@ -197,7 +226,7 @@ def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]
     certificate = [{"what": key, "value": str(value)} for key, value in plan.summary().items() if key != "seconds"]
     sheets = {
         **by,
-        "staff": staff_rows(plan),
+        "staff": staff,
         "load": plan.loads(),
         "late": late,
         "changes": plan.changes(),
@@ -213,31 +242,111 @@ def _workbook(path: Path, plan: Calendar, by: Mapping[str, list[dict[str, Any]]]
     write_atomically(path, buffer.getvalue())
 
 
-def year_page(plan: Calendar) -> str:
-    """The period on one page: load by slot, coverage, the late list, and what changed since the plan before."""
-    room = plan.capacity[np.isfinite(plan.capacity)]
-    most = max(1.0, float(plan.load.max(initial=0)), float(room.max(initial=0)))
-    load = [
-        {
-            "slot": name,
-            "visits": f"{int(plan.load[t])}" + (f" of {plan.capacity[t]:g}" if np.isfinite(plan.capacity[t]) else ""),
-            "load": "█" * round(24 * float(plan.load[t]) / most) + ("" if t >= plan.now else " past"),
-        }
-        for t, name in enumerate(plan.slots)
-    ]
+def year_page(plan: Calendar, staff: list[dict[str, Any]] | None = None) -> str:
+    """The period on one page: coverage, load against capacity, what is late, and what changed since the plan before.
+
+    ``staff`` is :func:`staff_rows`, where they are known already.
+    """
+    beyond = getattr(getattr(plan.model.objective, "weights", None), "beyond", 0)
+    slots = len(plan.ids) * (len(plan.slots) + beyond)
     visited = int(plan.visits.any(axis=1).sum())
     proof = {
         "coverage": f"{visited} of {len(plan.ids)} are visited, {int(plan.visits.sum())} visits",
-        "value": f"{plan.value:.6g}, no plan exceeds {plan.bound:.6g}",
+        "value": f"{plan.value:.6g} of {slots} slots in good order, no plan exceeds {plan.bound:.6g}",
         "since the plan before": plan.because(),
     }
     if plan.at_the_ends():
         proof["earns"] = plan.at_the_ends()
-    late = [{"late": plan.said(found)} for found in plan.overdue]
-    staff = [{key: escape(str(value)) for key, value in row.items()} for row in staff_rows(plan)]
-    parts: list[Any] = [("", proof)]
+    late = [
+        {
+            "who": found.arm or "a limit", "what": found.what, "due by": plan.slots[found.by] if found.by >= 0 else "",
+            "planned": "not in this period" if found.planned is None else plan.slots[found.planned],
+            "in time with": found.change,
+        }
+        for found in plan.overdue
+    ]  # fmt: skip
+    told, changes = _told(staff_rows(plan) if staff is None else staff, plan), plan.changes()
+    parts: list[Any] = [("", proof), ("Load", _load_svg(plan))]
     parts += [("Late", late)] if late else [("", "Nothing is late.")]
-    parts += [("Inspectors", staff)] if staff else []
-    changes = plan.changes()
-    parts += [("Load", load)] + ([("What changed", changes)] if changes else [])
-    return page_html(f"Plan · {plan.model.title}", parts)
+    parts += [("What changed", changes)] if changes else []
+    parts += [("Inspectors", told)] if told else []
+    return static_page(f"Plan · {plan.model.title}", [*parts, (f"Visits by {_unit(plan)}", _load_rows(plan))])
+
+
+def _told(rows: list[dict[str, Any]], plan: Calendar) -> list[dict[str, Any]]:
+    """Rows without columns about districts where none are known; shares in per cent."""
+    dates = dates_of(plan.model)
+    unit = "slot" if dates is None else dates.unit
+    known = any(row["areas_a_slot"] != 1.0 or row["away"] for row in rows if row["visits"])
+    kept = [key for key in (rows[0] if rows else {}) if known or key not in ("areas_a_slot", "away")]
+    return [
+        {
+            key.replace("slot", unit): f"{row[key]:.0%}" if key == "share_of_capacity" else row[key]
+            for key in kept
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def _unit(plan: Calendar) -> str:
+    """What a row of the table of loads is."""
+    dates = dates_of(plan.model)
+    if dates is None:
+        return "slot"
+    return "week" if dates.unit == "day" else dates.unit
+
+
+def _load_rows(plan: Calendar) -> list[dict[str, Any]]:
+    """Visits and capacity a slot; days by weeks."""
+    dates = dates_of(plan.model)
+    weeks: dict[str, list[int]] = {}
+    for t, name in enumerate(plan.slots):
+        if dates is not None and dates.unit == "day":
+            first = dates.first(t)
+            name = (first - timedelta(days=first.weekday())).isoformat()
+        weeks.setdefault(name, []).append(t)
+    unit, rows = _unit(plan), []
+    most = max((float(plan.load[own].sum()) for own in weeks.values()), default=1.0) or 1.0
+    for name, own in weeks.items():
+        visits, room = int(plan.load[own].sum()), float(plan.capacity[own].sum())
+        rows.append(
+            {
+                unit: name, "visits": visits, **({"capacity": int(room)} if np.isfinite(room) else {}),
+                "load": "█" * round(24 * visits / most), "": "past" if own[-1] < plan.now else "",
+            }
+        )  # fmt: skip
+    return rows if plan.now else [{key: value for key, value in row.items() if key} for row in rows]
+
+
+def _load_svg(plan: Calendar) -> Picture:
+    """Visits by slot as columns, with the capacity as a line and what is past in grey."""
+    room = np.where(np.isfinite(plan.capacity), plan.capacity, np.nan)
+    high = max(1.0, float(plan.load.max(initial=0)), float(np.nanmax(room)) if np.isfinite(room).any() else 0.0)
+    left, width, height, n = 40, 700, 150, len(plan.slots)
+    step = width / n
+    parts = []
+    for t, load in enumerate(plan.load.tolist()):
+        tall = height * load / high
+        colour = "#9aa7b1" if t < plan.now else "#2b6a9b"
+        parts.append(
+            f'<rect x="{left + step * t:.1f}" y="{10 + height - tall:.1f}" width="{max(0.5, step * 0.8):.2f}" '
+            f'height="{tall:.1f}" fill="{colour}"><title>{escape(plan.slots[t])}: {load}</title></rect>'
+        )
+    line = " ".join(
+        f"{left + step * (t + k):.1f},{10 + height * (1 - float(room[t]) / high):.1f}"
+        for t in range(n) for k in (0, 1) if np.isfinite(room[t])
+    )  # fmt: skip
+    parts.append(f'<polyline points="{line}" fill="none" stroke="#b03030"/>' if line else "")
+    parts.append(f'<line x1="{left}" y1="{10 + height}" x2="{left + width}" y2="{10 + height}" stroke="#888"/>')
+    for value in (0.0, high):
+        parts.append(
+            f'<text x="{left - 6}" y="{14 + height * (1 - value / high):.0f}" text-anchor="end">{value:g}</text>'
+        )
+    for t in range(0, n, max(1, round(n / 6))):
+        parts.append(f'<text x="{left + step * t:.1f}" y="{26 + height}">{escape(plan.slots[t])}</text>')
+    said = "visits by slot" + ("; the line is the capacity" if line else "") + ("; grey is past" if plan.now else "")
+    parts.append(f'<text x="{left}" y="{44 + height}" fill="#555">{said}</text>')
+    return Picture(
+        f'<svg viewBox="0 0 {left + width + 40} {50 + height}" role="img" aria-label="visits by slot" font-size="12" '
+        f'width="100%">{"".join(parts)}</svg>'
+    )

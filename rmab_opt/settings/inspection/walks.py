@@ -8,7 +8,7 @@ need no flow rows: the program is then the plain one over cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,11 +16,9 @@ from scipy import sparse
 
 from rmab_opt.settings.inspection.beliefs import BeliefChains
 from rmab_opt.settings.inspection.kinds import Rows
+from rmab_opt.settings.inspection.longest import LAYERS, NEVER, Longest
 
 __all__ = ["Grid", "Task", "Walks"]
-
-LAYERS = 4
-"""Visits up to which an arm's best walk is found with their number exactly; above, by the prices of its number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +155,6 @@ class Task:
     table: np.ndarray | None = None
     liking: np.ndarray | None = None
 
-    def within(self, allowed: np.ndarray) -> Task:
-        """The same task with fewer cells; what does not depend on them is not computed again."""
-        other = replace(self, allowed=allowed)
-        other.__dict__.update(sums=self.sums, _own=self._own, window=self.window)
-        return other
-
     @cached_property
     def sums(self) -> np.ndarray:
         """Running sums of beliefs, as far as any walk asks."""
@@ -193,7 +185,7 @@ class Task:
         return float(self.weights(cells, before).sum())
 
     @cached_property
-    def _own(self) -> tuple[np.ndarray, np.ndarray]:
+    def own(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows that count visits of one arm, their arm): (K,), (K,)."""
         matrix = self.rows.matrix
         some = np.flatnonzero(np.diff(matrix.indptr) > 0)
@@ -210,14 +202,14 @@ class Task:
         """A row of one arm of which only one cell is taken, by cell, int (C,); -1 where there is none."""
         window = np.full(len(self.grid), -1, dtype=np.int64)
         matrix = self.rows.matrix
-        for row in self._own[0][self.rows.upper[self._own[0]] < 2].tolist():
+        for row in self.own[0][self.rows.upper[self.own[0]] < 2].tolist():
             window[matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]] = row
         return window
 
     @cached_property
     def totals(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows that say how often one arm is visited in all, bool (R,); visits each arm needs by them, (N,))."""
-        matrix, (row, arm) = self.rows.matrix, self._own
+        matrix, (row, arm) = self.rows.matrix, self.own
         least, total = np.zeros(self.grid.n_arms), np.zeros(matrix.shape[0], dtype=bool)
         inside = np.asarray(matrix[row] @ self.allowed.astype(float))
         owned = np.bincount(self.grid.arm[self.allowed], minlength=self.grid.n_arms)
@@ -238,83 +230,49 @@ class Task:
         -----
         Rows in common are priced; how often an arm is visited is kept exactly, by layers of visits, up to four.
         """
-        rows, (total, least) = self.rows, self.totals
+        rows, (total, _) = self.rows, self.totals
         price = np.where(total, 0.0, duals)
         price = np.where((price > 0) & np.isinf(rows.upper), 0.0, price)
         price = np.where((price < 0) & np.isinf(rows.lower), 0.0, price)
         limit = np.where(price > 0, rows.upper, rows.lower)
         paid = float((price[price != 0] * limit[price != 0]).sum())
-        cost = np.asarray(rows.matrix.T @ price)
+        cost = np.append(np.asarray(rows.matrix.T @ price), 0.0)
         best = np.zeros(len(self.grid), dtype=bool)
-        own = np.bincount(self.grid.arm[self.allowed], minlength=self.grid.n_arms) * (self.most >= 1)
-        layers = np.minimum(np.where(self.most > LAYERS, LAYERS + 1, self.most), np.minimum(own, LAYERS + 1))
-        for many in np.unique(layers[own > 0]).tolist():
-            arms = np.flatnonzero((layers == many) & (own > 0))
-            size = max(1, 4_000_000 // (self.grid.n_slots * max(1, int(many))))
-            for part in np.split(arms, range(size, len(arms), size)):
-                worth, cells = self._longest(part, cost, int(many), least[part])
-                paid += worth
-                best[cells] = True
+        for arms, longest in self.longest:
+            place = self.cells(arms)
+            worth, visits = longest.at(cost[place]).best()
+            paid += float(worth.sum())
+            best[place[visits]] = True
         return paid, best
 
-    def _longest(self, arms: np.ndarray, cost: np.ndarray, many: int, least: np.ndarray) -> tuple[float, np.ndarray]:
-        """(worth of the best walks of some arms at prices of cells, their cells)."""
-        place = self.grid.place[arms][:, self.now :]
+    def cells(self, arms: np.ndarray) -> np.ndarray:
+        """Number of each cell still open, int (S, n), -1 where there is none."""
+        return self.grid.place[arms, self.now :].T
+
+    @cached_property
+    def longest(self) -> list[tuple[np.ndarray, Longest]]:
+        """(arms, what their walks gain) by the number of visits they can get; arms without a cell are left out."""
+        own = np.bincount(self.grid.arm[self.allowed], minlength=self.grid.n_arms) * (self.most >= 1)
+        layers = np.minimum(np.where(self.most > LAYERS, LAYERS + 1, self.most), np.minimum(own, LAYERS + 1))
+        found = []
+        for many in np.unique(layers[own > 0]).tolist():
+            arms = np.flatnonzero((layers == many) & (own > 0))
+            found.append((arms, self._gains(arms, int(many))))
+        return found
+
+    def _gains(self, arms: np.ndarray, many: int) -> Longest:
+        place = self.cells(arms)
         inside = (place >= 0) & self.allowed[np.maximum(place, 0)]
-        cells = place[inside]
-        head = np.full(place.shape, -np.inf)
-        head[inside] = -cost[cells] if self.liking is None else self.liking[cells] - cost[cells]
-        first = np.full(place.shape, -np.inf)
-        first[inside] = self.weights(cells, np.full(len(cells), -1)) - cost[cells]
-        sums, n, length = self.sums[arms], len(arms), place.shape[1]
+        cells, length = place[inside], len(place)
+        first, head = np.full(place.shape, NEVER), np.full(place.shape, NEVER)
+        first[inside] = self.weights(cells, np.full(len(cells), -1))
+        head[inside] = 0.0 if self.liking is None else self.liking[cells]
+        between = np.ascontiguousarray(self.sums[arms].T)
         left = length - np.arange(length) + self.beyond
         if self.table is None:
-            tail, lead, between = -sums[:, left], head + sums[:, left], sums
+            tail, lead = -between[left], head + between[left]
         else:
             table = np.zeros(place.shape)
             table[inside] = self.table[cells]
-            tail, lead, between = np.zeros(place.shape), head + table, np.zeros_like(sums)
-        worth, back = [first], [np.full(place.shape, -1)]
-        free = many > LAYERS
-        for _ in range(many - 1 if not free else 1):
-            now = np.full(place.shape, -np.inf) if not free else first.copy()
-            came = np.full(place.shape, -1)
-            # With any number of visits the layer feeds itself: slots before are settled.
-            ahead = now if free else worth[-1]
-            for v in range(self.apart, length):
-                upto = v - self.apart + 1
-                reach = ahead[:, :upto] + tail[:, :upto] + between[:, v : self.apart - 1 : -1]
-                at = reach.argmax(axis=1)
-                found = reach[np.arange(n), at] + lead[:, v]
-                better = found > now[:, v]
-                now[better, v], came[better, v] = found[better], at[better]
-            worth.append(now)
-            back.append(came)
-        if free:
-            worth, back = worth[1:], back[1:]
-        return self._best(place, worth, back, least, free)
-
-    def _best(
-        self, place: np.ndarray, worth: list[np.ndarray], back: list[np.ndarray], least: np.ndarray, free: bool
-    ) -> tuple[float, np.ndarray]:
-        """The best number of visits of each arm and the cells of its walk, backwards."""
-        n = len(place)
-        tops = np.stack([w.max(axis=1) for w in worth])
-        ends = np.stack([w.argmax(axis=1) for w in worth])
-        count = np.arange(1, len(worth) + 1)[:, None]
-        tops = np.where(free | (count >= least), tops, -np.inf)
-        layer = tops.argmax(axis=0)
-        best = tops[layer, np.arange(n)]
-        stays = (least <= 0) | free
-        none = (stays & (best <= 0)) | ~np.isfinite(best)
-        total = float(np.where(none, 0.0, best).sum())
-        arm = np.flatnonzero(~none)
-        level, at = layer[arm], ends[layer[arm], arm]
-        found, steps = [], np.stack(back)
-        while arm.size:
-            found.append(place[arm, at])
-            came = steps[level, arm, at]
-            on = came >= 0
-            arm, at = arm[on], came[on]
-            level = level[on] if free else level[on] - 1
-        return total, np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+            tail, lead, between = np.zeros(place.shape), head + table, np.zeros_like(between)
+        return Longest(first, lead, tail, between, self.totals[1][arms], many, self.apart)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from shipped import examples, models_of, run_example, solves_its_check
 
 import rmab_opt as ro
-from rmab_opt.decisions import decide
+from rmab_opt.decisions import Chooser, decide
 from rmab_opt.decisions.saved import verify
+from rmab_opt.solver import load_profile
 
 
 @pytest.mark.parametrize("name", models_of("coupled"))
@@ -26,3 +29,18 @@ def test_a_program_whose_numbers_are_parameters_is_verified():
     model = ro.load("crowding")
     made = decide(model, np.zeros(model.problem.n_arms, dtype=int))
     assert verify(made, model.problem, model.actions, model.objective).exit_code == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_prices_prove_crowded_visits_whatever_the_state(seed):
+    """The program's relaxation is exact a worker: its value is the best of all actions, proven without a list."""
+    model = ro.load("crowding", n_arms=12, n_workers=3, seed=seed)
+    state = np.random.default_rng(seed).integers(0, 2, 12)
+    profile = replace(load_profile("default"), proof_seconds=0.0)
+    chooser = Chooser(model.problem, model.actions, model.objective, profile, method="program", many=False)
+    made = chooser.decide(state)
+    assert made.proof.kind == "prices"
+    assert made.status == "optimal"
+    listed = model.actions.enumerate()
+    situation = chooser.question(state).situation
+    assert made.value == pytest.approx(model.objective.batch_value(listed, situation).max(), rel=1e-9)

@@ -95,6 +95,26 @@ def test_the_unit_of_the_reward_does_not_matter(unit):
     assert [scaled.lower / unit, scaled.upper / unit] == pytest.approx([plain.lower, plain.upper], rel=1e-6)
 
 
+@pytest.mark.parametrize("k", [-40, -20, 24, 40])
+@pytest.mark.parametrize("welfare", ["nash", 0.5, 2.0])
+@pytest.mark.parametrize("method", ["prices", "program"])
+def test_a_curved_welfare_is_planned_in_one_unit(method, welfare, k):
+    """Rewards times 2^k: the same plan bit for bit, welfare and prices as the curve has them at the new values."""
+    size = 2.0**k
+    plain, scaled = (
+        fair_plan_arrays(random_cohort(1, unit=one), welfare=welfare, method=method) for one in (1.0, size)
+    )
+    assert (scaled.values / size).tolist() == plain.values.tolist()
+    curve = 1.0 if welfare == "nash" else size ** (1.0 - welfare)
+    each = np.log(scaled.values) if welfare == "nash" else scaled.values ** (1.0 - welfare) / (1.0 - welfare)
+    assert scaled.lower == pytest.approx(scaled.welfare.weights(scaled.groups) @ each, rel=1e-9)
+    assert scaled.upper - scaled.lower == pytest.approx(
+        curve * (plain.upper - plain.lower), rel=1e-3, abs=1e-12 * curve
+    )
+    assert scaled.prices == pytest.approx(plain.prices * curve, rel=1e-12)
+    assert scaled.weights == pytest.approx(plain.weights * curve / size, rel=1e-12)
+
+
 def test_levels_are_told_as_they_settle_and_a_stopped_plan_says_what_is_proven():
     cohort, told = random_cohort(2), []
     whole = fair_plan_arrays(cohort, on_level=told.append)

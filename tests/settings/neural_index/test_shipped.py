@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from shipped import examples, models_of, run_example, solves_its_check
+from shipped import DOCS, examples, models_of, run_example, run_page, solves_its_check
 
 
 @pytest.mark.parametrize("name", models_of("neural_index"))
@@ -14,3 +14,8 @@ def test_a_shipped_model_solves_its_own_check(name):
 @pytest.mark.parametrize(("page", "number", "code"), examples(["neural_index"]))
 def test_an_example_of_the_guide_runs(page, number, code):
     run_example(page, number, code)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run_in_order_as_written(tmp_path, monkeypatch):
+    run_page(DOCS / "neural_index.md", tmp_path, monkeypatch)
