@@ -1,6 +1,7 @@
 """Coupled arms: hand rules, planners, learner and bound on the same episodes, one recorded task after the other.
 
     python benchmarks/coupled.py run [--settings a,b] [--instances 0,1] [--policies x,y] [--kept-aside]
+    python benchmarks/coupled.py transfer [--instances 0]
     python benchmarks/coupled.py table [--instances 0,1]
 
 Seeds, lengths and validation stand in coupled.yaml, fixed before any run. Every finished task is one line of
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,8 @@ HERE = Path(__file__).parent
 PLAN = YAML(typ="safe").load((HERE / "coupled.yaml").read_text(encoding="utf-8"))
 RECORDS = HERE / "data" / "coupled.jsonl"
 AGAINST = "mean_field"
+LARGER = "contagion, 100 arms"
+"""Where the network that was trained with 20 arms is used."""
 
 
 def records() -> dict[tuple[str, int, str], dict[str, Any]]:
@@ -63,7 +67,8 @@ def one(setting: str, instance: int, policy: str, out: Path) -> dict[str, Any]:
     if policy == "learned":
         return learned(model, setting, out / f"{setting}-{instance}")
     few = PLAN["few_episodes"]
-    table = evaluate(model, [policy], episodes=few, seeds=[PLAN["episode_seed"]], bound=False)
+    # The episodes' seed is not the instance's: without this, `evaluate` would make another instance for it.
+    table = evaluate(replace(model, instance=None), [policy], episodes=few, seeds=[PLAN["episode_seed"]], bound=False)
     return said(next(iter(table.episodes.values()))[0], process_time() - clock)
 
 
@@ -91,6 +96,28 @@ def learned(model: Model, setting: str, folder: Path) -> dict[str, Any]:
                 **{key: record.get(key) for key in keys})  # fmt: skip
 
 
+def transfer(instance: int, out: Path) -> list[dict[str, Any]]:
+    """The network of `learned` on contagion with 20 arms, used on another instance with 100, beside the planners."""
+    import rmab_opt as ro
+    from rmab_opt.learning.advantages import rule_of
+    from rmab_opt.learning.simulator import played
+    from rmab_opt.planning.improve import on_arrays
+
+    other = PLAN["open_instances"][instance] + 1
+    large = ro.load("contagion", n_arms=100, **{"problem.seed": other, "constraints.visits.at_most": 15})
+    rows = []
+    for policy in ("hand", "mean_field", "learned with 20 arms"):
+        clock = process_time()
+        if policy in ("hand", "mean_field"):
+            rule = on_arrays(large.problem, large.actions, policy)
+        else:
+            rule = rule_of(out / f"contagion-{instance}", large)
+        totals = played(large.problem, large.actions, rule, seeds(PLAN["episodes"]))
+        found = said(totals, process_time() - clock)
+        rows.append({"setting": LARGER, "instance": other, "policy": policy, **found})
+    return rows
+
+
 def interval(apart: np.ndarray) -> tuple[float, float | None]:
     """Mean of differences by instance and half of its 95 % interval over instances; None where there is one."""
     if len(apart) < 2:
@@ -101,8 +128,9 @@ def interval(apart: np.ndarray) -> tuple[float, float | None]:
 
 def policies(setting: str) -> list[str]:
     """All policies of a setting, the cheap ones first."""
-    exact = ["model"] if setting in PLAN["program_of_the_round"] else []
-    return [*PLAN["arrays"], "learned", "bound", *exact, *PLAN["one_by_one"]]
+    exact = ["model", "planned_round"] if setting in PLAN["program_of_the_round"] else []
+    outside = PLAN["outside"] if setting == "contagion" else []
+    return [*PLAN["arrays"], "learned", "bound", *exact, *outside, *PLAN["one_by_one"]]
 
 
 def table(instances: list[int]) -> list[dict[str, Any]]:
@@ -129,7 +157,7 @@ def table(instances: list[int]) -> list[dict[str, Any]]:
 def main() -> None:
     """Run tasks that are not recorded yet, or print the table of those that are."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=("run", "table"))
+    parser.add_argument("verb", choices=("run", "transfer", "table"))
     parser.add_argument("--settings")
     parser.add_argument("--instances")
     parser.add_argument("--policies")
@@ -145,6 +173,11 @@ def main() -> None:
                 f"{row['setting']:13s} {row['policy']:36s} {row['instances']} x {row['episodes']:3d} "
                 f"{row['mean']:9.2f}  {row['minus_mean_field']:+8.2f}{half}"
             )
+        return
+    if given.verb == "transfer":
+        rows = [row for instance in instances for row in transfer(instance, given.out)]
+        with RECORDS.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
         return
     for instance in instances:
         for setting in given.settings.split(",") if given.settings else PLAN["settings"]:

@@ -97,7 +97,12 @@ PARTS: dict[str, Part] = {
     "objective": Part(
         ("rmab_opt.decisions.objectives", "rmab_opt.learning.policies"), "objectives", "kind of objective"
     ),
-    "policy": Part(("rmab_opt.decisions.policies", "rmab_opt.learning.policies"), "policies", "policy", made_of="rule"),
+    "policy": Part(
+        ("rmab_opt.decisions.policies", "rmab_opt.learning.policies", "rmab_opt.learning.outside"),
+        "policies",
+        "policy",
+        made_of="rule",
+    ),
     "rule": Part(
         (
             "rmab_opt.planning.scores",

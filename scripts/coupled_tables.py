@@ -49,6 +49,9 @@ def planners() -> list[str]:
             np.mean(np.subtract(known[setting, k, "mean_field"]["totals"], known[setting, k, "hand"]["totals"]))
             for k in both
         ]
+        if not both:
+            lines.append(f"| `{setting}` | {' | '.join(cells)} | - |")
+            continue
         gain, half = coupled.interval(np.array(apart))
         said = f"{gain:+.1f}" + ("" if half is None else f" ({gain - half:+.1f} to {gain + half:+.1f})")
         lines.append(f"| `{setting}` | {' | '.join(cells)} | {said}, {len(both)} instances |")
@@ -56,33 +59,90 @@ def planners() -> list[str]:
 
 
 def learned() -> list[str]:
-    """The best network of each recorded run against the best planner of its instance, paired by episode."""
+    """The best network of each recorded run against the rival it beats by least, paired by episode."""
     known = coupled.records()
     lines = [
-        "| setting, instance | learned | best planner | learned minus it (s.e.) | kept by the run | CPU s |",
-        "|---|---|---|---|---|---|",
+        "| setting, instance | learned | best rival, on the same episodes | learned minus it (s.e.) | "
+        "minus `hand` (s.e.) | kept by the run | CPU s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for (setting, k, policy), row in sorted(known.items()):
         if policy != "learned":
             continue
-        rivals = {
-            name: known[setting, k, name]["totals"] for name in coupled.PLAN["arrays"] if (setting, k, name) in known
-        }
-        best = max(rivals, key=lambda name: np.mean(rivals[name]))
-        apart = np.subtract(row["totals"], rivals[best])
+        names = [name for name in (*coupled.PLAN["arrays"], "model", "planned_round") if (setting, k, name) in known]
+        apart = {}
+        for name in names:
+            other = np.array(known[setting, k, name]["totals"])
+            apart[name] = np.array(row["totals"])[: len(other)] - other
+        best = min(apart, key=lambda name: apart[name].mean())
+        said = [f"{found.mean():+.1f} ({found.std(ddof=1) / len(found) ** 0.5:.1f})" for found in
+                (apart[best], apart["hand"])]  # fmt: skip
+        rival = np.mean(known[setting, k, best]["totals"])
         lines.append(
-            f"| `{setting}`, {k} | {np.mean(row['totals']):.1f} | `{best}` {np.mean(rivals[best]):.1f} | "
-            f"{apart.mean():+.1f} ({apart.std(ddof=1) / len(apart) ** 0.5:.1f}) | {row['kept']} | "
-            f"{row['training_cpu_seconds']:.0f} |"
+            f"| `{setting}`, {k} | {np.mean(row['totals']):.1f} | `{best}` {rival:.1f} ({len(apart[best])} episodes) | "
+            f"{said[0]} | {said[1]} | {row['kept']} | {row['training_cpu_seconds']:.0f} |"
         )
     return lines if len(lines) > 2 else ["No run of the learner at these sizes has been recorded yet."]
 
 
+def programs() -> list[str]:
+    """The exact program of the round without and with the plan's values, against the planner and the hand rule."""
+    known, few = coupled.records(), coupled.PLAN["few_episodes"]
+    names = ("hand", "mean_field", "model", "planned_round")
+    said = " | ".join(f"`{name}`" for name in names)
+    lines = [
+        f"| setting, instance | {said} | `planned_round` minus `mean_field` (s.e.) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for setting, k, policy in sorted(known):
+        if policy != "planned_round" or any((setting, k, name) not in known for name in names):
+            continue
+        totals = {name: np.array(known[setting, k, name]["totals"][:few]) for name in names}
+        apart = totals["planned_round"] - totals["mean_field"]
+        cells = " | ".join(f"{totals[name].mean():.1f}" for name in names)
+        error = apart.std(ddof=1) / len(apart) ** 0.5
+        lines.append(f"| `{setting}`, {k} | {cells} | {apart.mean():+.1f} ({error:.1f}) |")
+    return lines if len(lines) > 2 else ["Not recorded yet."]
+
+
+def outside() -> list[str]:
+    """Learners of another library on contagion, each seed against the planner and the rule of thumb."""
+    known = coupled.records()
+    lines = [
+        "| setting, instance, policy | mean | minus `mean_field` (s.e.) | CPU s, training included |",
+        "|---|---|---|---|",
+    ]
+    for (setting, k, policy), row in sorted(known.items()):
+        if not policy.startswith("sb3:"):
+            continue
+        apart = np.subtract(row["totals"], known[setting, k, "mean_field"]["totals"][: len(row["totals"])])
+        error = apart.std(ddof=1) / len(apart) ** 0.5
+        lines.append(
+            f"| `{setting}`, {k}, `{policy}` | {np.mean(row['totals']):.1f} | {apart.mean():+.1f} ({error:.1f}) | "
+            f"{row['cpu_seconds']:.0f} |"
+        )
+    return lines if len(lines) > 2 else ["Not recorded yet."]
+
+
+def transfer() -> list[str]:
+    """The network of one size on another, against the planner and the rule of thumb there."""
+    rows = [row for (setting, _, _), row in sorted(coupled.records().items()) if setting == coupled.LARGER]
+    lines = ["| setting, instance, policy | mean | share of `mean_field` there |", "|---|---|---|"]
+    planned = {row["instance"]: np.mean(row["totals"]) for row in rows if row["policy"] == "mean_field"}
+    for row in rows:
+        mean = np.mean(row["totals"])
+        said = f"{row['setting']}, {row['instance']}, {row['policy']}"
+        lines.append(f"| {said} | {mean:.1f} | {100 * mean / planned[row['instance']]:.1f} % |")
+    return lines if rows else ["Not recorded yet."]
+
+
 def main() -> None:
-    """Write both tables."""
+    """Write the tables."""
     page = ROOT / "docs" / "training.md"
     text = page.read_text(encoding="utf-8")
-    for name, rows in (("planners", planners()), ("learned", learned())):
+    made = {"planners": planners(), "learned": learned(), "programs": programs(), "outside": outside()}
+    made["transfer"] = transfer()
+    for name, rows in made.items():
         pattern = rf"(<!-- coupled: {name} -->\n).*?(<!-- end -->)"
         text = re.sub(pattern, lambda found, rows=rows: found[1] + "\n".join(rows) + "\n" + found[2], text, flags=re.S)
     page.write_text(text, encoding="utf-8")

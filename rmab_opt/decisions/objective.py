@@ -63,6 +63,9 @@ class Objective:
     returns their values from :meth:`update`, so that a new state costs no new program.
     """
 
+    planned_by = ""
+    """The policy that looks further with it, where it is but what this round brings and arms are coupled."""
+
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         """Add what the expression needs to the Pyomo block and return the expression."""
         raise NotImplementedError
@@ -222,6 +225,8 @@ class ArmValues(LinearObjective):
 
 class Immediate(ArmValues):
     """Expected reward of this round, summed over arms: the myopic objective."""
+
+    planned_by = "mean_field"
 
     def arm_values(self, situation: Situation) -> np.ndarray:
         """Expected reward of each arm by action, (N, A), at the current states: one vectorised call an action."""

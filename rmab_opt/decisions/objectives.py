@@ -41,6 +41,8 @@ def _single_gains(problem: Problem, actions: ActionSet, folder: Path) -> Objecti
 class SingleGainsObjective(ArmValues):
     """The sum over arms of what acting on each alone adds to the round's expected reward."""
 
+    planned_by = "mean_field"
+
     def __init__(self, problem: Problem) -> None:
         self._rule = SingleGains(problem)
 

@@ -153,7 +153,8 @@ def base_rule(
 ) -> BatchRule:
     """A rule for roll-outs by name, as :func:`on_arrays`, but cheap at every state.
 
-    A planner around the means is planned once, from the state given, and followed by its table of indices. Dynamics
+    A planner around the means is planned once, from the state given, and followed by its table of indices, or by the
+    arms' rule of thumb where that is what it follows. Dynamics
     with policies of their own bring them as ``batch_rule(problem, actions, name)``.
     """
     own = getattr(problem.dynamics, "batch_rule", None)
@@ -165,10 +166,15 @@ def base_rule(
         return found
     at = problem.start_distribution.argmax(axis=1) if state is None else state
     beside = problem.start_shared if shared is None else shared
-    index, arm = found.rule.plan(at, period, beside).index, np.arange(len(at))
+    made = found.rule.plan(at, period, beside)
+    dynamics: Any = problem.dynamics
+    index, arm = made.index, np.arange(len(at))
 
     def planned(states: np.ndarray, now: int, shared: np.ndarray | None) -> np.ndarray:
-        score = index[min(max(now - period, 0), len(index) - 1)][arm, states]
+        if made.by_hand:
+            score = np.asarray(dynamics.hand(states, now, shared))
+        else:
+            score = index[min(max(now - period, 0), len(index) - 1)][arm, states]
         return np.stack([np.zeros_like(score), score], axis=-1)
 
     return ScoreRule(problem, actions, planned)

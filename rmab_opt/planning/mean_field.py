@@ -9,6 +9,11 @@ Backwards from nothing, with V' the next round's values and F(i, s, a) the expec
 where prices are those at which the shares fill the action set's relaxation. The last terms are the costate of the
 shared quantity: without them (``frozen``) every arm takes what the others exert as given.
 
+Such a plan is a point that small changes do not improve, and there are several: where a class needs three, nobody gains
+from coming alone, so that acting on nobody is one. It is therefore looked for from acting on all and, where the arms
+say a rule of thumb (``hand``), from its flow of means; the one that is worth most by its own means is the plan. Where
+the flow of the rule itself is worth more than any of them, the rule is followed in this round.
+
 References
 ----------
 Costates of mean-field control: Carmona, Delarue (2018), *Probabilistic Theory of Mean Field Games*, chapter 6.
@@ -55,12 +60,15 @@ class MeanPlan:
         Chance of state 1, (H + 1, N).
     act
         Share of action by state, (H, N, 2).
+    by_hand
+        Whether the arms' rule of thumb is worth more than the plan, and is followed now: bool, ().
     """
 
     index: np.ndarray
     values: np.ndarray
     mean: np.ndarray
     act: np.ndarray
+    by_hand: np.ndarray
 
 
 # ------------------------------------------------------------------------------------------ one round around the means
@@ -165,6 +173,12 @@ class _Measured:
 def _acting(mean: np.ndarray, act: np.ndarray) -> np.ndarray:
     """How much each arm is acted on at the means, (..., N)."""
     return np.asarray((1.0 - mean) * act[..., 0] + mean * act[..., 1])
+
+
+def _at_means(table: np.ndarray, mean: np.ndarray, act: np.ndarray) -> np.ndarray:
+    """What a table by own state and action (..., N, 2, 2) comes to at the means, (..., N)."""
+    by_state = table[..., 0] + (table[..., 1] - table[..., 0]) * act
+    return np.asarray(by_state[..., 0] + mean * (by_state[..., 1] - by_state[..., 0]))
 
 
 def _after(dynamics: Any, mean: np.ndarray, act: np.ndarray, shared: np.ndarray, following: np.ndarray) -> np.ndarray:
@@ -318,7 +332,7 @@ class MeanField:
     Parameters
     ----------
     frozen
-        Whether arms take what the others exert as given: the same planner without the costate.
+        Whether arms take what the others exert as given: the same planner without the costate, from acting on nobody.
     iterations
         Forward and backward passes; the shares move by 2/(k + 2) towards the filled ones.
 
@@ -357,42 +371,87 @@ class MeanField:
         rng: np.random.Generator | None = None,
         shared: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Index of each arm now, passive 0, (..., N, 2), at states (..., N) and shared states (..., K)."""
+        """Index of each arm now, passive 0, (..., N, 2), at states (..., N) and shared states (..., K).
+
+        Where the rule of thumb is followed, its own scores.
+        """
         states = np.asarray(state)
         flat = states.reshape(-1, states.shape[-1])
         beside = None if shared is None else np.asarray(shared, dtype=np.float64).reshape(len(flat), -1)
-        index = self._planned(flat, period, beside).index[0]
-        now = np.take_along_axis(index, flat[..., None], axis=-1)[..., 0].reshape(states.shape)
+        made = self._planned(flat, period, beside)
+        now = np.take_along_axis(made.index[0], flat[..., None], axis=-1)[..., 0]
+        some = np.flatnonzero(made.by_hand)
+        if some.size:
+            dynamics: Any = self.problem.dynamics
+            now[some] = dynamics.hand(flat[some], period, None if beside is None else beside[some])
+        now = now.reshape(states.shape)
         return np.stack([np.zeros_like(now), now], axis=-1)
 
     def plan(self, state: np.ndarray, period: int, shared: np.ndarray | None = None) -> MeanPlan:
         """The plan from a state (N,), round and shared state (K,) to the end."""
         made = self._planned(np.asarray(state)[None], period, None if shared is None else np.asarray(shared)[None])
-        return MeanPlan(made.index[:, 0], made.values[:, 0], made.mean[:, 0], made.act[:, 0])
+        return _those(made, 0, made.by_hand[0])
 
     def _planned(self, states: np.ndarray, period: int, shared: np.ndarray | None) -> MeanPlan:
         """Plans from states (B, N) and shared states (B, K); a plan's arrays have B as their second axis."""
         start = np.zeros((len(states), 0)) if shared is None else np.asarray(shared, dtype=np.float64)
-        fills = self._fills(period, start)
-        made, used = self._passes(states, period, start, fills, np.zeros(len(states)))
-        if self._season is None:
-            return made
-        left = start[:, self.problem.shared_names.index(self._season)]
+        now = _Situations(states, period, start, self._fills(period, start))
+        if self._season is not None:
+            return self._within_season(now)
+        if self.frozen:
+            return self._passes(now, np.zeros(len(states)), self._idle(now))[0]
+        by_hand = self._by_hand(now)
+        firsts = [np.ones_like(self._idle(now)), self._idle(now) if by_hand is None else by_hand[0]]
+        rows = np.tile(np.arange(len(states)), len(firsts))
+        made, worth, _ = self._passes(now.of(rows), np.zeros(len(rows)), np.concatenate(firsts, axis=1))
+        worth = worth.reshape(len(firsts), -1)
+        best = worth.argmax(axis=0) * len(states) + np.arange(len(states))
+        follows = np.zeros(len(states), dtype=bool)
+        if by_hand is not None:
+            # Of two that are worth the same, the plan: it knows what single arms are worth.
+            follows = by_hand[1] > worth.max(axis=0) + 1e-9 * np.abs(by_hand[1])
+        return _those(made, best, follows)
+
+    def _within_season(self, now: _Situations) -> MeanPlan:
+        """Plans at one price for the whole season, where what they spend is more than is left."""
+        made, _, used = self._passes(now, np.zeros(len(now.states)), self._idle(now))
+        left = now.shared[:, self.problem.shared_names.index(self._season)]
         over = np.flatnonzero(used > left)
         if not over.size:
             return made
-        # One price for the whole season: what is spent falls as it rises.
+        # What is spent falls as the price rises.
         low, high = np.zeros(len(over)), made.index[:, over].max(axis=(0, 2, 3)).clip(1e-9)
-        some = states[over], period, start[over], [fill.of(over) for fill in fills]
+        some = now.of(over)
         for _ in range(SEASON_STEPS):
             middle = (low + high) / 2.0
-            _, used = self._passes(*some, middle, SEASON_PASSES)
+            used = self._passes(some, middle, self._idle(some), SEASON_PASSES)[2]
             more = used > left[over]
             low, high = np.where(more, middle, low), np.where(more, high, middle)
-        priced, _ = self._passes(*some, high)
+        priced = self._passes(some, high, self._idle(some))[0]
         for part, whole in zip(_arrays(priced), _arrays(made), strict=True):
             whole[:, over] = part
         return made
+
+    def _idle(self, now: _Situations) -> np.ndarray:
+        """Shares of acting on nobody, (H, B, N, 2)."""
+        return np.zeros((self.problem.horizon - now.period, *now.states.shape, 2))
+
+    def _by_hand(self, now: _Situations) -> tuple[np.ndarray, np.ndarray] | None:
+        """Shares (H, B, N, 2) of the arms' rule of thumb along its own means, and what they are worth, (B,)."""
+        rule = getattr(self.problem.dynamics, "hand", None)
+        if not callable(rule):
+            return None
+        act, worth, weight = self._idle(now), np.zeros(len(now.states)), 1.0
+        mean, shared = now.states.astype(np.float64), now.shared
+        for h in range(len(act)):
+            score = np.asarray(rule(mean, now.period + h, shared if shared.shape[1] else None))
+            act[h], _ = now.fills[h](np.stack([score, score], axis=-1), np.stack([1.0 - mean, mean], axis=-1))
+            one, paid = self._around.at(mean, act[h], shared)
+            after = _at_means(one, mean, act[h])
+            worth += weight * _at_means(paid, mean, act[h]).sum(axis=-1)
+            mean, shared = after, self._around.after(mean, act[h], shared, after)
+            weight *= self.problem.discount
+        return act, worth
 
     def _fills(self, period: int, shared: np.ndarray) -> list[_Fills]:
         """What may be done in each round from now on, at the shared state of now."""
@@ -415,36 +474,36 @@ class MeanField:
         return self._known[actions]
 
     def _passes(
-        self,
-        states: np.ndarray,
-        period: int,
-        shared: np.ndarray,
-        fills: list[_Fills],
-        season: np.ndarray,
-        iterations: int | None = None,
-    ) -> tuple[MeanPlan, np.ndarray]:
-        """Plans at a season's price (B,), and how many actions each takes in all; indices are net of that price."""
-        problem, around, (batch, n) = self.problem, self._around, states.shape
-        rounds = problem.horizon - period
+        self, now: _Situations, season: np.ndarray, act: np.ndarray, iterations: int | None = None
+    ) -> tuple[MeanPlan, np.ndarray, np.ndarray]:
+        """Plans from first shares (H, B, N, 2) at a season's price (B,), of which indices are net.
+
+        Returns
+        -------
+        tuple
+            The plans; what they are worth by their own means, (B,); how many actions each takes in all, (B,).
+        """
+        problem, around, (batch, n) = self.problem, self._around, now.states.shape
+        rounds = len(act)
         mean, index = np.zeros((rounds + 1, batch, n)), np.zeros((rounds, batch, n, 2))
-        values, beside = np.zeros((rounds + 1, batch, n, 2)), np.zeros((rounds + 1, *shared.shape))
-        act, filled_to = np.zeros((rounds, batch, n, 2)), np.zeros((rounds, batch, n, 2))
-        mean[0], beside[0] = states, shared
+        values, beside = np.zeros((rounds + 1, batch, n, 2)), np.zeros((rounds + 1, *now.shared.shape))
+        filled_to, worth = np.zeros((rounds, batch, n, 2)), np.zeros(batch)
+        mean[0], beside[0] = now.states, now.shared
         for iteration in range(self.iterations if iterations is None else iterations):
             seen = []
             for h in range(rounds):
-                one, paid = around.at(mean[h], act[h], beside[h])
-                seen.append((one, paid))
-                by_state = one[..., 0] + (one[..., 1] - one[..., 0]) * act[h]
-                mean[h + 1] = by_state[..., 0] + mean[h] * (by_state[..., 1] - by_state[..., 0])
+                seen.append(around.at(mean[h], act[h], beside[h]))
+                mean[h + 1] = _at_means(seen[h][0], mean[h], act[h])
                 beside[h + 1] = around.after(mean[h], act[h], beside[h], mean[h + 1])
-            costate = np.zeros(shared.shape)
+            worth = np.zeros(batch)
+            costate = np.zeros(now.shared.shape)
             for h in range(rounds - 1, -1, -1):
                 one, paid = seen[h]
+                worth = _at_means(paid, mean[h], act[h]).sum(axis=-1) + problem.discount * worth
                 ahead = problem.discount * values[h + 1]
                 differ = ahead[..., 1] - ahead[..., 0]
-                worth = paid + ahead[..., :1, None] + one * differ[..., None, None]
-                gain = worth[..., 1] - worth[..., 0]
+                follows = paid + ahead[..., :1, None] + one * differ[..., None, None]
+                gain = follows[..., 1] - follows[..., 0]
                 gain -= season[:, None, None]
                 if not self.frozen:
                     outside, zero, acted, costate = around.pull(
@@ -456,13 +515,26 @@ class MeanField:
                 mass[..., 1] = mean[h]
                 np.subtract(1.0, mean[h], out=mass[..., 0])
                 index[h] = gain
-                filled_to[h], price = fills[h](gain, mass)
-                values[h] = worth[..., 0] + np.maximum(gain - price[..., None], 0.0)
+                filled_to[h], price = now.fills[h](gain, mass)
+                values[h] = follows[..., 0] + np.maximum(gain - price[..., None], 0.0)
                 if not self.frozen:
                     values[h, ..., 1] += outside
             act += (filled_to - act) * (1.0 if iteration == 0 else 2.0 / (iteration + 2.0))
         used = _acting(mean[:-1], act).sum(axis=(0, 2))
-        return MeanPlan(index, values, mean, act), used
+        return MeanPlan(index, values, mean, act, np.zeros(batch, dtype=bool)), worth, used
+
+
+@dataclass(frozen=True, eq=False)
+class _Situations:
+    """States (B, N) of one round, shared states (B, K), and what may be done in each round from then on."""
+
+    states: np.ndarray
+    period: int
+    shared: np.ndarray
+    fills: list[_Fills]
+
+    def of(self, rows: np.ndarray) -> _Situations:
+        return _Situations(self.states[rows], self.period, self.shared[rows], [fill.of(rows) for fill in self.fills])
 
 
 @dataclass(frozen=True, eq=False)
@@ -491,6 +563,12 @@ class _Fills:
 
 def _arrays(plan: MeanPlan) -> tuple[np.ndarray, ...]:
     return plan.index, plan.values, plan.mean, plan.act
+
+
+def _those(plan: MeanPlan, rows: np.ndarray | int, by_hand: np.ndarray) -> MeanPlan:
+    """Plans of some of the situations."""
+    index, values, mean, act = (part[:, rows] for part in _arrays(plan))
+    return MeanPlan(index, values, mean, act, by_hand)
 
 
 @register("rule", "mean_field")

@@ -29,6 +29,7 @@ from rmab_opt.planning import Bound
 from rmab_opt.planning.living import Course, first_gains, gains_at
 from rmab_opt.planning.scores import ScoreTable, lagrangian_at, priced_action_values
 from rmab_opt.problem import Season
+from rmab_opt.problem.coupled import CoupledArms
 from rmab_opt.problem.dynamics import require_tabular
 
 __all__ = [
@@ -150,16 +151,19 @@ class Outlook:
 def choose_rule(model: Model, period: int, asked: str | None = None) -> Plan:
     """The rule that decides a round of a model.
 
-    A policy that is asked for comes first, then an objective that the model declares. Otherwise the rule plans
-    wherever it can: tables are known and more than this round is left.
+    A policy that is asked for comes first, then an objective that the model declares. Otherwise, and where the declared
+    objective is but what this round brings to coupled arms, the rule plans wherever it can: by tables, or around the
+    means of arms that say how they move together, as long as more than this round is left.
     """
     if asked is not None:
         name = "myopic" if asked == IMMEDIATE else asked
         registry.parse("policy", name)
         return Plan(name, "asked for")
+    left = model.problem.horizon - period
+    if model.objective.planned_by and isinstance(model.problem.dynamics, CoupledArms) and left > 1:
+        return Plan(model.objective.planned_by, f"{left} rounds to go, with arms that change each other's chances")
     if not isinstance(model.objective, Immediate):
         return Plan("", "declared by the model")
-    left = model.problem.horizon - period
     if left <= 1:
         return Plan("myopic", "this is the last round")
     tables = [getattr(model.problem.dynamics, name, None) for name in ("tabular", "frozen_tabular")]

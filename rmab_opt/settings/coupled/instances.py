@@ -7,6 +7,7 @@ arm just touched is tired, and an arm is open in some rounds only, so that atten
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -78,25 +79,8 @@ def arms(
     saturating = (1.0 - np.exp(-np.arange(n_conditions))) / (1.0 - np.exp(-(n_conditions - 1.0)))
     reward = worth[:, None] * np.where(pays_late[:, None], 0.1 * rung + 0.9 * (rung == 1.0), saturating)
 
-    kernel = np.zeros((n_arms, n_touches + 1, n_conditions, 2, cycle, n_conditions, 2, cycle))
-    for touches in range(n_touches + 1):
-        for tired in (0, 1):
-            for phase in range(cycle):
-                open_ = phase < open_rounds
-                felt = touches * (1.0 - fatigue * tired) if open_ else 0.0
-                up = climb[:, None] * (1.0 - 0.6 * rung) * (1.0 - 0.4**felt) / (1.0 - 0.4**n_touches)
-                down = fall[:, None] * (0.4 + 0.6 * rung) * 0.3**felt
-                up[:, -1], down[:, 0] = 0.0, 0.0
-                chance = {1: up, -1: down * (1.0 - up), 0: (1.0 - up) * (1.0 - down)}
-                rested = 1.0 if not tired else recovery
-                weight = (0.0, 1.0) if touches and open_ else (rested, 1.0 - rested)
-                for step, share in chance.items():
-                    for condition in range(n_conditions):
-                        to = condition + step
-                        if 0 <= to < n_conditions:
-                            for after, part in enumerate(weight):
-                                cell = (touches, condition, tired, phase, to, after, (phase + 1) % cycle)
-                                kernel[(slice(None), *cell)] += share[:, condition] * part
+    shape = n_conditions, n_touches, cycle, open_rounds
+    kernel = _kernel(climb, fall, shape, fatigue, recovery)
     n_states = n_conditions * 2 * cycle
     names = tuple(
         f"{condition}{' tired' if tired else ''}{f' round {phase + 1}' if cycle > 1 else ''}"
@@ -114,6 +98,38 @@ def arms(
     start[np.arange(n_arms), 0, 0, place] = 1.0 - START_PROBABILITY
     start[np.arange(n_arms), 1, 0, place] = START_PROBABILITY
     return dynamics, start.reshape(n_arms, n_states)
+
+
+def _kernel(
+    climb: np.ndarray, fall: np.ndarray, shape: tuple[int, int, int, int], fatigue: float, recovery: float
+) -> np.ndarray:
+    """Chances by touches, condition, tired, round of the cycle, and the next of the last three; see :func:`arms`.
+
+    Parameters
+    ----------
+    climb, fall
+        q and d of each arm, (N,).
+    shape
+        Conditions, touches an arm can feel, rounds of the cycle, how many of them are open.
+    """
+    n_conditions, n_touches, cycle, open_rounds = shape
+    rung = np.arange(n_conditions) / (n_conditions - 1)
+    kernel = np.zeros((len(climb), n_touches + 1, n_conditions, 2, cycle, n_conditions, 2, cycle))
+    for touches, tired, phase in product(range(n_touches + 1), (0, 1), range(cycle)):
+        open_ = phase < open_rounds
+        felt = touches * (1.0 - fatigue * tired) if open_ else 0.0
+        up = climb[:, None] * (1.0 - 0.6 * rung) * (1.0 - 0.4**felt) / (1.0 - 0.4**n_touches)
+        down = fall[:, None] * (0.4 + 0.6 * rung) * 0.3**felt
+        up[:, -1], down[:, 0] = 0.0, 0.0
+        chance = {1: up, -1: down * (1.0 - up), 0: (1.0 - up) * (1.0 - down)}
+        rested = 1.0 if not tired else recovery
+        weight = (0.0, 1.0) if touches and open_ else (rested, 1.0 - rested)
+        for (step, share), condition in product(chance.items(), range(n_conditions)):
+            if 0 <= condition + step < n_conditions:
+                for after, part in enumerate(weight):
+                    cell = (touches, condition, tired, phase, condition + step, after, (phase + 1) % cycle)
+                    kernel[(slice(None), *cell)] += share[:, condition] * part
+    return kernel
 
 
 def _restated(published: Instance, seed: int, n_touches: int, settings: dict[str, float | int]) -> Instance:

@@ -26,16 +26,35 @@ DINKELBACH_ROUNDS = 50
 class WithinRound(Objective):
     """Base: the expected reward of a round as the dynamics say it, for any actions.
 
+    Parameters
+    ----------
+    worth
+        What arriving in state 1 counts, (N,), in place of the arms' own reward: a planner adds the rounds to come.
+
     Raises
     ------
     ModelError
         On deciding over other columns than one an arm.
     """
 
+    def __init__(self, worth: np.ndarray | None = None) -> None:
+        self._worth = worth
+
     def batch_value(self, actions: np.ndarray, situation: Situation) -> np.ndarray:
+        world: Any = situation.problem.dynamics
         acted = situation.columns.arm_action(actions)
-        paid = situation.problem.expected_reward(situation.state, acted, situation.shared)
-        return np.asarray(paid.sum(axis=-1), dtype=np.float64)
+        one = world.chance_of_one(situation.state, acted, situation.shared)
+        return np.asarray((self.worth(world) * one).sum(axis=-1), dtype=np.float64)
+
+    def worth(self, world: Any) -> np.ndarray:
+        """What arriving in state 1 counts, (N,)."""
+        return np.asarray(world.worth if self._worth is None else self._worth)
+
+    def _gains(self, situation: Situation) -> dict[str, np.ndarray]:
+        """``gain`` of a sure visit of each arm, (N,), and the ``rest`` that comes without any."""
+        world: Any = situation.problem.dynamics
+        worth, base = self.worth(world), world.base(situation.state)
+        return {"gain": worth * (1.0 - base) * world.success, "rest": np.array([float((worth * base).sum())])}
 
     @property
     def listable(self) -> bool:
@@ -59,6 +78,8 @@ class CrowdedVisits(WithinRound):
     and the value is the sum of gain[i] rho^(L - 1) w[i, L]. Of each worker alone the linear relaxation is exact, a
     union of sets of L arms each, so that prices of what binds the workers together prove nearly all.
     """
+
+    planned_by = "planned_round"
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         self.one_each(situation)
@@ -90,9 +111,7 @@ class CrowdedVisits(WithinRound):
         )
 
     def update(self, situation: Situation) -> dict[str, np.ndarray]:
-        world: Crowding = situation.problem.dynamics  # type: ignore[assignment]
-        rest = float((world.worth * world.base(situation.state)).sum())
-        return {"gain": world.gains(situation.state) * world.success, "rest": np.array([rest])}
+        return self._gains(situation)
 
 
 class HeldSessions(WithinRound):
@@ -101,6 +120,8 @@ class HeldSessions(WithinRound):
     With one binary held[g] a group: ``least`` held[g] <= sum of act in g, w[i] <= act[i], w[i] <= held[g(i)]; the value
     is the sum of gain[i] w[i].
     """
+
+    planned_by = "planned_round"
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
         self.one_each(situation)
@@ -120,9 +141,7 @@ class HeldSessions(WithinRound):
         return pyo.quicksum(block.gain[i] * block.attends[i] for i in arms) + block.rest
 
     def update(self, situation: Situation) -> dict[str, np.ndarray]:
-        world: Sessions = situation.problem.dynamics  # type: ignore[assignment]
-        rest = float((world.worth * world.base(situation.state)).sum())
-        return {"gain": world.gains(situation.state) * world.success, "rest": np.array([rest])}
+        return self._gains(situation)
 
 
 class AssortmentRevenue(WithinRound):
@@ -154,7 +173,7 @@ class AssortmentRevenue(WithinRound):
         block.below = pyo.Constraint(
             items, rule=lambda b, i: b.unit[i] * b.bought[i] >= b.like[i] * b.none - b.like[i] * (1 - act[i])
         )
-        return pyo.quicksum(float(world.worth[i]) * block.bought[i] for i in items)
+        return pyo.quicksum(float(self.worth(world)[i]) * block.bought[i] for i in items)
 
     def update(self, situation: Situation) -> dict[str, np.ndarray]:
         world: Assortment = situation.problem.dynamics  # type: ignore[assignment]

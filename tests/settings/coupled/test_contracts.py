@@ -9,6 +9,7 @@ from settings.coupled.tiny import WORLDS, tiny
 
 from rmab_opt import registry
 from rmab_opt.instances import generate
+from rmab_opt.settings.coupled.within import HeldSessions
 from rmab_opt.testing import (
     DOMAIN_PROMISES,
     DYNAMICS_PROMISES,
@@ -38,7 +39,7 @@ DOMAINS = {
 OBJECTIVES = {"crowded_visits": "crowding", "held_sessions": "sessions", "assortment_revenue": "assortment"}
 """A small world for each kind."""
 
-POLICIES = {"hand": "contagion", "best_assortment": "assortment"}
+POLICIES = {"hand": "contagion", "best_assortment": "assortment", "planned_round": "sessions"}
 
 
 def test_every_registered_name_has_an_example():
@@ -76,7 +77,10 @@ def test_objectives_keep_their_promises(name, promises, tmp_path):
 
 @pytest.mark.parametrize(("name", "promises"), cases(POLICIES, POLICY_PROMISES))
 def test_policies_keep_their_promises(name, promises):
-    check_policy(name, tiny(POLICIES[name], 0), promises=promises)
+    model = tiny(POLICIES[name], 0)
+    if name == "planned_round":
+        model = model.with_objective(HeldSessions())
+    check_policy(name, model, promises=promises)
 
 
 @pytest.mark.parametrize("world", WORLDS)

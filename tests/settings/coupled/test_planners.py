@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from settings.coupled.tiny import tiny
@@ -14,11 +16,12 @@ from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.instances import generate
 from rmab_opt.planning import CoupledTable
-from rmab_opt.planning.improve import Rollouts, base_rule, best_action, improve
+from rmab_opt.planning.improve import Rollouts, base_rule, best_action, improve, on_arrays
 from rmab_opt.planning.mean_field import MeanField, _Fill, _Given, _Measured
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.planning.relaxation import decoupled_bound, information_bound
-from rmab_opt.settings.coupled.within import AssortmentRevenue, best_assortment
+from rmab_opt.programme.front_door import choose_rule
+from rmab_opt.settings.coupled.within import AssortmentRevenue, CrowdedVisits, HeldSessions, best_assortment
 
 
 @pytest.mark.parametrize("world", ["contagion", "villages", "influencers"])
@@ -246,3 +249,90 @@ def test_a_season_is_priced_so_that_the_stock_lasts():
     assert used < 7.0
     free = planner.plan(problem.start, 0, np.array([100.0]))
     assert (free.index[0] >= plan.index[0] - 1e-9).all()
+
+
+def _exact(model, rule):
+    """Exact value of a rule on arrays, asked once a joint state."""
+    table = CoupledTable(model.problem, model.actions)
+
+    def asked(state, period, shared):
+        return rule(state[None], period, None if shared is None else shared[None])[0]
+
+    return table.of(asked)[0], table
+
+
+def test_a_class_is_planned_though_nobody_gains_from_coming_alone():
+    """Acting on nobody is a point that no small change improves; planned from acting on all, classes are held."""
+    model = tiny("sessions", 0)
+    value, table = _exact(model, on_arrays(model.problem, model.actions, "mean_field"))
+    assert value > 0.998 * table.optimum()[0]
+    frozen = MeanField(model.problem, model.actions, frozen=True)
+    assert not frozen.plan(model.problem.start, 0).act.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["contagion", "villages", "crowding", "sessions", "fatigue"])
+def test_the_plan_is_worth_no_less_than_the_rule_of_thumb(world):
+    """By exact values of both."""
+    model = tiny(world, 1)
+    rules = {name: on_arrays(model.problem, model.actions, name) for name in ("mean_field", "hand")}
+    assert _exact(model, rules["mean_field"])[0] >= _exact(model, rules["hand"])[0] - 1e-9
+
+
+def test_a_plan_that_loses_to_the_rule_of_thumb_follows_it():
+    """Tired workers: resting pays by leaps that slopes do not see."""
+    large = ro.load("tiring")
+    plan = MeanField(large.problem, large.actions).plan(large.problem.start, 0, large.problem.start_shared)
+    assert plan.by_hand
+    states, shared = large.problem.start[None], large.problem.start_shared[None]
+    chosen = [on_arrays(large.problem, large.actions, name)(states, 0, shared) for name in ("mean_field", "hand")]
+    assert np.array_equal(*chosen)
+    followed = base_rule(large.problem, large.actions, "mean_field")
+    assert np.array_equal(followed(states, 0, shared), chosen[1])
+
+
+@pytest.mark.parametrize(("world", "objective"), [("crowding", CrowdedVisits), ("sessions", HeldSessions)])
+def test_the_planned_round_is_the_best_of_all_by_the_plans_values(world, objective):
+    model = replace(tiny(world, 0), objective=objective(), solver="exact")
+    problem = model.problem
+    policy, planner = make_policy("planned_round", model), MeanField(problem, model.actions)
+    everything = model.actions.enumerate().astype(np.int64)
+    for state in np.random.default_rng(0).integers(2, size=(4, problem.n_arms)):
+        ahead = planner.plan(state, 1).values[1]
+        worth = problem.dynamics.worth + ahead[:, 1] - ahead[:, 0]
+        best = (worth * problem.dynamics.chance_of_one(state, everything)).sum(axis=1).max()
+        made = policy.decide(state, 1)
+        assert made.value == pytest.approx(best, abs=1e-6)
+        assert worth @ problem.dynamics.chance_of_one(state, made.action) == pytest.approx(best, abs=1e-6)
+    with pytest.raises(CapabilityError, match="round's own program"):
+        make_policy("planned_round", tiny("contagion", 0))
+
+
+def test_decisions_on_coupled_arms_look_beyond_the_round():
+    contagion, sessions, shown = ro.load("contagion"), ro.load("sessions"), ro.load("assortment")
+    assert choose_rule(contagion, 0).policy == "mean_field"
+    assert choose_rule(ro.load("influencers"), 0).policy == "mean_field"
+    assert choose_rule(sessions, 0).policy == "planned_round"
+    assert choose_rule(contagion, 19).policy == "myopic"
+    assert choose_rule(sessions, 19).policy == ""
+    assert choose_rule(shown, 0).policy == ""
+    assert choose_rule(sessions, 0, "model").policy == "model"
+
+
+@pytest.mark.slow
+def test_the_expert_is_the_enumeration_on_a_thousand_states():
+    """Published size: the best 4 of 20 for the next customer among all 4,845 sets, along the expert's own episodes."""
+    model, rng, seen = ro.load("assortment"), np.random.default_rng(0), 0
+    everything = model.actions.enumerate().astype(np.float64)
+    assert len(everything) == 4845
+    for seed in range(13):
+        problem = model.instance(seed).problem
+        world, state, shared = problem.dynamics, problem.start, problem.start_shared
+        for _ in range(problem.horizon):
+            liked = world.attraction(shared)
+            best = float((everything @ (world.worth * liked) / (1.0 + everything @ liked)).max())
+            action, revenue = best_assortment(world, model.actions, shared)
+            assert revenue == pytest.approx(best, rel=1e-9)
+            state, _, shared = problem.step(state, action, shared, rng)
+            seen += 1
+    assert seen >= 1000
