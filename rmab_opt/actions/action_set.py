@@ -401,10 +401,32 @@ class ActionSet:
         return model, _session(model)
 
     @cached_property
+    def outer(self) -> PlainRows | None:
+        """Rows over the columns alone that every allowed action keeps, instead of a program that would be too large.
+
+        None where the set's own rows are at hand: all are over the columns, or a program of them is small enough.
+        """
+        found = [(name, self.constraints[name].outer_rows(self.columns)) for name in self.structured]
+        own = [(name, rows) for name, rows in found if rows is not None]
+        if not own or len(own) < len(found):
+            return None
+        plain = self.plain_rows
+        return PlainRows(
+            sparse.csr_array(sparse.vstack([plain.matrix, *(rows.matrix for _, rows in own)], format="csr")),
+            np.concatenate([plain.lower, *(rows.lower for _, rows in own)]),
+            np.concatenate([plain.upper, *(rows.upper for _, rows in own)]),
+            plain.owner + tuple(name for name, rows in own for _ in rows.names),
+            plain.key + tuple(key for _, rows in own for key in rows.names),
+        )
+
+    @cached_property
     def program(self) -> tuple[Program, np.ndarray]:
-        """The set's rows as arrays, without a solver: (program with costs of 0, places of the columns (C,))."""
-        if not self.structured:
-            plain, n = self.plain_rows, len(self)
+        """The set's rows as arrays, without a solver: (program with costs of 0, places of the columns (C,)).
+
+        Of a set with :attr:`outer` rows those: a relaxation, from which bounds are proven all the same.
+        """
+        if not self.structured or self.outer is not None:
+            plain, n = self.outer or self.plain_rows, len(self)
             binary = np.zeros(n), np.ones(n), np.ones(n, dtype=bool)
             return Program(np.zeros(n), plain.matrix, plain.lower, plain.upper, *binary, maximise=True), np.arange(n)
         model, session = self.compiled
@@ -418,7 +440,7 @@ class ActionSet:
         structured = []
         for name, constraint in self.constraints.items():
             rows = constraint.said_rows(self.columns)
-            rows = self._compiled_rows(name) if rows is None else rows
+            rows = self._compiled_rows(name) if rows is None and not constraint.own_variables else rows
             if rows is None:
                 structured.append(name)
             else:
@@ -615,6 +637,8 @@ class ActionSet:
         Deletion filter over named constraints: each is dropped for good when the rest still clash, so
         the sets left clash while any of them left out frees the others. Integrality is respected.
         """
+        if not self.violations(np.zeros(len(self), dtype=np.int64)):
+            return None
         model = self.model()
         session = _session(model)
         if self._feasible(session):

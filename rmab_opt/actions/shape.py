@@ -237,8 +237,8 @@ class Shape:
     @cached_property
     def polytope(self) -> Polytope:
         """The set's linear relaxation over the columns, 0/1, with assignments to units where it has variables."""
-        plain = self.actions.plain_rows
-        if self.actions.structured:
+        plain = self.actions.outer or self.actions.plain_rows
+        if self.actions.structured and self.actions.outer is None:
             model, session = self.actions.compiled
             return Polytope.from_program(session.program, session.index(model.act))
         n = len(self.actions)
@@ -247,7 +247,7 @@ class Shape:
     @cached_property
     def units(self) -> list[tuple[Floats, Floats, Floats]]:
         """Assignments of columns to units: (load (C, units), need (C,), capacity (units,)); see :class:`Polytope`."""
-        return self.polytope.assignments if self.actions.structured else []
+        return self.polytope.assignments if self.actions.structured and self.actions.outer is None else []
 
     @cached_property
     def _route(self) -> int | None:
@@ -360,7 +360,7 @@ class Shape:
         """
         found = self.best(scores)
         value = float(found.values[0])
-        if found.exact or self.kind == "knapsack":
+        if found.exact or self.kind == "knapsack" or self.actions.outer is not None:
             return value
         return min(value, self.actions.best_by_program(scores)[1])
 
@@ -421,12 +421,58 @@ class Shape:
 
     def grown(self, rng: np.random.Generator) -> np.ndarray | None:
         """An action grown at random within the rows, without a solver; None where growing leads nowhere."""
+        if self.actions.outer is not None and self.monotone and not self.lower_limits:
+            return self.packed(rng.permutation(len(self.actions))[:0], rng.random(len(self.actions)))[0]
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
                 action = self.grow(rng)
                 if self.actions.plain_rows.allow(action):
                     return action
         return None
+
+    def packed(self, wanted: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, list[dict[str, str]]]:
+        """An allowed action of a set that may lose columns, worth much but not the most, and who does what in it.
+
+        Parameters
+        ----------
+        wanted
+            Columns to take if possible, the dearest first, which the plain rows allow together.
+        gain
+            Value of every column, (C,).
+        """
+        actions, room = self.actions, self.room()
+        for column in wanted.tolist():
+            room.take(column)
+        others = np.setdiff1d(np.flatnonzero(gain > 0), wanted)
+        others = others[np.argsort(-gain[others], kind="stable")]
+        if len(actions.structured) == 1:
+            name = actions.structured[0]
+            found = actions.constraints[name].packed(wanted, others, gain, actions.columns, room.swap)
+            if found is not None:
+                return found[0], [{"constraint": name, **row} for row in found[1]]
+        # Dropping columns keeps an action allowed: the longest allowed beginning is found by halving.
+        kept, low, high = np.zeros(len(actions), dtype=np.int64), 0, len(wanted)
+        while low < high:
+            middle = (low + high + 1) // 2
+            kept[:] = 0
+            kept[wanted[:middle]] = 1
+            low, high = (middle, high) if actions.allows(kept) else (low, middle - 1)
+        room = self.room()
+        for column in wanted[:low].tolist():
+            room.take(column)
+        kinds = [actions.constraints[name].alike(actions.columns) for name in actions.structured]
+        alike = [np.arange(len(actions)) if one is None else one for one in kinds]
+        refused: set[tuple[int, ...]] = set()
+        for column in [*wanted[low:].tolist(), *others.tolist()]:
+            sort = tuple(int(one[column]) for one in alike)
+            # What is refused stays refused, and so does whatever the constraints cannot tell from it.
+            if sort in refused or not room.within_rows(column):
+                continue
+            if room.passes(column):
+                room.take(column)
+            else:
+                refused.add(sort)
+        return room.action, []
 
     def grow(self, rng: np.random.Generator) -> np.ndarray:
         room = Room(self)
@@ -500,6 +546,19 @@ class Room:
         too_much = self._by_column.data > self.left[self._by_column.indices]
         kept = columns[np.bincount(owner, too_much, minlength=len(self.action))[columns] == 0]
         return kept if not self._checks else np.array([c for c in kept if self.passes(int(c))], dtype=np.int64)
+
+    def swap(self, column: int, leaving: int) -> bool:
+        """Whether the plain rows let a column in (-1: none) when another leaves (-1: none); done when they do."""
+        change = np.zeros(len(self.left))
+        for one, sign in ((column, 1.0), (leaving, -1.0)):
+            if one >= 0:
+                rows, amount = self._entries(one)
+                change[rows] += sign * amount
+        if column >= 0 and (change > self.left).any():
+            return False
+        self.left -= change
+        self.lacking -= change
+        return True
 
     def take(self, column: int) -> None:
         """Choose the column."""

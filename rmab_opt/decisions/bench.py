@@ -18,7 +18,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.question import Question
 from rmab_opt.encoder import Network, Record, Support, bounds
-from rmab_opt.solver import Profile, Program, Session
+from rmab_opt.solver import Profile, Program, Result, Session
 
 __all__ = ["Bench", "Embedded"]
 
@@ -95,6 +95,9 @@ class Bench:
     @cached_property
     def support(self) -> Support:
         """The set as the encoder and the search see it."""
+        if self.actions.outer is not None:
+            program, act = self.actions.program
+            return Support.from_program(program, act, names=self.actions.columns.ids)
         model, session = self.actions.compiled
         return Support.from_program(session.program, session.index(model.act), names=self.actions.columns.ids)
 
@@ -106,12 +109,16 @@ class Bench:
 
     def prices(self, gain: np.ndarray) -> np.ndarray | None:
         """Row prices of the set's linear relaxation at the columns' values (C,), (m,); None when it was not solved."""
+        return self.relaxed(gain).row_duals
+
+    def relaxed(self, gain: np.ndarray, seconds: float | None = None) -> Result:
+        """The linear relaxation's optimum at the columns' values (C,), see :attr:`ActionSet.program`."""
         program, act = self.actions.program
         if self._relaxed is None:
             relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
             self._relaxed = Session.from_arrays(relaxed, "fast")
         self._relaxed.set_cost(act, gain)
-        return self._relaxed.solve().row_duals
+        return self._relaxed.solve(seconds=seconds)
 
     def embedded(self, question: Question) -> Embedded:
         """The question's network with its bounds; worked out once a question."""
