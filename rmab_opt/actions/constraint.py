@@ -333,6 +333,7 @@ class Constraint(BaseModel):
         wanted: np.ndarray,
         others: np.ndarray,
         gain: np.ndarray,
+        worth: np.ndarray,
         columns: Columns,
         swap: Callable[[int, int], bool],
     ) -> tuple[np.ndarray, list[dict[str, str]]] | None:
@@ -342,8 +343,8 @@ class Constraint(BaseModel):
         ----------
         wanted, others
             Columns that are taken if possible, and further ones, best first.
-        gain
-            Value of every column, (C,).
+        gain, worth
+            Value of every column, (C,), and what is left of it after the plain rows' prices.
         swap
             (column or -1, column that leaves or -1): whether the plain rows let it in; takes note when they do. All of
             ``wanted`` is taken at first.

@@ -15,6 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+
+from rmab_opt.solver import Program, Session
 
 __all__ = ["carried_rows", "pack", "units_of"]
 
@@ -24,14 +27,17 @@ Ints = NDArray[np.int64]
 MOST_UNITS = 20_000
 """Largest capacity, in units of the loads' decimals, that is worked with exactly."""
 
+PATTERNS, LONGEST_PATTERN, PATTERN_NODES = 2000, 12, 2000
+"""Ways to fill workers, and columns in one, up to which the best packing is sought by a program, and its nodes."""
+
 COARSE_UNITS = 1000
 """Units of the largest capacity where decimals are finer than that: loads are then rounded to its safe side."""
 
 SIZES = 6
 """Sizes that rows of counts and of coarser units are made for."""
 
-EXCHANGES = 400
-"""Rounds of exchanges after a packing."""
+EXCHANGES, REFILLS = 400, 6
+"""Rounds of exchanges of single columns after a packing, and of workers that are loaded anew."""
 
 
 def units_of(load: Floats, capacity: Floats) -> tuple[float, bool]:
@@ -111,6 +117,7 @@ def pack(
     wanted: Ints,
     others: Ints,
     gain: Floats,
+    worth: Floats,
     load: Floats,
     capacity: Floats,
     fits_rows: Callable[[int, int], bool],
@@ -123,8 +130,8 @@ def pack(
         Columns to carry if possible, which other rows allow together.
     others
         Further columns, best first.
-    gain
-        Value of every column, (C,).
+    gain, worth
+        Value of every column, (C,), and what is left of it after the other rows' prices.
     load, capacity
         As in :func:`carried_rows`.
     fits_rows
@@ -133,13 +140,20 @@ def pack(
     unit, _ = units_of(load, capacity)
     size = np.ceil(load / unit - 1e-9).astype(np.int64)
     room = np.floor(capacity / unit + 1e-9).astype(np.int64)
-    place = _filled(wanted, size, room)
+    # Where other rows bind, their prices tell too little of how many patterns they let in.
+    place = _patterned(gain, size, room) if np.array_equal(gain, worth) else None
+    if place is None:
+        place = _filled(wanted, size, room)
+    taken = set(wanted.tolist())
     for column in wanted.tolist():
         if column not in place:
             fits_rows(-1, column)
+    for column in sorted(set(place) - taken, key=lambda c: -gain[c]):
+        if not fits_rows(column, -1):
+            room[place.pop(column)] += size[column]
     lost = [c for c in wanted.tolist() if c not in place]
     # Columns without a load, and what is left over, go where they leave the least room.
-    rest = np.array([*lost, *others.tolist()], dtype=np.int64)
+    rest = np.array([c for c in [*lost, *others.tolist()] if c not in place], dtype=np.int64)
     for column in rest[np.argsort(-gain[rest] / np.maximum(size[rest], 0.5), kind="stable")].tolist():
         if gain[column] <= 0 or size[column] > room.max(initial=-1):
             continue
@@ -147,7 +161,78 @@ def pack(
         if fits_rows(column, -1):
             place[column] = worker
             room[worker] -= size[column]
-    _exchange(place, gain, size, room, rest, fits_rows)
+    everyone = np.flatnonzero((gain > 0) & (load <= capacity.max(initial=0.0)))
+    _exchange(place, gain, size, room, everyone, fits_rows)
+    _refill(place, worth, size, room, everyone[worth[everyone] > 0], fits_rows)
+    return place
+
+
+def _patterns(known: Ints, full: int) -> list[list[int]] | None:
+    """How many of each size a worker with room ``full`` can carry, largest loads only; None when there are many."""
+    found: list[list[int]] = []
+    stack: list[tuple[list[int], int]] = [([], full)]
+    while stack:
+        begun, left = stack.pop()
+        if len(begun) == len(known):
+            if left < known[0]:
+                found.append(begun[::-1])
+            if len(found) > PATTERNS:
+                return None
+            continue
+        each = int(known[len(known) - 1 - len(begun)])
+        stack += [([*begun, many], left - many * each) for many in range(left // each + 1)]
+        if len(stack) > PATTERNS * len(known):
+            return None
+    return found
+
+
+def _patterned(gain: Floats, size: Ints, room: Ints) -> dict[int, int] | None:
+    """The best packing where few patterns of sizes fill a worker: how many workers of each room take which; else None.
+
+    Columns of one size are taken best first, so that a program of patterns settles all.
+    """
+    known = np.unique(size[(size > 0) & (size <= room.max(initial=0)) & (gain > 0)])
+    if not known.size or room.max() // known[0] > LONGEST_PATTERN:
+        return None
+    rooms, count = np.unique(room, return_counts=True)
+    pairs: list[tuple[int, list[int]]] = []
+    for at, full in enumerate(rooms.tolist()):
+        made = _patterns(known, full)
+        if made is None or len(pairs) + len(made) > PATTERNS:
+            return None
+        pairs += [(at, pattern) for pattern in made]
+    best = [np.flatnonzero((size == each) & (gain > 0)) for each in known]
+    best = [own[np.argsort(-gain[own], kind="stable")][: int((room // each).sum())] for own, each in zip(best, known)]
+    columns = np.concatenate(best)
+    n, n_patterns = len(columns), len(pairs)
+    sort = np.repeat(np.arange(len(known)), [len(own) for own in best])
+    of_room, uses = np.array([at for at, _ in pairs]), np.array([pattern for _, pattern in pairs], dtype=np.float64)
+    by_sort = sparse.csr_array((np.ones(n), (sort, np.arange(n))), shape=(len(known), n))
+    by_room = sparse.csr_array((np.ones(n_patterns), (of_room, np.arange(n_patterns))), shape=(len(rooms), n_patterns))
+    program = Program(
+        cost=np.concatenate([gain[columns], np.zeros(n_patterns)]),
+        matrix=sparse.csr_array(sparse.block_array([[by_sort, sparse.csr_array(-uses.T)], [None, by_room]])),
+        row_lower=np.full(len(known) + len(rooms), -np.inf),
+        row_upper=np.concatenate([np.zeros(len(known)), count.astype(np.float64)]),
+        lower=np.zeros(n + n_patterns),
+        upper=np.concatenate([np.ones(n), count[of_room].astype(np.float64)]),
+        integer=np.concatenate([np.zeros(n, dtype=bool), np.ones(n_patterns, dtype=bool)]),
+        maximise=True,
+    )
+    found = Session.from_arrays(program, "fast").solve(nodes=PATTERN_NODES)
+    if not found.has_solution or found.x is None:
+        return None
+    place: dict[int, int] = {}
+    free = {at: np.flatnonzero(room == full).tolist() for at, full in enumerate(rooms.tolist())}
+    next_of = [own.tolist()[::-1] for own in best]
+    for (at, pattern), times in zip(pairs, np.rint(found.x[n:]).astype(np.int64).tolist(), strict=True):
+        for _ in range(times):
+            worker = free[at].pop()
+            for k, many in enumerate(pattern):
+                for _ in range(min(many, len(next_of[k]))):
+                    column = next_of[k].pop()
+                    place[column] = worker
+                    room[worker] -= size[column]
     return place
 
 
@@ -185,9 +270,12 @@ def _exchange(
     fits_rows: Callable[[int, int], bool],
 ) -> None:
     """One carried column against one that is worth more and fits in its place, the best first, until none is left."""
+    open_ = np.ones(len(gain), dtype=bool)
     for _ in range(EXCHANGES):
         inside = np.array(list(place), dtype=np.int64)
-        outside = rest[(gain[rest] > 0) & ~np.isin(rest, inside)]
+        open_[:] = True
+        open_[inside] = False
+        outside = rest[open_[rest]]
         if not inside.size or not outside.size:
             return
         worker = np.array([place[c] for c in inside.tolist()])
@@ -215,3 +303,90 @@ def _exchange(
             done = True
         if not done:
             return
+
+
+def _refill(
+    place: dict[int, int],
+    worth: Floats,
+    size: Ints,
+    room: Ints,
+    useful: Ints,
+    fits_rows: Callable[[int, int], bool],
+) -> None:
+    """One worker after the other loaded anew, as well as its own columns and those outside allow, by a table."""
+    carried: list[list[int]] = [[] for _ in room]
+    inside = np.zeros(len(size), dtype=bool)
+    for column, worker in place.items():
+        carried[worker].append(column)
+        inside[column] = True
+    full = room + np.array([int(size[own].sum()) for own in carried])
+    order = useful[np.lexsort((-worth[useful], size[useful]))]
+    starts = np.flatnonzero(np.concatenate([[True], size[order][1:] > size[order][:-1]])) if order.size else order
+    ends = np.append(starts[1:], len(order))
+    for _ in range(REFILLS):
+        better = False
+        for worker in range(len(room)):
+            own = carried[worker]
+            inside[own] = False
+            items = _candidates(order, starts, ends, size, inside, int(full[worker]))
+            best = items[_knapsack(worth[items], size[items], int(full[worker]))]
+            if worth[best].sum() > worth[own].sum() + 1e-9 and _changed(own, best.tolist(), fits_rows):
+                for column in own:
+                    del place[column]
+                place.update(dict.fromkeys(best.tolist(), worker))
+                carried[worker] = own = best.tolist()
+                room[worker] = full[worker] - size[best].sum()
+                better = True
+            inside[own] = True
+        if not better:
+            return
+
+
+def _candidates(order: Ints, starts: Ints, ends: Ints, size: Ints, inside: NDArray[np.bool_], full: int) -> Ints:
+    """Of every size the best columns that are free, as many as fit a worker."""
+    found = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        each = int(size[order[start]])
+        if each > full:
+            break
+        most = full // each if each else end - start
+        at = start
+        while most > 0 and at < end:
+            column = order[at]
+            if not inside[column]:
+                found.append(int(column))
+                most -= 1
+            at += 1
+    return np.array(found, dtype=np.int64)
+
+
+def _knapsack(worth: Floats, size: Ints, full: int) -> NDArray[np.bool_]:
+    """Which columns a worker carries at best, (items,)."""
+    best = np.zeros(full + 1)
+    taken = np.zeros((len(worth), full + 1), dtype=bool)
+    for k, (value, each) in enumerate(zip(worth.tolist(), size.tolist(), strict=True)):
+        more = best[: full + 1 - each] + value
+        taken[k, each:] = more > best[each:]
+        best[each:] = np.maximum(best[each:], more)
+    chosen, left = np.zeros(len(worth), dtype=bool), full
+    for k in range(len(worth) - 1, -1, -1):
+        if taken[k, left]:
+            chosen[k] = True
+            left -= int(size[k])
+    return chosen
+
+
+def _changed(own: list[int], new: list[int], fits_rows: Callable[[int, int], bool]) -> bool:
+    """Whether the other rows let ``new`` in for ``own``; nothing is changed when they do not."""
+    leaving, coming = [c for c in own if c not in new], [c for c in new if c not in own]
+    for column in leaving:
+        fits_rows(-1, column)
+    for k, column in enumerate(coming):
+        if not fits_rows(column, -1):
+            for back in coming[:k]:
+                fits_rows(-1, back)
+            for back in leaving:
+                # What was there before fits again.
+                fits_rows(back, -1)
+            return False
+    return True

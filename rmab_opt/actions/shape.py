@@ -430,7 +430,9 @@ class Shape:
                     return action
         return None
 
-    def packed(self, wanted: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, list[dict[str, str]]]:
+    def packed(
+        self, wanted: np.ndarray, gain: np.ndarray, prices: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[dict[str, str]]]:
         """An allowed action of a set that may lose columns, worth much but not the most, and who does what in it.
 
         Parameters
@@ -439,15 +441,18 @@ class Shape:
             Columns to take if possible, the dearest first, which the plain rows allow together.
         gain
             Value of every column, (C,).
+        prices
+            Of the plain rows, (m,), where they are known.
         """
         actions, room = self.actions, self.room()
+        worth = gain if prices is None else gain - actions.plain_rows.matrix.T @ prices
         for column in wanted.tolist():
             room.take(column)
         others = np.setdiff1d(np.flatnonzero(gain > 0), wanted)
         others = others[np.argsort(-gain[others], kind="stable")]
         if len(actions.structured) == 1:
             name = actions.structured[0]
-            found = actions.constraints[name].packed(wanted, others, gain, actions.columns, room.swap)
+            found = actions.constraints[name].packed(wanted, others, gain, worth, actions.columns, room.swap)
             if found is not None:
                 return found[0], [{"constraint": name, **row} for row in found[1]]
         # Dropping columns keeps an action allowed: the longest allowed beginning is found by halving.

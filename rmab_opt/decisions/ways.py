@@ -217,7 +217,8 @@ class Packing:
             share, worth = found.x[act], gain - program.matrix.T @ prices
         wanted = np.flatnonzero((share > 1 - WANTED) & (gain > 0))
         wanted = wanted[np.argsort(-worth[wanted], kind="stable")]
-        action, witness = actions.shape.packed(wanted, gain)
+        plain = None if prices is None else prices[: len(actions.plain_rows.lower)]
+        action, witness = actions.shape.packed(wanted, gain, plain)
         best = max((action, question.start), key=lambda one: -np.inf if one is None else float(gain @ one))
         assert best is not None
         return Proposal(

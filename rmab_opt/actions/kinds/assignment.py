@@ -122,11 +122,12 @@ class Capacity(Constraint, kind="capacity"):
         wanted: np.ndarray,
         others: np.ndarray,
         gain: np.ndarray,
+        worth: np.ndarray,
         columns: Columns,
         swap: Callable[[int, int], bool],
     ) -> tuple[np.ndarray, list[dict[str, str]]]:
         names, capacity, load = self._data(columns)
-        place = pack(wanted, others, gain, load, _opened(capacity), swap)
+        place = pack(wanted, others, gain, worth, load, _opened(capacity), swap)
         action = np.zeros(len(columns), dtype=np.int64)
         action[list(place)] = 1
         return action, [
