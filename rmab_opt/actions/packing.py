@@ -1,7 +1,7 @@
 """Loads into workers' room, by arrays alone: rows that every packing keeps, and packings for given values.
 
-Exact rows of who carries whom need one variable an arm and worker. Here a weight of every load stands for a row over the
-arms: what a worker can carry of it at most is a small knapsack, solved for all capacities at once, so that
+Exact rows of who carries whom need one variable an arm and worker. Here a weight of every load stands for a row over
+the arms: what a worker can carry of it at most is a small knapsack, solved for all capacities at once, so that
 
     sum over chosen c of weight(load[c]) <= sum over workers of the most weight that fits one of them
 
@@ -201,8 +201,9 @@ def _patterned(gain: Floats, size: Ints, room: Ints) -> dict[int, int] | None:
         if made is None or len(pairs) + len(made) > PATTERNS:
             return None
         pairs += [(at, pattern) for pattern in made]
-    best = [np.flatnonzero((size == each) & (gain > 0)) for each in known]
-    best = [own[np.argsort(-gain[own], kind="stable")][: int((room // each).sum())] for own, each in zip(best, known)]
+    order = np.argsort(-gain, kind="stable")
+    order = order[gain[order] > 0]
+    best = [order[size[order] == each][: int((room // each).sum())] for each in known]
     columns = np.concatenate(best)
     n, n_patterns = len(columns), len(pairs)
     sort = np.repeat(np.arange(len(known)), [len(own) for own in best])

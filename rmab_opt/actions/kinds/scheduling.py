@@ -439,8 +439,10 @@ class Scheduling(Constraint, kind="scheduling"):
         return known[key]
 
     def _crews(self, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Workers on duty alike as one crew: a number a unit, the same for all of a crew at the same slot and group;
-        crew of every such number, (J,); its workers, (crews,)."""
+        """Workers on duty alike as one crew: (post of every unit, crew of every post, workers of every crew).
+
+        A post is a crew at one slot and group.
+        """
 
         def crews() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             plan = self._plan(columns)
@@ -473,7 +475,11 @@ class Scheduling(Constraint, kind="scheduling"):
         room = np.bincount(post, plan.capacity, len(crew_of)).astype(np.int64)
         first_post = 2 + n_types
         first_pair = first_post + len(room)
-        tails, heads, limits = [np.zeros(n_types, dtype=np.int64)], [2 + np.arange(n_types)], [plan.need * count[present]]
+        tails, heads, limits = (
+            [np.zeros(n_types, dtype=np.int64)],
+            [2 + np.arange(n_types)],
+            [plan.need * count[present]],
+        )
         used = first_pair
         for k, number in enumerate(present.tolist()):
             posts = np.unique(post[list(plan.types[number])])
@@ -561,6 +567,8 @@ class Scheduling(Constraint, kind="scheduling"):
         for number in np.unique(type_of).tolist():
             at = np.flatnonzero(type_of == number)
             units = np.array(plan.types[number], dtype=np.int64)
+            if not units.size:
+                continue
             through = np.repeat((2 + at)[:, None], len(units), axis=1)
             if distinct:
                 known, which = np.unique(owner[units], return_inverse=True)
