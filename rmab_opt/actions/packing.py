@@ -142,6 +142,7 @@ def pack(
     room = np.floor(capacity / unit + 1e-9).astype(np.int64)
     # Where other rows bind, their prices tell too little of how many patterns they let in.
     place = _patterned(gain, size, room) if np.array_equal(gain, worth) else None
+    settled = place is not None
     if place is None:
         place = _filled(wanted, size, room)
     taken = set(wanted.tolist())
@@ -151,6 +152,7 @@ def pack(
     for column in sorted(set(place) - taken, key=lambda c: -gain[c]):
         if not fits_rows(column, -1):
             room[place.pop(column)] += size[column]
+            settled = False
     lost = [c for c in wanted.tolist() if c not in place]
     # Columns without a load, and what is left over, go where they leave the least room.
     rest = np.array([c for c in [*lost, *others.tolist()] if c not in place], dtype=np.int64)
@@ -161,6 +163,8 @@ def pack(
         if fits_rows(column, -1):
             place[column] = worker
             room[worker] -= size[column]
+    if settled:
+        return place
     everyone = np.flatnonzero((gain > 0) & (load <= capacity.max(initial=0.0)))
     _exchange(place, gain, size, room, everyone, fits_rows)
     _refill(place, worth, size, room, everyone[worth[everyone] > 0], fits_rows)

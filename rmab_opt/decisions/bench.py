@@ -95,9 +95,6 @@ class Bench:
     @cached_property
     def support(self) -> Support:
         """The set as the encoder and the search see it."""
-        if self.actions.outer is not None:
-            program, act = self.actions.program
-            return Support.from_program(program, act, names=self.actions.columns.ids)
         model, session = self.actions.compiled
         return Support.from_program(session.program, session.index(model.act), names=self.actions.columns.ids)
 

@@ -201,7 +201,7 @@ class Packing:
             return "the objective is not linear in the columns"
         if actions.outer is None:
             return "a program of the set is small enough"
-        if not question.plain or not actions.monotone or actions.shape.lower_limits:
+        if question.avoid or question.relax is not None or not actions.monotone or actions.shape.lower_limits:
             return "columns may not be left out freely"
         return None
 
@@ -209,27 +209,35 @@ class Packing:
         """See :class:`Way`."""
         assert isinstance(question.objective, LinearObjective)
         actions, (gain, base) = self.bench.actions, question.objective.coefficients(question.situation)
-        found = self.bench.relaxed(gain, None if question.deadline is None else question.seconds)
+        # What is forced is worth more than all the rest: the bound of such values, less this, is one of what holds it.
+        forced = actions.columns.indices(list(question.force))
+        bonus = 2.0 * float(np.abs(gain).sum()) + 1.0
+        asked = gain.copy()
+        asked[forced] += bonus
+        found = self.bench.relaxed(asked, None if question.deadline is None else question.seconds)
         share, prices = np.zeros(len(gain)), found.row_duals
-        worth = gain
+        worth = asked
         if found.has_solution and found.x is not None and prices is not None:
             program, act = actions.program
-            share, worth = found.x[act], gain - program.matrix.T @ prices
-        wanted = np.flatnonzero((share > 1 - WANTED) & (gain > 0))
+            share, worth = found.x[act], asked - program.matrix.T @ prices
+        wanted = np.flatnonzero((share > 1 - WANTED) & (asked > 0))
         wanted = wanted[np.argsort(-worth[wanted], kind="stable")]
         plain = None if prices is None else prices[: len(actions.plain_rows.lower)]
-        action, witness = actions.shape.packed(wanted, gain, plain)
-        best = max((action, question.start), key=lambda one: -np.inf if one is None else float(gain @ one))
-        assert best is not None
+        action, witness = actions.shape.packed(wanted, asked, plain)
+        if question.start is not None and float(asked @ question.start) > float(asked @ action):
+            action, witness = question.start, []
+        if not action[forced].all():
+            return None
+        bound = base + float(found.bound) - bonus * len(forced) if found.status == "optimal" else np.inf
         return Proposal(
-            best,
-            base + float(gain @ best),
-            base + float(found.bound) if found.status == "optimal" else np.inf,
+            action,
+            base + float(gain @ action),
+            bound,
             "dual",
             {} if prices is None else {"prices": prices},
             status="limit",
             by="prices and packing",
-            witness=tuple(witness) if best is action else (),
+            witness=tuple(witness),
             remarks={"program": f"left out, too large for {len(gain)} columns; --method program asks for it"},
         )
 

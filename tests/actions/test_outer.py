@@ -116,3 +116,18 @@ def test_patterns_are_as_good_as_the_program(monkeypatch):
     packed = decided()
     assert "packing" in packed.solver
     assert packed.value == pytest.approx(program.value, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_what_a_forced_column_costs_is_found_without_a_program(all_large, seed):
+    actions = drawn(seed)
+    every = actions.enumerate()
+    gain = np.random.default_rng(seed).uniform(size=9)
+    column = int(every.sum(axis=0).argmax())
+    chooser = Chooser(
+        problem_for(actions.columns.arms, np.random.default_rng(seed)), actions, Scores(gain), "default", many=False
+    )
+    decision = chooser.decide(np.zeros(9, dtype=int), force=[actions.columns.ids[column]])
+    assert decision.action[column]
+    assert "packing" in decision.solver
+    assert decision.value <= float((every @ gain)[every[:, column] == 1].max()) + 1e-9
