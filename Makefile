@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[learn,report,onnx,docs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[learn,report,app,onnx,docs,dev]'
 	touch $@
 
 # A programme's week on shipped messy sheets: a list, the sheet to tick, a page with pictures, the proof, the next week.
@@ -23,6 +23,7 @@ demo: $(STAMP)
 	@echo "the list to tick       $(DEMO)/calls/weeks/week-18.csv (certificate beside it: week-18.json)"
 	@echo "a page with pictures   $(DEMO)/calls/weeks/week-18.html, $(DEMO)/calls/estimate.html"
 	@echo "what was read how      $(DEMO)/calls/readings.csv, $(DEMO)/calls/columns.yaml"
+	@echo "the same in a browser   $(BIN)/rmab-opt serve $(DEMO)/calls"
 	@echo "to call it yourself    . .venv/bin/activate, then rmab-opt --help"
 
 test: $(STAMP)

@@ -1,4 +1,4 @@
-"""Inspection plans: the speed of indices, plans and bounds; the published tables are in ``reproduce_inspection.py``.
+"""Inspection plans: the speed of indices, plans and bounds; the published tables are ``rmab-opt reproduce``'s.
 
 python benchmarks/inspection.py --quick     # a minute
 python benchmarks/inspection.py --full      # with 7,000 arms, weeks and five periods

@@ -2,6 +2,7 @@
 
     python benchmarks/networked_improve.py exact        # nine regimes of eight arms, values by enumeration
     python benchmarks/networked_improve.py simulated    # the same with drawn roll-outs: what simulation keeps
+    python benchmarks/networked_improve.py rules        # look-aheads on arrays, 200 arms, ten instances, 32 episodes
     python benchmarks/networked_improve.py large --part 0 --parts 4   # 200 arms, ten instances, paired episodes
 
 Writes CSV to standard output; recorded in ``benchmarks/data/networked_improve_*.csv``.
@@ -23,7 +24,7 @@ from rmab_opt.decisions.policies.improved import Improve
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.planning.improve import Rollouts, improve
 from rmab_opt.settings.networked.instances import TINY
-from rmab_opt.settings.networked.rollouts import BatchLookahead, ExactRollouts
+from rmab_opt.settings.networked.rollouts import BASES, BatchLookahead, ExactRollouts
 from rmab_opt.settings.networked.spread import backward_induction, policy_value, set_bits
 
 LARGE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -101,6 +102,29 @@ def large(part: int, parts: int, instances: int, episodes: int, draws: int) -> l
     return rows
 
 
+def on_arrays(part: int, parts: int, instances: int, episodes: int) -> list[dict[str, Any]]:
+    """Rules on arrays over many episodes side by side: means by instance, paired by seeds."""
+    rows = []
+    for name, seed in [(name, seed) for name in LARGE for seed in range(instances)][part::parts]:
+        source, given = LARGE[name]
+        model = ro.load(source, seed=seed, **given)
+        problem, row = model.problem, {"regime": name, "seed": seed, "episodes": episodes}
+        for policy, weights in {"none": "", **BASES}.items():
+            rule = BatchLookahead(problem, model.actions, weights) if weights else None
+            state, total = np.zeros((episodes, problem.n_arms), dtype=np.int64), np.zeros(episodes)
+            rng = np.random.default_rng([seed, 5])
+            for period in range(problem.horizon):
+                acted = model.actions.columns.arm_action(rule(state, period)) if rule else np.zeros_like(state)
+                state, paid = problem.dynamics.step(state, acted, rng)[:2]
+                total += problem.discount**period * paid.sum(axis=1)
+            row |= {
+                policy: round(float(total.mean()), 3),
+                f"{policy}_error": round(float(total.std() / episodes**0.5), 3),
+            }
+        rows.append(row)
+    return rows
+
+
 def episode(model: Model, policy: str, seed: list[int], draws: int) -> float:
     """What one episode earned, discounted; chance of the arms is the same for every policy."""
     problem = model.problem
@@ -118,14 +142,16 @@ def episode(model: Model, policy: str, seed: list[int], draws: int) -> float:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("exact", "simulated", "large"))
+    parser.add_argument("what", choices=("exact", "simulated", "rules", "large"))
     parser.add_argument("--instances", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=6)
     parser.add_argument("--draws", type=int, default=32)
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
     given = parser.parse_args()
-    if given.what == "large":
+    if given.what == "rules":
+        rows = on_arrays(given.part, given.parts, given.instances or 10, 32)
+    elif given.what == "large":
         rows = large(given.part, given.parts, given.instances or 10, given.episodes, given.draws)
     else:
         rows = small(given.draws if given.what == "simulated" else 0, given.instances or 4)

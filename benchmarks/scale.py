@@ -34,7 +34,7 @@ MORE = {
     "decide": ["--episodes", "0"],
     "evaluate": ["--policies", "myopic", "--episodes", "1", "--no-bound"],
 }
-"""What each verb is asked beside the model; a decision's runs to the horizon are what `evaluate` and `bound` measure."""
+"""What each verb is asked beside the model; `evaluate` and `bound` measure what a decision says of the horizon."""
 QUICK, FULL = (100, 300, 1000), (1000, 10_000, 100_000)
 QUICK_LIMIT, FULL_LIMIT = 20, 300
 

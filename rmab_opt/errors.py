@@ -5,7 +5,7 @@ Every message says where (file, line, field), what (the value) and, after "To fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = [
@@ -72,9 +72,16 @@ class UnsettledError(CapabilityError):
 
 
 class InfeasibleError(RmabError):
-    """No action satisfies all constraints together."""
+    """No action satisfies all constraints together.
+
+    ``clash`` has the sentence of each constraint of a minimal clash by name, where it was looked for.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, fix: str = "", *, clash: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, fix)
+        self.clash = dict(clash or {})
 
 
 class SolverError(RmabError):

@@ -17,13 +17,16 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmab_opt import registry
 from rmab_opt.errors import ModelError
 from rmab_opt.parallel import pmap
 from rmab_opt.records import held, read_object, write_atomically
 from rmab_opt.report import Report, table_csv, table_text
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["COLUMNS", "Experiment", "data_file", "figure", "measure", "outline"]
 
@@ -63,10 +66,10 @@ def data_file(name: str) -> Path | None:
 
 def figure(
     measure: str,
-    values: Sequence[float] | float,
+    values: Sequence[float] | np.ndarray | float,
     published: float | None = None,
     *,
-    curve: Sequence[float] = (),
+    curve: Sequence[float] | np.ndarray = (),
 ) -> dict[str, Any]:
     """One row: the mean of independent values with its 95 % interval (Student's t), or a single value without one."""
     import numpy as np

@@ -97,6 +97,7 @@ class Conflict:
         return InfeasibleError(
             f"no action satisfies {count}:\n" + "\n".join(lines),
             f"relax one of them{least}; `relax={name!r}` decides with its least change.",
+            clash=self.sentences,
         )
 
 

@@ -66,7 +66,7 @@ Seconds = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", help="Worker processes; -1 for all cores.")]
 GroupColumn = Annotated[
-    str | None, typer.Option("--groups", metavar="COLUMN", help="Compare groups: a column of the cohort's table.")
+    str | None, typer.Option("--groups", metavar="COLUMNS", help="Compare groups: village, village,sex or village*sex.")
 ]
 StateFile = Annotated[
     Path | None, typer.Option("--state", metavar="CSV", help="States of the arms: columns id, state.")

@@ -155,6 +155,8 @@ class Chooser:
         clock = perf_counter()
         self.actions.demand_agreement(question.actions)
         unit, asked = scaled(question)
+        if question.watch is not None:
+            asked = replace(asked, watch=question.watch.in_unit(unit.size, unit.base))
         method, late = question.method if question.plain else "program", None
         # Sets too large for a program answer questions about a decision as they made it.
         also = "packing" if not question.plain and question.method == "auto" else method

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.proof import NONE, Proof
 from rmab_opt.decisions.question import Question
 from rmab_opt.decisions.saved import FORMAT, digests_of
@@ -247,6 +248,25 @@ class Decision:
             found.append(plan)
         return Alternatives(found[1:], None)
 
+    def under(self, actions: ActionSet) -> Decision:
+        """The answer to this decision's question under another set of actions over the same columns: a what-if.
+
+        Raises
+        ------
+        InfeasibleError
+            When that set is empty; names the clashing constraints.
+        """
+        question = self._question
+        if question is None:
+            return self._ask()
+        shared = question.problem.shared_values(question.shared)
+        return self._ask(actions=actions.at(question.period, shared))
+
+    @property
+    def question(self) -> Question:
+        """What this decision answers, frozen; CapabilityError where it was read from a file."""
+        return self._question if self._question is not None else self._ask()._question  # type: ignore[return-value]
+
     def _ask(self, **change: Any) -> Decision:
         """The answer to this decision's own question, changed."""
         if self._answer is None or self._question is None:
@@ -255,7 +275,7 @@ class Decision:
                 self,
                 ("call it on the decision that decide() returned", "decide again from the model"),
             )
-        return self._answer(replace(self._question, start=None, ready=None, **change))
+        return self._answer(replace(self._question, start=None, ready=None, watch=None, **change))
 
     def proven(self) -> str:
         """What is proven of the value, by what, and what only the solver says."""

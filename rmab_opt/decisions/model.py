@@ -159,9 +159,11 @@ def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: 
     if own is not None:
         return own
     dynamics = model.problem.dynamics
-    if not hasattr(dynamics, "tabular") and callable(getattr(dynamics, "bound", None)):
+    brought = getattr(dynamics, "bound", None)
+    if not hasattr(dynamics, "tabular") and callable(brought):
         _known(options)
-        return dynamics.bound(model.problem, model.actions, given)
+        found: StatisticalBound = brought(model.problem, model.actions, given)
+        return found
     if not hasattr(dynamics, "tabular") and hasattr(dynamics, "chances_between"):
         return decoupled_bound(model.problem, model.actions, state=given, **_known(options))
     return planning.bound(model.problem, model.actions, state=given, **options)

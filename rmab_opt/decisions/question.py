@@ -14,7 +14,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective, Situation
 from rmab_opt.decisions.priced import priced
 from rmab_opt.problem import Problem
-from rmab_opt.solver import Profile
+from rmab_opt.solver import Profile, Progress
 
 __all__ = ["Claim", "Proposal", "Question", "Status"]
 
@@ -64,6 +64,8 @@ class Question:
         Name of a constraint that is loosened by its least change when no action exists.
     deadline
         ``time.perf_counter()`` at which the answer is due; None leaves limits to the profile.
+    watch
+        Sees value and bound as they move and may stop the way to an answer; the best so far is then certified.
     ready
         What a batch has worked out for it; leaving it out changes nothing but the time.
     """
@@ -86,6 +88,7 @@ class Question:
     deadline: float | None = None
     ready: Any = field(default=None, repr=False)
     shared: np.ndarray | None = None
+    watch: Progress | None = field(default=None, repr=False)
 
     @cached_property
     def situation(self) -> Situation:

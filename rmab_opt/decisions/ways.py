@@ -287,6 +287,7 @@ class Search:
                 absolute_gap=profile.absolute_gap,
                 seconds=question.seconds,
                 nodes=profile.nodes,
+                interrupt=question.watch,
                 root=ready.bounds,
                 climbed=ready.climbed,
             )
@@ -402,7 +403,8 @@ class MixedInteger:
             if self.final:
                 result = self._tightly(session)
             else:
-                result = session.solve(seconds=None if question.deadline is None else question.seconds)
+                seconds = None if question.deadline is None else question.seconds
+                result = session.solve(seconds=seconds, interrupt=question.watch)
         finally:
             session.set_bounds(forced, np.zeros(len(forced)), np.ones(len(forced)))
             if len(extra):

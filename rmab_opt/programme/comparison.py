@@ -22,13 +22,14 @@ from rmab_opt.programme.front_door import Outlook, Plan, ahead_of, choose_rule, 
 from rmab_opt.programme.ledger import Ledger
 from rmab_opt.report import table_text
 
-__all__ = ["AS_IT_IS", "Case", "Comparison", "Standpoint", "changed", "compare", "standpoint"]
+__all__ = ["AS_IT_IS", "Case", "Comparison", "Standpoint", "altered", "changed", "compare", "standpoint"]
 
 AS_IT_IS = "as it is"
 """Name of the case without a change."""
 
-WORDS = ("without", "more", "less")
-"""Changes that are no value of the model file: a constraint less, one more worker like a given one, one worker less."""
+WORDS = ("without", "more", "less", "calls")
+"""Changes that are no value of the model file: a constraint less, one more worker like a given one, one worker less,
+other calls of a worker in every slot of theirs."""
 
 MOST_NAMED = 8
 """Ids that a line names before it only counts."""
@@ -241,7 +242,7 @@ def standpoint(name: str, state: Path | None = None) -> Standpoint:
 
 def changed(name: str | Path, change: str) -> Model:
     """The model with a change as a person writes it: ``weekly.at_most=67``, ``without=roster``, ``more=Ada``,
-    ``less=Ada``; several joined by `` and ``.
+    ``less=Ada``, ``calls=Ada:3``; several joined by `` and ``.
 
     Raises
     ------
@@ -255,6 +256,32 @@ def changed(name: str | Path, change: str) -> Model:
         word, _, what = part.partition("=")
         if word.strip() in WORDS:
             model = _reworded(model, word.strip(), what.strip())
+    return model
+
+
+def altered(model: Model, change: str) -> Model:
+    """The model with a change of its action set alone, as :func:`changed` writes it, without reading its files again.
+
+    Raises
+    ------
+    ModelError
+        When it names no limit, rule or worker of the model.
+    """
+    for part in [part.strip() for part in change.split(" and ")] if change else []:
+        word, _, what = part.partition("=")
+        name, constraints = word.strip(), dict(model.actions.declared)
+        if name in WORDS:
+            model = _reworded(model, name, what.strip())
+            continue
+        found = constraints.get(name)
+        if found is None or "at_most" not in type(found).model_fields:
+            raise ModelError(f"{part}: no limit {name!r}", nearest(name, list(constraints)))
+        fields = {key: getattr(found, key) for key in type(found).model_fields}
+        try:
+            constraints[name] = type(found).model_validate(fields | {"at_most": float(what)})
+        except ValueError:
+            raise ModelError(f"{part}: {what!r} is no limit", "write NAME=NUMBER.") from None
+        model = replace(model, actions=ActionSet(model.actions.columns, constraints))
     return model
 
 
@@ -278,6 +305,9 @@ def _reworded(model: Model, word: str, what: str) -> Model:
     rosters = {name: c for name, c in constraints.items() if isinstance(c, Scheduling)}
     if not rosters:
         raise ModelError(f"{word}={what}: the model has no roster", "name a constraint's limit instead.")
+    what, _, calls = what.partition(":") if word == "calls" else (what, "", "")
+    if word == "calls" and not calls.strip().isdigit():
+        raise ModelError(f"calls={what}:{calls}: no number of calls", "write calls=WORKER:NUMBER.")
     for name, constraint in rosters.items():
         table = constraint.roster
         workers = table.text("worker")
@@ -285,7 +315,10 @@ def _reworded(model: Model, word: str, what: str) -> Model:
             raise ModelError(f"{word}={what}: no worker {what!r}", nearest(what, sorted(set(workers))))
         rows = {column: list(table.text(column)) for column in table.columns}
         theirs = [row for row, worker in enumerate(workers) if worker == what]
-        if word == "less":
+        if word == "calls":
+            own = rows.get("calls", ["1"] * len(workers))
+            rows["calls"] = [calls.strip() if row in theirs else cell for row, cell in enumerate(own)]
+        elif word == "less":
             kept = [row for row in range(len(workers)) if row not in theirs]
             rows = {column: [cells[row] for row in kept] for column, cells in rows.items()}
         else:

@@ -11,8 +11,10 @@ import csv
 import datetime
 import io
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.problem.table.conventions import Conventions, readings
 from rmab_opt.programme.arrivals import ARRIVALS, Arrivals, rates_of
+from rmab_opt.programme.asked import read_draft, write_draft
 from rmab_opt.programme.changes import Changes, changes_of_events, changes_of_register, is_events, require_members
 from rmab_opt.programme.columns import (
     WORDS,
@@ -70,19 +73,32 @@ from rmab_opt.records.cohort import Cohort
 from rmab_opt.report import tree, workbook
 
 __all__ = [
+    "PATIENCE",
+    "TOLD",
     "Week",
+    "alone",
     "drawn_models",
     "erase",
     "estimate_sheets",
+    "finish",
+    "model_text",
     "next_week",
     "read_members",
     "read_register",
     "read_standing",
+    "shown_of",
     "spread_of_villages",
+    "stage_in",
     "start",
+    "write_list",
 ]
 
 RESTORE = "take the file back from a copy, or begin anew with `rmab-opt start`."
+PATIENCE = 60.0
+"""Seconds to wait for another command on the same folder."""
+
+PLAIN_TEXT = re.compile(r"[A-Za-z][A-Za-z_/.-]*( [A-Za-z][A-Za-z_/.-]*)*(?<!\.)")
+
 MANY = 3000
 """Members above which a list is held against a quarter of the draws."""
 OPEN_PAUSE = 4
@@ -219,25 +235,36 @@ def _csv(rows: list[dict[str, Any]], names: list[str]) -> str:
     return text.getvalue()
 
 
-def _write_list(stage: Path, now: _Now, decision: Decision, sure: Mapping[str, float]) -> str:
+def write_list(
+    stage: Path,
+    week: int,
+    decision: Decision,
+    shown: Callable[[str], Mapping[str, str]],
+    sure: Mapping[str, float] | None = None,
+) -> str:
     """The sheet that is carried out and comes back ticked: CSV with mark, so that every spreadsheet reads it.
 
-    ``sure`` is each one's share of the draws of the estimate; who is on the list in fewer than half of them is last.
+    ``shown`` gives cells of the cohort that stand beside an id, ``sure`` each one's share of the draws of the estimate;
+    who is on the list in fewer than half of them is last.
     """
-    rows: list[dict[str, Any]] = []
+    sure, rows = sure or {}, list[dict[str, Any]]()
     for row in sorted(decision.rows(), key=lambda row: sure.get(row["id"], 1.0) < 0.5):
-        shown = {name: now.members[row["id"]].get(name, "") for name in now.own.show}
         rest = {key: cell for key, cell in row.items() if key != "id"}
         share = sure.get(row["id"])
         if share is not None:
             rest["sure"] = f"{100 * share:.0f} %{' doubtful' if share < 0.5 else ''}"
-        rows.append({"id": row["id"], **shown, **rest, "week": week_label(now.week), "done": "", "state": ""})
+        rows.append({"id": row["id"], **shown(row["id"]), **rest, "week": week_label(week), "done": "", "state": ""})
     names = list(rows[0]) if rows else ["id", "week", "done", "state"]
-    path = f"weeks/{week_file(now.week)}.csv"
+    path = f"weeks/{week_file(week)}.csv"
     write_atomically(stage / path, "\ufeff" + _csv(rows, names))
     listed = [names, *([row.get(name, "") for name in names] for row in rows)]
     write_atomically((stage / path).with_suffix(".xlsx"), workbook({"list": listed}))
     return path
+
+
+def shown_of(members: Cells, own: RegisterColumns) -> Callable[[str], dict[str, str]]:
+    """The cells that a list shows of a member."""
+    return lambda name: {column: members[name].get(column, "") for column in own.show}
 
 
 def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _First) -> None:
@@ -287,7 +314,24 @@ def _write_model(folder: Path, title: str, now: _Now, transitions: str, first: _
         "constraints": constraints,
         "solver": "quick",
     }
-    write_atomically(folder / "model.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    write_atomically(folder / "model.yaml", model_text(document))
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes what a reader of YAML 1.2 would not take for text: ``008`` is a number there, and none for this writer."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if PLAIN_TEXT.fullmatch(text) else "'" if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Quoting.add_representer(str, _text_node)
+
+
+def model_text(document: Mapping[str, Any]) -> str:
+    """A model file's content as YAML that reads back as it is."""
+    return yaml.dump(dict(document), Dumper=_Quoting, sort_keys=False, allow_unicode=True)
 
 
 def _horizon(now: _Now) -> int:
@@ -306,6 +350,9 @@ class _First:
     said: list[str]
 
 
+TOLD = "told.json"
+"""Rule, outlook and what was assumed of the newest list."""
+
 LEFT = "left"
 """Name of what is left of a season."""
 
@@ -313,9 +360,9 @@ STAGE, WHOLE = ".next", "whole"
 """Folder in which a week is made, and the file that says it is whole: a crash leaves the old week or the new one."""
 
 
-def _stage(folder: Path) -> Path:
+def stage_in(folder: Path) -> Path:
     """An empty folder to make a week in."""
-    _finish(folder)
+    finish(folder)
     stage = folder / STAGE
     if stage.exists():
         shutil.rmtree(stage)
@@ -323,7 +370,7 @@ def _stage(folder: Path) -> Path:
     return stage
 
 
-def _finish(folder: Path) -> None:
+def finish(folder: Path) -> None:
     """Bring a whole new week into place; what is only half made stays where it is."""
     stage = folder / STAGE
     if not (stage / WHOLE).exists():
@@ -334,6 +381,15 @@ def _finish(folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
     shutil.rmtree(stage)
+
+
+@contextmanager
+def alone(folder: Path, purpose: str) -> Iterator[None]:
+    """Hold a programme's folder against other commands, windows and pages."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
+    with held(folder, purpose, wait=PATIENCE):
+        yield
 
 
 def _first(now: _Now, made: Estimate) -> _First:
@@ -430,7 +486,7 @@ def _started(
     if (out / "model.yaml").exists():
         raise ModelError(f"{out}: holds a programme already", "use `rmab-opt next`, or another folder.")
     given, (read, matched) = found.columns, log
-    stage = _stage(out)
+    stage = stage_in(out)
     write_atomically(stage / "columns.yaml", write_columns(given))
     read_from = (("register", table), ("log", found.log), ("roster", found.roster))
     tables = {path: sheet for name, sheet in read_from if (path := paths[name]) is not None and sheet is not None}
@@ -502,14 +558,12 @@ def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Wee
 
     The command can be repeated after a crash: what was recorded stays, and is recorded once. One at a time.
     """
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
-    with held(folder, "makes the next list here"):
+    with alone(folder, "makes the next list here"):
         return _next_week(folder, outcomes, register)
 
 
 def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
-    _finish(folder)
+    finish(folder)
     columns = read_columns(folder / "columns.yaml")
     standing = read_standing(folder)
     week, period = standing["week"], standing["period"]
@@ -527,7 +581,7 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
         )
     filled = _season_row(filled, document)
     members = read_members(folder, columns)
-    stage = _stage(folder)
+    stage = stage_in(folder)
     pauses = {name: last for name, last in standing["paused"].items() if last is None or last > week}
     ended = sorted(set(standing["paused"]) - set(pauses))
     with readings(columns.tables):
@@ -556,16 +610,18 @@ def erase(folder: Path, name: str) -> str:
     ModelError
         When the folder never knew the id.
     """
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: holds no programme", "make it with `rmab-opt start`.")
-    with held(folder, "erases somebody here"):
-        return _erase(folder, name)
+    with alone(folder, "erases a person"):
+        return _erased(folder, name)
 
 
-def _erase(folder: Path, name: str) -> str:
-    _finish(folder)
+def _erased(folder: Path, name: str) -> str:
+    finish(folder)
     standing = read_standing(folder)
-    stage = _stage(folder)
+    draft = read_draft(folder, standing["week"])
+    if name in (*draft.asked.into, *draft.asked.out):
+        raise ModelError(f"{name!r} is locked in or out of this week's list", "lift the lock first.")
+    stage = stage_in(folder)
+    write_draft(stage, draft.without(name))
     token = erase_files(folder, stage, name, standing["week"])
     if (folder / "travel").is_dir():
         # Pseudonyms of the person are in it; the current week's can be made again.
@@ -574,7 +630,7 @@ def _erase(folder: Path, name: str) -> str:
     if token in (*members.active, *members.paused):
         Cohort(stage / "cohort").leave([token], max(members.period, standing["period"]))
     write_atomically(stage / WHOLE, "")
-    _finish(folder)
+    finish(folder)
     return token
 
 
@@ -637,7 +693,9 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     document = saved_document(model, decision, plan, belief)
     saved = json_text(document) + "\n"
     write_atomically(stage / "weeks" / f"{week_file(now.week)}.json", saved)
-    path = _write_list(stage, now, decision, {} if sure is None else sure.share)
+    told = {"rule": str(plan), "horizon": None if ahead is None else ahead.summary(), "said": [*said, *first.said]}
+    write_atomically(stage / TOLD, json_text(told) + "\n")
+    path = write_list(stage, now.week, decision, shown_of(now.members, now.own), None if sure is None else sure.share)
     state = {
         "week": now.week,
         "period": now.period,
@@ -646,7 +704,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     }
     write_atomically(stage / "standing.json", json_text(state) + "\n")
     write_atomically(stage / WHOLE, "")
-    _finish(folder)
+    finish(folder)
     shut = {row["id"] for row in first.closed}
     possible = len(set(now.members) - shut)
     column = next(iter(now.own.keep), "")

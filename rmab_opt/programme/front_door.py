@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from rmab_opt import registry
+from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Closed
 from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective, Scores
 from rmab_opt.decisions import bound as upper_bound
@@ -30,6 +31,8 @@ from rmab_opt.problem.dynamics import require_tabular
 
 __all__ = [
     "IMMEDIATE",
+    "IN",
+    "OUT",
     "PLANNED_BY",
     "Ahead",
     "Outlook",
@@ -49,6 +52,9 @@ round alone earned 67 %; ``lp_update`` earned nothing beyond it at a multiple of
 
 LIVING = "living"
 """The rule for members that are closed for some rounds, and for a season's total."""
+
+IN, OUT = "this_week_in", "this_week_out"
+"""Constraints that a planner's locks of one week become."""
 
 CERTAIN = 1e-12
 """How far a probability may be from one and still be certain."""
@@ -171,6 +177,7 @@ def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
 
 
 def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
+    model = _open(model, plan)
     # The default rule has one table for all rounds, made for the rounds that are left; other policies know the round.
     here = _from_here(model, start, period) if plan.policy == PLANNED_BY else model
     try:
@@ -180,6 +187,18 @@ def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
             raise
         # Without prices this round's reward is left; a clash is then explained by the decision itself.
         return make_policy("myopic", model)
+
+
+def _open(model: Model, plan: Plan) -> Model:
+    """The model without the locks of this week: they are lifted again, and lists with and without them compare.
+
+    Its bound holds with them too.
+    """
+    declared = model.actions.declared
+    free = {name: one for name, one in declared.items() if name not in (IN, OUT)}
+    if plan.policy not in (PLANNED_BY, LIVING) or len(free) == len(declared):
+        return model
+    return replace(model, actions=ActionSet(model.actions.columns, free))
 
 
 def _offered(
@@ -225,7 +244,8 @@ def plan_decision(
         Probability of each state of each arm, (N, S), where some are not known: then the plan takes the mean of the
         gains, never the gain of the most probable state.
     options
-        ``shared``, ``solver``, ``relax``, ``title``, ``method`` and ``deadline`` (as of a question) of the decision.
+        ``shared``, ``solver``, ``relax``, ``title``, ``method``, ``deadline`` and ``watch`` (as of a question) of the
+        decision.
 
     Raises
     ------
@@ -247,6 +267,7 @@ def plan_decision(
         many=False,
     )
     question = chooser.question(state, period, shared=options.get("shared"), deadline=options.get("deadline"))
+    question = replace(question, watch=options.get("watch"))
     if not plan.policy:
         return chooser.answer(question)
     try:
@@ -340,6 +361,7 @@ def ahead_of(
     """What lies ahead of a round with its bound; None where no bound can be had or only this round is left."""
     if model.problem.horizon - period <= 1:
         return None
+    model = _open(model, plan)
     try:
         if plan.policy == LIVING:
             return Ahead.living(model, plan, start, period, shared)

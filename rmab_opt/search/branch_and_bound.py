@@ -23,6 +23,7 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.search.local_search import climb
 from rmab_opt.search.node_bounds import Node, NodeBounds, rows
 from rmab_opt.search.oracle import Oracle, Places
+from rmab_opt.solver import Progress
 
 __all__ = ["SearchResult", "maximise"]
 
@@ -111,7 +112,8 @@ def maximise(
     batch
         Nodes looked at together.
     interrupt
-        Asked once a batch; the search stops when it says True.
+        Asked once a batch; the search stops when it says True. A
+        :class:`rmab_opt.solver.Progress` sees value and bound.
     root
         ``bounds(network, support)`` where they are at hand.
     climbed
@@ -376,6 +378,8 @@ class _Search:
             ):
                 status = "limit"
                 break
+            if isinstance(interrupt, Progress):
+                interrupt.saw(self.best_value if self.best is not None else -np.inf, self.top)
             if interrupt is not None and interrupt():
                 status = "interrupted"
                 break

@@ -12,6 +12,7 @@ Pyomo and the solvers load when a session first needs them, so that importing th
 from rmab_opt.solver.compiling import Parameters
 from rmab_opt.solver.profile import Profile, load_profile, profile_names, repeatable
 from rmab_opt.solver.program import Program
+from rmab_opt.solver.progress import Progress
 from rmab_opt.solver.result import Result, Status
 from rmab_opt.solver.session import Session, check_encoded
 
@@ -19,6 +20,7 @@ __all__ = [
     "Parameters",
     "Profile",
     "Program",
+    "Progress",
     "Result",
     "Session",
     "Status",

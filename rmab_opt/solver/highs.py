@@ -17,6 +17,7 @@ from scipy import sparse
 from rmab_opt.errors import SolverError
 from rmab_opt.solver.profile import Profile, nearest
 from rmab_opt.solver.program import Arrays, Floats, Ints, Program, int32
+from rmab_opt.solver.progress import Progress
 from rmab_opt.solver.result import Limits, Result, Solver, Status, conclude
 
 PATCHED_SHARE = 1 / 32
@@ -131,6 +132,7 @@ class HighsSolver(Solver):
         self.matrix_changed = False
         self._api: Any = highspy
         self._stop = False
+        self._watch: Progress | None = None
         self._log: list[str] = []
         self._begin()
         _warn_untested(self._highs.version())
@@ -329,6 +331,7 @@ class HighsSolver(Solver):
             # behind would stop every later run.
             for source in (self._highs.cbMipInterrupt, self._highs.cbSimplexInterrupt, self._highs.cbIpmInterrupt):
                 source.subscribe(lambda event: event.interrupt(self._stop))
+            self._highs.cbMipInterrupt.subscribe(self._look)
             self._subscribed = True
         outcome: list[float] = []
         done = threading.Event()
@@ -340,6 +343,7 @@ class HighsSolver(Solver):
                 done.set()
 
         self._stop = interrupt is not None and bool(interrupt())
+        self._watch = interrupt if isinstance(interrupt, Progress) else None
         worker = threading.Thread(target=work, name="rmab-opt HiGHS", daemon=True)
         worker.start()
         stopped: BaseException | None = None
@@ -355,6 +359,11 @@ class HighsSolver(Solver):
         if not outcome:
             raise SolverError("HiGHS stopped without an answer.", "see the traceback of its thread above.")
         return outcome[0], stopped
+
+    def _look(self, event: Any) -> None:
+        """Tell who watches what a mixed-integer program has come to."""
+        if self._watch is not None:
+            self._watch.saw(event.data_out.mip_primal_bound, event.data_out.mip_dual_bound)
 
     def _run_here(self) -> float:
         clock = time.thread_time if self.profile.threads == 1 else time.process_time

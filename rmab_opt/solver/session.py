@@ -19,6 +19,7 @@ from rmab_opt.solver.encoded import Watch, watches
 from rmab_opt.solver.highs import HighsSolver
 from rmab_opt.solver.profile import Profile, load_profile
 from rmab_opt.solver.program import FIX_NUMBER, Arrays, Floats, Ints, Names, Program, int32, refused, values_of
+from rmab_opt.solver.progress import Progress
 from rmab_opt.solver.result import Limits, Result, Solver, solve_empty
 from rmab_opt.solver.through_pyomo import PyomoSolver
 
@@ -446,6 +447,8 @@ class Session:
         offset = self._arrays.offset.item()
         if limits.cutoff is not None:
             limits.cutoff = (limits.cutoff - offset) / unit
+        if isinstance(interrupt, Progress):
+            interrupt = interrupt.in_unit(unit, offset)
         found, stopped = self._solver.solve(arrays, limits, start, interrupt)
         self.last_result = _in_own_unit(found, self._arrays, unit, objective_cutoff)
         if stopped is None and self._fault() is not None:

@@ -79,14 +79,14 @@ def test_a_crash_leaves_the_old_week_or_the_new_one(tmp_path, monkeypatch):
     back = ticked(folder, 9, tmp_path / "t.csv")
     from rmab_opt.programme import folder as module
 
-    for broken in ("plan_decision", "_finish"):
+    for broken in ("plan_decision", "finish"):
         copy = tmp_path / broken
         shutil.copytree(folder, copy)
         real, calls = getattr(module, broken), []
 
         def stop(*given, real=real, calls=calls, broken=broken, **named):
             calls.append(1)
-            if broken == "_finish" and len(calls) < 3:
+            if broken == "finish" and len(calls) < 3:
                 return real(*given, **named)
             raise KeyboardInterrupt
 

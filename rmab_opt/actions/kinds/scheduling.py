@@ -134,6 +134,8 @@ class Scheduling(Constraint, kind="scheduling"):
     """Column that arm and worker share (district, language); an empty cell of the roster serves all."""
     slot_order: Names = ()
     """All slots in the order of time; by default in the order in which the roster first names them."""
+    placed: Annotated[Table, BeforeValidator(table_with("id", "worker", "slot"))] | None = None
+    """Arms that are served in one shift of the roster or not at all: columns ``id``, ``worker`` and ``slot``."""
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
         plan = self._plan(columns)
@@ -222,7 +224,8 @@ class Scheduling(Constraint, kind="scheduling"):
         workers = len(set(self.roster.text("worker")))
         match = f" of the same {self.match}" if self.match else ""
         together = rule[self.rule] if self.visits > 1 else ""
-        return f"{visits} an arm{together}, staffed by {workers} workers{match} on their slots"
+        placed = f", {len(self.placed)} in a shift of their own" if self.placed is not None else ""
+        return f"{visits} an arm{together}, staffed by {workers} workers{match} on their slots{placed}"
 
     def check(self, columns: Columns) -> None:
         self._plan(columns)
@@ -449,6 +452,9 @@ class Scheduling(Constraint, kind="scheduling"):
             duty: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
             for shift in plan.shifts:
                 duty[shift.worker].append((shift.slot, shift.group, shift.calls))
+                if self.placed is not None:
+                    # An arm that is placed with a worker cannot be exchanged for one of another.
+                    duty[shift.worker].append((shift.worker, "", 0))
             known: dict[tuple[tuple[str, str, int], ...], int] = {}
             crew = {worker: known.setdefault(tuple(sorted(own)), len(known)) for worker, own in duty.items()}
             posts: dict[tuple[int, str, str], int] = {}
@@ -600,18 +606,21 @@ class Scheduling(Constraint, kind="scheduling"):
     def _plan(self, columns: Columns) -> _Plan:
         def plan() -> _Plan:
             shifts = self._shifts(columns)
+            placed = self._placed(columns, shifts)
             if self.rule == "distinct_workers":
                 pools = {k: [k] for k in range(len(shifts))}
                 names = [f"{shift.worker} {shift.slot}" for shift in shifts]
                 capacity = np.array([shift.calls for shift in shifts])
                 key = [(shift.slot, shift.group) for shift in shifts]
             else:
-                grouped: dict[tuple[str, str], list[int]] = defaultdict(list)
+                # A shift that an arm is placed in is told apart from those that it could otherwise be exchanged for.
+                alone = set(placed.values())
+                grouped: dict[tuple[str, str, str], list[int]] = defaultdict(list)
                 for k, shift in enumerate(shifts):
-                    grouped[shift.slot, shift.group].append(k)
-                key = list(grouped)
+                    grouped[shift.slot, shift.group, shift.worker if k in alone else ""].append(k)
+                key = [(slot, group) for slot, group, _ in grouped]
                 pools = dict(enumerate(grouped.values()))
-                names = [slot if not group else f"{slot} {group}" for slot, group in key]
+                names = [" ".join(part for part in parts if part) for parts in grouped]
                 capacity = np.array(
                     [self._unit_capacity([shifts[k].calls for k in members]) for members in pools.values()]
                 )
@@ -620,26 +629,48 @@ class Scheduling(Constraint, kind="scheduling"):
                 by_slot[slot].append(unit)
             values = [""] * len(columns) if self.match is None else columns.text(self.match)
             # Columns of the same slots and the same value share one list: arms are many, kinds of them few.
-            known: dict[tuple[tuple[str, ...], str], tuple[list[int], int]] = {}
+            known: dict[tuple[tuple[str, ...], str, int | None], tuple[list[int], int]] = {}
             place: dict[tuple[int, ...], int] = {}
 
-            def units(slots: tuple[str, ...], value: str) -> tuple[list[int], int]:
-                if (slots, value) not in known:
+            def units(slots: tuple[str, ...], value: str, shift: int | None) -> tuple[list[int], int]:
+                if (slots, value, shift) not in known:
                     found = [
                         unit
                         for slot in slots
                         for unit in by_slot.get(slot, [])
-                        if key[unit][1] in ("", value) and capacity[unit]
+                        if key[unit][1] in ("", value) and capacity[unit] and (shift is None or shift in pools[unit])
                     ]
-                    known[slots, value] = found, place.setdefault(tuple(found), len(place))
-                return known[slots, value]
+                    known[slots, value, shift] = found, place.setdefault(tuple(found), len(place))
+                return known[slots, value, shift]
 
-            drawn = [units(tuple(slots), value) for slots, value in zip(self._available(columns), values, strict=True)]
+            available = zip(self._available(columns), values, strict=True)
+            drawn = [units(tuple(slots), value, placed.get(c)) for c, (slots, value) in enumerate(available)]
             alike = np.array([number for _, number in drawn], dtype=np.int64)
             need = 1 if self.rule == "same_slot" else self.visits
             return _Plan([one for one, _ in drawn], capacity, names, shifts, pools, need, key, alike, list(place))
 
         return self._once(columns, plan)
+
+    def _placed(self, columns: Columns, shifts: list[_Shift]) -> dict[int, int]:
+        """Shift of every column that is placed in one."""
+        if self.placed is None:
+            return {}
+        if self.visits != 1:
+            raise ModelError("placed: an arm with several visits is not served in one shift", "set visits to 1.")
+        place, findings = {(one.worker, one.slot): k for k, one in enumerate(shifts)}, Findings(self.placed.source)
+        rows = zip(*(self.placed.text(name) for name in ("id", "worker", "slot")), strict=True)
+        found: dict[int, int] = {}
+        for row, (name, worker, slot) in enumerate(rows):
+            if name not in columns or (worker, slot) not in place or columns.index(name) in found:
+                findings.add(
+                    self.placed.place(row),
+                    f"{name!r} at {worker!r} in {slot!r}: no such arm or shift, or placed twice",
+                    "name an arm once, and a worker and slot of the roster",
+                )
+            else:
+                found[columns.index(name)] = place[worker, slot]
+        findings.raise_if_any()
+        return found
 
     def _unit_capacity(self, calls: list[int]) -> int:
         """Arms (``same_slot``) or visits that the interchangeable shifts of one unit can take."""

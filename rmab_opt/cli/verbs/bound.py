@@ -84,7 +84,7 @@ def bound(
                     f"give each its share: a constraint {{kind: linear, per: {groups}, at_least: 1}}",
                 ),
             )
-        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [])
+        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [], seconds=seconds)
         answer(as_json, told.document, told.text)
         return
     if target or welfare != "leximin":

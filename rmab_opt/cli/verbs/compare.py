@@ -19,7 +19,8 @@ def compare(
         typer.Option(
             "--set",
             metavar="CHANGE",
-            help="A case: KEY=VALUE of the model file, without=CONSTRAINT, more=WORKER, less=WORKER; joined by and.",
+            help="A case: KEY=VALUE of the model file, without=CONSTRAINT, more=WORKER, less=WORKER, "
+            "calls=WORKER:NUMBER; joined by and.",
         ),
     ] = None,
     state: StateFile = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +53,7 @@ class Cohort:
     rows: Coupling | Polyhedron
     horizon: int
     discount: float = 1.0
-    past: np.ndarray = field(default=None)  # type: ignore[assignment]
+    past: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         n_arms, n_actions, n_states, _ = self.transition.shape

@@ -85,7 +85,9 @@ def counted(cohort: Cohort, guarantee: Guarantee) -> tuple[Cohort, np.ndarray]:
     n_arms, n_actions, n_states, _ = cohort.transition.shape
     if isinstance(cohort.rows, Coupling) and cohort.rows.cost.shape[2] > 1:
         raise CapabilityError(
-            "certain services where costs depend on the state", cohort.rows, ("guarantee on average",)
+            "certain services where costs depend on the state",
+            cohort.rows,
+            ("guarantee on average", "let costs depend on the action"),
         )
     size = (most + 1) * n_states
     transition = np.zeros((n_arms, n_actions, size, size))

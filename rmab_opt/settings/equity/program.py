@@ -72,7 +72,11 @@ class EquityProgram:
         limits = limits or Limits()
         sure = [service for service in limits.services if service.certain]
         if len(sure) > 1:
-            raise CapabilityError("several guarantees of certain services", sure, ("give one for certain",))
+            raise CapabilityError(
+                "several guarantees of certain services",
+                sure,
+                ("give one for certain", "guarantee the others on average"),
+            )
         closed = None
         if sure:
             cohort, closed = counted(cohort, sure[0])

@@ -24,8 +24,13 @@ def decision_groups(model: Model, decision: Decision, column: str) -> Report:
 
 
 @register("report", "bound_groups")
-def bound_groups(model: Model, column: str, *, state: Path | None, welfare: str, targets: list[float]) -> Report:
-    """What groups can get together at most; with targets, the smallest budgets that reach them."""
+def bound_groups(
+    model: Model, column: str, *, state: Path | None, welfare: str, targets: list[float], seconds: float | None = None
+) -> Report:
+    """What groups can get together at most; with targets, the smallest budgets that reach them.
+
+    With ``seconds``, what is proven by then is the answer.
+    """
     from rmab_opt.settings.equity import fair_plan
     from rmab_opt.settings.equity.fairness import capacity_table
     from rmab_opt.settings.equity.policies import model_groups
@@ -38,7 +43,9 @@ def bound_groups(model: Model, column: str, *, state: Path | None, welfare: str,
         wanted: str | float = float(welfare)
     except ValueError:
         wanted = welfare
-    plan = fair_plan(model.problem, model.actions, named, welfare=wanted, state=model.state(state), tolerance=1e-5)
+    plan = fair_plan(
+        model.problem, model.actions, named, welfare=wanted, state=model.state(state), tolerance=1e-5, seconds=seconds
+    )
     return Report(plan.summary(), str(plan))
 
 

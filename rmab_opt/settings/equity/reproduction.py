@@ -61,7 +61,8 @@ class PublishedRule:
         self.transition, self.reward = model.problem.dynamics.tabular()
         self.groups = model_groups(model)
         self.members = [np.flatnonzero(row) for row in self.groups.member]
-        self.budget = round(model.actions.constraints["budget"].at_most)
+        limit: Any = model.actions.constraints["budget"]
+        self.budget = round(limit.at_most)
 
     def indices(self, state: np.ndarray, rounds: int) -> np.ndarray:
         """Whittle indices by eight bisections of [-1, 1], (N,)."""
@@ -103,6 +104,8 @@ class PublishedRule:
 
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> np.ndarray:
         """The largest indices of each group, or of all arms, ties at random."""
+        given: Any
+        members: Any
         if self.rule == "opt":
             index, given, members = self.indices(state, self.problem.horizon - period), [self.budget], [...]
         else:
@@ -124,8 +127,10 @@ class StandingRoundRobin:
     name = "published_round_robin"
 
     def __init__(self, model: Model) -> None:
-        self.model, self.budget = model, round(model.actions.constraints["budget"].at_most)
-        self.high = np.array(["high" in str(name).split("/") for name in model.problem.dynamics.state_names])
+        limit: Any = model.actions.constraints["budget"]
+        named: Any = model.problem.dynamics
+        self.model, self.budget = model, round(limit.at_most)
+        self.high = np.array(["high" in str(name).split("/") for name in named.state_names])
 
     def decide(self, state: np.ndarray, period: int, rng: np.random.Generator) -> np.ndarray:
         """High-risk arms in the order of an unstable sort of equal waits, the others after them."""
@@ -309,9 +314,12 @@ def capacity_rows(found: Found) -> list[dict[str, Any]]:
                 part = 1.0 if k == 0 else (target - patients[k - 1]) / (patients[k] - patients[k - 1])
                 needed[policy] = float(at[k] if k == 0 else at[k - 1] + part * (at[k] - at[k - 1]))
                 rows.append(figure(f"{name}/{policy}/budget for {target}", needed[policy]))
-        if {"round_robin_high_risk", "whittle"} <= needed.keys() and needed["round_robin_high_risk"] > 0:
-            saved = 100 * (1 - needed["whittle"] / needed["round_robin_high_risk"])
-            rows.append(figure(f"{name}/resources saved by whittle, %", saved, 50.0))
+        if "whittle" in needed and "round_robin_high_risk" in policies:
+            # A rule that does not get there within the budgets tried needs at least the largest of them.
+            usual = needed.get("round_robin_high_risk", float(max(task["budget"] for task, _ in found)))
+            if usual > 0:
+                saved = 100 * (1 - needed["whittle"] / usual)
+                rows.append(figure(f"{name}/resources saved by whittle, at least, %", saved, 50.0))
     return rows
 
 
@@ -326,9 +334,11 @@ def planning_time(task: Task) -> dict[str, Any]:
     """CPU seconds of planning one episode of diabetes by the published rule, vectorised, and by ours."""
     n = task["n"]
     model = load("digital_diabetes", n_arms=n, at_most=n // 10)
-    rng, state, horizon = np.random.default_rng(0), model.problem.start, model.problem.horizon
+    rng, horizon = np.random.default_rng(0), model.problem.horizon
+    state = np.asarray(model.problem.start)
     spent = {}
-    for name, policy in (("published_mmr", PublishedRule(model, "mmr")), ("leximin", make_policy("leximin", model))):
+    policies: dict[str, Any] = {"published_mmr": PublishedRule(model, "mmr"), "leximin": make_policy("leximin", model)}
+    for name, policy in policies.items():
         begun = process_time()
         for period in range(horizon):
             policy.decide(state, period, rng)

@@ -159,7 +159,9 @@ class Separator:
                     limits.append(limit)
                     break
             else:
-                raise CapabilityError("equity by prices under these rows", self.rows, ("use method='program'",))
+                raise CapabilityError(
+                    "equity by prices under these rows", self.rows, ("use method='program'", "drop rosters and routes")
+                )
         size = len(self.rows.arm)
         matrix = sparse.csr_array(np.array(found).reshape(len(found), size))
         return _by_action(matrix, self.rows, self.n_arms, self.n_actions), np.array(limits)

@@ -69,8 +69,9 @@ def read_contacts(
     ModelError
         Listing rows with unknown ids and rows of one contact that differ; or with probabilities out of range.
     """
-    if callable(getattr(table, "edges", None)):
-        directed, table = bool(table.is_directed()), _of_networkx(table, ends, probability, weight)
+    given: Any = table
+    if callable(getattr(given, "edges", None)):
+        directed, table = bool(given.is_directed()), _of_networkx(given, ends, probability, weight)
     else:
         table = contact_table(arms, table, ends, probability, weight)
     first, second = table.text(ends[0]), table.text(ends[1])
@@ -216,8 +217,8 @@ def graph_of(
         raise ModelError(f"doubles is {doubles!r}", nearest(doubles, ("largest", "mean", "any", "refuse")))
     loops = tail == head
     if loops.any():
-        name, count = ids[int(tail[loops][0])], int(loops.sum())
-        table.log.add(None, "", "", "", f"{count} contacts of an arm with itself ({name}) left out: they carry nothing")
+        name, own = ids[int(tail[loops][0])], int(loops.sum())
+        table.log.add(None, "", "", "", f"{own} contacts of an arm with itself ({name}) left out: they carry nothing")
     place = np.flatnonzero(~loops)
     low, high = (tail, head) if directed else (np.minimum(tail, head), np.maximum(tail, head))
     key = low[place] * max(1, len(ids)) + high[place]

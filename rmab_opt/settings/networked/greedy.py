@@ -6,6 +6,7 @@ Both work on one form of the round's value, a coverage function of the set acted
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ ENOUGH = 1e-4
 QUICK = 2
 """Tangents behind one of many decisions."""
 
-WHOLE = 1.0 - 1.0 / np.e
+WHOLE = 1.0 - 1.0 / math.e
 """Share of the best gain that greedy reaches under a count (Nemhauser, Wolsey, Fisher 1978)."""
 
 

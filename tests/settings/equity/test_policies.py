@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -191,3 +193,26 @@ def test_replanning_takes_any_constraint(name):
         assert decision.action.any()
         taken = model.actions.columns.arm_action(decision.action)
         state, _ = model.problem.dynamics.step(state, taken, rng)
+
+
+def test_groups_that_overlap_share_the_arms_that_count_in_both():
+    """Two attributes under a budget: the decision's levels of predicted totals are the best of all actions."""
+    rng = np.random.default_rng(5)
+    n = 6
+    transition = rng.dirichlet(np.ones(2), (n, 2, 2))
+    arms = Arms.from_arrays(n, village=list("AAABBB"), sex=list("fmfmfm"))
+    problem = Problem(arms, Tabular(transition, np.tile([0.0, 1.0], (n, 1))), 4, 1.0, np.zeros(n, dtype=int))
+    actions = ActionSet(arms, {"b": Budget(at_most=2)})
+    objective = FairObjective(problem, actions, "village,sex")
+    decision = Chooser(problem, actions, objective, "exact").decide(problem.start)
+    situation = Situation(problem, actions.columns, problem.start)
+    helps = objective.table.indices(problem.start, 4) > 0
+    curves = objective.table.curves(problem.start, 4, objective.groups, 2) / objective.groups.sizes[:, None]
+
+    def levels(action):
+        helped = np.minimum(objective.helped(np.asarray(action), helps), 2)
+        return sorted(np.round(curves[np.arange(4), helped], 6).tolist())
+
+    best = max(levels(a) for a in itertools.product((0, 1), repeat=n) if sum(a) <= 2)
+    assert levels(decision.action) == best
+    assert "over all allowed actions" in objective.remarks(decision.action, situation)["fairness"]

@@ -93,6 +93,7 @@ def test_the_optimal_value_is_not_submodular_on_three_nodes():
     assert (WITNESS[:, 1] >= WITNESS[:, 0]).all()
 
 
+@pytest.mark.slow
 def test_it_fails_in_most_random_instances_of_the_study_s_own_ranges():
     failed = 0
     for seed in range(60):

@@ -9,7 +9,7 @@ import rmab_opt as ro
 from rmab_opt.decisions.policies.improved import Improve
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.planning.improve import Rollouts, improve
-from rmab_opt.settings.networked.bound import _Program, contact_bound
+from rmab_opt.settings.networked.bound import _PricedArms, contact_bound
 from rmab_opt.settings.networked.coverage import Coverage, celf
 from rmab_opt.settings.networked.instances import TINY
 from rmab_opt.settings.networked.rollouts import BatchLookahead, ExactRollouts
@@ -139,10 +139,10 @@ def test_no_policy_is_above_the_bound_whatever_the_prices(name):
     problem, best = model.problem, optimum(model)
     bound = contact_bound(problem, model.actions)
     assert best - 1e-9 <= bound.value <= 1.35 * best
-    program = _Program(problem, problem.dynamics, model.actions, None)
-    rng = np.random.default_rng(0)
+    arms, rng = _PricedArms(problem, model.actions, None), np.random.default_rng(0)
     for scale in (0.0, 0.3, 3.0):
-        assert program.proven(scale * rng.random(len(program.limit))) >= bound.value - 1e-6
+        rows = [scale * rng.random(len(limit)) for limit in arms.limits]
+        assert arms.value(scale * rng.random((5, 8)), rows)[0] >= bound.value - 1e-6
     active = np.ones(8, dtype=np.int64)
     value = backward_induction(problem.dynamics, arm_actions(model), 5, problem.discount)[0][0, -1]
     assert ro.bound(model, active).value >= value - 1e-9
