@@ -30,6 +30,9 @@ KINDS = ("free", "count", "budgets", "groups", "nested", "knapsack", "overlappin
 GROWTH_ATTEMPTS = 3
 """Random growths tried before a program takes over."""
 
+TAKEN_AT_ONCE = 64
+"""Columns that are first tried together where a packing is filled up."""
+
 REFUSALS_BEFORE_STOP = 25
 """Columns in a row that a roster-like constraint may refuse before the sampler takes the action as grown."""
 
@@ -465,19 +468,33 @@ class Shape:
         room = self.room()
         for column in wanted[:low].tolist():
             room.take(column)
-        kinds = [actions.constraints[name].alike(actions.columns) for name in actions.structured]
-        alike = [np.arange(len(actions)) if one is None else one for one in kinds]
-        refused: set[tuple[int, ...]] = set()
-        for column in [*wanted[low:].tolist(), *others.tolist()]:
-            sort = tuple(int(one[column]) for one in alike)
-            # What is refused stays refused, and so does whatever the constraints cannot tell from it.
-            if sort in refused or not room.within_rows(column):
-                continue
-            if room.passes(column):
-                room.take(column)
-            else:
-                refused.add(sort)
+        self._add(room, [*wanted[low:].tolist(), *others.tolist()])
         return room.action, []
+
+    def _add(self, room: Room, columns: list[int]) -> None:
+        """Take further columns, the dearest first, many at once where the constraints let them in together.
+
+        What is refused stays refused, and so does whatever the constraints cannot tell from it.
+        """
+        kinds = [self.actions.constraints[name].alike(self.actions.columns) for name in self.actions.structured]
+        alike = [np.arange(len(self.actions)) if one is None else one for one in kinds]
+        refused: set[tuple[int, ...]] = set()
+        parts = [columns[at : at + TAKEN_AT_ONCE] for at in range(0, len(columns), TAKEN_AT_ONCE)][::-1]
+        in_a_row = 0
+        while parts and in_a_row < REFUSALS_BEFORE_STOP:
+            part = [c for c in parts.pop() if tuple(int(one[c]) for one in alike) not in refused]
+            part = room.within_all(part)
+            if not part:
+                continue
+            if room.passes_all(part):
+                for column in part:
+                    room.take(column)
+                in_a_row = 0
+            elif len(part) > 1:
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+            else:
+                refused.add(tuple(int(one[part[0]]) for one in alike))
+                in_a_row += 1
 
     def grow(self, rng: np.random.Generator) -> np.ndarray:
         room = Room(self)
@@ -527,18 +544,32 @@ class Room:
         rows, amount = self._entries(column)
         return not (amount > self.left[rows]).any()
 
+    def within_all(self, columns: list[int]) -> list[int]:
+        """Those of the columns that every plain row has room for, one after the other."""
+        left, kept = self.left.copy(), []
+        for column in columns:
+            rows, amount = self._entries(column)
+            if not (amount > left[rows]).any():
+                left[rows] -= amount
+                kept.append(column)
+        return kept
+
     def passes(self, column: int) -> bool:
         """Whether the constraints with variables of their own (rosters, loads, routes) let the column in."""
+        return self.passes_all([column])
+
+    def passes_all(self, columns: list[int]) -> bool:
+        """Whether they let all of the columns in together."""
         if not self._checks:
             return True
-        self.action[column] = 1
+        self.action[columns] = 1
         try:
             return all(next(iter(c.violations(self.action, self._columns)), None) is None for c in self._checks)
         except UnsettledError:
-            # Not settled within the check's limits: the column stays out, and what is taken so far stays allowed.
+            # Not settled within the check's limits: the columns stay out, and what is taken so far stays allowed.
             return False
         finally:
-            self.action[column] = 0
+            self.action[columns] = 0
 
     def helps(self, column: int) -> bool:
         """Whether the column raises a row that is still below its lower limit."""
