@@ -638,7 +638,8 @@ class ActionSet:
         Deletion filter over named constraints: each is dropped for good when the rest still clash, so
         the sets left clash while any of them left out frees the others. Integrality is respected.
         """
-        if not self.violations(np.zeros(len(self), dtype=np.int64)):
+        if self.outer is not None and not self.violations(np.zeros(len(self), dtype=np.int64)):
+            # A program that only says the same would be too large.
             return None
         model = self.model()
         session = _session(model)

@@ -425,7 +425,7 @@ class Shape:
     def grown(self, rng: np.random.Generator) -> np.ndarray | None:
         """An action grown at random within the rows, without a solver; None where growing leads nowhere."""
         if self.actions.outer is not None and self.monotone and not self.lower_limits:
-            return self.packed(rng.permutation(len(self.actions))[:0], rng.random(len(self.actions)))[0]
+            return self.packed(np.zeros(0, dtype=np.int64), rng.random(len(self.actions)))[0]
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
                 action = self.grow(rng)
