@@ -161,7 +161,9 @@ class Master:
             session.set_rows(np.array([n_groups]), np.array([-np.inf]), np.array([np.inf]))
         session.set_bounds(self.share, low, high)
         session.set_cost(self.bend, np.full(n_groups, float(bends)))
-        limit = np.full(n_groups, np.inf if bends else 0.0)
+        # A group that only has a floor counts for nothing in the welfare: no row would hold its bend.
+        counted = bends and stage.weights is not None
+        limit = np.where(stage.weights > 0, np.inf, 0.0) if counted else np.zeros(n_groups)
         session.set_bounds(self.bend, -limit, limit)
 
     def bend_at(self, stage: Stage, values: np.ndarray) -> None:

@@ -23,7 +23,10 @@ from rmab_opt.testing import (
     check_setting,
 )
 
-DOMAINS = {"contacts": {"n_arms": 6, "n_contacts": 9}}
+DOMAINS = {
+    "contacts": {"n_arms": 6, "n_contacts": 9},
+    "contacts_influencers": {"n_arms": 6, "influencers": 2, "each": 2},
+}
 NETWORKS = ("graph", "graph_lookahead")
 
 

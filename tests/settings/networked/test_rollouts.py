@@ -105,7 +105,7 @@ def improved_share(model):
 
 def test_one_step_finds_the_influencers_that_looking_one_round_ahead_misses():
     base, reached = improved_share(tiny("influencers", 5))
-    assert base < 0.9
+    assert base < 0.95
     assert 0.99 <= reached <= 1 + 1e-9
 
 
