@@ -23,13 +23,18 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 """The models that come along; their sizes are set on the command line."""
 
 SETTINGS = {
-    "budget": ("budget", []),
-    "roster": ("scheduling", ["problem.n_workers={tenth}", "constraints.budget.at_most={tenth}"]),
-    "capacity": ("capacity", ["problem.n_workers={hundredth}"]),
+    "budget": ("budget", ["constraints.budget.at_most={tenth}"]),
+    "roster": ("scheduling", ["problem.n_workers=100", "constraints.budget.at_most={tenth}"]),
+    "capacity": ("capacity", ["problem.n_workers=100"]),
 }
-"""Name to (model, further settings); a tenth and a hundredth of the arms are filled in."""
+"""Name to (model, further settings); a tenth of the arms is filled in."""
 
-VERBS = ("check", "decide", "bound")
+VERBS = ("check", "decide", "bound", "evaluate")
+MORE = {
+    "decide": ["--episodes", "0"],
+    "evaluate": ["--policies", "myopic", "--episodes", "1", "--no-bound"],
+}
+"""What each verb is asked beside the model; `evaluate` and `bound` measure what a decision says of the horizon."""
 QUICK, FULL = (100, 300, 1000), (1000, 10_000, 100_000)
 QUICK_LIMIT, FULL_LIMIT = 20, 300
 
@@ -37,8 +42,9 @@ QUICK_LIMIT, FULL_LIMIT = 20, 300
 def measured(verb: str, setting: str, n_arms: int, limit: float) -> tuple[float, float, str]:
     """(CPU seconds, MB at most, how it ended) of one run; ``limit`` are CPU seconds."""
     model, more = SETTINGS[setting]
-    sizes = {"tenth": max(1, n_arms // 10), "hundredth": max(1, n_arms // 100)}
+    sizes = {"tenth": max(1, n_arms // 10)}
     command = [sys.executable, "-m", "rmab_opt.cli", verb, str(MODELS / f"{model}.yaml"), "--set", f"n_arms={n_arms}"]
+    command += MORE.get(verb, [])
     for entry in more:
         command += ["--set", entry.format(**sizes)]
 

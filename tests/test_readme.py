@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shipped import commands, run_command
+from shipped import DOCS, commands, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

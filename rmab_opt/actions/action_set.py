@@ -415,10 +415,35 @@ class ActionSet:
         return model, _session(model)
 
     @cached_property
+    def outer(self) -> PlainRows | None:
+        """Rows over the columns alone that every allowed action keeps, instead of a program that would be too large.
+
+        None where the set's own rows are at hand: all are over the columns, or a program of them is small enough.
+        """
+        found = [(name, self.constraints[name].outer_rows(self.columns)) for name in self.structured]
+        own = [(name, rows) for name, rows in found if rows is not None]
+        if not own or len(own) < len(found):
+            return None
+        plain = self.plain_rows
+        return PlainRows(
+            sparse.csr_array(sparse.vstack([plain.matrix, *(rows.matrix for _, rows in own)], format="csr")),
+            np.concatenate([plain.lower, *(rows.lower for _, rows in own)]),
+            np.concatenate([plain.upper, *(rows.upper for _, rows in own)]),
+            plain.owner + tuple(name for name, rows in own for _ in rows.names),
+            plain.key + tuple(key for _, rows in own for key in rows.names),
+            None
+            if plain.unit is None
+            else np.concatenate([plain.unit, *(np.ones(len(rows.names)) for _, rows in own)]),
+        )
+
+    @cached_property
     def program(self) -> tuple[Program, np.ndarray]:
-        """The set's rows as arrays, without a solver: (program with costs of 0, places of the columns (C,))."""
-        if not self.structured:
-            plain, n = self.plain_rows, len(self)
+        """The set's rows as arrays, without a solver: (program with costs of 0, places of the columns (C,)).
+
+        Of a set with :attr:`outer` rows those: a relaxation, from which bounds are proven all the same.
+        """
+        if not self.structured or self.outer is not None:
+            plain, n = self.outer or self.plain_rows, len(self)
             binary = np.zeros(n), np.ones(n), np.ones(n, dtype=bool)
             return Program(np.zeros(n), plain.matrix, plain.lower, plain.upper, *binary, maximise=True), np.arange(n)
         model, session = self.compiled
@@ -432,7 +457,7 @@ class ActionSet:
         structured = []
         for name, constraint in self.constraints.items():
             rows = constraint.said_rows(self.columns)
-            rows = self._compiled_rows(name) if rows is None else rows
+            rows = self._compiled_rows(name) if rows is None and not constraint.own_variables else rows
             if rows is None:
                 structured.append(name)
             else:
@@ -637,6 +662,9 @@ class ActionSet:
         the sets left clash while any of them left out frees the others. Integrality is respected.
         """
         if self._shown_by_rows():
+            return None
+        if self.outer is not None and not self.violations(np.zeros(len(self), dtype=np.int64)):
+            # A program that only says the same would be too large.
             return None
         model = self.model()
         session = _session(model)

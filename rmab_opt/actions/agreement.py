@@ -92,6 +92,8 @@ def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
     work
         Most work to spend, see ``WORK``; directions come first.
     """
+    if actions.outer is not None:
+        return _compare_outer(actions)
     if len(actions) > MOST_COLUMNS:
         return Agreement(0, (f"everything: {len(actions)} columns are too many",))
     asked = _Comparison(actions, work)
@@ -103,6 +105,25 @@ def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
     except _Disagree as found:
         return Agreement(asked.compared, tuple(asked.late), str(found))
     return Agreement(asked.compared, tuple(asked.late), None, asked.silent())
+
+
+PACKED = 3
+"""Actions of a set without a program that are held against its outer rows."""
+
+
+def _compare_outer(actions: ActionSet) -> Agreement:
+    """Allowed actions of a set that is too large for a program, held against the rows that bound it."""
+    rng, left_out = np.random.default_rng([0, 0xA62EE]), ("a program of the rows, too large",)
+    assert actions.outer is not None
+    if not actions.monotone or actions.shape.lower_limits:
+        return Agreement(0, left_out)
+    for _ in range(PACKED):
+        action, witness = actions.shape.packed(np.zeros(0, dtype=np.int64), rng.random(len(actions)))
+        allowed, within = actions.allows(action, witness), bool(actions.outer.allow(action))
+        if allowed != within:
+            says = "allow" if allowed else "forbid"
+            return Agreement(PACKED, left_out, f"the checks {says} {int(action.sum())} columns, the rows do not agree")
+    return Agreement(PACKED, left_out)
 
 
 _FOUND: dict[Any, Agreement] = {}

@@ -320,6 +320,41 @@ class Constraint(BaseModel):
         odd = [row for row in rows if row not in own]
         return f"{odd[0] if odd else 'a visit is missing'} is not this action's"
 
+    def outer_rows(self, columns: Columns) -> Rows | None:
+        """Rows over the columns alone that every allowed action keeps, where :meth:`build` would be too large.
+
+        Sets whose kinds with variables of their own all offer them are bounded by these rows and decided by
+        their checks, without a program. None, the default: the rows of :meth:`build` serve.
+        """
+        return None
+
+    def packed(
+        self,
+        wanted: np.ndarray,
+        others: np.ndarray,
+        gain: np.ndarray,
+        worth: np.ndarray,
+        columns: Columns,
+        swap: Callable[[int, int], bool],
+    ) -> tuple[np.ndarray, list[dict[str, str]]] | None:
+        """An allowed action that is worth much with who does what, for kinds whose check may take exponential time.
+
+        Parameters
+        ----------
+        wanted, others
+            Columns that are taken if possible, and further ones, best first.
+        gain, worth
+            Value of every column, (C,), and what is left of it after the plain rows' prices.
+        swap
+            (column or -1, column that leaves or -1): whether the plain rows let it in; takes note when they do. All of
+            ``wanted`` is taken at first.
+        """
+        return None
+
+    def alike(self, columns: Columns) -> np.ndarray | None:
+        """A number a column, (C,), the same for columns that this constraint cannot tell apart; None: not known."""
+        return None
+
     def proves(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> bool:
         """Whether rows of who does what show by themselves that the action, (C,), is allowed; without a search.
 
@@ -342,6 +377,9 @@ class Constraint(BaseModel):
             The solution's action, (C,).
         """
         return []
+
+    own_variables: ClassVar[bool] = False
+    """Whether :meth:`build` always adds variables of its own: its rows are then never looked through for others."""
 
     def divided(self, block: Any, columns: Columns) -> list[tuple[Any, float]]:
         """Pyomo constraints of the built block whose rows were divided by a power of two, with that power."""

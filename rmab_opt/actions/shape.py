@@ -30,6 +30,9 @@ KINDS = ("free", "count", "budgets", "groups", "nested", "knapsack", "overlappin
 GROWTH_ATTEMPTS = 3
 """Random growths tried before a program takes over."""
 
+TAKEN_AT_ONCE = 64
+"""Columns that are first tried together where a packing is filled up."""
+
 REFUSALS_BEFORE_STOP = 25
 """Columns in a row that a roster-like constraint may refuse before the sampler takes the action as grown."""
 
@@ -237,8 +240,8 @@ class Shape:
     @cached_property
     def polytope(self) -> Polytope:
         """The set's linear relaxation over the columns, 0/1, with assignments to units where it has variables."""
-        plain = self.actions.plain_rows
-        if self.actions.structured:
+        plain = self.actions.outer or self.actions.plain_rows
+        if self.actions.structured and self.actions.outer is None:
             model, session = self.actions.compiled
             return Polytope.from_program(session.program, session.index(model.act))
         n = len(self.actions)
@@ -247,7 +250,7 @@ class Shape:
     @cached_property
     def units(self) -> list[tuple[Floats, Floats, Floats]]:
         """Assignments of columns to units: (load (C, units), need (C,), capacity (units,)); see :class:`Polytope`."""
-        return self.polytope.assignments if self.actions.structured else []
+        return self.polytope.assignments if self.actions.structured and self.actions.outer is None else []
 
     @cached_property
     def _route(self) -> int | None:
@@ -360,7 +363,7 @@ class Shape:
         """
         found = self.best(scores)
         value = float(found.values[0])
-        if found.exact or self.kind == "knapsack":
+        if found.exact or self.kind == "knapsack" or self.actions.outer is not None:
             return value
         return min(value, self.actions.best_by_program(scores)[1])
 
@@ -421,12 +424,77 @@ class Shape:
 
     def grown(self, rng: np.random.Generator) -> np.ndarray | None:
         """An action grown at random within the rows, without a solver; None where growing leads nowhere."""
+        if self.actions.outer is not None and self.monotone and not self.lower_limits:
+            return self.packed(np.zeros(0, dtype=np.int64), rng.random(len(self.actions)))[0]
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
                 action = self.grow(rng)
                 if self.actions.plain_rows.allow(action):
                     return action
         return None
+
+    def packed(
+        self, wanted: np.ndarray, gain: np.ndarray, prices: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[dict[str, str]]]:
+        """An allowed action of a set that may lose columns, worth much but not the most, and who does what in it.
+
+        Parameters
+        ----------
+        wanted
+            Columns to take if possible, the dearest first, which the plain rows allow together.
+        gain
+            Value of every column, (C,).
+        prices
+            Of the plain rows, (m,), where they are known.
+        """
+        actions, room = self.actions, self.room()
+        worth = gain if prices is None else gain - actions.plain_rows.matrix.T @ prices
+        for column in wanted.tolist():
+            room.take(column)
+        others = np.setdiff1d(np.flatnonzero(gain > 0), wanted)
+        others = others[np.argsort(-gain[others], kind="stable")]
+        if len(actions.structured) == 1:
+            name = actions.structured[0]
+            found = actions.constraints[name].packed(wanted, others, gain, worth, actions.columns, room.swap)
+            if found is not None:
+                return found[0], [{"constraint": name, **row} for row in found[1]]
+        # Dropping columns keeps an action allowed: the longest allowed beginning is found by halving.
+        kept, low, high = np.zeros(len(actions), dtype=np.int64), 0, len(wanted)
+        while low < high:
+            middle = (low + high + 1) // 2
+            kept[:] = 0
+            kept[wanted[:middle]] = 1
+            low, high = (middle, high) if actions.allows(kept) else (low, middle - 1)
+        room = self.room()
+        for column in wanted[:low].tolist():
+            room.take(column)
+        self._add(room, [*wanted[low:].tolist(), *others.tolist()])
+        return room.action, []
+
+    def _add(self, room: Room, columns: list[int]) -> None:
+        """Take further columns, the dearest first, many at once where the constraints let them in together.
+
+        What is refused stays refused, and so does whatever the constraints cannot tell from it.
+        """
+        kinds = [self.actions.constraints[name].alike(self.actions.columns) for name in self.actions.structured]
+        alike = [np.arange(len(self.actions)) if one is None else one for one in kinds]
+        refused: set[tuple[int, ...]] = set()
+        parts = [columns[at : at + TAKEN_AT_ONCE] for at in range(0, len(columns), TAKEN_AT_ONCE)][::-1]
+        in_a_row = 0
+        while parts and in_a_row < REFUSALS_BEFORE_STOP:
+            part = [c for c in parts.pop() if tuple(int(one[c]) for one in alike) not in refused]
+            part = room.within_all(part)
+            if not part:
+                continue
+            if room.passes_all(part):
+                for column in part:
+                    room.take(column)
+                in_a_row = 0
+            elif len(part) > 1:
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+            else:
+                refused.add(tuple(int(one[part[0]]) for one in alike))
+                in_a_row += 1
 
     def grow(self, rng: np.random.Generator) -> np.ndarray:
         room = Room(self)
@@ -476,18 +544,32 @@ class Room:
         rows, amount = self._entries(column)
         return not (amount > self.left[rows]).any()
 
+    def within_all(self, columns: list[int]) -> list[int]:
+        """Those of the columns that every plain row has room for, one after the other."""
+        left, kept = self.left.copy(), []
+        for column in columns:
+            rows, amount = self._entries(column)
+            if not (amount > left[rows]).any():
+                left[rows] -= amount
+                kept.append(column)
+        return kept
+
     def passes(self, column: int) -> bool:
         """Whether the constraints with variables of their own (rosters, loads, routes) let the column in."""
+        return self.passes_all([column])
+
+    def passes_all(self, columns: list[int]) -> bool:
+        """Whether they let all of the columns in together."""
         if not self._checks:
             return True
-        self.action[column] = 1
+        self.action[columns] = 1
         try:
             return all(next(iter(c.violations(self.action, self._columns)), None) is None for c in self._checks)
         except UnsettledError:
-            # Not settled within the check's limits: the column stays out, and what is taken so far stays allowed.
+            # Not settled within the check's limits: the columns stay out, and what is taken so far stays allowed.
             return False
         finally:
-            self.action[column] = 0
+            self.action[columns] = 0
 
     def helps(self, column: int) -> bool:
         """Whether the column raises a row that is still below its lower limit."""
@@ -500,6 +582,19 @@ class Room:
         too_much = self._by_column.data > self.left[self._by_column.indices]
         kept = columns[np.bincount(owner, too_much, minlength=len(self.action))[columns] == 0]
         return kept if not self._checks else np.array([c for c in kept if self.passes(int(c))], dtype=np.int64)
+
+    def swap(self, column: int, leaving: int) -> bool:
+        """Whether the plain rows let a column in (-1: none) when another leaves (-1: none); done when they do."""
+        change = np.zeros(len(self.left))
+        for one, sign in ((column, 1.0), (leaving, -1.0)):
+            if one >= 0:
+                rows, amount = self._entries(one)
+                change[rows] += sign * amount
+        if column >= 0 and (change > self.left).any():
+            return False
+        self.left -= change
+        self.lacking -= change
+        return True
 
     def take(self, column: int) -> None:
         """Choose the column."""

@@ -110,7 +110,11 @@ class Bench:
 
     def prices(self, gain: np.ndarray) -> np.ndarray | None:
         """Row prices of the set's linear relaxation at the columns' values (C,), (m,); None when it was not solved."""
-        return self._relaxation(gain)[0].row_duals
+        return self.relaxed(gain).row_duals
+
+    def relaxed(self, gain: np.ndarray, seconds: float | None = None) -> Result:
+        """The linear relaxation's optimum at the columns' values (C,), see :attr:`ActionSet.program`."""
+        return self._relaxation(gain, seconds)[0]
 
     def vertex(self, gain: np.ndarray) -> np.ndarray | None:
         """An allowed action (C,) at which the linear relaxation itself is best; None where its optimum is fractional.
@@ -124,13 +128,13 @@ class Bench:
         action = np.rint(share).astype(np.int64)
         return action if np.abs(share - action).max(initial=0.0) <= WHOLE and self.actions.allows(action) else None
 
-    def _relaxation(self, gain: np.ndarray) -> tuple[Result, np.ndarray]:
+    def _relaxation(self, gain: np.ndarray, seconds: float | None = None) -> tuple[Result, np.ndarray]:
         """The set's linear relaxation solved at the columns' values (C,), from the last basis; the columns' places."""
         program, act = self.actions.program
         if self._relaxed is None:
             self._relaxed = relaxation(program)
         self._relaxed.set_cost(act, gain)
-        return self._relaxed.solve(), act
+        return self._relaxed.solve(seconds=seconds), act
 
     def embedded(self, question: Question) -> Embedded:
         """The question's network with its bounds; worked out once a question."""

@@ -61,7 +61,8 @@ class Chooser:
         :mod:`rmab_opt.search.branch_and_bound`, for networks; ``prices``: the exact assignment of
         :mod:`rmab_opt.planning.assignment`, for linear objectives under plain budgets; ``listing``: the value of every
         allowed action, one matrix product, for small sets (:attr:`ActionSet.listed`); ``greedy``: one by one by
-        the objective's gains, for objectives that offer it, with the bound that diminishing gains prove;
+        the objective's gains, for objectives that offer it, with the bound that diminishing gains prove; ``packing``:
+        rosters and loads that are too large for a program, by prices of rows and what they want found room for;
         ``auto``: the first of :mod:`rmab_opt.decisions.ways` that applies. A decision's ``solver`` line says which it
         was. Questions about a decision (forced or other plans) go to the program whatever the method.
     title
@@ -157,8 +158,10 @@ class Chooser:
         if question.watch is not None:
             asked = replace(asked, watch=question.watch.in_unit(unit.size, unit.base))
         method, late = question.method if question.plain else "program", None
+        # Sets too large for a program answer questions about a decision as they made it.
+        also = "packing" if not question.plain and question.method == "auto" else method
         for way in ways(self._bench_of(question.actions)):
-            if method not in ("auto", way.name):
+            if method != "auto" and way.name not in (method, also):
                 continue
             if way.applies(asked) is not None:
                 if method == way.name:

@@ -64,6 +64,8 @@ def _candidates(asked: Question) -> Iterator[tuple[str, np.ndarray | None, Witne
         yield "greedy", _greedy(asked, grown), ()
     yield "nothing chosen", nothing, ()
     yield "drawn at random, allowed, not optimised", grown, ()
+    if actions.outer is not None:
+        return
     program, act = actions.program
     found = Session.from_arrays(program, asked.profile).solve(seconds=max(1.0, asked.left))
     if found.has_solution and found.x is not None:

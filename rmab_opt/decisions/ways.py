@@ -36,6 +36,10 @@ LARGEST_COVER = 30_000
 minutes for a gap that tangents show to be a few thousandths."""
 
 
+WANTED = 1e-6
+"""A relaxation's share of a column that is nearer to one than this is a whole one."""
+
+
 class Way(Protocol):
     """One way of answering questions."""
 
@@ -176,6 +180,66 @@ class Listing:
         value = float(values[best])
         by = f"listing of {len(actions)}"
         return Proposal(actions[best].astype(np.int64), value, value, "listing", status="optimal", by=by)
+
+
+class Packing:
+    """Rosters and loads that are too large for a program: prices of rows, and what they want found room for.
+
+    The rows are :attr:`rmab_opt.actions.ActionSet.outer`; the bound is theirs, the action is held against the checks.
+    """
+
+    name = "packing"
+    final = True
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`."""
+        actions = self.bench.actions
+        if not isinstance(question.objective, LinearObjective) or not question.objective.linear(question.situation):
+            return "the objective is not linear in the columns"
+        if actions.outer is None:
+            return "a program of the set is small enough"
+        if question.avoid or question.relax is not None or not actions.monotone or actions.shape.lower_limits:
+            return "columns may not be left out freely"
+        return None
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        assert isinstance(question.objective, LinearObjective)
+        actions, (gain, base) = self.bench.actions, question.objective.coefficients(question.situation)
+        # What is forced is worth more than all the rest: the bound of such values, less this, is one of what holds it.
+        forced = actions.columns.indices(list(question.force))
+        bonus = 2.0 * float(np.abs(gain).sum()) + 1.0
+        asked = gain.copy()
+        asked[forced] += bonus
+        found = self.bench.relaxed(asked, None if question.deadline is None else question.seconds)
+        share, prices = np.zeros(len(gain)), found.row_duals
+        worth = asked
+        if found.has_solution and found.x is not None and prices is not None:
+            program, act = actions.program
+            share, worth = found.x[act], asked - program.matrix.T @ prices
+        wanted = np.flatnonzero((share > 1 - WANTED) & (asked > 0))
+        wanted = wanted[np.argsort(-worth[wanted], kind="stable")]
+        plain = None if prices is None else prices[: len(actions.plain_rows.lower)]
+        action, witness = actions.shape.packed(wanted, asked, plain)
+        if question.start is not None and float(asked @ question.start) > float(asked @ action):
+            action, witness = question.start, []
+        if not action[forced].all():
+            return None
+        bound = base + float(found.bound) - bonus * len(forced) if found.status == "optimal" else np.inf
+        return Proposal(
+            action,
+            base + float(gain @ action),
+            bound,
+            "dual",
+            {} if prices is None else {"prices": prices},
+            status="limit",
+            by="prices and packing",
+            witness=tuple(witness),
+            remarks={"program": f"left out, too large for {len(gain)} columns; --method program asks for it"},
+        )
 
 
 class Search:
@@ -494,13 +558,14 @@ def ways(bench: Bench) -> tuple[Way, ...]:
         Routes(bench),
         Listing(bench),
         Greedy(bench),
+        Packing(bench),
         Search(bench),
         MixedInteger(bench),
         MixedInteger(bench, tight=True),
     )
 
 
-METHODS = ("auto", "program", "search", "prices", "listing", "greedy")
+METHODS = ("auto", "program", "search", "prices", "listing", "greedy", "packing")
 """What :class:`rmab_opt.decisions.chooser.Chooser` takes as ``method``."""
 
 REFUSALS = {

@@ -25,6 +25,7 @@ from rmab_opt.planning.hull import ActionOracle, hull_bound
 from rmab_opt.planning.lagrangian import (
     Dual,
     action_values,
+    constant_prices,
     dual_average,
     dual_discounted,
     dual_finite,
@@ -50,6 +51,12 @@ HULL_TOLERANCE = 1e-4
 
 MANY_PRICES = 150
 """Above this many prices the linear program is tried first, if it is small enough."""
+
+FEW_ROWS = 6
+"""Rows of a set without a program of its own that get a price a round at most."""
+
+CHEAP = 1e-3
+"""Rows that take a smaller share of what the dearest one takes are left out with them."""
 
 LARGE_PROGRAM = 2_000_000
 """Non-zeros above which the linear program is left for the decomposition."""
@@ -320,6 +327,8 @@ def _bound_in_unit(
     if constant:
         raise ModelError("constant prices without coupling 'hull'", "use kind 'discounted' for one price a resource.")
     rows = polyhedron(actions, reward.shape[2])
+    if actions.outer is not None:
+        rows = _dear(rows, transition, reward, start, horizon, discount)
     return bound_arrays(
         transition,
         reward,
@@ -335,6 +344,34 @@ def _bound_in_unit(
         occupancy=occupancy,
         integer=integer,
         actions=actions,
+    )
+
+
+def _dear(
+    rows: Polyhedron, transition: np.ndarray, reward: np.ndarray, start: np.ndarray, horizon: int, discount: float
+) -> Polyhedron:
+    """The rows that rough constant prices do not call free; others would cost a price a round and prove little.
+
+    Only for rows beside which the set has others of its own: any of them bound it, however few.
+    """
+    coupling = rows.coupling(len(transition), reward.shape[2])
+    if coupling is None or coupling.n_rows <= FEW_ROWS:
+        return rows
+    start = np.eye(reward.shape[1])[start] if start.ndim == 1 else start
+    prices = constant_prices(transition, reward, coupling, start, horizon=horizon, discount=discount)
+    paid = prices * np.abs(coupling.limit)
+    order = np.argsort(-paid, kind="stable")[:FEW_ROWS]
+    dear = {coupling.names[k].removesuffix(" (at least)") for k in order if paid[k] > CHEAP * paid.max(initial=0.0)}
+    kept = np.array([k for k, name in enumerate(rows.names) if name in dear], dtype=np.int64)
+    if not kept.size:
+        return rows
+    return replace(
+        rows,
+        act=rows.act[kept],
+        extra=rows.extra[kept],
+        lower=rows.lower[kept],
+        upper=rows.upper[kept],
+        names=tuple(rows.names[k] for k in kept.tolist()),
     )
 
 

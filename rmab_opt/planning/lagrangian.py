@@ -28,6 +28,7 @@ from rmab_opt.solver import Program, Session, load_profile
 __all__ = [
     "Dual",
     "action_values",
+    "constant_prices",
     "dual_average",
     "dual_discounted",
     "dual_finite",
@@ -795,6 +796,20 @@ class Sweep:
 def _spread(start: np.ndarray, n_states: int) -> np.ndarray:
     start = np.asarray(start)
     return np.eye(n_states)[start] if start.ndim == 1 else start
+
+
+def constant_prices(
+    transition: np.ndarray,
+    reward: np.ndarray,
+    coupling: Coupling,
+    start: np.ndarray,
+    *,
+    horizon: int,
+    discount: float,
+) -> np.ndarray:
+    """Rough prices of the resources, the same in every round, (K,), from a sample of the arms: they prove nothing."""
+    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    return _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
 
 
 def _constant_prices(

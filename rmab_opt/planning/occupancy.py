@@ -155,8 +155,8 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
             actions.columns,
             ("declare the columns exclusive", "make the combinations actions of their own"),
         )
-    if not actions.structured:
-        plain = actions.plain_rows.as_declared
+    if not actions.structured or actions.outer is not None:
+        plain = (actions.outer or actions.plain_rows).as_declared
         size, rows = arm.size, plain.matrix.shape[0]
         return Polyhedron(
             plain.matrix,
@@ -196,6 +196,9 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
 
 def _row_names(actions: ActionSet) -> tuple[str, ...]:
     """Names of the plain rows, in their order: the constraint's own, with the row's key where it has several."""
+    if actions.outer is not None:
+        pairs = zip(actions.outer.owner, actions.outer.key, strict=True)
+        return tuple(f"{owner}.{key}" if key else owner for owner, key in pairs)
     model, session = actions.compiled
     names: list[str] = []
     for name in actions.constraints:

@@ -9,17 +9,22 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pyomo.environ as pyo
 from pydantic import BeforeValidator
+from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, table_with
-from rmab_opt.actions.kinds.rows import row_unit, tolerance
+from rmab_opt.actions.constraint import Constraint, Rows, table_with
+from rmab_opt.actions.kinds.rows import opened, row_unit, tolerance
+from rmab_opt.actions.packing import carried_rows, pack
 from rmab_opt.errors import Findings, UnsettledError
 from rmab_opt.problem import Table
 
 __all__ = ["Capacity"]
 
-PACKING_NODES = 200_000
-"""Nodes after which the packing check gives up; reached only by adversarial loads, never silently."""
+PACKING_NODES, PACKING_WORK = 200_000, 5_000_000
+"""Nodes after which the packing check gives up, and nodes times arms and workers; never silently."""
+
+LARGE = 4000
+"""Pairs of columns and workers from which packings are found and bounded without a program of them."""
 
 FILLED_UNITS = 100_000
 """Room of a worker, in units of load, up to which the packing check lists all sums."""
@@ -39,6 +44,7 @@ class Capacity(Constraint, kind="capacity"):
     """
 
     limiting: ClassVar[tuple[str, ...]] = ("load_of",)
+    own_variables: ClassVar[bool] = True
 
     workers: Annotated[Table, BeforeValidator(table_with("worker", "capacity"))]
     """Table with columns ``worker`` and ``capacity``."""
@@ -100,6 +106,38 @@ class Capacity(Constraint, kind="capacity"):
             unit = self.unit(columns)
             yield f"loads {', '.join(f'{load[c] * unit:g}' for c in chosen)} do not fit the workers' capacities"
 
+    def outer_rows(self, columns: Columns) -> Rows | None:
+        _, capacity, load = self._data(columns)
+        if len(load) * len(capacity) <= LARGE:
+            return None
+
+        def rows() -> Rows:
+            matrix, limit = carried_rows(load, _opened(capacity))
+            names = [f"carried {k + 1}" for k in range(len(limit))]
+            return Rows(sparse.csr_array(matrix), np.full(len(limit), -np.inf), limit, names)
+
+        return self._once(columns, rows)
+
+    def packed(
+        self,
+        wanted: np.ndarray,
+        others: np.ndarray,
+        gain: np.ndarray,
+        worth: np.ndarray,
+        columns: Columns,
+        swap: Callable[[int, int], bool],
+    ) -> tuple[np.ndarray, list[dict[str, str]]]:
+        names, capacity, load = self._data(columns)
+        place = pack(wanted, others, gain, worth, load, _opened(capacity), swap)
+        action = np.zeros(len(columns), dtype=np.int64)
+        action[list(place)] = 1
+        return action, [
+            {"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, c) for c, i in place.items())
+        ]
+
+    def alike(self, columns: Columns) -> np.ndarray:
+        return np.unique(self._data(columns)[2], return_inverse=True)[1]
+
     def _fits(self, chosen: np.ndarray, capacity: np.ndarray, load: np.ndarray, columns: Columns) -> bool:
         """Whether a packing exists; only the loads matter, and the same few lists of loads come again and again."""
         known: dict[bytes, bool] = self._once(columns, dict)
@@ -132,13 +170,13 @@ class Capacity(Constraint, kind="capacity"):
 
     def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
         names, capacity, load = self._data(columns)
-        used = np.zeros(len(names))
+        used, at = np.zeros(len(names)), {name: i for i, name in enumerate(names)}
         for row in rows:
             if set(row) != {"column", "worker"}:
                 return f"{row}: a row names column and worker"
-            if row["column"] not in columns or row["worker"] not in names:
+            if row["column"] not in columns or row["worker"] not in at:
                 return f"{row}: no such column or worker"
-            used[names.index(row["worker"])] += load[columns.index(row["column"])]
+            used[at[row["worker"]]] += load[columns.index(row["column"])]
         if sorted(row["column"] for row in rows) != sorted(columns.ids[c] for c in np.flatnonzero(action)):
             return "not every chosen column stands once"
         full = [
@@ -227,7 +265,7 @@ class Capacity(Constraint, kind="capacity"):
             return filled
         failed: set[tuple[int, tuple[float, ...]]] = set()
         place: dict[int, int] = {}
-        nodes = 0
+        nodes, most = 0, min(PACKING_NODES, PACKING_WORK // (len(items) + len(remaining)))
         # Explicit stack of (item, workers still to try): chosen sets may be longer than Python's recursion limit.
         stack: list[tuple[int, list[int]]] = []
 
@@ -252,9 +290,9 @@ class Capacity(Constraint, kind="capacity"):
                 stack.pop()
                 continue
             nodes += 1
-            if nodes > PACKING_NODES:
+            if nodes > most:
                 raise UnsettledError(
-                    f"a packing check of {len(items)} arms within {PACKING_NODES} nodes",
+                    f"a packing check of {len(items)} arms within {most} nodes",
                     self,
                     ("round loads and capacities to coarser units", "split the workers into teams of their own"),
                 )
@@ -266,3 +304,8 @@ class Capacity(Constraint, kind="capacity"):
             if (depth + 1, tuple(sorted(round(room, 9) for room in remaining))) not in failed:
                 stack.append((depth + 1, candidates(depth + 1)))
         return None
+
+
+def _opened(capacity: np.ndarray) -> np.ndarray:
+    """Capacities as the check lets them be filled."""
+    return opened(capacity, capacity)[1]

@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
 from rmab_opt.actions.columns import Columns
-from rmab_opt.actions.constraint import Constraint, Names, table_with
+from rmab_opt.actions.constraint import Constraint, Names, Rows, table_with
 from rmab_opt.errors import Findings, ModelError, UnsettledError
 from rmab_opt.problem import Table
 
@@ -28,6 +28,12 @@ __all__ = ["Roster", "RosterRule", "Scheduling", "Shift"]
 
 REMEMBERED = 100_000
 """Rosters whose answer is kept."""
+
+LARGE = 4000
+"""Pairs of columns and shifts from which rosters are decided and bounded without a program of them."""
+
+CUT_POOLS, CUTS = 12, 64
+"""Pools of shifts up to which all unions of columns' shifts are looked at, and rows that are kept of them."""
 
 CLOSINGS = 20_000
 """Sets of closed shifts after which the check of a roster with rules gives up; never silently."""
@@ -91,6 +97,12 @@ class _Plan:
     shifts: list[_Shift]
     pools: dict[int, list[int]]
     need: int
+    key: list[tuple[str, str]]
+    """(slot, group) of every unit."""
+    alike: np.ndarray
+    """A number a column, (C,), the same for columns with the same units."""
+    types: list[tuple[int, ...]]
+    """Units of the columns of each such number."""
 
 
 class Scheduling(Constraint, kind="scheduling"):
@@ -107,6 +119,7 @@ class Scheduling(Constraint, kind="scheduling"):
     """
 
     limiting: ClassVar[tuple[str, ...]] = ("staff", "shift")
+    own_variables: ClassVar[bool] = True
 
     roster: Annotated[Table, BeforeValidator(table_with("worker", "slot"))]
     """Table with columns ``worker`` and ``slot``, one row a worker on duty in a slot; optional ``calls``
@@ -346,7 +359,7 @@ class Scheduling(Constraint, kind="scheduling"):
 
         known = self._once(columns, verdicts)
         which = tuple(k for k, own in enumerate(self.rules) if any(own is rule for rule in rules))
-        key = (which, *sorted(self._alike(columns)[chosen].tolist()))
+        key = (which, *sorted(self.alike(columns)[chosen].tolist()))
         if rules and key not in known:
             if len(known) >= REMEMBERED:
                 known.clear()
@@ -380,7 +393,8 @@ class Scheduling(Constraint, kind="scheduling"):
             if total < plan.need * len(chosen):
                 continue
             visits = self._spread(plan, served)
-            worked = tuple(shift for shift, k in place.items() if k in {k for _, k in visits})
+            used = {k for _, k in visits}
+            worked = tuple(shift for shift, k in place.items() if k in used)
             clash = next((found for rule in rules if (found := rule.clash(worked, offered))), None)
             if clash is None:
                 return visits
@@ -411,62 +425,182 @@ class Scheduling(Constraint, kind="scheduling"):
                     visits.append((c, k))
         return sorted(visits, key=lambda visit: visit[1])
 
-    def _alike(self, columns: Columns) -> np.ndarray:
+    def alike(self, columns: Columns) -> np.ndarray:
         """A number a column, the same for columns with the same slots: those are interchangeable."""
-        plan = self._plan(columns)
-
-        def alike() -> np.ndarray:
-            place: dict[tuple[int, ...], int] = {}
-            return np.array([place.setdefault(tuple(units), len(place)) for units in plan.demand])
-
-        return self._once(columns, alike)
+        return self._plan(columns).alike
 
     def _short(self, plan: _Plan, chosen: np.ndarray, columns: Columns) -> int:
         """Visits that the roster leaves without a worker."""
         known: dict[tuple[int, ...], int] = self._once(columns, dict)
-        key = tuple(sorted(self._alike(columns)[chosen].tolist()))
+        key = tuple(sorted(self.alike(columns)[chosen].tolist()))
         if key not in known:
             # Samplers, simulators and enumerations ask for the same few rosters again and again.
             if len(known) >= REMEMBERED:
                 known.clear()
-            known[key] = plan.need * len(chosen) - self._flow(plan, chosen)[1]
+            count = np.bincount(plan.alike[chosen], minlength=len(plan.types))
+            known[key] = plan.need * len(chosen) - self._most_served(plan, count, columns)
         return known[key]
+
+    def _crews(self, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Workers on duty alike as one crew: (post of every unit, crew of every post, workers of every crew).
+
+        A post is a crew at one slot and group.
+        """
+
+        def crews() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            plan = self._plan(columns)
+            duty: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+            for shift in plan.shifts:
+                duty[shift.worker].append((shift.slot, shift.group, shift.calls))
+                if self.placed is not None:
+                    # An arm that is placed with a worker cannot be exchanged for one of another.
+                    duty[shift.worker].append((shift.worker, "", 0))
+            known: dict[tuple[tuple[str, str, int], ...], int] = {}
+            crew = {worker: known.setdefault(tuple(sorted(own)), len(known)) for worker, own in duty.items()}
+            posts: dict[tuple[int, str, str], int] = {}
+            post = np.array(
+                [posts.setdefault((crew[one.worker], one.slot, one.group), len(posts)) for one in plan.shifts]
+            )
+            size = np.bincount(list(crew.values()), minlength=len(known))
+            return post, np.array([c for c, _, _ in posts], dtype=np.int64), size
+
+        return self._once(columns, crews)
+
+    def _most_served(self, plan: _Plan, count: np.ndarray, columns: Columns) -> int:
+        """Largest number of served visits of ``count`` columns of every type, (types,): a flow of types, not of arms.
+
+        Workers of a crew and arms of a type are interchangeable: a flow of their sums, spread evenly, is a flow of arms
+        and workers, and then a whole one exists.
+        """
+        present = np.flatnonzero(count)
+        if not present.size:
+            return 0
+        distinct = self.rule == "distinct_workers"
+        n_types, unit = len(present), np.arange(len(plan.capacity))
+        post, crew_of, size = self._crews(columns) if distinct else (unit, unit, np.ones(len(unit), dtype=np.int64))
+        room = np.bincount(post, plan.capacity, len(crew_of)).astype(np.int64)
+        first_post = 2 + n_types
+        first_pair = first_post + len(room)
+        tails, heads, limits = (
+            [np.zeros(n_types, dtype=np.int64)],
+            [2 + np.arange(n_types)],
+            [plan.need * count[present]],
+        )
+        used = first_pair
+        for k, number in enumerate(present.tolist()):
+            posts = np.unique(post[list(plan.types[number])])
+            many = int(count[number])
+            if not distinct:
+                tails.append(np.full(len(posts), 2 + k))
+                heads.append(first_post + posts)
+                limits.append(np.full(len(posts), plan.need * many))
+                continue
+            crews, which = np.unique(crew_of[posts], return_inverse=True)
+            pair = used + np.arange(len(crews))
+            used += len(crews)
+            tails += [np.full(len(crews), 2 + k), pair[which]]
+            heads += [pair, first_post + posts]
+            limits += [many * size[crews], many * size[crews][which]]
+        tails.append(first_post + np.arange(len(room)))
+        heads.append(np.ones(len(room), dtype=np.int64))
+        limits.append(room)
+        tail, head, limit = (np.concatenate(part).astype(np.int32) for part in (tails, heads, limits))
+        kept = limit > 0
+        graph = sparse.csr_array((limit[kept], (tail[kept], head[kept])), shape=(used, used), dtype=np.int32)
+        return int(maximum_flow(graph, 0, 1).flow_value)
+
+    def outer_rows(self, columns: Columns) -> Rows | None:
+        plan = self._plan(columns)
+        if self.askers or sum(len(units) for units in plan.demand) <= LARGE:
+            return None
+
+        def rows() -> Rows:
+            return self._cut_rows(plan)
+
+        return self._once(columns, rows)
+
+    def _cut_rows(self, plan: _Plan) -> Rows:
+        """Columns that can only be served within some pools need no more visits than these have: cuts of the flow."""
+        pools = {key: k for k, key in enumerate(dict.fromkeys(plan.key))}
+        pool = np.array([pools[key] for key in plan.key], dtype=np.int64)
+        room = np.bincount(pool, plan.capacity, len(pools))
+        within = np.zeros((len(plan.types), len(pools)), dtype=bool)
+        apart = self.rule == "distinct_workers"
+        open_ = np.zeros(len(plan.types), dtype=bool)
+        for number, units in enumerate(plan.types):
+            within[number, pool[list(units)]] = True
+            able = len({plan.shifts[unit].worker for unit in units}) if apart else plan.need
+            open_[number] = bool(units) and able >= plan.need
+        unions = {one.tobytes() for one in within[open_]} | {within[open_].any(axis=0).tobytes()}
+        if len(pools) <= CUT_POOLS:
+            several = set(unions)
+            while several:
+                fresh = {
+                    (np.frombuffer(one, dtype=bool) | np.frombuffer(other, dtype=bool)).tobytes()
+                    for one in several
+                    for other in unions
+                }
+                several = fresh - unions
+                unions |= several
+        count = np.bincount(plan.alike, minlength=len(plan.types))
+        cuts = np.array([np.frombuffer(one, dtype=bool) for one in sorted(unions)]).reshape(-1, len(pools))
+        inside = ~(within[open_].astype(np.int64) @ ~cuts.T > 0)
+        most, limit = plan.need * count[open_] @ inside, cuts @ room
+        order = np.argsort(-most / np.maximum(limit, 1.0), kind="stable")
+        kept = order[(most > limit)[order]][:CUTS]
+        by_type = np.zeros((len(kept) + 1, len(plan.types)))
+        by_type[:-1, open_] = inside[:, kept].T
+        by_type[-1] = ~open_
+        matrix = sparse.csr_array(by_type[:, plan.alike])
+        limits = np.append(np.floor(limit[kept] / plan.need), 0.0)
+        names = [f"cut {k + 1}" for k in range(len(kept))] + ["nobody"]
+        some = np.diff(matrix.indptr) > 0
+        at = np.flatnonzero(some)
+        return Rows(matrix[at], np.full(len(at), -np.inf), limits[at], [names[k] for k in at.tolist()])
 
     def _flow(self, plan: _Plan, chosen: np.ndarray) -> tuple[dict[tuple[int, int], int], int]:
         """Largest number of served visits of the chosen columns, with the visits a (column, unit)."""
         if not chosen.size:
             return {}, 0
-        edges: list[tuple[int, int, int]] = []
-        source, sink = 0, 1
-        node = {"column": {int(c): 2 + k for k, c in enumerate(chosen)}}
-        first_unit = 2 + len(chosen)
         distinct = self.rule == "distinct_workers"
-        pair_node: dict[tuple[int, str], int] = {}
-        next_node = first_unit + len(plan.capacity)
-        for c, at in node["column"].items():
-            edges.append((source, at, plan.need))
-            for unit in plan.demand[c]:
-                if distinct:
-                    key = (c, plan.shifts[unit].worker)
-                    if key not in pair_node:
-                        pair_node[key] = next_node
-                        edges.append((at, next_node, 1))
-                        next_node += 1
-                    edges.append((pair_node[key], first_unit + unit, 1))
-                else:
-                    edges.append((at, first_unit + unit, plan.need))
-        edges += [(first_unit + unit, sink, int(limit)) for unit, limit in enumerate(plan.capacity) if limit]
-        tail, head, limit = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
-        graph = sparse.csr_array((limit, (tail, head)), shape=(next_node, next_node), dtype=np.int32)
-        result = maximum_flow(graph, source, sink)
-        flow = sparse.coo_array(result.flow)
-        amount = {(int(i), int(j)): int(v) for i, j, v in zip(flow.row, flow.col, flow.data, strict=True) if v > 0}
+        workers: dict[str, int] = {}
+        owner = np.array([workers.setdefault(shift.worker, len(workers)) for shift in plan.shifts], dtype=np.int64)
+        n_units, n_chosen = len(plan.capacity), len(chosen)
+        first_unit, used = 2 + n_chosen, 2 + n_chosen + n_units
+        tails, heads, limits = [np.zeros(n_chosen, dtype=np.int64)], [2 + np.arange(n_chosen)], [plan.need]
+        ends: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        type_of = plan.alike[chosen]
+        for number in np.unique(type_of).tolist():
+            at = np.flatnonzero(type_of == number)
+            units = np.array(plan.types[number], dtype=np.int64)
+            if not units.size:
+                continue
+            through = np.repeat((2 + at)[:, None], len(units), axis=1)
+            if distinct:
+                known, which = np.unique(owner[units], return_inverse=True)
+                pair = used + np.arange(len(at) * len(known)).reshape(len(at), len(known))
+                used += pair.size
+                tails.append(np.repeat(2 + at, len(known)))
+                heads.append(pair.ravel())
+                limits.append(1)
+                through = pair[:, which]
+            tails.append(through.ravel())
+            heads.append(np.tile(first_unit + units, len(at)))
+            limits.append(1 if distinct else plan.need)
+            ends.append((np.repeat(chosen[at], len(units)), np.tile(units, len(at)), through.ravel()))
+        tails.append(first_unit + np.arange(n_units))
+        heads.append(np.ones(n_units, dtype=np.int64))
+        each = [np.full(len(tail), limit) for tail, limit in zip(tails[:-1], limits, strict=True)]
+        limit = np.concatenate([*each, plan.capacity]).astype(np.int32)
+        tail, head = np.concatenate(tails).astype(np.int32), np.concatenate(heads).astype(np.int32)
+        graph = sparse.csr_array((limit[limit > 0], (tail[limit > 0], head[limit > 0])), shape=(used, used))
+        result = maximum_flow(graph, 0, 1)
         served: dict[tuple[int, int], int] = {}
-        for c, at in node["column"].items():
-            for unit in plan.demand[c]:
-                through = pair_node[c, plan.shifts[unit].worker] if distinct else at
-                if (value := amount.get((through, first_unit + unit), 0)) > 0:
-                    served[c, unit] = value
+        flow = sparse.csr_array(result.flow)
+        for columns, units, through in ends:
+            amount = np.asarray(flow[through, first_unit + units]).ravel()
+            for k in np.flatnonzero(amount > 0).tolist():
+                served[int(columns[k]), int(units[k])] = int(amount[k])
         return served, int(result.flow_value)
 
     def _plan(self, columns: Columns) -> _Plan:
@@ -494,18 +628,26 @@ class Scheduling(Constraint, kind="scheduling"):
             for unit, (slot, _) in enumerate(key):
                 by_slot[slot].append(unit)
             values = [""] * len(columns) if self.match is None else columns.text(self.match)
-            demand = [
-                [
-                    unit
-                    for slot in slots
-                    for unit in by_slot.get(slot, [])
-                    if key[unit][1] in ("", value) and capacity[unit]
-                ]
-                for slots, value in zip(self._available(columns), values, strict=True)
-            ]
-            for c, k in placed.items():
-                demand[c] = [unit for unit in demand[c] if k in pools[unit]]
-            return _Plan(demand, capacity, names, shifts, pools, 1 if self.rule == "same_slot" else self.visits)
+            # Columns of the same slots and the same value share one list: arms are many, kinds of them few.
+            known: dict[tuple[tuple[str, ...], str, int | None], tuple[list[int], int]] = {}
+            place: dict[tuple[int, ...], int] = {}
+
+            def units(slots: tuple[str, ...], value: str, shift: int | None) -> tuple[list[int], int]:
+                if (slots, value, shift) not in known:
+                    found = [
+                        unit
+                        for slot in slots
+                        for unit in by_slot.get(slot, [])
+                        if key[unit][1] in ("", value) and capacity[unit] and (shift is None or shift in pools[unit])
+                    ]
+                    known[slots, value, shift] = found, place.setdefault(tuple(found), len(place))
+                return known[slots, value, shift]
+
+            available = zip(self._available(columns), values, strict=True)
+            drawn = [units(tuple(slots), value, placed.get(c)) for c, (slots, value) in enumerate(available)]
+            alike = np.array([number for _, number in drawn], dtype=np.int64)
+            need = 1 if self.rule == "same_slot" else self.visits
+            return _Plan([one for one, _ in drawn], capacity, names, shifts, pools, need, key, alike, list(place))
 
         return self._once(columns, plan)
 

@@ -54,7 +54,7 @@ PolicyName = Annotated[
 ]
 Method = Annotated[
     str | None,
-    typer.Option("--method", metavar="NAME", help="auto, program, search, prices, listing or greedy; auto by default."),
+    typer.Option("--method", metavar="NAME", help="auto, program, search, prices, packing, listing or greedy."),
 ]
 Episodes = Annotated[int, typer.Option(min=0, help="Simulated runs behind the expected total to the horizon; 0: none.")]
 
