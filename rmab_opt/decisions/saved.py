@@ -293,7 +293,10 @@ def read_saved(given: Path | Mapping[str, Any]) -> DecisionFile | OldFile:
         When it is none, or of a format that this version does not read; names the field.
     """
     document = given if isinstance(given, Mapping) else read_document(given, "decision", FIX)
-    version = document.get("format", 1)
+    if "format" not in document:
+        # A newer file without it would pass for an old one, and lose its proof without a word.
+        raise ModelError("decision lacks format", FIX)
+    version = document["format"]
     if isinstance(version, bool) or version not in (1, FORMAT):
         raise ModelError(f"decision: format is {version!r}", f"this version reads formats 1 and {FORMAT}.")
     if version == FORMAT:
