@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,12 @@ from rmab_opt.records import read_regular
 __all__ = ["Table", "TableLike", "is_table_like", "nearest"]
 
 MOST_BYTES = 1 << 28
+
+BOOKS = (".xlsx", ".ods", ".xlsm", ".xls")
+"""Endings of workbooks."""
+
+CONTROLS = re.compile(rb"[\x01-\x08\x0e-\x19\x1b-\x1f]")
+"""Bytes that no text of a table has."""
 
 TableLike = Union["Table", str, Path, Mapping[str, Sequence[object]], Any]
 """What a table can be made of: a table, a file's path, columns by name, or a pandas, polars or other data frame."""
@@ -519,6 +526,9 @@ def _read_file(cls: type[Table], given: str | Path, needed: Sequence[str], told:
         laid, log = _of_workbook(data, where, wanted, needed)
     elif wanted is not None:
         raise ModelError(f"{where}: is no workbook, so it has no sheet {wanted!r}", "leave the sheet's name out.")
+    elif path.suffix.lower() in BOOKS and (data.startswith(b"PK") or CONTROLS.search(data)):
+        # Text under such a name is read, what is left of a workbook is not.
+        raise ModelError(f"{where}: is no workbook that can be read", "open it and save it again, or export CSV UTF-8.")
     else:
         log = Log()
         laid = lay_out(records(data, where, log), needed, where, log)
@@ -553,7 +563,7 @@ def _sheet_of(given: str | Path) -> tuple[Path, str | None]:
     book, mark, sheet = str(given).rpartition("#")
     if (
         mark
-        and Path(book).suffix.lower() in (".xlsx", ".ods", ".xlsm", ".csv")
+        and Path(book).suffix.lower() in (*BOOKS, ".csv")
         and "\x00" not in book
         and not path.exists()
     ):
