@@ -259,6 +259,9 @@ def test_bytes_become_sheets(count, tmp_path):
             return
         if whole:
             assert table.text("id") == [row[0] for row in rows[1:]]
+        if not place.read_bytes().startswith(b"PK"):
+            # Text under such a name, which is looked at with the tables.
+            return
         sheet = openpyxl.load_workbook(place, read_only=False).active
         plain = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
         nothing_is_lost(table, plain)
