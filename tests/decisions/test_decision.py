@@ -11,6 +11,8 @@ from strategies import tabular
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser, Scores
+from rmab_opt.decisions.saved import read_saved
+from rmab_opt.errors import ModelError
 from rmab_opt.problem import Arms, Problem
 
 
@@ -26,3 +28,8 @@ def test_a_gap_is_told_in_per_cent_of_what_is_decided(share, words):
     told = replace(decision, bound=decision.base + (decision.value - decision.base) / (1.0 - share))
     assert told.relative_gap == pytest.approx(share, abs=1e-12)
     assert told.proven().endswith(words)
+
+
+def test_a_file_without_its_format_does_not_pass_for_an_old_one():
+    with pytest.raises(ModelError, match="lacks format"):
+        read_saved({"forma": 2, "ids": [], "state": [], "action": [], "value": 0.0, "bound": None, "violations": {}})

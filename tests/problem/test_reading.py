@@ -116,6 +116,17 @@ def test_what_cannot_be_read_for_certain_is_refused(tmp_path, data, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("left", [b"PK", b"PK\x03", b"\x05\xf1\xb9\x1e>\n", b"7\x96\xc6\xbcP\xae\x82{\x01"])
+def test_what_is_left_of_a_workbook_is_not_read_as_text(tmp_path, left):
+    book, text = tmp_path / "t.xlsx", tmp_path / "u.xlsx"
+    book.write_bytes(left)
+    with pytest.raises(ModelError, match="is no workbook that can be read"):
+        Table.read(book)
+    # An export that only bears the name is text all the same.
+    text.write_bytes(b"id;a\nb;1\n")
+    assert Table.read(text).text("id") == ["b"]
+
+
 def test_typed_cells_are_believed(tmp_path):
     import openpyxl
 

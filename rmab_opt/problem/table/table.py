@@ -561,12 +561,7 @@ def _sheet_of(given: str | Path) -> tuple[Path, str | None]:
     """``book.xlsx#Sheet`` as path and sheet, unless a file has that very name."""
     path = Path(given)
     book, mark, sheet = str(given).rpartition("#")
-    if (
-        mark
-        and Path(book).suffix.lower() in (*BOOKS, ".csv")
-        and "\x00" not in book
-        and not path.exists()
-    ):
+    if mark and Path(book).suffix.lower() in (*BOOKS, ".csv") and "\x00" not in book and not path.exists():
         return Path(book), sheet
     return path, None
 
