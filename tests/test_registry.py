@@ -235,7 +235,15 @@ def test_help_loads_light_modules_only():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded, heavy = (line.split()[1:] for line in done.stdout.splitlines()[-2:])
     settings = {f"rmab_opt.settings.{name}" for name in registry.settings()}
-    light = {"rmab_opt", "rmab_opt._startup", "rmab_opt.errors", "rmab_opt.registry", "rmab_opt.settings", *settings}
+    light = {
+        "rmab_opt",
+        "rmab_opt._startup",
+        "rmab_opt.errors",
+        "rmab_opt.progress",
+        "rmab_opt.registry",
+        "rmab_opt.settings",
+        *settings,
+    }
     light |= {f"{name}.verbs" for name in settings}
     assert [name for name in loaded if name not in light and not name.startswith("rmab_opt.cli")] == []
     assert heavy == []

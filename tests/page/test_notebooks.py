@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import replace
 
@@ -94,20 +93,3 @@ def test_without_a_library_of_frames_the_error_says_what_to_install(monkeypatch)
 
 def test_headings_terms_and_cells_are_escaped():
     assert Tags(notebook_html(EVIL, [(EVIL, EVIL), (EVIL, {EVIL: EVIL}), (EVIL, [{EVIL: EVIL}])])).seen <= OURS
-
-
-@pytest.mark.parametrize("watched", [True, False])
-def test_progress_is_shown_to_a_terminal_and_not_to_a_pipe(watched, monkeypatch):
-    from rmab_opt.cli.common import progress
-
-    class Stream(io.StringIO):
-        def isatty(self) -> bool:
-            return watched
-
-    stream = Stream()
-    monkeypatch.setattr("sys.stderr", stream)
-    with progress(quiet=False) as bar:
-        if bar is not None:
-            bar.update(bar.add_task("training", total=2), advance=1)
-    assert ("training" in stream.getvalue()) == watched
-    assert watched or stream.getvalue() == ""

@@ -6,13 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from fair_plans import planned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmab_opt as ro
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.planning import Coupling
-from rmab_opt.settings.equity import Groups, fair_plan_arrays
+from rmab_opt.settings.equity import Groups
 from rmab_opt.settings.equity.curves import group_curve
 from rmab_opt.settings.equity.fairness import compare_groups
 from rmab_opt.settings.equity.published import whittle_to_lagrange
@@ -56,7 +57,7 @@ def relaxed(chance: np.ndarray, reward: np.ndarray, state: np.ndarray, budget: f
     group = Groups(("all",), np.ones((1, n), dtype=bool))
     paid = np.repeat(reward[:, :, None], 2, axis=2)
     coupling = Coupling.budgets([float(budget)])
-    plan = fair_plan_arrays(transition, paid, state, group, coupling, horizon=rounds, welfare="max_min")
+    plan = planned(transition, paid, state, group, coupling, horizon=rounds, welfare="max_min")
     return n * plan.upper
 
 
