@@ -280,6 +280,7 @@ def test_the_same_outcomes_twice_two_at_once_and_a_stop_in_the_middle(tmp_path, 
     with pytest.raises(ModelError, match="holds a programme already"):
         start(register, own, log=log, plan=plan)
     back = write(tmp_path / "back.csv", [["id", "done", "state"], ["f1", "yes", "engaged"]])
+    monkeypatch.setattr("rmab_opt.programme.folder.PATIENCE", 0.2)
     with held(own, "makes the next list here"), pytest.raises(ModelError, match="is in use"):
         next_week(own, back)
     assert next_week(own, back).number == 10
