@@ -13,35 +13,23 @@ import shutil
 from pathlib import Path
 
 import pytest
+import small_model
 from command_line import Answer, run
 
 import rmab_opt as ro
 from rmab_opt.errors import RmabError
 from rmab_opt.problem import Table
 
-MODEL = """\
-format: 1
-title: Small
-problem:
-  arms: arms.csv
-  dynamics: {kind: tabular, file: transitions.csv, by: type, reward: {bad: 0, good: 1}}
-  horizon: 3
-constraints:
-  weekly: {kind: budget, at_most: 1}
-train: {episodes: 1, pretrain_steps: 1, hidden: [4], head: 2, validation_episodes: 0}
-"""
 TABLES = {
+    **small_model.TABLES,
     "arms.csv": "id,type,minutes\np0,a,10\np1,a,20\np2,a,30\n",
-    "transitions.csv": "type,state,action,bad,good\na,bad,0,0.75,0.25\na,bad,1,0.25,0.75\n"
-    "a,good,0,0.5,0.5\na,good,1,0.125,0.875\n",
-    "state.csv": "id,state\np0,bad\np1,good\np2,bad\n",
     "seen.csv": "id,done,state\np0,no,\n",
 }
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, text in {"model.yaml": MODEL, **TABLES}.items():
+    for name, text in {"model.yaml": small_model.MODEL, **TABLES}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -171,8 +159,8 @@ YAML = {
 def test_an_odd_model_file_is_refused_by_name(folder, name):
     old, new, words = YAML[name]
     os.mkfifo(folder / "pipe.csv")
-    (folder / "model.yaml").write_text(new if old is None else MODEL.replace(old, new))
-    assert old is None or old in MODEL
+    (folder / "model.yaml").write_text(new if old is None else small_model.MODEL.replace(old, new))
+    assert old is None or old in small_model.MODEL
     told = run("check", "model.yaml")
     fine(told)
     if words:

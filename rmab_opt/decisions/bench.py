@@ -122,7 +122,7 @@ class Bench:
         Nothing allowed is worth more than the relaxation, so no mixed-integer program is needed for it.
         """
         result, act = self._relaxation(gain)
-        if result.x is None or not result.has_solution:
+        if result.x is None or result.status != "optimal":
             return None
         share = result.x[act]
         action = np.rint(share).astype(np.int64)

@@ -7,12 +7,12 @@ written (a folder, a pipe, no permission), a :class:`StorageError` where the mac
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import json
 import os
 import stat
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from rmab_opt.errors import ModelError, RmabError, SolverError, StorageError
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "allow",
@@ -147,11 +150,17 @@ def write_atomically(path: str | Path, content: str | bytes, *, replace: bool = 
             Path(temporary).unlink(missing_ok=True)
             raise
         # The name itself has to reach the disk before anybody relies on it.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _to_disk(path.parent)
+
+
+def _to_disk(folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _refuse_read(path: Path) -> None:
@@ -269,17 +278,28 @@ REMEMBERED = 4
 
 def _sign(path: Path, data: bytes) -> None:
     """Note that a file with this content is ours, so that a repeat may replace it without asking."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        # Two verbs that write into one folder both have their files in it.
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    # Two verbs that write into one folder both have their files in it.
+    with _one_writer(path.parent):
         known, digest = _signed(path.parent), hashlib.sha256(data).hexdigest()
         digests = [other for other in known.get(path.name, []) if other != digest]
         known[path.name] = [*digests, digest][-REMEMBERED:]
         text = json_text({"written by": MARK.decode(), "sha256": known}) + "\n"
         write_atomically(path.parent / SIGNATURE, text, kept=True)
+
+
+@contextmanager
+def _one_writer(folder: Path) -> Iterator[None]:
+    """Nobody else notes anything in a folder meanwhile, without a file of ours that would stay in it."""
+    if sys.platform == "win32":
+        # A folder cannot be opened there: of two notes at one moment one is lost, and a repeat asks for --force.
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def _signed(folder: Path) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 
 import pytest
+import small_model
 from command_line import run
 
 from rmab_opt import registry
@@ -18,22 +19,9 @@ READS = {
 }  # fmt: skip
 """Options and arguments that name one to be read, or a folder of a record that is checked before it is written."""
 
-MODEL = """\
-format: 1
-title: Small
-problem:
-  arms: arms.csv
-  dynamics: {kind: tabular, file: transitions.csv, by: type, reward: {bad: 0, good: 1}}
-  horizon: 3
-constraints:
-  weekly: {kind: budget, at_most: 1}
-train: {episodes: 1, pretrain_steps: 1, hidden: [4], head: 2, validation_episodes: 0}
-"""
 TABLES = {
+    **small_model.TABLES,
     "arms.csv": "id,type\np0,a\np1,a\np2,a\n",
-    "transitions.csv": "type,state,action,bad,good\na,bad,0,0.75,0.25\na,bad,1,0.25,0.75\n"
-    "a,good,0,0.5,0.5\na,good,1,0.125,0.875\n",
-    "state.csv": "id,state\np0,bad\np1,good\np2,bad\n",
     "log.csv": "id,week,called,listened\n"
     + "".join(f"p{n},{week},{'yes' if (n + week) % 3 else 'no'},{'yes' if (n * week) % 2 else 'no'}\n"
               for n in range(3) for week in range(1, 7)),
@@ -65,7 +53,7 @@ FOLDERS = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, text in {"model.yaml": MODEL, **TABLES}.items():
+    for name, text in {"model.yaml": small_model.MODEL, **TABLES}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,12 +1,11 @@
 """Proofs: never accepted where enumeration finds better, refused a millionth below, forged files named, scale exact."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from command_line import without_solver_and_torch
 from proof_models import EVERY, N, network, problem_of, sets
 
 import rmab_opt as ro
@@ -288,27 +287,11 @@ def test_a_file_is_checked_without_solver_and_torch(tmp_path):
     model = ro.load("scheduling", n_arms=10)
     decide(model, np.zeros(10, dtype=int)).to_json(tmp_path / "week.json")
     save_bound(model, bound(model), path=tmp_path / "bound.json")
-    code = f"""
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("highspy", "torch"):
-            raise ImportError(name + " is not here")
-
-sys.meta_path.insert(0, Absent())
-from rmab_opt.cli import main
-for flag, file in (("--decision", "week.json"), ("--bound", "bound.json")):
-    sys.argv = ["rmab-opt", "check", "scheduling", "--set", "n_arms=10", flag, {str(tmp_path)!r} + "/" + file]
-    try:
-        main()
-    except SystemExit as end:
-        if end.code:
-            raise
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("verified without a solver") == 2
+    asked = ["check", "scheduling", "--set", "n_arms=10"]
+    said = without_solver_and_torch(
+        [*asked, "--decision", tmp_path / "week.json"], [*asked, "--bound", tmp_path / "bound.json"]
+    )
+    assert said.count("verified without a solver") == 2
 
 
 def test_proofs_survive_their_file():

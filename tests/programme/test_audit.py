@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
-from command_line import run
+from command_line import run, without_solver_and_torch
 from programmes import begun, ticked
 
 from rmab_opt.decisions.proof import packed
@@ -78,29 +76,11 @@ def test_an_auditor_needs_no_solver(season, tmp_path, closed):
     document = json.loads(saved.read_text(encoding="utf-8"))
     assert document["policy"] == ("living" if closed else "lagrangian")
     lottery(season, tmp_path / "lottery.csv")
-    code = f"""
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("highspy", "torch"):
-            raise ImportError(name + " is not here")
-
-sys.meta_path.insert(0, Absent())
-from rmab_opt.cli import main
-folder, log = {str(folder)!r}, {str(tmp_path / "lottery.csv")!r}
-for words in (["check", folder + "/model.yaml", "--decision", {str(saved)!r}], ["audit", folder, "--log", log]):
-    sys.argv = ["rmab-opt", *words]
-    try:
-        main()
-    except SystemExit as end:
-        if end.code:
-            raise
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "verified without a solver" in done.stdout
-    assert "would have earned" in done.stdout
+    said = without_solver_and_torch(
+        ["check", folder / "model.yaml", "--decision", saved], ["audit", folder, "--log", tmp_path / "lottery.csv"]
+    )
+    assert "verified without a solver" in said
+    assert "would have earned" in said
     if closed:
         for wrong in (np.zeros(7), np.full(5, np.nan), np.full(5, 0.25)):
             altered = {**document, "prices": packed(wrong, "<f8")}

@@ -113,3 +113,26 @@ def test_a_waiting_writer_gets_its_turn(tmp_path):
     with held(tmp_path, "waits", wait=30.0):
         assert time.monotonic() > start
     assert child.wait() == 0
+
+
+def test_where_folders_cannot_be_opened_files_are_written_all_the_same(tmp_path):
+    """As on Windows: the package has to import without locks of folders, and must not ask for one."""
+    code = f"""
+import importlib, os, sys
+from rmab_opt.records import files
+sys.platform = "win32"
+sys.modules["fcntl"] = None
+files = importlib.reload(files)
+real = os.open
+def no_folders(path, *rest, **more):
+    if os.path.isdir(path):
+        raise PermissionError(path)
+    return real(path, *rest, **more)
+os.open = no_folders
+with files.safe():
+    for content in ("one", "two"):
+        files.write_atomically({str(tmp_path / "out.txt")!r}, content)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.txt").read_text() == "two"

@@ -155,15 +155,13 @@ def _spans(indptr: np.ndarray, indices: np.ndarray, rows: np.ndarray) -> tuple[n
     return indices[np.repeat(indptr[rows], length) + within], place
 
 
-class ExactRollouts:
+class ExactRollouts(Rollouts):
     """Expected totals on graphs of up to ten arms: the base's value at every state by sums over all sets of arms."""
 
-    exact = True
-
-    def __init__(self, problem: Problem, actions: ActionSet, base: BatchRule) -> None:
-        self.problem, self.actions, self.base = problem, actions, base
-        dynamics: Any = problem.dynamics
-        self.dynamics: Cascade = dynamics
+    @property
+    def dynamics(self) -> Cascade:
+        found: Cascade = self._dynamics
+        return found
 
     @cached_property
     def values(self) -> list[np.ndarray]:
@@ -183,22 +181,6 @@ class ExactRollouts:
         found: np.ndarray = self.dynamics.graph.kernel @ (pay + self.problem.discount * ahead)
         return found
 
-    def __call__(
-        self,
-        state: np.ndarray,
-        period: int,
-        shared: np.ndarray | None,
-        first: np.ndarray,
-        draws: int,
-        rng: np.random.Generator,
-        *,
-        common: bool = True,
-    ) -> np.ndarray:
-        """Expected totals (M, 1) of first actions (M, C) at a state (N,); nothing is drawn."""
-        acted = self.actions.columns.arm_action(np.asarray(first))
-        chance = self.dynamics.own_move(np.broadcast_to(state, acted.shape), acted)
-        return np.asarray(active_sets(chance) @ self._arrival(self.values[period + 1]))[:, None]
-
     def many(
         self,
         states: np.ndarray,
@@ -210,8 +192,12 @@ class ExactRollouts:
         *,
         common: bool = True,
     ) -> np.ndarray:
-        """Expected totals (B, M, 1) of first actions (B, M, C) at states (B, N)."""
-        return np.stack([self(state, period, None, own, draws, rng) for state, own in zip(states, first, strict=True)])
+        """Expected totals (B, M, 1) of first actions (B, M, C) at states (B, N); nothing is drawn."""
+        arrival = self._arrival(self.values[period + 1])
+        acted = self.actions.columns.arm_action(first.reshape(-1, first.shape[-1])).reshape(*first.shape[:2], -1)
+        chance = self.dynamics.own_move(np.broadcast_to(np.asarray(states)[:, None], acted.shape), acted)
+        # One state at a time: what stands for all sets of arms is large.
+        return np.stack([active_sets(own) @ arrival for own in chance])[..., None]
 
 
 def batch_rule(problem: Problem, actions: ActionSet, name: str) -> BatchRule | None:
@@ -219,7 +205,7 @@ def batch_rule(problem: Problem, actions: ActionSet, name: str) -> BatchRule | N
     return BatchLookahead(problem, actions, BASES[name]) if name in BASES else None
 
 
-def rollouts_of(problem: Problem, actions: ActionSet, base: BatchRule) -> Rollouts | ExactRollouts:
+def rollouts_of(problem: Problem, actions: ActionSet, base: BatchRule) -> Rollouts:
     """Exact expectations on tiny graphs, else simulated episodes."""
     if problem.n_arms <= EXACT_NODES and not actions.open_constraints:
         return ExactRollouts(problem, actions, base)
