@@ -413,19 +413,17 @@ class Desk:
         linear = isinstance(question.objective, LinearObjective) and question.objective.linear(question.situation)
         if prices is None or not linear or made.proof.kind not in ("prices", "table"):
             return [Price(name, row, np.nan, None) for name, rows in made.tight.items() for row in rows]
-        session = actions.compiled[1]
-        low, high = session.program.row_lower, session.program.row_upper
+        names, low, high, unit = _limits(actions)
         # An equation says what a choice is, and limits nothing that could be had more of.
         at = np.flatnonzero((prices != 0) & (low != high))
         found = []
-        for row in at[np.argsort(-np.abs(prices[at]), kind="stable")].tolist():
-            name = ROW.fullmatch(session.row_names[row])
+        for row in at[np.argsort(-np.abs(prices[at] / unit[at]), kind="stable")].tolist():
             least = bool(prices[row] < 0)
-            amount = float(low[row] if least else high[row])
+            amount = float((low[row] if least else high[row]) * unit[row])
+            name = names[row]
             if name is not None and np.isfinite(amount):
-                key = (name["key"] or "").strip("'\"")
-                price = abs(float(prices[row])) * made.unit
-                found.append(Price(name["limit"].strip("'\""), "" if key == "all" else key, amount, price, least))
+                price = abs(float(prices[row] / unit[row])) * made.unit
+                found.append(Price(name[0], name[1], amount, price, least))
         return found
 
     def learning(self) -> dict[str, list[tuple[float, float]]]:
@@ -588,6 +586,27 @@ def _because(name: str, comes: bool, facts: Mapping[str, bool], states: tuple[st
     if not comes and facts["called"]:
         return f"was called, is {states[1]}; others gain more now" if states[1] else "was called; others gain more now"
     return "gains more than others now" if comes else "others gain more now"
+
+
+def _limits(
+    actions: ActionSet,
+) -> tuple[list[tuple[str, str] | None], np.ndarray, np.ndarray, np.ndarray]:
+    """Of the rows that proofs have prices of: (limit, what of it), least, most, what they were divided by."""
+    if actions.outer is not None or not actions.structured:
+        plain = actions.outer or actions.plain_rows
+        unit = np.ones(len(plain.lower)) if plain.unit is None else plain.unit
+        return list(zip(plain.owner, plain.key, strict=True)), plain.lower, plain.upper, unit
+    model, session = actions.compiled
+    unit = np.ones(len(session.program.row_lower))
+    for name in actions.constraints:
+        rows = np.asarray(session.rows(model.constraint[name]), dtype=np.int64)
+        unit[rows] = actions.units_of(name, model, session, rows)
+    names: list[tuple[str, str] | None] = []
+    for text in session.row_names:
+        found = ROW.fullmatch(text)
+        key = "" if found is None else (found["key"] or "").strip("'\"")
+        names.append(None if found is None else (found["limit"].strip("'\""), "" if key == "all" else key))
+    return names, session.program.row_lower, session.program.row_upper, unit
 
 
 def _locked(actions: ActionSet, lock: str, name: str) -> dict[str, Any]:

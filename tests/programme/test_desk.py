@@ -281,3 +281,19 @@ def test_learning_curves_of_the_runs_in_the_folder(desk):
     run.mkdir(parents=True)
     (run / "log.jsonl").write_text('{"episode": 1, "reward": 2.5}\n{"episode": 2, "reward": 3}\n', encoding="utf-8")
     assert desk.learning() == {"own/runs/dqn": [(1.0, 2.5), (2.0, 3.0)]}
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_prices_are_told_by_slot_whether_the_roster_is_a_program_or_rows(desk, monkeypatch, large):
+    """Above so many pairs of member and shift a roster has no program of its own; its rows say the same."""
+    known = {(one.limit, one.row): one.price for one in desk.prices()}
+    if large:
+        monkeypatch.setattr("rmab_opt.actions.kinds.scheduling.LARGE", 1)
+    other = Desk(desk.folder)
+    assert (other.model().actions.outer is not None) == large
+    found = other.prices()
+    assert found
+    assert all(one.row and "cut" not in one.row for one in found if one.limit == "roster")
+    assert sum(one.price * one.amount for one in found) == pytest.approx(
+        sum(price * one.amount for one, price in zip(desk.prices(), known.values(), strict=True)), rel=1e-6
+    )

@@ -35,6 +35,9 @@ LARGE = 4000
 CUT_POOLS, CUTS = 12, 64
 """Pools of shifts up to which all unions of columns' shifts are looked at, and rows that are kept of them."""
 
+NAMED = 3
+"""Slots up to which a row is named by all of them."""
+
 CLOSINGS = 20_000
 """Sets of closed shifts after which the check of a roster with rules gives up; never silently."""
 
@@ -553,7 +556,7 @@ class Scheduling(Constraint, kind="scheduling"):
         by_type[-1] = ~open_
         matrix = sparse.csr_array(by_type[:, plan.alike])
         limits = np.append(np.floor(limit[kept] / plan.need), 0.0)
-        names = [f"cut {k + 1}" for k in range(len(kept))] + ["nobody"]
+        names = [_within(cuts[k], list(pools)) for k in kept.tolist()] + ["nobody"]
         some = np.diff(matrix.indptr) > 0
         at = np.flatnonzero(some)
         return Rows(matrix[at], np.full(len(at), -np.inf), limits[at], [names[k] for k in at.tolist()])
@@ -789,3 +792,11 @@ class RosterRule(Constraint):
 
     def monotone(self, columns: Columns) -> bool:
         return True
+
+
+def _within(cut: np.ndarray, pools: list[tuple[str, str]]) -> str:
+    """What a row about visits within some pools (K,) is called: its slots, with the group where a pool has one."""
+    inside = [f"{slot} {group}".strip() for (slot, group), some in zip(pools, cut.tolist(), strict=True) if some]
+    if len(inside) == len(pools) > 1:
+        return "all slots"
+    return " or ".join(inside) if len(inside) <= NAMED else f"{inside[0]} and {len(inside) - 1} more"
