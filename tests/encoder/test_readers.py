@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 from encoder.drawn import onnx_graph, torch_module
@@ -135,6 +137,60 @@ def test_of_several_outputs_one_is_chosen():
     with pytest.raises(ModelError, match="output 3 of 3"):
         Network.from_torch(body, output=3)
     assert np.allclose(Network.from_torch(body, output=np.array([1.0, -2.0, 0.5]))(x), y @ [1.0, -2.0, 0.5])
+
+
+GATES = {
+    "silu": lambda h: h * torch.sigmoid(h),
+    "swish": lambda h: torch.sigmoid(1.7 * h) * h,
+    "scaled silu": lambda h: (2 * h).sigmoid() * 3 * h,
+    "mish": lambda h: h * torch.tanh(torch.nn.functional.softplus(h)),
+    "gelu": lambda h: 0.5 * h * (1 + torch.erf(h / 2**0.5)),
+    "wide gelu": lambda h: h * (1 + torch.erf(h / 3)) * 0.25,
+}
+PRODUCTS = {
+    "of itself": lambda h: h * h,
+    "by its tanh": lambda h: h * torch.tanh(h),
+    "shifted": lambda h: (h + 1) * torch.sigmoid(h),
+    "a shifted gate": lambda h: h * torch.sigmoid(h + 1),
+    "another's gate": lambda h: h * torch.sigmoid(h.flip(-1)),
+    "two gates": lambda h: torch.sigmoid(h) * torch.sigmoid(h),
+    "half a gelu": lambda h: h * (2 + torch.erf(h)),
+    "a steeper softplus": lambda h: h * torch.tanh(torch.nn.functional.softplus(h, beta=2.0)),
+}
+
+
+class Gated(torch.nn.Module):
+    def __init__(self, bend):
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.last, self.bend = torch.nn.Linear(3, 5), torch.nn.Linear(5, 1), bend
+
+    def forward(self, x):
+        return self.last(self.bend(self.first(x)))
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_curves_written_as_products_are_read(tmp_path, name):
+    """Exporters and older code write SiLU, Mish and GELU as a tensor times a bend of itself."""
+    module = Gated(GATES[name]).eval()
+    x = np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32) * 3
+    with torch.no_grad():
+        given = module(torch.as_tensor(x)).numpy()[:, 0]
+    readings = [Network.from_torch(module, shape=(3,), smooth=0.01)]
+    if importlib.util.find_spec("onnx"):
+        torch.onnx.export(module, (torch.zeros(1, 3),), str(tmp_path / "net.onnx"), dynamo=False, opset_version=17)
+        readings.append(Network.from_onnx(tmp_path / "net.onnx", smooth=0.01))
+    for network in readings:
+        assert 0 < network.error < 0.2
+        assert np.abs(network(x) - given).max() <= network.error + 1e-5
+    with pytest.raises(ModelError, match=r"no (exact )?linear rows"):
+        Network.from_torch(module, shape=(3,))
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_other_products_are_refused(name):
+    with pytest.raises(ModelError, match="product of two tensors"):
+        Network.from_torch(Gated(PRODUCTS[name]).eval(), shape=(3,), smooth=0.01)
 
 
 def test_users_forms_of_the_plain_operations_are_read():

@@ -24,7 +24,7 @@ CALLS = {
     for name in (
         words(
         "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal sin cos tan asin acos atan sinh "
-        "cosh asinh acosh atanh erf erfc erfinv floor ceil round trunc frac sign sgn sigmoid_ tanh_ digamma "
+        "cosh asinh acosh atanh erfc erfinv floor ceil round trunc frac sign sgn sigmoid_ tanh_ digamma "
         "lgamma i0 logit cumsum cumprod cummax cummin logcumsumexp sort argsort median nanmean std var prod "
         "norm logsumexp argmax argmin bernoulli poisson fft angle deg2rad rad2deg heaviside nan_to_num "
         "positive signbit isnan isinf isfinite logical_not count_nonzero unique bincount diff tril triu diag "
@@ -38,7 +38,6 @@ CALLS |= {
     for name in (
         [
             "softsign",
-            "mish",
             "hardshrink",
             "softmin",
             "normalize",
@@ -125,7 +124,6 @@ def test_calls_outside_the_list_are_refused_by_name(name):
 LAYERS = {
     "Hardshrink": (),
     "Softsign": (),
-    "Mish": (),
     "Softmin": (1,),
     "Threshold": (0.1, 20.0),
     "GLU": (),
@@ -302,7 +300,6 @@ KINDS = [
     "DynamicQuantizeLinear",
     "Einsum",
     "Equal",
-    "Erf",
     "Exp",
     "EyeLike",
     "Floor",
@@ -335,7 +332,6 @@ KINDS = [
     "MaxRoiPool",
     "MaxUnpool",
     "MelWeightMatrix",
-    "Mish",
     "Mod",
     "Multinomial",
     "NonMaxSuppression",
@@ -423,7 +419,7 @@ def test_onnx_operators_outside_the_list_are_refused_by_name(tmp_path, kind):
         (("Cast", ["a"], {"to": 7}), "to INT64"),
         (("Relu", ["a"], {"domain": "com.microsoft"}), "com.microsoft"),
         (("Relu", ["a"], {"colour": 3}), "attribute colour"),
-        (("Mul", ["a", "a"], {}), "hangs on the network's inputs"),
+        (("Mul", ["a", "a"], {}), "product of two tensors"),
         (("MatMul", ["a", "a"], {}), "two parts of the network"),
         (("Shrink", ["a"], {"lambd": 0.5, "bias": 0.1}), "jumps"),
         (("Dropout", ["a", "", "yes"], {}), "at random"),

@@ -91,6 +91,9 @@ _MAKERS: dict[str, Callable[..., Curve]] = {
     "gelu": lambda: Curve("GELU", lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))), 0.8, 1.13, right=1.0),
     # Its second derivative is at most 0.8 at zero, measured 0.7979; a margin is kept.
     "gelu_tanh": lambda: Curve("GELU", _gelu_tanh, 0.9, 1.14, right=1.0),
+    # Its second derivative is at most 0.6443 (near -0.09), its slope 1.0885.
+    "mish": lambda: Curve("Mish", lambda x: x * np.tanh(np.logaddexp(0.0, x)), 0.66, 1.1, right=1.0),
+    "erf": lambda: Curve("Erf", erf, 0.97, 1.13, height_left=-1.0, height_right=1.0),
     "elu": _elu,
     "selu": lambda: _elu(1.6732632423543772, 1.0507009873554805),
     "celu": lambda alpha=1.0: _elu(alpha, 1.0, alpha),

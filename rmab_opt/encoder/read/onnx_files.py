@@ -445,6 +445,8 @@ def _arithmetic(call: _Call) -> Value:
             return tape.add(a, b, sign)
         return tape.add(tape.scale(b, sign), a)
     if kind == "Mul":
+        if isinstance(a, Value | Head) and isinstance(b, Value | Head):
+            return tape.product(a, b)
         value, number = (a, call.array(1)) if isinstance(a, Value) else (b, call.array(0))
         return tape.scale(value, number)
     number = call.array(1)
@@ -709,6 +711,8 @@ OPERATORS: dict[str, Operator] = {
     "Sigmoid": Operator(_sigmoid),
     "Tanh": Operator(_curved("tanh")),
     "Softplus": Operator(_curved("softplus")),
+    "Mish": Operator(_curved("mish")),
+    "Erf": Operator(_curved("erf")),
     "Elu": Operator(_curved("elu", alpha=1.0), _named("alpha")),
     "Celu": Operator(_curved("celu", alpha=1.0), _named("alpha")),
     "Selu": Operator(_selu, _named("alpha", "gamma")),

@@ -91,6 +91,8 @@ class Tape:
     smooth: float | None = None
     """Largest error of a curve's pieces; None: curves are refused."""
     layers: list[_Written] = field(default_factory=list)
+    bent: dict[int, tuple[Value, Curve]] = field(default_factory=dict)
+    """Layer that holds a curve's values -> what it is a curve of: :meth:`product` knows gates by it."""
 
     @property
     def n(self) -> int:
@@ -370,7 +372,62 @@ class Tape:
         error = found.error + curve.steepest * self.error(value)
         result = self.bend(total, "linear")
         self.layers[-1].error = error
+        self.bent[len(self.layers) - 1] = (value, curve)
         return result
+
+    def product(self, a: Value | Head, b: Value | Head) -> Value:
+        """Two tensors' product, where it is a curve of one of them: x times its own sigmoid (SiLU), and its like.
+
+        Files and functions write SiLU, Mish and GELU so; read factor by factor they would be products.
+
+        Raises
+        ------
+        ModelError
+            Of any other product, and where the tape reads exactly.
+        """
+        for x, gate in ((a, b), (b, a)):
+            if isinstance(x, Value) and (found := self._gated(x, gate)) is not None:
+                return found
+        raise ModelError(
+            "the product of two tensors that both hang on the network's inputs has no linear rows",
+            "use weights, or x times its own sigmoid (SiLU), Mish or GELU.",
+        )
+
+    def _gated(self, x: Value, gate: Value | Head) -> Value | None:
+        if isinstance(gate, Head):
+            known = gate.kind == "sigmoid" and _multiple(x, gate.value) == 1.0
+            return self.curve(x, CURVES["silu"]()) if known else None
+        (factor, shift), (source, curve) = self._bend_of(gate)
+        if source is None or curve is None:
+            return None
+        if curve.name == "Tanh" and shift == 0:
+            _, (source, inner) = self._bend_of(source, alone=True)
+            plain = inner is not None and inner.name == "Softplus" and inner.bend == CURVES["softplus"]().bend
+            name, width = ("mish" if plain else ""), 1.0
+        elif curve.name == "Sigmoid" and shift == 0:
+            name, width = "silu", 1.0
+        else:  # x (1 + erf(x / sqrt 2)) / 2 is GELU
+            name, width = ("gelu", np.sqrt(2.0)) if curve.name == "Erf" and shift == factor else ("", 1.0)
+        share = _multiple(x, source) if name and source is not None else None
+        if share is None or source is None:
+            return None
+        return self.scale(self.curve(self.scale(source, width), CURVES[name]()), share * factor * width)
+
+    def _bend_of(
+        self, value: Value, alone: bool = False
+    ) -> tuple[tuple[float, float], tuple[Value | None, Curve | None]]:
+        """(factor, shift) and (source, curve) of factor * curve(source) + shift; no curve of anything else."""
+        none: tuple[tuple[float, float], tuple[None, None]] = ((0.0, 0.0), (None, None))
+        layer = next(iter(value.parts), INPUTS)
+        if len(value.parts) != 1 or layer not in self.bent or not value.size:
+            return none
+        source, curve = self.bent[layer]
+        matrix, shift = value.parts[layer], float(value.shift[0])
+        factor = float(matrix.diagonal()[0])
+        plain = source.size == value.size and abs(matrix - factor * _eye(value.size)).max() == 0
+        if not plain or (value.shift != shift).any() or (alone and (factor != 1.0 or shift != 0.0)):
+            return none
+        return (factor, shift), (source, curve)
 
     def _stack(self, value: Value, count: int) -> Value:
         return self.broadcast(Value((*value.shape, 1), value.parts, value.shift), (*value.shape, count))
@@ -557,6 +614,24 @@ def _grouped(
 
 def _eye(n: int) -> sparse.csr_array:
     return sparse.csr_array(sparse.eye_array(n, format="csr"))
+
+
+def _multiple(value: Value, of: Value) -> float | None:
+    """The number that times ``of`` is ``value``; None where there is none."""
+    if value.shape != of.shape or set(value.parts) != set(of.parts):
+        return None
+    at = max(of.parts, key=lambda k: abs(of.parts[k]).max() if of.parts[k].nnz else 0.0, default=None)
+    if at is None or not of.parts[at].nnz:
+        return None
+    place = int(np.argmax(np.abs(of.parts[at].data)))
+    row = int(np.searchsorted(of.parts[at].indptr, place, side="right")) - 1
+    factor = float(value.parts[at][row, int(of.parts[at].indices[place])]) / float(of.parts[at].data[place])
+    # Single-precision constants (1 / sqrt 2) are met as they were rounded; the comparison of points judges the rest.
+    near = all(
+        abs(value.parts[k] - factor * of.parts[k]).max() <= 1e-6 * max(abs(value.parts[k]).max(), 1e-300)
+        for k in of.parts
+    )
+    return factor if near and np.allclose(value.shift, factor * of.shift, rtol=1e-6, atol=1e-12) else None
 
 
 def curve_of(name: str, **numbers: float) -> Curve:

@@ -124,8 +124,10 @@ def rsub(tape: Tape, input: Any, other: Any, *, alpha: Any = 1) -> Value:
 
 
 def mul(tape: Tape, input: Any, other: Any, *, out: Any = None) -> Value:
-    """input * other, one of them numbers."""
+    """input * other, one of them numbers, or a tensor times a curve of its own (SiLU, Mish, GELU)."""
     _none(out=out)
+    if isinstance(input, Value | Head) and isinstance(other, Value | Head):
+        return tape.product(input, other)
     if isinstance(input, Value | Head):
         return tape.scale(tensor(input), _array(other))
     return tape.scale(tensor(other), _array(input))
@@ -319,8 +321,8 @@ def _curved(name: str) -> Handler:
     return found
 
 
-tanh, silu, selu, logsigmoid, hardswish, tanhshrink = (
-    _curved(name) for name in ("tanh", "silu", "selu", "logsigmoid", "hardswish", "tanhshrink")
+tanh, silu, selu, logsigmoid, hardswish, tanhshrink, mish, erf = (
+    _curved(name) for name in ("tanh", "silu", "selu", "logsigmoid", "hardswish", "tanhshrink", "mish", "erf")
 )
 
 
@@ -643,7 +645,7 @@ SHARED: dict[str, Handler] = {
     "clamp_min": clamp_min, "clamp_max": clamp_max, "maximum": maximum, "minimum": minimum, "max": _extreme(1.0),
     "min": _extreme(-1.0), "amax": _amax(1.0), "amin": _amax(-1.0), "sum": _sums(False), "mean": _sums(True),
     "sigmoid": sigmoid, "tanh": tanh, "softmax": softmax, "log_softmax": log_softmax, "clone": _same,
-    "detach": _same,
+    "detach": _same, "erf": erf,
 }  # fmt: skip
 """Functions of ``torch`` that are methods of tensors as well."""
 
@@ -674,7 +676,8 @@ def functions() -> dict[Any, Handler]:
         "leaky_relu_": leaky_relu, "prelu": prelu, "hardtanh": hardtanh, "hardtanh_": hardtanh,
         "hardsigmoid": hardsigmoid, "softshrink": softshrink, "hardswish": hardswish, "sigmoid": sigmoid, "tanh": tanh,
         "softplus": softplus, "logsigmoid": logsigmoid, "silu": silu, "gelu": gelu, "elu": elu, "elu_": elu,
-        "selu": selu, "celu": celu, "tanhshrink": tanhshrink, "softmax": softmax, "log_softmax": log_softmax,
+        "selu": selu, "celu": celu, "tanhshrink": tanhshrink, "mish": mish, "softmax": softmax,
+        "log_softmax": log_softmax,
         "batch_norm": batch_norm, "dropout": dropout, "conv1d": conv1d, "conv2d": conv2d, "max_pool1d": max_pool1d,
         "max_pool2d": max_pool2d, "avg_pool1d": avg_pool1d, "avg_pool2d": avg_pool2d,
         "adaptive_avg_pool1d": adaptive_avg_pool(1), "adaptive_avg_pool2d": adaptive_avg_pool(2), "pad": _pad,

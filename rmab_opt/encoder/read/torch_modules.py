@@ -501,6 +501,7 @@ def layers() -> dict[type, Layer]:
         nn.ELU: lambda t, p, v: call.elu(t, v, p.alpha),
         nn.SELU: lambda t, p, v: call.selu(t, v),
         nn.CELU: lambda t, p, v: call.celu(t, v, p.alpha),
+        nn.Mish: lambda t, p, v: call.mish(t, v),
         nn.Tanhshrink: lambda t, p, v: call.tanhshrink(t, v),
         nn.Softmax: lambda t, p, v: call.softmax(t, v, p.dim),
         nn.LogSoftmax: lambda t, p, v: call.log_softmax(t, v, p.dim),
