@@ -161,19 +161,7 @@ def evaluate(
     """
     until = None if seconds is None else perf_counter() + seconds
     seeds = list(seeds)
-    if not seeds or episodes < 1:
-        raise ModelError(f"{len(seeds)} seeds, {episodes} episodes", "give at least one of each.")
-    if reward not in ("expected", "sampled"):
-        raise ModelError(f"reward is {reward!r}", "use 'expected' or 'sampled'.")
-    if not policies:
-        raise ModelError("no policy to evaluate", "name at least one.")
-    # Columns that are more than one round's action (a period's visits) refuse here and name the verb that plans them.
-    model.actions.columns.arm_action(np.zeros(len(model.actions.columns), dtype=np.int64))
-    for given in policies:
-        if isinstance(given, str) and not known_policy(given) and not Path(given).is_dir():
-            raise ModelError(
-                f"no policy {given!r} and no run folder of that name", nearest(given, registry.names("policy"))
-            )
+    _refuse(model, policies, seeds, episodes, reward)
     model = model.by_nodes()
     if model.instance is None:
         instances = [model] * len(seeds)
@@ -201,15 +189,6 @@ def evaluate(
     limits = np.array([each.limit for each in variates if each is not None])
     estimates = {name: _estimate(name, parts, variates, limits) for name, parts in played.items()}
     sampled = _statistical(instances, bound) if not len(limits) else None
-    rows = []
-    for name, row in summaries(estimates, limits if len(limits) else None):
-        if sampled is not None and sampled.mean > 0:
-            # The interval of a share holds the noise of the bound as well.
-            shares = sampled.share(units(estimates[name].totals))
-            row |= dict(zip(("share_of_bound", "share_low", "share_high"), shares, strict=True))
-        row["seconds_per_decision"] = float(np.concatenate([part.seconds for part in played[name]]).mean())
-        row["proven_share"] = float(np.mean([proven for part in played[name] for proven in part.proven]))
-        rows.append(row)
     header = {
         "model": model.title,
         "reward": reward,
@@ -226,12 +205,50 @@ def evaluate(
         "versions": versions(),
     }
     return Evaluation(
-        rows,
+        _rows(played, estimates, limits, sampled),
         header,
         {name: each.totals for name, each in estimates.items()},
         {name: np.concatenate([part.seconds for part in parts]) for name, parts in played.items()},
         {name: each.raw for name, each in estimates.items()},
     )
+
+
+def _refuse(
+    model: Model, policies: Sequence[str | Policy | Decider], seeds: list[int], episodes: int, reward: str
+) -> None:
+    """Refuse what cannot be evaluated, before anything is solved."""
+    if not seeds or episodes < 1:
+        raise ModelError(f"{len(seeds)} seeds, {episodes} episodes", "give at least one of each.")
+    if reward not in ("expected", "sampled"):
+        raise ModelError(f"reward is {reward!r}", "use 'expected' or 'sampled'.")
+    if not policies:
+        raise ModelError("no policy to evaluate", "name at least one.")
+    # Columns that are more than one round's action (a period's visits) refuse here and name the verb that plans them.
+    model.actions.columns.arm_action(np.zeros(len(model.actions.columns), dtype=np.int64))
+    for given in policies:
+        if isinstance(given, str) and not known_policy(given) and not Path(given).is_dir():
+            raise ModelError(
+                f"no policy {given!r} and no run folder of that name", nearest(given, registry.names("policy"))
+            )
+
+
+def _rows(
+    played: dict[str, list[_Played]],
+    estimates: dict[str, Estimate],
+    limits: np.ndarray,
+    sampled: StatisticalBound | None,
+) -> list[dict[str, Any]]:
+    """The rows of :class:`Evaluation`; ``limits`` are the instances' bounds (none, or one a seed)."""
+    rows = []
+    for name, row in summaries(estimates, limits if len(limits) else None):
+        if sampled is not None and sampled.mean > 0:
+            # The interval of a share holds the noise of the bound as well.
+            shares = sampled.share(units(estimates[name].totals))
+            row |= dict(zip(("share_of_bound", "share_low", "share_high"), shares, strict=True))
+        row["seconds_per_decision"] = float(np.concatenate([part.seconds for part in played[name]]).mean())
+        row["proven_share"] = float(np.mean([proven for part in played[name] for proven in part.proven]))
+        rows.append(row)
+    return rows
 
 
 def _clocks(model: Model, policies: Sequence[str | Policy | Decider]) -> dict[str, str]:

@@ -109,7 +109,7 @@ def test_search_equals_enumeration(seed, n, depth, wide, spread, kind):
 @pytest.mark.parametrize("seed", range(12))
 def test_columns_are_fixed_only_where_that_cannot_cost_the_optimum(monkeypatch, seed):
     """Without local search the best found so far is poor: what is fixed against it must still hold the optimum."""
-    monkeypatch.setattr(module._Search, "polish", lambda search, tolerance: None)
+    monkeypatch.setattr(module._Search, "polish", lambda search: None)
     rng = np.random.default_rng(seed)
     network, rows = draw_network(rng, 9, 2, 16, 0.0), draw_rows(rng, 9, "budget")
     best = network(points_of(9, rows)).max()
