@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -188,11 +189,16 @@ def imported(nodes: list[ast.stmt], *, inside: bool) -> Iterator[str]:
                 yield from imported(part if isinstance(part, list) else [], inside=inside)
 
 
-def graph(*, inside: bool) -> dict[str, set[str]]:
+@functools.cache
+def read(*, inside: bool) -> dict[str, frozenset[str]]:
     return {
-        name: set(imported(ast.parse(path.read_text(encoding="utf-8")).body, inside=inside))
+        name: frozenset(imported(ast.parse(path.read_text(encoding="utf-8")).body, inside=inside))
         for name, path in MODULES.items()
     }
+
+
+def graph(*, inside: bool) -> dict[str, set[str]]:
+    return {name: set(others) for name, others in read(inside=inside).items()}
 
 
 def circles(edges: dict[str, set[str]]) -> list[list[str]]:

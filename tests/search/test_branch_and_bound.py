@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import action_sets, all_actions
@@ -188,7 +189,7 @@ def test_the_checker_decides_what_the_rows_do_not_know(seed, n, kind, hidden):
     assert found.bound >= best - 1e-9 * max(1.0, abs(best))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=amount(50, 120), deadline=None)
 @given(actions=action_sets(), seed=st.integers(0, 10**6))
 def test_search_over_declared_constraints_equals_enumeration(actions, seed):
     """Rosters and capacities by prices of their units, everything judged by the kinds' own checks."""
