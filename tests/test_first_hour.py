@@ -177,7 +177,7 @@ def new_register(hour: Hour, to: Path) -> Path:
 
 
 def test_step_7_the_ticked_sheet_comes_back_and_the_next_list_says_what_changed(hour, own, tmp_path):
-    states = {name: "away" for name in ("002", "006")}
+    states = dict.fromkeys(("002", "006"), "away")
     back = workbook(ticked(own, 9, tmp_path / "ticked.csv", states), tmp_path / "ticked.xlsx")
     before = {row["id"] for row in table(own / "weeks" / "week-09.csv")}
     answer = run("next", own, "--outcomes", back, "--register", new_register(hour, tmp_path / "families_new.xlsx"))

@@ -105,11 +105,14 @@ def runs_without_torch(lines: str, folder: Path) -> None:
         "class Refuses:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.partition('.')[0] == 'torch':\n"
-        "            raise ModuleNotFoundError('no torch here')\n\n"
+        "            raise ModuleNotFoundError('no torch here', name='torch')\n\n"
         "sys.meta_path.insert(0, Refuses())\n"
         "for line in sys.argv[1].split('\\n'):\n"
         "    answer = command_line.run(*line.split())\n"
         "    assert answer.code == 0, f'{line}: {answer.err}'\n"
+        # Those that need it say so, and how it is installed.
+        "answer = command_line.run('train', 'budget', '--out', 'run')\n"
+        "assert answer.code == 2 and \"pip install 'rmab-opt[learn]'\" in answer.err, answer.err\n"
     )
     (folder / "seen.csv").write_text("id,done,state\n", encoding="utf-8")
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
@@ -147,7 +150,7 @@ def test_what_modules_import_at_their_top_is_a_declared_dependency():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {re.split(r"[<>=!~;\[ ]", each)[0].lower() for each in declared["dependencies"]}
     # Extras whose own modules are loaded only where the extra is asked for.
-    names |= {"gymnasium", "jinja2", "starlette"}
+    names |= {"gymnasium", "jinja2", "starlette", "torch"}
     called = {"python-calamine": "python_calamine", "pyyaml": "yaml", "ruamel.yaml": "ruamel"}
     known = {called.get(name, name) for name in names} | set(sys.stdlib_module_names) | {"rmab_opt"}
     needed = {other.split(".")[0] for others in graph(inside=False).values() for other in others}

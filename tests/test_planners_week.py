@@ -1,4 +1,4 @@
-"""A planner's week, step by step (shared/design/journeys.md); fairness (step 7) is tested with the setting equity."""
+"""A planner's week, step by step (shared/design/journeys.md); step 7 (fairness) is tested with the setting equity."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_step_10_last_weeks_file_gives_the_same_list_byte_for_byte(week, monkeyp
         assert workbook({"list": rows}) == first
 
 
-def test_step_10b_a_model_that_changed_since_is_not_taken_for_last_weeks(week):
+def test_a_model_that_changed_since_is_not_taken_for_last_weeks(week):
     decided(week, "--out", week / "w.json")
     assert run("check", week / "model.yaml", "--decision", week / "w.json").code == 0
     changed(week, "quick,away,1,0.3,0.7", "quick,away,1,0.4,0.6", "transitions.csv")

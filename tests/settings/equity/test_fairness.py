@@ -88,7 +88,8 @@ def test_two_objectives_are_weighed_against_each_other_on_the_same_draws():
     assert rows[1]["programme"] == pytest.approx(rows[1]["mean"])
 
 
-def test_a_decision_tells_what_groups_get_and_what_max_min_costs():
+def test_step_7_a_decision_tells_what_groups_get_and_what_max_min_costs():
+    """Of a planner's week."""
     model = ro.load("weekly_calls", **{"problem.first": 30, "weekly.at_most": 6, "villages.at_least": 0})
     decision = ro.decide(model)
     fairness = fairness_of(model, decision, "village")
