@@ -23,6 +23,7 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.search.local_search import climb
 from rmab_opt.search.node_bounds import Node, NodeBounds, rows
 from rmab_opt.search.oracle import Oracle, Places
+from rmab_opt.search.tilted_lines import fit
 from rmab_opt.solver import Progress
 
 __all__ = ["SearchResult", "maximise"]
@@ -33,7 +34,7 @@ Mask = NDArray[np.bool_]
 ROOT_STEPS, NODE_STEPS = 60, 3
 """Subgradient steps on lines, multipliers and prices."""
 
-INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price")
+INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price", "share")
 """What a child begins with as its parent has it."""
 
 SLOW = 0.1
@@ -318,6 +319,7 @@ class _Search:
             "beta": np.zeros((1, width)),
             "sign": np.zeros((1, width), dtype=np.int8),
             "price": np.zeros((1, self.oracle.n_prices)),
+            "share": np.zeros((1, len(self.net.hidden[0].bias) if width else 0)),
             "parent": np.array([float(self.root[-1][1][0])]),
             "origin": np.zeros(1, dtype=np.int64),
             "way": np.zeros(1, dtype=bool),
@@ -383,6 +385,13 @@ class _Search:
             if interrupt is not None and interrupt():
                 status = "interrupted"
                 break
+            if self.bounds.tilted is None and width and self.nodes >= EASY_NODES:
+                pool, dropped = self.tilt(pool, cutoff)
+                closed = max(closed, dropped)
+                if pool.top <= cutoff():
+                    closed = max(closed, pool.top)
+                    pool = _Pool()
+                    break
             picked = pool.take(min(batch // 4, pool.size))
             easy = not self.oracle.n_prices and self.nodes < EASY_NODES
             fresh, steps = self.branch(picked), 1 if easy else NODE_STEPS
@@ -402,6 +411,24 @@ class _Search:
             raise LimitError("no allowed action was met before the limit", "give a start, or more seconds.")
         spent, tree = perf_counter() - began, self.record.tree()
         return SearchResult(self.best, self.best_value, float(bound), self.nodes, spent, status, tree)
+
+    def tilt(self, pool: _Pool, cutoff: Callable[[], float]) -> tuple[_Pool, float]:
+        """Tilted lines for all open nodes, fitted to what they have in common, and the nodes bounded again by them."""
+        everyone = pool.take(pool.size)
+        top = int(np.argmax(everyone["bound"]))
+        common = {name: value[top : top + 1].copy() for name, value in everyone.items()}
+        common["low"], common["up"] = everyone["low"].all(axis=0)[None], everyone["up"].any(axis=0)[None]
+        common["lower"], common["upper"] = everyone["lower"].min(axis=0)[None], everyone["upper"].max(axis=0)[None]
+        common["sign"][:], common["beta"][:] = 0, 0.0
+        slopes = fit(self.bounds, common)
+        self.bounds.tilt(slopes)
+        everyone["share"] = np.ones_like(everyone["share"])
+        again = {name: everyone[name] for name in (*INHERITED, "origin", "way", "side", "number")}
+        again["parent"] = everyone["bound"]
+        kept, dropped = self.look(again, NODE_STEPS, cutoff)
+        pool = _Pool()
+        pool.add(kept)
+        return pool, dropped
 
     def look(self, node: Node, steps: int, cutoff: Callable[[], float]) -> tuple[Node, float]:
         """Bound nodes, offer their maximisers, fix columns; the nodes still open and the largest bound dropped."""
@@ -466,7 +493,7 @@ class _Search:
         if self.bounds.n_neurons:
             x, bent = found["x"], found["bent"]
             relu = np.maximum(x, 0.0)
-            above = bent * (found["slope"] * x + found["height"] - relu)
+            above = bent * (found["above"] - relu)
             below = bent * (node["alpha"] * x - relu)
             share = np.where(found["unstable"], np.maximum(np.where(bent > 0, above, below), 0.0), 0.0)
             best = share.argmax(axis=1)
