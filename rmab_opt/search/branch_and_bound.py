@@ -23,7 +23,7 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.search.local_search import climb
 from rmab_opt.search.node_bounds import Node, NodeBounds, rows
 from rmab_opt.search.oracle import Oracle, Places
-from rmab_opt.search.tilted_lines import fit
+from rmab_opt.search.tilted_lines import ends, fit
 from rmab_opt.solver import Progress
 
 __all__ = ["SearchResult", "maximise"]
@@ -300,6 +300,9 @@ class _Search:
         def cutoff() -> float:
             return -np.inf if self.best is None else self.best_value + tolerance()
 
+        def late() -> bool:
+            return seconds is not None and perf_counter() - began >= seconds / 2
+
         last_polish = -np.inf
         if start is not None:
             self.offer(np.asarray(start)[None])
@@ -386,7 +389,7 @@ class _Search:
                 status = "interrupted"
                 break
             if self.bounds.tilted is None and width and self.nodes >= EASY_NODES:
-                pool, dropped = self.tilt(pool, cutoff)
+                pool, dropped = self.tilt(pool, cutoff, late)
                 closed = max(closed, dropped)
                 if pool.top <= cutoff():
                     closed = max(closed, pool.top)
@@ -412,7 +415,7 @@ class _Search:
         spent, tree = perf_counter() - began, self.record.tree()
         return SearchResult(self.best, self.best_value, float(bound), self.nodes, spent, status, tree)
 
-    def tilt(self, pool: _Pool, cutoff: Callable[[], float]) -> tuple[_Pool, float]:
+    def tilt(self, pool: _Pool, cutoff: Callable[[], float], stop: Callable[[], bool]) -> tuple[_Pool, float]:
         """Tilted lines for all open nodes, fitted to what they have in common, and the nodes bounded again by them."""
         everyone = pool.take(pool.size)
         top = int(np.argmax(everyone["bound"]))
@@ -420,6 +423,10 @@ class _Search:
         common["low"], common["up"] = everyone["low"].all(axis=0)[None], everyone["up"].any(axis=0)[None]
         common["lower"], common["upper"] = everyone["lower"].min(axis=0)[None], everyone["upper"].max(axis=0)[None]
         common["sign"][:], common["beta"][:] = 0, 0.0
+        if len(self.net.hidden) > 1:
+            ends(self.bounds, common, stop)
+            everyone["lower"] = np.maximum(everyone["lower"], common["lower"])
+            everyone["upper"] = np.minimum(everyone["upper"], common["upper"])
         slopes = fit(self.bounds, common)
         self.bounds.tilt(slopes)
         everyone["share"] = np.ones_like(everyone["share"])
