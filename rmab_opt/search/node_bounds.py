@@ -174,8 +174,14 @@ class NodeBounds:
             found["raised"] = np.maximum(both[:, :size], both[:, size:] + self.net.hidden[0].bias) + self.tilted_slack
         return found
 
-    def evaluate(self, node: Node, losses: bool, lines: Node | None = None) -> dict[str, Any]:
-        """The linear bound at the node's lines, multipliers and prices, with everything a step or a branch needs."""
+    def evaluate(
+        self, node: Node, losses: bool, lines: Node | None = None, tilted: Floats | None = None
+    ) -> dict[str, Any]:
+        """The linear bound at the node's lines, multipliers and prices, with everything a step or a branch needs.
+
+        ``tilted`` stands for slopes still in the making, whose heights are in ``lines``.
+        """
+        tilted = self.tilted if tilted is None else tilted
         hidden = self.net.hidden
         lines = self.lines(node) if lines is None else lines
         slope, height = lines["slope"], lines["height"]
@@ -183,7 +189,7 @@ class NodeBounds:
         bent, line, lift = np.zeros_like(slope), np.zeros_like(slope), np.zeros_like(slope)
         n_nodes, parts = len(slope), self.parts
         held = node["beta"] * node["sign"]
-        share = node["share"] * lines["unstable"][:, parts[0]] if self.tilted is not None else None
+        share = node["share"] * lines["unstable"][:, parts[0]] if tilted is not None else None
 
         def chosen(k: int) -> tuple[Floats, Floats, Floats]:
             over, lift = slope[:, parts[k]], height[:, parts[k]]
@@ -204,11 +210,11 @@ class NodeBounds:
             lambda k: held[:, parts[k]],
             keep,
         )
-        if share is not None and self.tilted is not None:
+        if share is not None and tilted is not None:
             part = share * np.maximum(bent[:, parts[0]], 0.0)
-            c = c + part @ self.tilted
+            c = c + part @ tilted
             e = e + np.einsum("bh,bh->b", part, lines["raised"])
-            size = size + part @ (np.abs(self.tilted).sum(axis=1)) + np.einsum("bh,bh->b", part, np.abs(lines["raised"]))
+            size = size + part @ np.abs(tilted).sum(axis=1) + np.einsum("bh,bh->b", part, np.abs(lines["raised"]))
         size = size + abs(self.net.constant) + np.abs(self.net.skip).sum()
         cost = c + self.net.skip if len(hidden) else np.broadcast_to(self.net.skip, (n_nodes, self.oracle.n))
         cost, earned, cheapest = self.oracle.priced(cost, node["price"])
@@ -216,25 +222,25 @@ class NodeBounds:
         size = size + np.abs(earned) + np.einsum("bn,bn->b", np.abs(cost), points)
         total = values + e + earned + ROUNDING * size
         # Forward through the chosen lines at the maximiser: what each line and multiplier is worth there.
-        x, above = np.zeros_like(slope), np.zeros_like(slope)
+        x, tops = np.zeros_like(slope), np.zeros_like(slope)
         found: dict[str, Any] = {}
         h = points
         for k, layer in enumerate(hidden):
             part = self.parts[k]
             z = h @ layer.weight.T + layer.bias
             x[:, part] = z
-            over = slope[:, part] * z + height[:, part]
             bend = line[:, part] * z + lift[:, part]
-            if k == 0 and share is not None and self.tilted is not None:
-                other = points @ self.tilted.T + lines["raised"]
-                found["saved"] = np.where(lines["unstable"][:, part], np.maximum(bent[:, part], 0.0) * (over - other), 0.0)
-                bend += np.where(bent[:, part] > 0, share * other, 0.0)
-                over = over + share * (other - over)
-            above[:, part] = over
+            tops[:, part] = slope[:, part] * z + height[:, part]
+            if k == 0 and share is not None and tilted is not None:
+                apart = tops[:, part] - (points @ tilted.T + lines["raised"])
+                saved = np.maximum(bent[:, part], 0.0) * apart
+                found["saved"] = np.where(lines["unstable"][:, part], saved, 0.0)
+                tops[:, part] -= share * apart
+                bend = np.where(bent[:, part] > 0, tops[:, part], bend)
             h = layer.slope * z + layer.gain * bend
         return {
             **found,
-            "above": above,
+            "top": tops,
             "bound": np.where(possible, total, -np.inf),
             "points": points,
             "loss": loss,

@@ -15,88 +15,93 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmab_opt.search.node_bounds import ROUNDING, Node, NodeBounds
+from rmab_opt.search.oracle import Oracle
 
 __all__ = ["ends", "fit"]
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-STEPS = 150
 AT_ONCE = 1_000_000
 """Entries of slopes worked on together."""
-RATE = 0.03
-"""Length of a step, as a share of the mean absolute weight."""
+STEPS, RATE = 150, 0.05
+ENDS_STEPS, ENDS_RATE = 36, 0.15
+"""Steps, and the length of the first as a share of the mean absolute weight: of the lines for the output, and of those
+for the second layer's neurons. Twice as many close 1 % more of the gap."""
 
 
-def fit(bounds: NodeBounds, node: Node, steps: int = STEPS) -> Floats:
+def fit(bounds: NodeBounds, node: Node) -> Floats:
     """Slopes (neurons, C) that lower one node's bound, by subgradient steps (Adam) together with the lines below.
 
     Parameters
     ----------
     bounds
-        Without tilted lines.
+        Of a network with a layer.
     node
-        One node.
+        One node; its ``alpha`` and ``price`` are moved in place.
     """
-    layer, oracle = bounds.net.hidden[0], bounds.oracle
+    layer, oracle, part = bounds.net.hidden[0], bounds.oracle, bounds.parts[0]
     lines, size = bounds.lines(node), len(layer.bias)
-    part = bounds.parts[0]
     open_ = np.flatnonzero(lines["unstable"][0, part])
-    slopes = lines["slope"][0, part][:, None] * layer.weight
-    best, best_slopes = np.inf, slopes.copy()
-    work: Node = {name: value.copy() for name, value in node.items()}
-    work["share"] = np.ones((1, size))
-    names = ["alpha"] + (["price"] if oracle.n_prices else [])
-    rate: dict[str, Any] = {
-        "alpha": 0.05,
-        "price": 0.05 * bounds.price_scale,
-        "slopes": RATE * float(np.abs(layer.weight).mean()),
-    }
-    first: dict[str, Any] = {name: 0.0 for name in (*names, "slopes")}
-    second: dict[str, Any] = {name: 0.0 for name in (*names, "slopes")}
+    weight, bias = layer.weight[open_], layer.bias[open_]
+    work: Node = {**node, "share": np.ones((1, size)), "slopes": lines["slope"][0, part][:, None] * layer.weight}
+    best, best_slopes = np.inf, work["slopes"]
+    raised = np.zeros((1, size))
+    rates = {"alpha": 0.05, "slopes": RATE * float(np.abs(layer.weight).mean())}
+    if oracle.n_prices:
+        rates["price"] = 0.05 * bounds.price_scale
+    steps = {name: _Adam(rate, STEPS) for name, rate in rates.items()}
     low, up = (np.repeat(node[side], 2 * len(open_), axis=0) for side in ("low", "up"))
-    before = bounds.tilted
-    try:
-        for step in range(steps):
-            own = slopes[open_]
-            tops, points, _, _ = oracle.maximise(np.concatenate([-own, layer.weight[open_] - own]), low, up)
-            on = tops[len(open_) :] + layer.bias[open_] > tops[: len(open_)]
-            raised = np.zeros((1, size))
-            raised[0, open_] = np.where(on, tops[len(open_) :] + layer.bias[open_], tops[: len(open_)])
-            bounds.tilted = slopes
-            found = bounds.evaluate(work, False, {**lines, "raised": raised})
-            if found["bound"][0] < best:
-                best, best_slopes = float(found["bound"][0]), slopes.copy()
-                for name in names:
-                    node[name] = work[name].copy()
-            at = np.where(on[:, None], points[len(open_) :], points[: len(open_)])
-            pull = np.zeros_like(slopes)
-            pull[open_] = np.maximum(found["bent"][0, part][open_], 0.0)[:, None] * (found["points"][0] - at)
-            gradient = {
-                "alpha": np.where(lines["unstable"], np.minimum(found["bent"], 0.0) * found["x"], 0.0),
-                "slopes": pull,
-            }
-            if "price" in names:
-                gradient["price"] = oracle.price_slope(found["points"], work["price"], found["cheapest"])
-            fade = 1.0 - step / steps
-            for name, g in gradient.items():
-                first[name] = 0.8 * first[name] + 0.2 * g
-                second[name] = 0.95 * second[name] + 0.05 * g * g
-                move = (first[name] / (1 - 0.8 ** (step + 1))) / (
-                    np.sqrt(second[name] / (1 - 0.95 ** (step + 1))) + 1e-12
-                )
-                if name == "slopes":
-                    slopes = slopes - fade * rate[name] * move
-                else:
-                    work[name] = work[name] - fade * rate[name] * move
-            work["alpha"] = np.clip(work["alpha"], 0.0, 1.0)
-            if "price" in names:
-                work["price"] = oracle.project(work["price"])
-    finally:
-        bounds.tilted = before
+    for step in range(STEPS):
+        own = work["slopes"][open_]
+        raised[0, open_], points = _heights(oracle, own, weight, bias, low, up)
+        found = bounds.evaluate(work, False, {**lines, "raised": raised}, work["slopes"])
+        if found["bound"][0] < best:
+            best, best_slopes = float(found["bound"][0]), work["slopes"]
+            node["alpha"], node["price"] = work["alpha"], work["price"]
+        pull = np.zeros_like(work["slopes"])
+        rises = np.maximum(found["bent"][0, part][open_], 0.0)
+        pull[open_] = rises[:, None] * (found["points"][0] - points)
+        gradient = {
+            "alpha": np.where(lines["unstable"], np.minimum(found["bent"], 0.0) * found["x"], 0.0),
+            "slopes": pull,
+        }
+        if oracle.n_prices:
+            gradient["price"] = oracle.price_slope(found["points"], work["price"], found["cheapest"])
+        for name, stepper in steps.items():
+            work[name] = work[name] - stepper.move(gradient[name], step)
+        work["alpha"] = np.clip(work["alpha"], 0.0, 1.0)
+        if oracle.n_prices:
+            work["price"] = oracle.project(work["price"])
     return best_slopes
 
 
-ENDS_STEPS, ENDS_RATE = 24, 0.15
+def _heights(
+    oracle: Oracle, slopes: Floats, weight: Floats, bias: Floats, low: Mask, up: Mask
+) -> tuple[Floats, Floats]:
+    """Least heights (m,) of lines of these slopes (m, C) above max(0, weight . a + bias), and where each touches."""
+    m = len(slopes)
+    low, up = low[: 2 * m], up[: 2 * m]
+    tops, points, _, _ = oracle.maximise(np.concatenate([-slopes, weight - slopes]), low, up)
+    left, right = tops[:m], tops[m:] + bias
+    return np.maximum(left, right), np.where((right > left)[:, None], points[m:], points[:m])
+
+
+class _Adam:
+    """Lengths of subgradient steps that fade."""
+
+    def __init__(self, rate: float, steps: int) -> None:
+        self.rate, self.steps = rate, steps
+        self.first: Any = 0.0
+        self.second: Any = 0.0
+
+    def move(self, gradient: Floats, step: int) -> Floats:
+        """What to take off."""
+        self.first = 0.8 * self.first + 0.2 * gradient
+        self.second = 0.95 * self.second + 0.05 * gradient * gradient
+        scale = np.sqrt(self.second / (1 - 0.95 ** (step + 1))) + 1e-12
+        length = self.rate * (1.0 - step / self.steps)
+        return np.asarray(length * (self.first / (1 - 0.8 ** (step + 1))) / scale)
 
 
 def ends(bounds: NodeBounds, node: Node, stop: Callable[[], bool]) -> None:
@@ -131,59 +136,41 @@ def ends(bounds: NodeBounds, node: Node, stop: Callable[[], bool]) -> None:
 
 
 def _ends_of(bounds: NodeBounds, node: Node, some: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Bounds of some neurons of the second layer, each by lines of its own: one for every neuron of the first."""
     before, layer, oracle = bounds.net.hidden[0], bounds.net.hidden[1], bounds.oracle
-    lines = bounds.lines(node)
-    part = bounds.parts[0]
-    slope, height, open_ = (lines[name][0, part] for name in ("slope", "height", "unstable"))
+    lines, part = bounds.lines(node), bounds.parts[0]
+    slope, open_ = lines["slope"][0, part], lines["unstable"][0, part]
     at = np.flatnonzero(open_)
-    weight, bias = before.weight[at], before.bias[at]
-    rows = layer.weight[some]
+    weight, bias, rows = before.weight[at], before.bias[at], layer.weight[some]
     m, n, width = len(some), len(at), oracle.n
     bent = rows[:, at] * before.gain[at]
     # What does not bend: stable neurons, and the linear part of leaky ones.
     plain = rows * before.slope + np.where(open_, 0.0, rows * before.gain * slope)
-    base = plain @ before.weight
-    shift = plain @ before.bias + layer.bias[some]
-    slopes = np.broadcast_to((slope[at][:, None] * weight)[None], (m, n, width)).copy()
+    base, shift = plain @ before.weight, plain @ before.bias + layer.bias[some]
+    size = np.abs(plain) @ np.abs(before.bias) + np.abs(layer.bias[some]) + np.abs(bent) @ np.abs(bias)
+    # A neuron that counts positive above counts negative below: one line and one slope a pair serve both ends.
+    slopes = np.repeat((slope[at][:, None] * weight)[None], m, axis=0)
     alpha = np.full((m, n), 0.5)
     rises = np.maximum(bent, 0.0), np.maximum(-bent, 0.0)
-    size = np.abs(bent)
-    first, second = np.zeros_like(slopes), np.zeros_like(slopes)
-    alpha_first, alpha_second = np.zeros_like(alpha), np.zeros_like(alpha)
-    low, up = (np.broadcast_to(node[side], (2 * m * n, width)) for side in ("low", "up"))
+    tilts, slides = _Adam(ENDS_RATE * float(np.abs(before.weight).mean()), ENDS_STEPS), _Adam(0.1, ENDS_STEPS)
+    low, up = (np.broadcast_to(node[side], (max(2 * m * n, m), width)) for side in ("low", "up"))
+    every, all_bias = np.tile(weight, (m, 1)), np.tile(bias, m)
     best = np.full((2, m), np.inf)
-    rate = ENDS_RATE * float(np.abs(before.weight).mean())
     for step in range(ENDS_STEPS):
-        flat = np.concatenate([-slopes.reshape(-1, width), (weight[None] - slopes).reshape(-1, width)])
-        tops, points, _, _ = oracle.maximise(flat, low, up)
-        left, right = tops[: m * n].reshape(m, n), tops[m * n :].reshape(m, n) + bias
-        on = right > left
-        raised = np.maximum(left, right)
-        points = np.where(on.reshape(-1, 1), points[m * n :], points[: m * n]).reshape(m, n, width)
-        found = []
+        flat, touches = _heights(oracle, slopes.reshape(-1, width), every, all_bias, low, up)
+        raised, found = flat.reshape(m, n), []
         for side, sign in ((0, 1.0), (1, -1.0)):
             own, other = rises[side], -rises[1 - side] * alpha
             cost = np.einsum("mn,mnc->mc", own, slopes) + other @ weight + sign * base
             fixed = (own * raised).sum(axis=1) + other @ bias + sign * shift
             tops, x, _, _ = oracle.maximise(cost, low[:m], up[:m])
-            slack = np.abs(cost).sum(axis=1) + np.abs(own * raised).sum(axis=1) + np.abs(other @ bias) + np.abs(shift)
-            best[side] = np.minimum(best[side], tops + fixed + ROUNDING * (slack + bounds.mass[1][some]))
+            terms = np.einsum("mn,mnc->m", own, np.abs(slopes)) + (own * np.abs(raised)).sum(axis=1)
+            slack = ROUNDING * (terms + size + 2.0 * bounds.mass[1][some] + np.abs(cost).sum(axis=1))
+            best[side] = np.minimum(best[side], tops + fixed + slack)
             found.append(x)
-        if step + 1 == ENDS_STEPS:
-            break
-        z = [x @ weight.T + bias for x in found]
-        pull = np.where((bent > 0)[:, :, None], found[0][:, None, :], found[1][:, None, :]) - points
-        pull *= size[:, :, None]
-        slide = -size * np.where(bent > 0, z[1], z[0])
-        fade = 1.0 - step / ENDS_STEPS
-        for value, g, one, two, speed in (
-            (slopes, pull, first, second, rate), (alpha, slide, alpha_first, alpha_second, 0.1)
-        ):
-            one *= 0.8
-            one += 0.2 * g
-            two *= 0.95
-            two += 0.05 * g * g
-            move = one / (1 - 0.8 ** (step + 1)) / (np.sqrt(two / (1 - 0.95 ** (step + 1))) + 1e-12)
-            value -= fade * speed * move
-        np.clip(alpha, 0.0, 1.0, out=alpha)
+        pull = np.where((bent > 0)[:, :, None], found[0][:, None, :], found[1][:, None, :])
+        pull = np.abs(bent)[:, :, None] * (pull - touches.reshape(m, n, width))
+        above, below = (x @ weight.T + bias for x in found)
+        slopes = slopes - tilts.move(pull, step)
+        alpha = np.clip(alpha - slides.move(-np.abs(bent) * np.where(bent > 0, below, above), step), 0.0, 1.0)
     return -best[1], best[0]
