@@ -431,7 +431,9 @@ class _Search:
         everyone = pool.take(pool.size)
         top = int(np.argmax(everyone["bound"]))
         common = {name: value[top : top + 1].copy() for name, value in everyone.items()}
-        common["low"], common["up"] = everyone["low"].all(axis=0)[None], everyone["up"].any(axis=0)[None]
+        low: Mask = np.logical_and.reduce(everyone["low"], axis=0)
+        up: Mask = np.logical_or.reduce(everyone["up"], axis=0)
+        common["low"], common["up"] = low[None], up[None]
         common["lower"], common["upper"] = everyone["lower"].min(axis=0)[None], everyone["upper"].max(axis=0)[None]
         common["sign"][:], common["beta"][:] = 0, 0.0
         if len(self.net.hidden) > 1:

@@ -226,17 +226,17 @@ class NodeBounds:
         found: dict[str, Any] = {}
         h = points
         for k, layer in enumerate(hidden):
-            part = self.parts[k]
+            here = parts[k]
             z = h @ layer.weight.T + layer.bias
-            x[:, part] = z
-            bend = line[:, part] * z + lift[:, part]
-            tops[:, part] = slope[:, part] * z + height[:, part]
+            x[:, here] = z
+            bend = line[:, here] * z + lift[:, here]
+            tops[:, here] = slope[:, here] * z + height[:, here]
             if k == 0 and share is not None and tilted is not None:
-                apart = tops[:, part] - (points @ tilted.T + lines["raised"])
-                saved = np.maximum(bent[:, part], 0.0) * apart
-                found["saved"] = np.where(lines["unstable"][:, part], saved, 0.0)
-                tops[:, part] -= share * apart
-                bend = np.where(bent[:, part] > 0, tops[:, part], bend)
+                apart = tops[:, here] - (points @ tilted.T + lines["raised"])
+                saved = np.maximum(bent[:, here], 0.0) * apart
+                found["saved"] = np.where(lines["unstable"][:, here], saved, 0.0)
+                tops[:, here] -= share * apart
+                bend = np.where(bent[:, here] > 0, tops[:, here], bend)
             h = layer.slope * z + layer.gain * bend
         return {
             **found,
