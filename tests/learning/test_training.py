@@ -184,6 +184,7 @@ def test_four_arms_are_learned_to_within_three_per_cent_of_the_joint_optimum(tmp
     assert 0.97 * best <= learned <= best * (1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_the_learned_policy_comes_near_the_exact_joint_optimum(tmp_path):
     """Valuable arms pay only after a detour: one look ahead earns little, learning most of what is possible."""
     rng = np.random.default_rng(1)

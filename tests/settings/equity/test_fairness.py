@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from amounts import amount
 from command_line import run
 from liars import Everything
 
@@ -25,7 +26,7 @@ from rmab_opt.settings.equity.fairness import (
 
 
 def test_no_policy_exceeds_its_limits_beyond_noise():
-    model = ro.load("equity_synthetic", n_arms=40, at_most=4)
+    model = ro.load("equity_synthetic", n_arms=amount(20, 40), at_most=amount(2, 4))
     names = ["none", "random", "leximin", "nash", "mmr", "whittle"]
     table = compare_groups(model, names, episodes=8)
     for row in table.rows:
