@@ -45,6 +45,9 @@ PROMISED = 20
 
 NO_SLOT = "no open slot is left in time"
 
+SOON = 4
+"""First open cells of what is late in which room is made for it."""
+
 CALM = 1e-5
 """What staying put counts among plans of the same worth, as a share of what a visit gains."""
 
@@ -670,7 +673,7 @@ def _soonest(due: _Due) -> np.ndarray:
     found = np.zeros(len(due.columns), dtype=bool)
     for arm in late:
         mine = np.flatnonzero((due.allowed | due.spare) & (due.columns.arm == arm))
-        found[mine[np.argsort(due.columns.slot[mine], kind="stable")][:PROMISED]] = True
+        found[mine[np.argsort(due.columns.slot[mine], kind="stable")][:SOON]] = True
     return found
 
 
