@@ -182,7 +182,7 @@ def milp(
 
 
 def search_without(part: str, given: Instance, seconds: float) -> Answer:
-    """The exact search without ``slopes`` (improving lines, multipliers, prices), local ``search``, ``fixing``, or ``tilted`` lines."""
+    """The exact search without ``slopes`` (lines, multipliers, prices), ``search``, ``fixing``, ``tilted`` lines."""
     changed: list[tuple[object, str, object]] = {
         "slopes": [(branch_and_bound, "ROOT_STEPS", 1), (branch_and_bound, "NODE_STEPS", 1)],
         "search": [(branch_and_bound, "climb", lambda net, action, *_, **__: (action, -np.inf))],
