@@ -668,7 +668,7 @@ def _movable(asked: Asked, due: _Due) -> np.ndarray:
 
 
 def _soonest(due: _Due) -> np.ndarray:
-    """The first open cells of the arms with something late, bool (C,): room is made there before it comes still later."""
+    """The first open cells of the arms with something late, bool (C,): there room is made for it."""
     late = [int(due.owner[row]) for row, what in enumerate(due.what) if what == "late"]
     found = np.zeros(len(due.columns), dtype=bool)
     for arm in late:
