@@ -11,6 +11,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
+from amounts import amount
 from command_line import run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +65,7 @@ def test_a_workbook_says_which_text_it_cannot_keep():
         workbook({"s": [["id"], ["a\x01"]]})
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", amount(["ascii"], ["ascii", "cp1252"]))
 def test_the_command_line_speaks_in_any_encoding(folder, encoding):
     around = {**os.environ, "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "rmab_opt.cli", "check", str(folder / "model.yaml")]

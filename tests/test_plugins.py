@@ -101,8 +101,8 @@ def test_a_folder_is_a_plugin_and_its_kinds_verbs_and_models_are_listed_and_copi
     "words",
     [
         "acme --plugin ACME",
-        "acme --plugin=ACME --model x",
-        "--plugin ACME acme --plugin ACME --plugin OTHER",
+        pytest.param("acme --plugin=ACME --model x", marks=pytest.mark.slow),
+        pytest.param("--plugin ACME acme --plugin ACME --plugin OTHER", marks=pytest.mark.slow),
         "--plugin OTHER --plugin ACME other",
     ],
 )

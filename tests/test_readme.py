@@ -44,7 +44,8 @@ def test_the_commands_run_in_order_as_written(tmp_path, monkeypatch, with_traini
         assert (tmp_path / "out" / "run" / "learning.png").exists()
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
+# The first one does in Python what the commands do, which the quick suite runs.
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), *range(1, len(blocks("python")))])
 def test_the_python_examples_run(number, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", blocks("python")[number]], cwd=tmp_path, capture_output=True, text=True, check=False

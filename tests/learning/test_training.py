@@ -171,7 +171,7 @@ def four_arms(setting: str, seed: int) -> Model:
         ("scheduling", 1),
         pytest.param("capacity", 0, marks=pytest.mark.slow),
         pytest.param("path", 1, marks=pytest.mark.slow),
-        ("interventions", 0),
+        pytest.param("interventions", 0, marks=pytest.mark.slow),
     ],
 )
 def test_four_arms_are_learned_to_within_three_per_cent_of_the_joint_optimum(tmp_path, setting, next_states):
