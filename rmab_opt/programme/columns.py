@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -318,9 +318,9 @@ def read_sheet(given: Path, told: Any, key: str, *others: str, without: str = ""
 class _Taking:
     """Takes columns by their names, and remembers what was taken on trust."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
+    def __init__(self, told: Mapping[str, Any], shared: Callable[[], tuple[str, str] | None]) -> None:
         self.told, self.said = told, list[str]()
-        self.shared: tuple[str, str] | None = None
+        self.shared = shared
         """Columns of register and log that hold the same members, for an id whose name is not known."""
 
     def section(self, name: str) -> Mapping[str, Any]:
@@ -334,9 +334,10 @@ class _Taking:
             given = self.section(section)[key]
             return None if given is None else table.column(str(given))
         found = named(table, (*WORDS[what], *others))
-        if found is None and what == "id" and self.shared is not None:
-            found = self.shared[section == "log"]
-            self.said.append(f"register and log meet in {self.shared[0]!r} and {self.shared[1]!r}: the same members")
+        met = self.shared() if found is None and what == "id" else None
+        if met is not None:
+            found = met[section == "log"]
+            self.said.append(f"register and log meet in {met[0]!r} and {met[1]!r}: the same members")
         if found is None and needed:
             raise ModelError(
                 f"{table.source}: no column for {what} (columns: {', '.join(table.columns)})",
@@ -366,9 +367,7 @@ def infer(
     ModelError
         When a needed column has no name that is known.
     """
-    take = _Taking(told or {})
-    if log is not None:
-        take.shared = _shared_id(register, log)
+    take = _Taking(told or {}, lambda: None if log is None else _shared_id(register, log))
     document: dict[str, Any] = {"plan": plan.model_dump(mode="json"), **take.told}
     by_roster = take.section("roster")
     if roster is not None and "worker" not in by_roster:
@@ -387,7 +386,11 @@ def _shared_id(register: Table, log: Table) -> tuple[str, str] | None:
     """The one pair of columns of register and log that hold the same members, nearly each once in the register."""
     found = []
     for own in register.columns:
-        cells = [cell for cell in register.text(own) if cell]
+        try:
+            cells = [cell for cell in register.text(own) if cell]
+        except ModelError:
+            # A column that cannot be read whole, such as formulas without values, holds no ids.
+            continue
         members = set(cells)
         if len(members) < ALIKE * max(len(cells), 2):
             continue

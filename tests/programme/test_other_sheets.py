@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import openpyxl
@@ -83,6 +84,18 @@ def test_an_id_of_an_unknown_name_is_where_register_and_log_meet():
     assert "register and log meet in 'Kadi' and 'Mtu': the same members" in found.said
     with pytest.raises(ModelError, match="no column for id"):
         infer(register, None, None, PlanSection(calls=1))
+    with mock.patch("rmab_opt.programme.columns._shared_id", side_effect=AssertionError("the name is known")):
+        known = table(["id", "Namna"], ["k1", "7"], ["k2", "8"])
+        assert (
+            infer(
+                known,
+                log,
+                None,
+                PlanSection(calls=1),
+                {"log": {"id": "Mtu", "week": "Wiki", "called": "called", "listened": "listened"}},
+            ).columns.register_.id
+            == "id"
+        )
     twice = table(["Kadi", "Tena"], ["k1", "k1"], ["k2", "k2"])
     with pytest.raises(ModelError, match="no column for id"):
         infer(twice, log, None, PlanSection(calls=1))
