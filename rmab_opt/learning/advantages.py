@@ -15,7 +15,7 @@ Bertsekas, Tsitsiklis (1996), sections 6.1 and 6.2; Lagoudakis, Parr (2003), rol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import process_time
@@ -38,10 +38,7 @@ from rmab_opt.planning.anchors import anchor_values
 from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule, on_arrays
 from rmab_opt.solver import repeatable
 
-__all__ = ["RIVALS", "learn", "rule_of"]
-
-RIVALS = ("mean_field", "hand", "single_gains")
-"""Planning rules that a network has to beat, those of them that the arms allow."""
+__all__ = ["learn", "rule_of"]
 
 JOINT = 16
 """Whole actions a state, for networks that see more than one column at a time."""
@@ -124,14 +121,14 @@ class _Work:
         self.scale = targets.reward_unit(problem, actions, np.random.default_rng(walk))
         self.fit_seed, self.rng = int(weights.generate_state(1)[0]), np.random.default_rng(walk)
         self.rolls, self.fits = rolls, fits
-        names, self.skipped = _rivals(model)
+        names, self.skipped = _rivals(model, config.rivals)
         with _timed(self.clock, "planning rules"):
             self.totals = {name: self._played(on_arrays(problem, actions, name)) for name in names}
         self.planned = sorted(names, key=lambda name: -self.totals[name].mean())
         """Planning rules, the best first."""
         self.base: BatchRule = base_rule(problem, actions, self.planned[0])
         self.base_name = self.planned[0]
-        self.mixture = [base_rule(problem, actions, name) for name in ("none", *self.planned[1:])]
+        self.mixture = [base_rule(problem, actions, name) for name in dict.fromkeys(("none", *self.planned[1:]))]
         self.prior = anchor_values(problem, actions, "costate") if self._may_anchor(names) else None
         self.nets: dict[str, QNetwork] = {}
         self.slopes: dict[str, float] = {}
@@ -262,17 +259,17 @@ def _demand(model: Model, config: DQNConfig) -> None:
         raise ModelError("train.validation_episodes is below 2", "advantages are kept or not by paired episodes.")
 
 
-def _rivals(model: Model) -> tuple[list[str], dict[str, str]]:
-    """Rivals that the arms allow, and why the others are left out."""
+def _rivals(model: Model, named: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Rivals that the arms allow, and why the others are left out; acting on nobody where none is left."""
     found, skipped = [], {}
-    for name in RIVALS:
+    for name in named:
         try:
             base_rule(model.problem, model.actions, name)
         except (CapabilityError, ModelError) as error:
             skipped[name] = error.message
         else:
             found.append(name)
-    return found, skipped
+    return found or ["none"], skipped
 
 
 # ------------------------------------------------------------------------------------------------------------ episodes

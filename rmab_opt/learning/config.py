@@ -206,6 +206,9 @@ class DQNConfig(Settings):
     """... rounds at most: the first that gains nothing on the validation episodes is the last ..."""
     passes: int = 60
     """... and passes over the states in the fit."""
+    rivals: tuple[str, ...] = ("mean_field", "hand", "single_gains")
+    """Planning rules that a network of ``advantages`` has to beat, those of them that the arms allow; the best of them
+    is the first base. ``none`` alone asks a simulator for nothing beyond the roll-outs."""
     ablations: bool = True
     """Whether ``advantages`` also fits to independent returns and tries a silent head, for the run's record."""
     checkpoint_every: int = 1
