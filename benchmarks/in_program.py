@@ -163,9 +163,10 @@ def table() -> list[str]:
             return f"{100 * sum(one[f'value_{name}'] for one in made) / sum(one['value'] for one in made):.0f} %"
 
         paid = " / ".join(f"{np.mean(totals):.0f}" for totals in row["rewards"].values()) or "-"
+        gaps = f"{100 * max(0.0, open_by):.2f} % | {100 * gap:.1f} %"
         lines.append(
             f"| `{row['setting']}`, {row['arms']} | {closed} of {len(made)} | {np.median(seconds):.2f} / "
-            f"{max(seconds):.2f} | {100 * max(0.0, open_by):.2f} % | {100 * gap:.1f} % | {share('single')} | {share('mean_field')} | {paid} |"
+            f"{max(seconds):.2f} | {gaps} | {share('single')} | {share('mean_field')} | {paid} |"
         )
     return lines if len(lines) > 2 else ["Not recorded yet."]
 
