@@ -25,8 +25,9 @@ RAW = 16
 
 def quality(instance: int, out: Path) -> dict[str, float]:
     """Correlations with the true effects of base myopic, and the median variance ratio of independent over common."""
-    import rmab_opt as ro
     import torch
+
+    import rmab_opt as ro
     from rmab_opt.learning import DQNConfig, train
     from rmab_opt.learning.run_folder import RunFolder
     from rmab_opt.learning.runs import load_network
@@ -87,7 +88,7 @@ def table() -> list[str]:
         return ["Not recorded yet."]
     found: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
     lines = [
-        "| instance | correlation of raw effects (16 roll-outs) | of the network's | variance, independent over common |",
+        "| instance | correlation of raw effects (16 roll-outs) | of the network's | variance, independent / common |",
         "|---|---|---|---|",
     ]
     for instance, row in found["quality"].items():
