@@ -393,37 +393,21 @@ def _whole(
     count: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Whole actions at each state, (B, count, C): the base's own, some near it, allowed ones, those within one group.
-
-    What a choice does near the base's decides whether it is an improvement: without such actions a network is free to
-    believe in small changes that it has never seen.
-    """
+    """Whole actions at each state, (B, count, C): the base's own, allowed ones drawn, and those within one group."""
     problem, n = model.problem, len(model.actions)
     action = np.zeros((len(states), count, n), dtype=np.int64)
     action[:, 0] = base(states, period, shared)
     group = getattr(problem.dynamics, "group", None)
-    near = 1 + (count - 1) * 2 // 5
-    allowed = count - near if group is None else (count - near) // 2
+    allowed = count - 1 if group is None else (count - 1) // 2
     for k in range(len(states)):
         beside = None if shared is None else shared[k]
         now = model.actions.at(period, problem.shared_values(beside))
-        action[k, 1:near] = _near(action[k, 0], near - 1, rng)
-        action[k, near : near + allowed] = now.sample(rng, allowed)
-        for j in range(near + allowed, count):
+        action[k, 1 : allowed + 1] = now.sample(rng, allowed)
+        for j in range(allowed + 1, count):
             assert group is not None
             own = np.flatnonzero(group == rng.choice(group))
             action[k, j, rng.permutation(own)[: rng.integers(1, len(own) + 1)]] = 1
     return action
-
-
-def _near(chosen: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """An action (C,) with one to three columns left out, put in, or exchanged, (count, C)."""
-    found = np.repeat(chosen[None], count, axis=0)
-    for row in found:
-        for wanted in (1, 0):
-            among = np.flatnonzero(row == wanted)
-            row[rng.permutation(among)[: rng.integers(0, 4)]] = 1 - wanted
-    return found
 
 
 # ----------------------------------------------------------------------------------------------------------------- fit
@@ -470,7 +454,7 @@ def _fit(model: Model, network: QNetwork, effects: Effects, config: DQNConfig, r
             loss = ((said - single[rows]) ** 2).mean()
             if action.shape[1]:
                 apart = network.effects(*at, action[rows], beside) / unit - joint[rows]
-                loss = loss + (apart**2 / size[rows]).mean() + ((apart[:, 1:] - apart[:, :1]) ** 2).mean()
+                loss = loss + (apart**2 / size[rows]).mean()
             error += float(loss.detach()) / steps
             loss = loss + penalties(network, *at, beside, (turn + 1) / config.passes)
             optimiser.zero_grad()
