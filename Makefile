@@ -2,18 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
+# Two installations in one environment: what a user needs, and for tests and docs everything else with torch.
+RUNS := .venv/.runs
 STAMP := .venv/.installed
 
 .PHONY: demo test test-all mutants coverage lint bench docs dist audit lock clean
 
+$(RUNS): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[report,app]'
+	touch $@
+
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[learn,report,app,onnx,docs,dev]'
-	touch $@
+	touch $(RUNS) $@
 
 # A programme's week on shipped messy sheets: a list, the sheet to tick, a page with pictures, the proof, the next week.
 SHEETS := models/weekly_calls_sheets
-demo: $(STAMP)
+demo: $(RUNS)
 	rm -rf $(DEMO)
 	$(BIN)/rmab-opt start $(SHEETS)/register.csv --log $(SHEETS)/call_log.csv --roster $(SHEETS)/roster.csv --out $(DEMO)/calls --yes
 	$(BIN)/rmab-opt check $(DEMO)/calls --decision $(DEMO)/calls/weeks/week-17.json
@@ -27,10 +34,10 @@ demo: $(STAMP)
 	@echo "to call it yourself    . .venv/bin/activate, then rmab-opt --help"
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not gpu" tests
 
 test-all: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not gpu" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not gpu" tests
 
 # The quick suite with the share of lines that it runs; the processes that tests start are counted too.
 coverage: $(STAMP)

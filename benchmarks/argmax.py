@@ -17,7 +17,7 @@ seconds a set and the ratios to the exact search, and draws them; `--ablation` c
 `--only budget,knapsack`, `--sizes 20,40`, `--hidden 64_64`, `--contenders search,gurobi` and `--gap 0.01` narrow and
 change it, `--read a.csv,b.csv` reports and draws recorded runs, and `--pooled 1000,10000` takes the pooled network over
 cohorts of these sizes instead.
-Networks come from `train_argmax_networks.py`.
+Networks come from `train_argmax_networks.py`; wide ones do not come along: `--hidden 128_128 --sizes 100 --data DIR`.
 """
 
 from __future__ import annotations
@@ -90,13 +90,15 @@ def make_set(kind: str, n_arms: int, rng: np.random.Generator) -> ActionSet:
     return ActionSet(Arms.from_arrays(n_arms, slots=free), {"roster": Scheduling(roster=roster)})
 
 
-def instances(sizes: list[int], kinds: list[str], states: int, hidden: list[str] = HIDDEN) -> list[Instance]:
+def instances(
+    sizes: list[int], kinds: list[str], states: int, hidden: list[str] = HIDDEN, folder: Path = DATA
+) -> list[Instance]:
     """All of them, seeded by size, set and state."""
     found = []
     for n_arms in sizes:
         for widths in hidden:
             name = f"{n_arms}_{widths}"
-            full = Network.from_safetensors(DATA / f"argmax_{name}.safetensors")
+            full = Network.from_safetensors(folder / f"argmax_{name}.safetensors")
             for kind in kinds:
                 for number in range(states):
                     rng = np.random.default_rng([n_arms, SETS.index(kind), number])
@@ -180,11 +182,12 @@ def milp(
 
 
 def search_without(part: str, given: Instance, seconds: float) -> Answer:
-    """The exact search without ``slopes`` (improving lines, multipliers, prices), local ``search`` or ``fixing``."""
+    """The exact search without ``slopes`` (lines, multipliers, prices), ``search``, ``fixing``, ``tilted`` lines."""
     changed: list[tuple[object, str, object]] = {
         "slopes": [(branch_and_bound, "ROOT_STEPS", 1), (branch_and_bound, "NODE_STEPS", 1)],
         "search": [(branch_and_bound, "climb", lambda net, action, *_, **__: (action, -np.inf))],
         "fixing": [(branch_and_bound._Search, "fix", lambda *_: -np.inf)],
+        "tilted": [(branch_and_bound._Search, "hard", lambda *_: False)],
     }[part]
     kept = [(where, name, getattr(where, name)) for where, name, _ in changed]
     for where, name, value in changed:
@@ -321,6 +324,7 @@ ABLATION: dict[str, tuple[Callable[[Instance, float], Answer], str]] = {
     "without slopes": (partial(search_without, "slopes"), "rmab_opt"),
     "without climb": (partial(search_without, "search"), "rmab_opt"),
     "without fixing": (partial(search_without, "fixing"), "rmab_opt"),
+    "without tilted lines": (partial(search_without, "tilted"), "rmab_opt"),
     "milp": (milp, "rmab_opt"),
     "milp lp": (partial(milp, effort="lp"), "rmab_opt"),
     "milp interval": (partial(milp, effort="interval"), "rmab_opt"),
@@ -348,6 +352,7 @@ def main() -> None:
     parser.add_argument("--pooled", help="sizes of cohorts for the pooled network, in place of the others")
     parser.add_argument("--only", default=",".join(SETS))
     parser.add_argument("--contenders", help="some of them by name; the first is what ratios refer to")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of other networks of the training script")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--ablation", action="store_true", help="our own variants instead of the rivals")
@@ -377,7 +382,7 @@ def main() -> None:
     given_all = (
         pooled(sizes, kinds, options.states)
         if options.pooled
-        else instances(sizes, kinds, options.states, options.hidden.split(","))
+        else instances(sizes, kinds, options.states, options.hidden.split(","), options.data)
     )
     for given in given_all:
         best = -np.inf

@@ -90,19 +90,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="500 establishments, 50 days")
     parser.add_argument("--arms", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     n_arms, n_slots = (500, 50) if chosen.quick else (7000, 250)
     n_arms = chosen.arms or n_arms
     rows = []
     begun = time.process_time()
-    model = city(n_arms, n_slots)
+    model = city(n_arms, n_slots, chosen.seed)
     plan = calendar(model)
     rows.append(measured("plan, with the model", plan, time.process_time() - begun))
     now = n_slots // 5
     name, slot = next((plan.ids[i], now - 1) for i in np.flatnonzero(plan.visits[:, now - 1]))
+    # Of somebody without a visit so far: one just visited may not be visited again yet.
+    who = int(np.flatnonzero(~plan.visits[:, :now].any(axis=1) & plan.visits[:, now + 4 :].any(axis=1))[0])
     events = {
         "a missed visit": CalendarEvent(event="missed", arm=name, slot=slot),
-        "a complaint": CalendarEvent(event="complaint", arm=plan.ids[3], slot=now, last=now + 3),
+        "a complaint": CalendarEvent(event="complaint", arm=plan.ids[who], slot=now, last=now + 3),
         "an inspector on leave": CalendarEvent(event="leave", arm="i01", slot=now, last=now + 9),
         "a closed establishment": CalendarEvent(event="closed", arm=plan.ids[7], slot=now),
     }
@@ -110,7 +113,12 @@ def main() -> None:
         begun = time.process_time()
         plan = plan.replan(now, events=[event])
         rows.append(measured(f"re-plan: {words}", plan, time.process_time() - begun))
-    print(f"{n_arms} establishments, {n_slots} days, {len(model.actions.columns)} cells")
+    # A complaint that nobody looked at in time: what is late must still be planned, and be marked.
+    at = int(np.flatnonzero(plan.visits[who, now : now + 4])[0]) + now
+    begun = time.process_time()
+    plan = plan.replan(now + 5, events=[CalendarEvent(event="missed", arm=plan.ids[who], slot=at)])
+    rows.append(measured("re-plan: a complaint missed past its deadline", plan, time.process_time() - begun))
+    print(f"seed {chosen.seed}: {n_arms} establishments, {n_slots} days, {len(model.actions.columns)} cells")
     print(table_text(rows))
 
 

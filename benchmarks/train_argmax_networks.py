@@ -10,11 +10,12 @@ A pooled network, Q = sum of q(s, a; x) + N g(mean of psi(s, a; x)) with an 8-to
 200 arms whose gain saturates in the share of helped arms of four types; its weights serve cohorts of any size.
 
 Run `python benchmarks/train_argmax_networks.py`; writes `benchmarks/data/argmax_J_H1_H2.safetensors` and
-`argmax_pooled.safetensors`, about two minutes.
+`argmax_pooled.safetensors`, about two minutes. `--sizes 100 --hidden 128_128,256_256 --out DIR` makes others.
 """
 
 from __future__ import annotations
 
+import argparse
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,11 +99,17 @@ def train_pooled() -> None:
 
 def main() -> None:
     """Train and write all networks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of columns")
+    parser.add_argument("--hidden", default=",".join("_".join(map(str, widths)) for widths in HIDDEN))
+    parser.add_argument("--out", type=Path, default=DATA)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    DATA.mkdir(exist_ok=True)
-    train_pooled()
-    for n_arms in SIZES:
-        for hidden in HIDDEN:
+    options.out.mkdir(exist_ok=True, parents=True)
+    if options.out == DATA:
+        train_pooled()
+    for n_arms in map(int, options.sizes.split(",")):
+        for hidden in (tuple(map(int, widths.split("_"))) for widths in options.hidden.split(",")):
             rng = np.random.default_rng([n_arms, *hidden])
             torch.manual_seed(n_arms + sum(hidden))
             returns = value(rng, n_arms)
@@ -125,7 +132,7 @@ def main() -> None:
                 if step == STEPS * 2 // 3:
                     optimiser.param_groups[0]["lr"] = 4e-4
             name = "_".join(map(str, [n_arms, *hidden]))
-            Network.from_torch(net).to_safetensors(DATA / f"argmax_{name}.safetensors")
+            Network.from_torch(net).to_safetensors(options.out / f"argmax_{name}.safetensors")
             spread = np.std(target)
             print(f"{name:>12}  error {float(loss.detach()) ** 0.5:.4f} (noise 0.02, returns spread {spread:.3f})")
 

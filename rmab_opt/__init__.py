@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmab_opt._startup import load_scipy_lazily
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ActionSet",

@@ -43,6 +43,17 @@ class RmabError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  To fix, {self.fix}" if self.fix else self.message
 
+    def __reduce__(self) -> tuple[Callable[..., RmabError], tuple[type[RmabError], str], dict[str, Any]]:
+        # What a worker raises arrives whole, whatever the class takes to be made.
+        return _again, (type(self), self.message), self.__dict__
+
+
+def _again(kind: type[RmabError], message: str) -> RmabError:
+    """An error as it was pickled; its attributes follow."""
+    made = kind.__new__(kind, message)
+    made.args = (message,)
+    return made
+
 
 class ModelError(RmabError):
     """A model file, a table, weights, a state or an option is not what it must be.

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Experiment", "data_file", "figure", "measure", "outline"]
 
-COLUMNS = ("measure", "published", "ours", "low", "high", "n", "curve")
-"""Of every table: what was measured, the published figure, ours with its 95 % interval, over how many, and a curve."""
+COLUMNS = ("measure", "published", "published_error", "ours", "low", "high", "n", "curve")
+"""Of every table: what was measured, the published figure and its standard error,
+ours with its 95 % interval, over how many, and a curve."""
 
 DATA = "RMAB_DATA"
 """Environment variable with the folder of data sets that do not come along."""
@@ -69,6 +70,7 @@ def figure(
     values: Sequence[float] | np.ndarray | float,
     published: float | None = None,
     *,
+    published_error: float | None = None,
     curve: Sequence[float] | np.ndarray = (),
 ) -> dict[str, Any]:
     """One row: the mean of independent values with its 95 % interval (Student's t), or a single value without one."""
@@ -76,7 +78,8 @@ def figure(
     from scipy import stats
 
     found = np.atleast_1d(np.asarray(values, dtype=np.float64))
-    row: dict[str, Any] = {"measure": measure, "published": published, "ours": round(float(found.mean()), 6)}
+    row: dict[str, Any] = {"measure": measure, "published": published, "published_error": published_error}
+    row["ours"] = round(float(found.mean()), 6)
     half = None
     if len(found) > 1:
         half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5)

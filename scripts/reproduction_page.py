@@ -101,13 +101,14 @@ def read(figure: Mapping[str, Any]) -> dict[str, Any]:
     row = row_of(file, where)
     value, low, high = (number(row.get(key)) for key in (column, *ends))
     published = figure.get("published", number(row.get("published")))
+    error = None if "published" in figure else number(row.get("published_error"))
     if "over" in figure:
         below = number(row_of(file, {**where, **figure["over"]})[column])
         assert value is not None
         assert below
         value, low, high = value / below, None, None
-        published = figure.get("published")
-    return {"what": figure["what"], "value": value, "low": low, "high": high, "published": published}
+        published, error = figure.get("published"), None
+    return {"what": figure["what"], "value": value, "low": low, "high": high, "published": published, "error": error}
 
 
 def said(value: float | None, digits: int) -> str:
@@ -120,7 +121,9 @@ def words(found: Mapping[str, Any], digits: int) -> tuple[str, str]:
     if found["low"] is not None and found["high"] is not None:
         ours += f" ({said(found['low'], digits)} to {said(found['high'], digits)})"
     published = found["published"]
-    return ours, "-" if published is None else str(published) if isinstance(published, str) else f"{published:,.6g}"
+    if published is None or isinstance(published, str):
+        return ours, published or "-"
+    return ours, f"{published:,.6g}" + (f" ± {found['error']:.4g}" if found["error"] else "")
 
 
 def runs() -> list[dict[str, Any]]:

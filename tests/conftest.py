@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.path.insert(0, str(Path(__file__).parent))
 
+import amounts
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.dont_write_bytecode = False
@@ -23,3 +25,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("repo")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    amounts.QUICK = "not slow" in config.option.markexpr

@@ -252,7 +252,7 @@ OBJECTIVES: dict[str, list[Callable[[Path], tuple[Objective, Model]]]] = {
 MORE_ARGUMENTS = {"sampling": "sampling:20", "lp_update": "lp_update:window=2", "improve": "improve:draws=4"}
 """How a policy is written where the bare name would be slow."""
 
-POLICY_MODELS = {"mean_field": coupled_model}
+POLICY_MODELS = {"mean_field": coupled_model, "living": partial(plain_model, 4)}
 """Models of the policies that are about other arms than the plain ones."""
 
 

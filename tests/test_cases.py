@@ -27,7 +27,9 @@ def failed(*more: str) -> str:
 
 
 @HERE
-@pytest.mark.parametrize("kind", ["yaml: hidden sizes", "format: an unknown version"])
+@pytest.mark.parametrize(
+    "kind", ["yaml: hidden sizes", pytest.param("format: an unknown version", marks=pytest.mark.slow)]
+)
 def test_no_recorded_input_of_a_quick_kind_fails(kind):
     assert failed("--kind", kind) == ""
 

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import Answer, together
+
+from rmab_opt.catalog import copy_model
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
@@ -25,7 +28,8 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for part in ("rmab_opt", "models", "solvers_cfg"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            # With what was compiled: files keep their times.
+            shutil.copytree(ROOT / part, folder / part)
         self.before = self.files()
 
     def files(self) -> dict[str, bytes]:
@@ -38,28 +42,30 @@ class Copy:
         path.write_text(BLOCKS[name], encoding="utf-8")
         return path
 
-    def run(self, *arguments: object, module: str = "rmab_opt.cli", **variables: str) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), **variables}
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+    def answers(self, *commands: list[object], **variables: str) -> list[Answer]:
+        """What commands answer, run one after the other in one process of the copy."""
+        return together(*commands, first=self.folder, **variables)
 
-    def said(self, *arguments: object) -> str:
-        done = self.run(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def said(self, *commands: list[object]) -> list[str]:
+        """The same of commands that succeed."""
+        answers = self.answers(*commands)
+        for done in answers:
+            assert done.code == 0, done.err
+        return [done.out for done in answers]
 
-    def names(self, kind: str) -> list[str]:
+    def names(self, *kinds: str) -> list[list[str]]:
         """What the registry lists, asked in the copy."""
-        code = f"import json, rmab_opt.registry as r; print(json.dumps([r.__file__, r.names({kind!r})]))"
+        code = (
+            "import json, rmab_opt.registry as r; "
+            f"print(json.dumps([r.__file__, [list(r.names(kind)) for kind in {kinds!r}]]))"
+        )
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=self.folder, env=environment, capture_output=True, text=True, check=True
         )
         place, names = json.loads(done.stdout)
         assert Path(place).is_relative_to(self.folder)
-        return list(names)
+        return names
 
     def added(self) -> set[str]:
         """Files that are new; no other may have changed."""
@@ -86,38 +92,46 @@ def test_every_block_is_performed_here():
 
 def test_a_constraint_kind_is_one_file(copy, tmp_path):
     """Listed, checked, decided with; its sentence and its verdict are there."""
-    assert "one_of_each" not in copy.names("constraint")
+    assert "one_of_each" not in copy.names("constraint")[0]
     copy.write("rmab_opt/actions/kinds/one_of_each.py")
-    assert "one_of_each" in copy.names("constraint")
-    copy.said("new", "weekly_calls", tmp_path / "calls")
+    assert "one_of_each" in copy.names("constraint")[0]
+    copy_model("weekly_calls", tmp_path / "calls")
     file = tmp_path / "calls" / "model.yaml"
     line = re.search(r"`(homes: \{kind: one_of_each.*?\})`", PAGE.read_text(encoding="utf-8"))[1]
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("  hours: ", f"  {line}\n  hours: ", 1), encoding="utf-8")
-    assert "at most 3 of each village" in copy.said("check", file)
-    decided = json.loads(copy.said("decide", file, "--json"))
+    checked, decided, broken = copy.answers(
+        ["check", file],
+        ["decide", file, "--episodes", 0, "--json"],
+        ["check", file, "--set", "constraints.homes.attribute=vilage"],
+    )
+    assert checked.code == decided.code == 0, checked.err + decided.err
+    assert "at most 3 of each village" in checked.out
     villages = {
         row.split(",")[0]: row.split(",")[1] for row in (file.parent / "arms.csv").read_text().split("\n")[2:-1]
     }
-    chosen = [villages[name] for name in decided["action"]]
+    chosen = [villages[name] for name in json.loads(decided.out)["action"]]
     assert chosen
     assert max(chosen.count(village) for village in chosen) == 3
-    broken = copy.run("check", file, "--set", "constraints.homes.attribute=vilage")
-    assert broken.returncode == 2
-    assert "did you mean 'village'" in broken.stderr
+    assert broken.code == 2
+    assert "did you mean 'village'" in broken.err
     assert copy.added() == {"rmab_opt/actions/kinds/one_of_each.py"}
 
 
 def test_a_policy_is_one_file(copy):
     """Listed, with its argument checked; compared with others."""
-    assert "worst_first" not in copy.names("policy")
+    assert "worst_first" not in copy.names("policy")[0]
     copy.write("rmab_opt/decisions/policies/worst_first.py")
-    assert "worst_first" in copy.names("policy")
-    rows = copy.said("evaluate", "budget", "--policies", "worst_first,worst_first:weight=2", "--episodes", 2, "--json")
-    assert "worst_first:weight=2" in rows
-    wrong = copy.run("evaluate", "budget", "--policies", "worst_first:weight=much")
-    assert wrong.returncode == 2
-    assert "weight: Input should be a valid number" in wrong.stderr
+    assert "worst_first" in copy.names("policy")[0]
+    compare = ("evaluate", "budget", "--policies")
+    rows, wrong = copy.answers(
+        [*compare, "worst_first,worst_first:weight=2", "--episodes", 2, "--no-bound", "--json"],
+        [*compare, "worst_first:weight=much"],
+    )
+    assert rows.code == 0, rows.err
+    assert "worst_first:weight=2" in rows.out
+    assert wrong.code == 2
+    assert "weight: Input should be a valid number" in wrong.err
     assert copy.added() == {"rmab_opt/decisions/policies/worst_first.py"}
 
 
@@ -126,15 +140,21 @@ def test_a_setting_is_one_folder(copy, tmp_path):
     folder = "rmab_opt/settings/gardens"
     for name in ("__init__.py", "instances.py", "policies.py"):
         copy.write(f"{folder}/{name}")
-    assert "gardens" in copy.names("domain")
-    assert "driest" in copy.names("policy")
+    domains, policies = copy.names("domain", "policy")
+    assert "gardens" in domains
+    assert "driest" in policies
     model = tmp_path / "model.yaml"
     model.write_text(BLOCKS["model.yaml"], encoding="utf-8")
-    assert "6 of 2 states" in copy.said("check", model)
-    assert len(json.loads(copy.said("decide", model, "--json"))["action"]) <= 2
-    assert "driest" in copy.said("evaluate", model, "--policies", "driest,none", "--episodes", "2")
-    for command in (("check", model), ("evaluate", "budget", "--policies", "driest")):
-        hidden = copy.run(*command, RMAB_OPT_WITHOUT="gardens")
-        assert hidden.returncode == 2
-        assert "needs the setting gardens" in hidden.stderr
+    checked, decided, compared = copy.said(
+        ["check", model],
+        ["decide", model, "--json"],
+        ["evaluate", model, "--policies", "driest,none", "--episodes", "2"],
+    )
+    assert "6 of 2 states" in checked
+    assert len(json.loads(decided)["action"]) <= 2
+    assert "driest" in compared
+    commands = ["check", model], ["evaluate", "budget", "--policies", "driest"]
+    for hidden in copy.answers(*commands, RMAB_OPT_WITHOUT="gardens"):
+        assert hidden.code == 2
+        assert "needs the setting gardens" in hidden.err
     assert copy.added() == {f"{folder}/{name}" for name in ("__init__.py", "instances.py", "policies.py")}

@@ -23,9 +23,10 @@ def test_an_example_of_the_guide_runs(page, number, code):
     run_example(page, number, code)
 
 
-# What the README shows of sheets is on the programme's page too, and is run from there by the slow suite.
+# What the README shows of sheets is on the programme's page too, and is run from there by the slow suite. What the page
+# on decisions shows of ledgers is in tests/programme/test_ledger.py with fewer simulated runs.
 WITH_COMMANDS = [
-    pytest.param(page, marks=[pytest.mark.slow] if page in ("programme", "how_to") else [])
+    pytest.param(page, marks=[pytest.mark.slow] if page in ("programme", "how_to", "decisions") else [])
     for page in PAGES
     if commands((DOCS / f"{page}.md").read_text(encoding="utf-8"))
 ]

@@ -91,7 +91,7 @@ def test_nothing_of_a_hidden_setting_is_listed(hidden, monkeypatch):
 
 def test_several_are_hidden_at_once_and_the_kernel_decides(monkeypatch):
     monkeypatch.setenv(registry.HIDDEN_BY, ", ".join(OWN))
-    assert run("decide", "weekly_calls").code == 0
+    assert run("decide", "weekly_calls", "--episodes", 0).code == 0
     assert {row["name"] for row in json.loads(run("models", "--json").out) if "needs" not in row} == set(models_of(""))
     with pytest.raises(ModelError, match="needs the setting equity"):
         registry.need("equity")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -104,11 +105,14 @@ def runs_without_torch(lines: str, folder: Path) -> None:
         "class Refuses:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.partition('.')[0] == 'torch':\n"
-        "            raise ModuleNotFoundError('no torch here')\n\n"
+        "            raise ModuleNotFoundError('no torch here', name='torch')\n\n"
         "sys.meta_path.insert(0, Refuses())\n"
         "for line in sys.argv[1].split('\\n'):\n"
         "    answer = command_line.run(*line.split())\n"
         "    assert answer.code == 0, f'{line}: {answer.err}'\n"
+        # Those that need it say so, and how it is installed.
+        "answer = command_line.run('train', 'budget', '--out', 'run')\n"
+        "assert answer.code == 2 and \"pip install 'rmab-opt[learn]'\" in answer.err, answer.err\n"
     )
     (folder / "seen.csv").write_text("id,done,state\n", encoding="utf-8")
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
@@ -146,7 +150,7 @@ def test_what_modules_import_at_their_top_is_a_declared_dependency():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {re.split(r"[<>=!~;\[ ]", each)[0].lower() for each in declared["dependencies"]}
     # Extras whose own modules are loaded only where the extra is asked for.
-    names |= {"gymnasium", "jinja2", "starlette"}
+    names |= {"gymnasium", "jinja2", "starlette", "torch"}
     called = {"python-calamine": "python_calamine", "pyyaml": "yaml", "ruamel.yaml": "ruamel"}
     known = {called.get(name, name) for name in names} | set(sys.stdlib_module_names) | {"rmab_opt"}
     needed = {other.split(".")[0] for others in graph(inside=False).values() for other in others}
@@ -188,11 +192,16 @@ def imported(nodes: list[ast.stmt], *, inside: bool) -> Iterator[str]:
                 yield from imported(part if isinstance(part, list) else [], inside=inside)
 
 
-def graph(*, inside: bool) -> dict[str, set[str]]:
+@functools.cache
+def read(*, inside: bool) -> dict[str, frozenset[str]]:
     return {
-        name: set(imported(ast.parse(path.read_text(encoding="utf-8")).body, inside=inside))
+        name: frozenset(imported(ast.parse(path.read_text(encoding="utf-8")).body, inside=inside))
         for name, path in MODULES.items()
     }
+
+
+def graph(*, inside: bool) -> dict[str, set[str]]:
+    return {name: set(others) for name, others in read(inside=inside).items()}
 
 
 def circles(edges: dict[str, set[str]]) -> list[list[str]]:

@@ -1,12 +1,15 @@
-"""A newcomer's first ten minutes, step by step (shared/design/journeys.md)."""
+"""A newcomer's first ten minutes, step by step (shared/design/journeys.md), and where the other journeys are tested."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,25 @@ from rmab_opt.errors import ModelError
 VERBS = ("models", "new", "check", "decide", "train", "evaluate")
 
 
+HERE = Path(__file__).parent
+JOURNEYS = {
+    "a newcomer's first ten minutes": (12, ["test_journeys.py"]),
+    "a planner's week": (12, ["test_planners_week.py", "settings/equity/test_fairness.py"]),
+    "a researcher's table": (11, ["test_researchers_table.py", "settings/equity/test_reproduced.py"]),
+    "a programme's first hour": (10, ["test_first_hour.py"]),
+    "an inspector's year": (3, ["settings/inspection/test_inspectors_year.py"]),
+}
+"""Steps of each journey, and the files that test them: ``test_step_NUMBER_...``."""
+
+
+@pytest.mark.parametrize("journey", JOURNEYS)
+def test_every_step_of_every_journey_is_one_test_with_its_number(journey):
+    steps, files = JOURNEYS[journey]
+    texts = [(HERE / file).read_text(encoding="utf-8") for file in files if (HERE / file).is_file()]
+    found = sorted(int(number) for text in texts for number in re.findall(r"(?m)^def test_step_(\d+)_", text))
+    assert found == list(range(1, steps + 1))
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("journey") / "demo"
@@ -29,9 +51,43 @@ def demo(tmp_path_factory) -> Path:
 
 
 def decide(model: Path, *more: object) -> dict:
-    answer = run("decide", model, "--solver", "exact", "--json", *more)
+    answer = run("decide", model, "--solver", "exact", "--episodes", 0, "--json", *more)
     assert answer.code == 0, answer.err
     return json.loads(answer.out)
+
+
+def test_step_1_it_installs_into_an_empty_environment_without_compiler_licence_or_account(tmp_path):
+    """Of what pip does, all but the downloads: the wheel fits every machine, and stands in a new environment."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("pip is not installed here")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(HERE.parent)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    if "No module named" in done.stderr or "Missing dependencies" in done.stdout + done.stderr:
+        pytest.skip("hatchling is not installed here")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if name.endswith((".so", ".pyd", ".c", ".pyx"))]
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        told = archive.read(metadata).decode().splitlines()
+    needed = {re.split(r"[^\w.-]", line.removeprefix("Requires-Dist: "))[0] for line in told
+              if line.startswith("Requires-Dist: ") and "extra ==" not in line}  # fmt: skip
+    # Solvers that ask for a licence or an account are never needed, nor is torch, which is most of an installation.
+    assert {"highspy", "pyomo"} <= needed
+    assert not needed & {"gurobipy", "xpress", "cplex", "mosek", "torch"}
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "empty")], check=True)
+    (binaries,) = [path for path in (tmp_path / "empty").iterdir() if path.name in ("bin", "Scripts")]
+    python = next(path for path in binaries.iterdir() if path.stem == "python")
+    install = [*pip, "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    command = next(path for path in binaries.iterdir() if path.stem == "rmab-opt")
+    # What it stands on is not downloaded here: the modules of this environment are lent.
+    around = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if "-packages" in p)}
+    told = subprocess.run(
+        [str(command), "models", "--json"], capture_output=True, text=True, check=True, env=around, cwd=tmp_path
+    )
+    assert {"budget", "weekly_calls"} <= {row["name"] for row in json.loads(told.stdout)}
 
 
 def test_step_2_help_and_version_come_at_once_without_heavy_imports():
@@ -175,40 +231,3 @@ def test_step_12_versions_for_a_bug_report():
     text = ro.show_versions()
     assert f"rmab-opt {ro.__version__}" in text
     assert "highspy 1." in text
-
-
-def test_a_planner_asks_why_not_and_for_other_plans(demo):
-    decision = ro.decide(ro.load(demo / "model.yaml"), solver="exact")
-    left_out = next(name for name in decision.ids if name not in decision.chosen)
-    said = decision.why_not(left_out)
-    assert left_out in said
-    assert "costs" in said or "no action contains" in said
-    plans = decision.alternatives(2, within=0.01, differ=0.2)
-    assert len(plans) == 2
-    for number, plan in enumerate(plans):
-        assert plan.value >= decision.value - 0.01 * abs(decision.value) - 1e-9
-        assert plan.violations == {}
-        for earlier in [decision, *plans[:number]]:
-            assert len(set(earlier.chosen) ^ set(plan.chosen)) >= 0.2 * len(earlier.chosen)
-
-
-def test_the_reproducible_profile_writes_the_same_list_twice(demo):
-    texts = []
-    for name in ("one", "two"):
-        out = demo / f"{name}.csv"
-        assert run("decide", demo / "model.yaml", "--solver", "reproducible", "--out", out).code == 0
-        texts.append(out.read_bytes())
-    assert texts[0] == texts[1]
-
-
-def test_a_time_limit_gives_the_best_found_marked_or_exit_4(demo):
-    (demo / "hurry.toml").write_text("extends = 'default'\n[limits]\nseconds = 0.01\n")
-    answer = run("decide", demo / "model.yaml", "--solver", demo / "hurry.toml", "--json")
-    if answer.code == 0:
-        told = json.loads(answer.out)
-        assert told["violations"] == {}
-        assert told["status"] in ("optimal", "limit")
-        assert told["status"] == "optimal" or told["gap"] is None or told["gap"] >= 0
-    else:
-        assert answer.code == 4
-        assert "limit" in answer.err

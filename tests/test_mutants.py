@@ -154,6 +154,7 @@ def test_the_test_file_that_noticed_it_before_runs_first_then_those_that_name_th
     assert mutants.ordered(tree, m, f"{known}::test_gone")[0] == known
 
 
+@pytest.mark.slow
 def test_verdicts_on_a_tiny_tree(tree, capsys, monkeypatch):
     """Killed, survived, hanging and equivalent; what has a result is not run again; the tree stays as it was."""
     monkeypatch.setattr(mutants, "SECONDS", 12.0)
@@ -196,6 +197,10 @@ def test_the_table_of_this_tree_fits():
         text = (ROOT / m.file).read_text(encoding="utf-8")
         assert m.broken(text) != text
         compile(m.broken(text), m.file, "exec")
+
+
+@pytest.mark.slow
+def test_what_is_drawn_from_this_tree_compiles():
     everywhere = mutants.draw(ROOT)
     assert len(everywhere) >= mutants.COUNT
     for m in everywhere:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
+from amounts import amount
 from command_line import run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +65,7 @@ def test_a_workbook_says_which_text_it_cannot_keep():
         workbook({"s": [["id"], ["a\x01"]]})
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", amount(["ascii"], ["ascii", "cp1252"]))
 def test_the_command_line_speaks_in_any_encoding(folder, encoding):
     around = {**os.environ, "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "rmab_opt.cli", "check", str(folder / "model.yaml")]
@@ -75,7 +76,8 @@ def test_the_command_line_speaks_in_any_encoding(folder, encoding):
 
 def test_a_list_out_has_what_the_cohort_says_and_is_no_formula(folder):
     out = folder.parent / "o.xlsx"
-    assert run("decide", folder / "model.yaml", "--state", folder / "monday.csv", "--out", out).code == 0
+    decide = ("decide", folder / "model.yaml", "--state", folder / "monday.csv", "--episodes", 0)
+    assert run(*decide, "--out", out).code == 0
     sheet = openpyxl.load_workbook(out)["actions"]
     rows = list(sheet.iter_rows(values_only=True))
     assert rows[0][:3] == ("id", "worker", "slot")
@@ -86,7 +88,8 @@ def test_a_list_out_has_what_the_cohort_says_and_is_no_formula(folder):
 
 
 def test_nothing_is_written_over_that_is_read_or_not_ours(folder):
-    decide = ("decide", folder / "model.yaml", "--policy", "immediate", "--state", folder / "monday.csv", "--out")
+    decide = ("decide", folder / "model.yaml", "--policy", "immediate", "--episodes", 0)
+    decide += ("--state", folder / "monday.csv", "--out")
     for name in ("arms.csv", "roster.csv", "monday.csv", "transitions.csv"):
         before = (folder / name).read_bytes()
         for force in ((), ("--force",)):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import run, together
 
 PLUGIN = '''\
 """Pairs: a setting from elsewhere."""
@@ -55,84 +55,78 @@ def package(tmp_path_factory) -> Path:
     return site
 
 
-def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    """``rmab-opt ARGUMENTS`` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "rmab_opt.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
-
-
-def installed(package: Path) -> str:
-    """PYTHONPATH with the package on it."""
-    return os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")]), os.getcwd()])
-
-
 @pytest.mark.parametrize("way", ["file", "entry point"])
-def test_a_setting_from_elsewhere_is_found_by_every_verb(package, tmp_path, way):
-    plugin = package / "acme_bandits" / "__init__.py"
-
-    def rmab(*arguments: object) -> subprocess.CompletedProcess:
-        if way == "file":
-            return command("--plugin", plugin, *arguments)
-        return command(*arguments, PYTHONPATH=installed(package))
-
-    rows = {row["name"]: row for row in json.loads(rmab("models", "--json").stdout)}
+def test_a_setting_from_elsewhere_is_found_by_every_verb(package, way):
+    given = ("--plugin", package / "acme_bandits" / "__init__.py") if way == "file" else ()
+    names = ("--policies", "acme_first:weight=2,myopic", "--episodes", 3)
+    models, checked, decided, evaluated, shown = together(
+        [*given, "models", "--json"],
+        [*given, "check", "acme_pairs"],
+        [*given, "decide", "acme_pairs", "--episodes", 0, "--json"],
+        [*given, "evaluate", "acme_pairs", *names, "--jobs", 2 if way == "file" else 1, "--json"],
+        [*given, "--help"],
+        first=None if way == "file" else package,
+    )
+    rows = {row["name"]: row for row in json.loads(models.out)}
     assert rows["acme_pairs"]["title"] == "Pairs of calls"
     assert "budget" in rows
-    checked = rmab("check", "acme_pairs")
-    assert checked.returncode == 0, checked.stderr
-    assert "2 chosen, in pairs" in checked.stdout
-    decided = rmab("decide", "acme_pairs", "--json")
-    assert decided.returncode == 0, decided.stderr
-    assert len(json.loads(decided.stdout)["action"]) <= 2
-    names = ("--policies", "acme_first:weight=2,myopic", "--episodes", 3)
-    answer = rmab("evaluate", "acme_pairs", *names, "--jobs", 2 if way == "file" else 1, "--json")
-    assert answer.returncode == 0, answer.stderr
-    first, myopic = json.loads(answer.stdout)["rows"]
+    assert checked.code == 0, checked.err
+    assert "2 chosen, in pairs" in checked.out
+    assert decided.code == 0, decided.err
+    assert len(json.loads(decided.out)["action"]) <= 2
+    assert evaluated.code == 0, evaluated.err
+    first, myopic = json.loads(evaluated.out)["rows"]
     assert first["policy"] == "acme_first:weight=2"
     assert first["reward"] == myopic["reward"]
-    shown = rmab("--help").stdout
-    assert "acme" in shown.partition("A calendar:")[2].partition(":\n")[0]
-    assert "Say where one stands." in shown
+    assert "acme" in shown.out.partition("A calendar:")[2].partition(":\n")[0]
+    assert "Say where one stands." in shown.out
 
 
 def test_a_folder_is_a_plugin_and_its_kinds_verbs_and_models_are_listed_and_copied(package, tmp_path):
     plugin = ("--plugin", package / "acme_bandits")
-    listed = json.loads(command("kinds", "constraint", "--json", *plugin).stdout)
-    (pairs,) = [row for row in listed if row["name"] == "acme_pairs"]
+    listed, own, written, checked = together(
+        ["kinds", "constraint", "--json", *plugin],
+        ["acme", "--model", "week", *plugin],
+        ["new", "acme_pairs", tmp_path / "copy", *plugin],
+        ["check", tmp_path / "copy", *plugin],
+    )
+    (pairs,) = [row for row in json.loads(listed.out) if row["name"] == "acme_pairs"]
     assert pairs["line"] == "Twice as many columns as pairs"
-    assert command("acme", "--model", "week", *plugin).stdout == "acme week\n"
-    written = command("new", "acme_pairs", tmp_path / "copy", *plugin)
-    assert written.returncode == 0, written.stderr
-    assert command("check", tmp_path / "copy", *plugin).returncode == 0
+    assert own.out == "acme week\n"
+    assert written.code == 0, written.err
+    assert checked.code == 0, checked.err
 
 
-def test_the_option_stands_before_or_after_the_verb_and_several_times(package, tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "acme --plugin ACME",
+        pytest.param("acme --plugin=ACME --model x", marks=pytest.mark.slow),
+        pytest.param("--plugin ACME acme --plugin ACME --plugin OTHER", marks=pytest.mark.slow),
+        "--plugin OTHER --plugin ACME other",
+    ],
+)
+def test_the_option_stands_before_or_after_the_verb_and_several_times(package, tmp_path, words):
+    """Each in a process of its own, in which nothing was loaded before."""
     other = tmp_path / "other.py"
     other.write_text(
-        "from rmab_opt.registry import register\n\n@register('verb', 'other')\ndef other() -> None:\n    '''Other.'''\n"
+        "from rmab_opt.cli.common import say\nfrom rmab_opt.registry import register\n\n"
+        "@register('verb', 'other')\ndef other() -> None:\n    '''Other.'''\n    say('acme x')\n"
     )
-    plugin = package / "acme_bandits" / "__init__.py"
-    for arguments in (
-        ("acme", "--plugin", plugin),
-        ("acme", f"--plugin={plugin}", "--model", "x"),
-        ("--plugin", plugin, "acme", "--plugin", plugin, "--plugin", other),
-    ):
-        done = command(*arguments)
-        assert done.stdout == "acme x\n", done.stderr
-    assert command("--plugin", other, "--plugin", plugin, "other").returncode == 0
-    assert "Others:\n  other" in command("--plugin", other, "--help").stdout
+    places = {"ACME": package / "acme_bandits" / "__init__.py", "OTHER": other}
+    for name, place in places.items():
+        words = words.replace(name, str(place))
+    done, shown = together(words.split(), ["--plugin", other, "--help"])
+    assert done.out == "acme x\n", done.err
+    assert "Others:\n  other" in shown.out
 
 
 def test_without_it_nothing_of_it_is_known(package):
-    assert "no model 'acme_pairs'" in command("check", "acme_pairs").stderr
-    refused = command("check", package / "acme_bandits" / "models" / "acme_pairs.yaml")
-    assert refused.returncode == 2
-    assert "constraints.pairs.kind: unknown kind 'acme_pairs'" in refused.stderr
+    file = package / "acme_bandits" / "models" / "acme_pairs.yaml"
+    unknown, refused = together(["check", "acme_pairs"], ["check", file])
+    assert "no model 'acme_pairs'" in unknown.err
+    assert refused.code == 2
+    assert "constraints.pairs.kind: unknown kind 'acme_pairs'" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -158,17 +152,17 @@ def test_a_plugin_that_fails_is_named_with_the_reason(tmp_path, text, said):
     file = tmp_path / "own.py"
     if text is not None:
         file.write_text(text)
-    done = command("models", "--plugin", file)
-    assert done.returncode == 2
-    assert f"--plugin {file}" in done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    (done,) = together(["models", "--plugin", file])
+    assert done.code == 2
+    assert f"--plugin {file}" in done.err
+    assert said in done.err
+    assert "Traceback" not in done.err
 
 
 def test_the_option_without_a_file_is_refused():
-    done = command("models", "--plugin")
-    assert done.returncode == 2
-    assert "--plugin without a file" in done.stderr
+    done = run("models", "--plugin")
+    assert done.code == 2
+    assert "--plugin without a file" in done.err
 
 
 def test_a_setting_that_fails_to_import_is_named(package, tmp_path):
@@ -176,22 +170,21 @@ def test_a_setting_that_fails_to_import_is_named(package, tmp_path):
     (tmp_path / "broken-1.dist-info").mkdir()
     (tmp_path / "broken-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
     (tmp_path / "broken-1.dist-info" / "entry_points.txt").write_text("[rmab_opt.settings]\nbroken = broken\n")
-    path = installed(tmp_path)
-    done = command("check", "budget", PYTHONPATH=path)
-    assert done.returncode == 2
-    assert "the setting broken" in done.stderr
-    assert "RuntimeError: not today" in done.stderr
-    hidden = command("check", "budget", PYTHONPATH=path, RMAB_OPT_WITHOUT="broken")
-    assert hidden.returncode == 0, hidden.stderr
+    (done,) = together(["check", "budget"], first=tmp_path)
+    assert done.code == 2
+    assert "the setting broken" in done.err
+    assert "RuntimeError: not today" in done.err
+    (hidden,) = together(["check", "budget"], first=tmp_path, RMAB_OPT_WITHOUT="broken")
+    assert hidden.code == 0, hidden.err
 
 
 def test_two_models_of_one_name_are_refused(package, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "budget.yaml").write_text(MODEL)
     (tmp_path / "own.py").write_text("")
-    done = command("models", "--plugin", tmp_path / "own.py")
-    assert done.returncode == 2
-    assert "model 'budget' is in" in done.stderr
+    (done,) = together(["models", "--plugin", tmp_path / "own.py"])
+    assert done.code == 2
+    assert "model 'budget' is in" in done.err
 
 
 WORKERS = """\

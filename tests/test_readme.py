@@ -29,19 +29,23 @@ def test_the_first_example_is_the_journey_from_sheets_to_a_list():
     assert second.startswith("rmab-opt start ")
 
 
-def test_the_commands_run_in_order_as_written(tmp_path, monkeypatch):
+# Training takes half of the time of all; the slow suite runs it and what follows from it.
+@pytest.mark.parametrize("with_training", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_commands_run_in_order_as_written(tmp_path, monkeypatch, with_training):
     monkeypatch.chdir(tmp_path)
     # The week from sheets is run where it is told at length.
     elsewhere = commands((DOCS / "programme.md").read_text(encoding="utf-8"))
     for command in commands(TEXT):
-        if command not in elsewhere:
+        if command not in elsewhere and (with_training or "out/run" not in command):
             run_command(command)
     assert (tmp_path / "out" / "week.csv").read_text(encoding="utf-8-sig").startswith("id,worker,slot")
-    assert (tmp_path / "out" / "table" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "out" / "run" / "learning.png").exists()
+    if with_training:
+        assert (tmp_path / "out" / "table" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "out" / "run" / "learning.png").exists()
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
+# The first one does in Python what the commands do, which the quick suite runs.
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), *range(1, len(blocks("python")))])
 def test_the_python_examples_run(number, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", blocks("python")[number]], cwd=tmp_path, capture_output=True, text=True, check=False

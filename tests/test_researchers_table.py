@@ -1,20 +1,25 @@
-"""A researcher's table, step by step (shared/design/journeys.md).
-
-Steps 1 and 11 (published tables and how far ours are from them) belong to `reproduce` and tests of the settings, step 3
-(a run that was stopped goes on to the same table) to tests/learning and the coupled setting, step 6 to tests/learning.
-"""
+"""A researcher's table, step by step (shared/design/journeys.md); steps 1, 3, 11 are tests of the setting equity."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
 import rmab_opt as ro
-from rmab_opt.errors import RmabError
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget
+from rmab_opt.decisions import Model
+from rmab_opt.decisions.policy import round_of
+from rmab_opt.errors import CapabilityError, RmabError
+from rmab_opt.learning import evaluation
+from rmab_opt.problem import Arms, Problem
 
 NAMES = ["lagrangian", "myopic", "none"]
 
@@ -61,6 +66,37 @@ def test_step_5_an_unsupported_layer_is_named_with_its_index_and_the_way_out():
     assert "To fix" in str(refused.value)
 
 
+class Own:
+    """Arms of a researcher's own: no tables, only what they do in a round."""
+
+    n_arms, n_states, n_actions = 6, 2, 2
+
+    def step(self, state, action, rng):
+        arrived = (rng.random(np.shape(state)) < np.where(action == 1, 0.8, 0.3)).astype(np.int64)
+        return arrived, arrived.astype(float)
+
+    def expected_reward(self, state, action):
+        return np.where(action == 1, 0.8, 0.3)
+
+
+def test_step_6_own_dynamics_without_tables_say_what_rows_need_and_play_the_rest():
+    arms = Arms.from_arrays(6)
+    problem = Problem(arms, Own(), horizon=4, start=np.zeros(6, dtype=np.int64))
+    model = Model(problem, ActionSet(arms, {"budget": Budget(at_most=2)}))
+    for jobs in (None, 2):
+        table = ro.evaluate(model, ["whittle", "myopic", "lp_index", "none"], episodes=3, n_jobs=jobs)
+        played = {row["policy"]: row for row in table.rows if row["reward"] is not None}
+        assert set(played) == {"myopic", "none"}
+        assert played["myopic"]["reward"] == pytest.approx(4 * (2 * 0.8 + 4 * 0.3))
+        for row in table.rows[2:]:
+            assert row["policy"] in ("whittle", "lp_index")
+            assert row["note"] == "not played: Own does not offer tabular()"
+        assert "does not offer tabular()" in str(table)
+    # Where no policy can be played, that is an error.
+    with pytest.raises(CapabilityError, match="tabular"):
+        ro.evaluate(model, ["whittle"], episodes=1)
+
+
 def test_step_7_no_policy_exceeds_the_bound(table):
     assert all(row["reward"] <= table.header["bound"] * (1 + 1e-9) for row in table.rows)
     assert all(0 < row["share_of_bound"] <= 1 for row in table.rows)
@@ -76,13 +112,45 @@ def test_step_8_with_exact_the_program_equals_enumeration_on_every_state(model):
         assert decision.bound == pytest.approx(values.max(), abs=1e-7)
 
 
-def test_step_9_and_10_plots_csv_latex_and_the_record(table, tmp_path):
-    from rmab_opt.learning.plots import policy_plot, time_plot
+def test_step_9_learning_solve_time_gaps_and_the_share_at_the_limit_are_shown(model, table, tmp_path, monkeypatch):
+    from rmab_opt.learning.plots import learning_plot, policy_plot, time_plot
 
     policy_plot(table, tmp_path / "policies.png")
     time_plot(table.seconds, tmp_path / "seconds.png")
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
+    learning_plot([{"episode": k, "reward": float(k)} for k in range(1, 9)], tmp_path / "learning.png")
+    assert len([path for path in tmp_path.glob("*.png") if path.read_bytes().startswith(b"\x89PNG")]) == 3
+    for row in table.rows:
+        assert row["decisions"] == table.seconds[row["policy"]].size == 4 * 3 * 4
+        assert row["seconds_per_decision"] == pytest.approx(table.seconds[row["policy"]].mean())
+        assert row["limit_share"] == 0.0
+    best = next(row for row in table.rows if row["policy"] == "myopic")
+    assert 0 <= best["mean_gap"] < 1e-4
+    assert best["proven_share"] == 1.0
+
+    def hurried(*given):
+        """Every second decision as a limit ends it, without a bound."""
+        found = round_of(*given)
+        return replace(found, decisions=[replace(d, status="limit", bound=np.inf) if d.period % 2 else d
+                                         for d in found.decisions])  # fmt: skip
+
+    monkeypatch.setattr(evaluation, "round_of", hurried)
+    (row,) = ro.evaluate(model, ["myopic"], episodes=1, bound=False).rows
+    assert (row["limit_share"], row["proven_share"]) == (0.5, 0.5)
+    assert row["mean_gap"] < 1e-4
+
+
+def test_step_10_csv_latex_and_a_record_with_versions_and_hashes(model, table, tmp_path):
     rows = list(csv.DictReader(io.StringIO(table.to_csv())))
     assert [row["policy"] for row in rows] == NAMES
     assert [float(row["reward"]) for row in rows] == pytest.approx([row["reward"] for row in table.rows], rel=1e-3)
     assert table.to_latex().count(r"\\") >= len(NAMES)
+    pytest.importorskip("torch")
+    from rmab_opt.learning import DQNConfig
+
+    few = DQNConfig(episodes=1, hidden=(4,), head=2, pretrain_steps=1, batch=2, validation_episodes=0)
+    ro.train(model, few, out=tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert {"python", "rmab-opt", "numpy", "highspy", "torch"} <= set(record["versions"])
+    weights = hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest()
+    assert weights in record["digests"].values()
+    assert record["fingerprint"]

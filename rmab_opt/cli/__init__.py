@@ -130,6 +130,11 @@ def main() -> None:
     except BrokenPipeError:
         _drop(sys.stdout)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        # The one large dependency, which a plain installation does without.
+        if debug or error.name != "torch":
+            raise
+        _fail("ModelError: this needs torch, which is not installed\n  To fix, pip install 'rmab-opt[learn]'.", 2)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             # Files say so themselves, with their name; this is what is printed.

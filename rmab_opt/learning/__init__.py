@@ -35,4 +35,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from rmab_opt.errors import ModelError
+
+        raise ModelError(f"{name} needs torch, which is not installed", "pip install 'rmab-opt[learn]'.") from error

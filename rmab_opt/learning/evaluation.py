@@ -15,7 +15,7 @@ from rmab_opt import registry
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import Decider, Policy, known_policy, make_policy, round_of
-from rmab_opt.errors import LimitError, ModelError
+from rmab_opt.errors import CapabilityError, LimitError, ModelError
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import (
@@ -54,7 +54,10 @@ class Evaluation:
     there is a bound), ``low, high`` (95 % interval, None with one episode), ``share_of_bound`` with ``share_low,
     share_high`` and ``normalised`` (None without a bound; never above 1), ``against_best`` (``best``, ``worse`` or
     ``not told apart``, Holm's step-down at 5 % over the table), ``estimate`` (``adjusted``, ``exact`` or ``raw``),
-    ``raw`` (plain mean), ``variance_ratio`` (raw over adjusted), ``note``, ``seconds_per_decision, proven_share``.
+    ``raw`` (plain mean), ``variance_ratio`` (raw over adjusted), ``note``, ``seconds_per_decision, proven_share``,
+    ``decisions`` (how many were made), ``mean_gap`` (relative, over those with a bound; None without any) and
+    ``limit_share`` (of those that a limit ended).
+    A policy that needs what the model does not offer has a row with nothing but the ``note`` that says it.
     ``episodes`` holds the totals behind it, policy to array (seeds, episodes), ``raw`` the same as they were earned;
     ``seconds`` the time of every decision.
     """
@@ -80,7 +83,7 @@ class Evaluation:
 
     def printed(self) -> list[dict[str, Any]]:
         """The rows as a person reads them; :meth:`to_csv` and JSON have the raw means and the ends of the shares."""
-        left_out = {"share_low", "share_high", "raw", "variance_ratio"}
+        left_out = {"share_low", "share_high", "raw", "variance_ratio", "decisions", "mean_gap", "limit_share"}
         left_out |= {key for key in ("note", "against_best") if all(row.get(key) is None for row in self.rows)}
         return [{key: value for key, value in row.items() if key not in left_out} for row in self.rows]
 
@@ -154,6 +157,8 @@ def evaluate(
     ------
     ModelError
         When a name is unknown, a policy acts against the constraints, or numbers are out of range.
+    CapabilityError
+        When the model lacks what every policy needs. Where it lacks it for some, their rows say so in ``note``.
     CertificateError
         When an episode without its luck lies above the bound: one of the two is wrong; names the episode.
     LimitError
@@ -161,19 +166,7 @@ def evaluate(
     """
     until = None if seconds is None else perf_counter() + seconds
     seeds = list(seeds)
-    if not seeds or episodes < 1:
-        raise ModelError(f"{len(seeds)} seeds, {episodes} episodes", "give at least one of each.")
-    if reward not in ("expected", "sampled"):
-        raise ModelError(f"reward is {reward!r}", "use 'expected' or 'sampled'.")
-    if not policies:
-        raise ModelError("no policy to evaluate", "name at least one.")
-    # Columns that are more than one round's action (a period's visits) refuse here and name the verb that plans them.
-    model.actions.columns.arm_action(np.zeros(len(model.actions.columns), dtype=np.int64))
-    for given in policies:
-        if isinstance(given, str) and not known_policy(given) and not Path(given).is_dir():
-            raise ModelError(
-                f"no policy {given!r} and no run folder of that name", nearest(given, registry.names("policy"))
-            )
+    _refuse(model, policies, seeds, episodes, reward)
     model = model.by_nodes()
     if model.instance is None:
         instances = [model] * len(seeds)
@@ -192,7 +185,9 @@ def evaluate(
         def show(event: dict[str, Any]) -> None:
             tell(f"evaluating {event['policy']}", advance=event["advance"])
 
-        played, stopped = _played(tasks, n_jobs, show if on_event is None else on_event)
+        played, stopped, lacking = _played(tasks, n_jobs, show if on_event is None else on_event)
+    if lacking and not played and not stopped:
+        raise next(iter(lacking.values()))
     if not played:
         raise LimitError(
             f"no episode was played to its end in {seconds:g} s: {_where(stopped)}",
@@ -201,15 +196,6 @@ def evaluate(
     limits = np.array([each.limit for each in variates if each is not None])
     estimates = {name: _estimate(name, parts, variates, limits) for name, parts in played.items()}
     sampled = _statistical(instances, bound) if not len(limits) else None
-    rows = []
-    for name, row in summaries(estimates, limits if len(limits) else None):
-        if sampled is not None and sampled.mean > 0:
-            # The interval of a share holds the noise of the bound as well.
-            shares = sampled.share(units(estimates[name].totals))
-            row |= dict(zip(("share_of_bound", "share_low", "share_high"), shares, strict=True))
-        row["seconds_per_decision"] = float(np.concatenate([part.seconds for part in played[name]]).mean())
-        row["proven_share"] = float(np.mean([proven for part in played[name] for proven in part.proven]))
-        rows.append(row)
     header = {
         "model": model.title,
         "reward": reward,
@@ -226,12 +212,60 @@ def evaluate(
         "versions": versions(),
     }
     return Evaluation(
-        rows,
+        _rows(played, estimates, limits, sampled, lacking),
         header,
         {name: each.totals for name, each in estimates.items()},
         {name: np.concatenate([part.seconds for part in parts]) for name, parts in played.items()},
         {name: each.raw for name, each in estimates.items()},
     )
+
+
+def _refuse(
+    model: Model, policies: Sequence[str | Policy | Decider], seeds: list[int], episodes: int, reward: str
+) -> None:
+    """Refuse what cannot be evaluated, before anything is solved."""
+    if not seeds or episodes < 1:
+        raise ModelError(f"{len(seeds)} seeds, {episodes} episodes", "give at least one of each.")
+    if reward not in ("expected", "sampled"):
+        raise ModelError(f"reward is {reward!r}", "use 'expected' or 'sampled'.")
+    if not policies:
+        raise ModelError("no policy to evaluate", "name at least one.")
+    # Columns that are more than one round's action (a period's visits) refuse here and name the verb that plans them.
+    model.actions.columns.arm_action(np.zeros(len(model.actions.columns), dtype=np.int64))
+    for given in policies:
+        if isinstance(given, str) and not known_policy(given) and not Path(given).is_dir():
+            raise ModelError(
+                f"no policy {given!r} and no run folder of that name", nearest(given, registry.names("policy"))
+            )
+
+
+def _rows(
+    played: dict[str, list[_Played]],
+    estimates: dict[str, Estimate],
+    limits: np.ndarray,
+    sampled: StatisticalBound | None,
+    lacking: dict[str, CapabilityError],
+) -> list[dict[str, Any]]:
+    """The rows of :class:`Evaluation`; ``limits`` are the instances' bounds (none, or one a seed).
+
+    Policies in ``lacking`` have rows without figures that say what they need.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, row in summaries(estimates, limits if len(limits) else None):
+        if sampled is not None and sampled.mean > 0:
+            # The interval of a share holds the noise of the bound as well.
+            shares = sampled.share(units(estimates[name].totals))
+            row |= dict(zip(("share_of_bound", "share_low", "share_high"), shares, strict=True))
+        row["seconds_per_decision"] = float(np.concatenate([part.seconds for part in played[name]]).mean())
+        status = [status for part in played[name] for status in part.status]
+        gaps = np.concatenate([part.gap for part in played[name]])
+        row["proven_share"] = float(np.mean([each == "optimal" for each in status]))
+        row["decisions"] = len(status)
+        row["mean_gap"] = float(gaps[np.isfinite(gaps)].mean()) if np.isfinite(gaps).any() else None
+        row["limit_share"] = float(np.mean([each == "limit" for each in status]))
+        rows.append(row)
+    empty = dict.fromkeys(rows[0])
+    return rows + [empty | {"policy": name, "note": f"not played: {error.message}"} for name, error in lacking.items()]
 
 
 def _clocks(model: Model, policies: Sequence[str | Policy | Decider]) -> dict[str, str]:
@@ -287,8 +321,9 @@ def _statistical(instances: list[Model], wanted: bool | str) -> StatisticalBound
 
 def _played(
     tasks: list[_Block], n_jobs: int | None, on_event: Callable[[dict[str, Any]], None] | None
-) -> tuple[dict[str, list[_Played]], dict[str, tuple[int, int]]]:
-    """What came of the blocks, by policy: one entry a seed, blocks joined; and where the clock stopped the others."""
+) -> tuple[dict[str, list[_Played]], dict[str, tuple[int, int]], dict[str, CapabilityError]]:
+    """What came of the blocks, by policy: one entry a seed, blocks joined; where the clock stopped others; what the
+    rest lack."""
     results: list[Any] = [None] * len(tasks)
     inside = on_event if n_jobs in (None, 1) else None
     for number, result in pmap(partial(_work, on_event=inside), tasks, n_jobs=n_jobs):
@@ -302,14 +337,15 @@ def _played(
         for each, (name, part) in zip(tasks, results, strict=True)
         if isinstance(part, int)
     }
+    lacking = {name: part for name, part in results if isinstance(part, CapabilityError)}
     for task, (name, part) in zip(tasks, results, strict=True):
-        if name in stopped:
+        if name in stopped or name in lacking:
             continue
         parts = played.setdefault(name, [])
         if task.first:
             part = parts.pop().and_then(part)
         parts.append(part)
-    return played, stopped
+    return played, stopped, lacking
 
 
 def _estimate(name: str, parts: list[_Played], variates: list[ControlVariate | None], limits: np.ndarray) -> Estimate:
@@ -355,7 +391,7 @@ class _Block:
 
 @dataclass(frozen=True, eq=False)
 class _Played:
-    """Episodes of one policy on one instance: totals and noise (episodes,), seconds and proofs of all decisions.
+    """Episodes of one policy on one instance: totals and noise (episodes,), seconds, status and gaps of all decisions.
 
     ``exact`` is the expected total where the actions depend on nothing but the round.
     """
@@ -363,7 +399,8 @@ class _Played:
     totals: np.ndarray
     variate: np.ndarray
     seconds: np.ndarray
-    proven: list[bool]
+    status: list[str]
+    gap: np.ndarray
     exact: float | None
 
     def and_then(self, more: _Played) -> _Played:
@@ -372,13 +409,20 @@ class _Played:
             np.concatenate([self.totals, more.totals]),
             np.concatenate([self.variate, more.variate]),
             np.concatenate([self.seconds, more.seconds]),
-            self.proven + more.proven,
+            self.status + more.status,
+            np.concatenate([self.gap, more.gap]),
             self.exact if self.exact == more.exact else None,
         )
 
 
-def _work(task: _Block, on_event: Callable[[dict[str, Any]], None] | None = None) -> tuple[str, _Played | int]:
-    chosen = _policy(task.given, task.model)
+def _work(
+    task: _Block, on_event: Callable[[dict[str, Any]], None] | None = None
+) -> tuple[str, _Played | int | CapabilityError]:
+    """The policy's name and what it played, the round in which the clock ended it, or what the model lacks for it."""
+    try:
+        chosen = _policy(task.given, task.model)
+    except CapabilityError as error:
+        return task.given if isinstance(task.given, str) else task.given.name, error
     # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
     chosen.forget()
     return chosen.name, _simulate(task, chosen, on_event)
@@ -392,7 +436,7 @@ def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]],
     simulator = Simulator(model.problem, model.actions, moves.spawn(task.episodes)[block])
     memories = [chosen.begin(np.random.default_rng(child)) for child in choices.spawn(task.episodes)[block]]
     noise = np.zeros(episodes) if variate is None else variate.first(simulator.state)
-    total, spent, proven, done, weight = np.zeros(episodes), [], [], False, 1.0
+    total, spent, status, gaps, done, weight = np.zeros(episodes), [], [], [], False, 1.0
     taken = []
     while not done:
         made = []
@@ -405,7 +449,8 @@ def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]],
             spent.append(perf_counter() - clock)
             made += found.decisions
             memories[e] = found.memories[0]
-        proven += [decision.status == "optimal" for decision in made]
+        status += [decision.status for decision in made]
+        gaps += [decision.relative_gap for decision in made]
         before, period, action = simulator.state, simulator.period, np.stack([decision.action for decision in made])
         _, realised, mean, done = simulator.step(action, checked=True)
         paid = (mean if task.expected else realised).sum(axis=1)
@@ -420,4 +465,4 @@ def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]],
             on_event({**event, "advance": 1})
     blind = variate is not None and chosen.blind and all((each == each[0]).all() for each in taken)
     exact = exact_value(model.problem, np.stack([each[0] for each in taken])) if blind else None
-    return _Played(total, noise, np.array(spent), proven, exact)
+    return _Played(total, noise, np.array(spent), status, np.array(gaps), exact)

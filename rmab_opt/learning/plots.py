@@ -36,7 +36,7 @@ def _save(figure: Any, path: str | Path) -> None:
 
 def policy_plot(table: Evaluation, path: str | Path) -> None:
     """Reward by policy with 95 % intervals, best on top; the bound as a line when there is one."""
-    rows = sorted(table.rows, key=lambda row: row["reward"])
+    rows = sorted((row for row in table.rows if row["reward"] is not None), key=lambda row: row["reward"])
     figure, axes = _axes(7.0, 1.2 + 0.45 * len(rows))
     middle = np.array([row["reward"] for row in rows])
     ends = [(row["reward"], row["low"], row["high"]) for row in rows]

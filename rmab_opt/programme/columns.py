@@ -30,6 +30,7 @@ __all__ = [
     "read_columns",
     "read_sheet",
     "read_told",
+    "unsaid",
     "week_columns",
     "week_file",
     "week_label",
@@ -41,6 +42,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "id", "family id", "client id", "patient id", "member id", "beneficiary id", "household id", "case id", "code",
         "no", "number", "nr", "familien nr", "familiennummer", "kennung", "code famille", "numero", "n°",
         "identifiant", "codigo", "codigo familia", "id familia", "id da familia", "matricule", "nambari", "आईडी",
+        "expediente", "ficha", "prontuario", "dossier", "numero de dossier", "aktenzeichen", "cedula",
     ),
     "group": (
         "type", "group", "kind", "category", "segment", "class", "typ", "art", "gruppe", "kategorie", "groupe",
@@ -62,12 +64,13 @@ WORDS: dict[str, tuple[str, ...]] = {
     "name": ("name", "nom", "nombre", "nome", "full name", "family", "familie", "famille", "familia", "jina", "नाम"),
     "village": (
         "village", "place", "community", "town", "ort", "dorf", "gemeinde", "commune", "localite", "aldea", "pueblo",
-        "comunidad", "aldeia", "comunidade", "kijiji", "गाँव", "गांव",
+        "comunidad", "aldeia", "comunidade", "kijiji", "गाँव", "गांव", "barrio", "bairro", "quartier", "mtaa",
     ),
     "since": (
         "registered", "joined", "enrolled", "registration date", "enrolment date", "date of registration",
         "angemeldet", "aufnahme", "seit", "inscrit", "inscription", "date d'inscription", "inscrito", "registrado",
-        "fecha de registro", "data de registo", "cadastro",
+        "fecha de registro", "data de registo", "cadastro", "fecha de ingreso", "ingreso", "fecha de inscripcion",
+        "data de inscricao", "date d'entree", "eintritt", "start date",
     ),
     "worker": (
         "worker", "nurse", "caller", "staff", "volunteer", "health worker", "mitarbeiterin", "mitarbeiter", "helferin",
@@ -76,7 +79,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     ),
     "calls": (
         "calls", "capacity", "visits", "slots per week", "anrufe", "kapazitat", "appels", "capacite", "llamadas",
-        "capacidad", "chamadas", "ligacoes", "capacidade", "simu",
+        "capacidad", "chamadas", "ligacoes", "capacidade", "simu", "cupos", "cupo", "vagas", "places",
     ),
     "week": ("week", "date", "round", "woche", "kw", "datum", "semaine", "semana", "fecha", "data", "wiki", "सप्ताह"),
     "called": (
@@ -86,7 +89,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "listened": (
         "listened", "engaged", "answered", "attended", "adherent", "picked up", "heard", "state", "status", "gehort",
         "zugehort", "aktiv", "ecoute", "a ecoute", "engagee", "escucho", "escuchado", "escuchada", "ouviu",
-        "alisikiliza",
+        "alisikiliza", "adherente", "adherencia", "aderente", "adherant",
     ),
 }  # fmt: skip
 """Names by which a column is known; compared without case, accents and unit."""
@@ -94,9 +97,21 @@ WORDS: dict[str, tuple[str, ...]] = {
 GOOD = (
     "engaged", "listening", "listened", "active", "attending", "adherent", "yes", "on track", "good", "aktiv", "dabei",
     "engagiert", "ja", "actif", "engage", "engagee", "oui", "activo", "activa", "participa", "comprometida", "si",
-    "ativo", "ativa", "engajada", "engajado", "sim", "hai", "ndiyo", "हाँ",
+    "ativo", "ativa", "engajada", "engajado", "sim", "hai", "ndiyo", "हाँ", "adherente", "aderente", "adherant",
 )  # fmt: skip
 """Words for the state that counts, compared as names of columns are."""
+
+
+UNSAID = (
+    "", "?", "??", "-", "--", "n/a", "na", "n.a", "nk", "unknown", "not known", "unbekannt", "inconnu", "inconnue",
+    "desconocido", "desconocida", "sin dato", "desconhecido", "desconhecida", "sem dado", "haijulikani",
+)  # fmt: skip
+"""Cells of a state that say that nobody knows it."""
+
+
+def unsaid(cell: str) -> bool:
+    """Whether a cell of a state says that it is not known."""
+    return cell.strip() in UNSAID or bare_name(cell) in UNSAID
 
 
 def bare_name(text: str) -> str:
@@ -305,6 +320,8 @@ class _Taking:
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         self.told, self.said = told, list[str]()
+        self.shared: tuple[str, str] | None = None
+        """Columns of register and log that hold the same members, for an id whose name is not known."""
 
     def section(self, name: str) -> Mapping[str, Any]:
         found = self.told.get(name) or {}
@@ -317,6 +334,9 @@ class _Taking:
             given = self.section(section)[key]
             return None if given is None else table.column(str(given))
         found = named(table, (*WORDS[what], *others))
+        if found is None and what == "id" and self.shared is not None:
+            found = self.shared[section == "log"]
+            self.said.append(f"register and log meet in {self.shared[0]!r} and {self.shared[1]!r}: the same members")
         if found is None and needed:
             raise ModelError(
                 f"{table.source}: no column for {what} (columns: {', '.join(table.columns)})",
@@ -347,6 +367,8 @@ def infer(
         When a needed column has no name that is known.
     """
     take = _Taking(told or {})
+    if log is not None:
+        take.shared = _shared_id(register, log)
     document: dict[str, Any] = {"plan": plan.model_dump(mode="json"), **take.told}
     by_roster = take.section("roster")
     if roster is not None and "worker" not in by_roster:
@@ -359,6 +381,21 @@ def infer(
     if log is not None and "id" not in by_log:
         document["log"] = {**_log_columns(take, log, document["register"]["id"]), **by_log}
     return Inferred(made_columns(document, "columns.yaml"), take.said)
+
+
+def _shared_id(register: Table, log: Table) -> tuple[str, str] | None:
+    """The one pair of columns of register and log that hold the same members, nearly each once in the register."""
+    found = []
+    for own in register.columns:
+        cells = [cell for cell in register.text(own) if cell]
+        members = set(cells)
+        if len(members) < ALIKE * max(len(cells), 2):
+            continue
+        for other in log.columns:
+            there = {cell for cell in log.text(other) if cell}
+            if len(there) > 1 and len(there & members) >= ALIKE * len(there):
+                found.append((own, other))
+    return found[0] if len(found) == 1 else None
 
 
 def _register_columns(take: _Taking, register: Table, match: str | None, has_roster: bool) -> dict[str, Any]:
@@ -453,6 +490,9 @@ def week_file(week: int) -> str:
     return f"week-{week_label(week):0>2}"
 
 
+ALIKE = 0.9
+"""Share of cells that differ from each other in a column of ids, and of the log's members that the register has."""
+
 DATED = 10_000
 """Weeks are counted from the year 1 where a log has dates, so that such a number is larger than this."""
 
@@ -468,7 +508,7 @@ def named(table: Table, words: Sequence[str]) -> str | None:
 
 def _good(table: Table, column: str) -> str:
     """The word of the state that counts."""
-    kinds = [kind for kind in dict.fromkeys(table.categories(column)) if kind]
+    kinds = [kind for kind in dict.fromkeys(table.categories(column)) if not unsaid(kind)]
     found = [kind for kind in kinds if bare_name(kind) in GOOD]
     if len(found) != 1 or len(kinds) > 2:
         raise ModelError(

@@ -45,6 +45,7 @@ from rmab_opt.programme.columns import (
     read_columns,
     read_sheet,
     read_told,
+    unsaid,
     week_file,
     week_label,
     week_number,
@@ -207,6 +208,8 @@ def _cells(table: Table, columns: RegisterColumns) -> Cells:
     blank = [""] * len(ids)
     of_kind = {"group": columns.group, "state": columns.state}
     parts = {own: table.categories(name) if name in table else blank for own, name in of_kind.items() if name}
+    if "state" in parts:
+        parts["state"] = ["" if unsaid(cell) else cell for cell in parts["state"]]
     if columns.slots:
         parts["slots"] = [";".join(slots) for slots in table.lists(columns.slots)]
     if columns.reach:
@@ -865,7 +868,7 @@ def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[
     )
     states = list(blank)
     if state_column is not None:
-        cells = table.text(state_column)
+        cells = ["" if unsaid(cell) else cell for cell in table.text(state_column)]
         told = any(cells) or table.conventions.empty == "missing"
         if told and all(not cell or cell.casefold() in words for cell in cells):
             states = [words.get(cell.casefold(), "") for cell in cells]

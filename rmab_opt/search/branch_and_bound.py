@@ -23,6 +23,7 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.search.local_search import climb
 from rmab_opt.search.node_bounds import Node, NodeBounds, rows
 from rmab_opt.search.oracle import Oracle, Places
+from rmab_opt.search.tilted_lines import ends, fit
 from rmab_opt.solver import Progress
 
 __all__ = ["SearchResult", "maximise"]
@@ -33,7 +34,7 @@ Mask = NDArray[np.bool_]
 ROOT_STEPS, NODE_STEPS = 60, 3
 """Subgradient steps on lines, multipliers and prices."""
 
-INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price")
+INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price", "share")
 """What a child begins with as its parent has it."""
 
 SLOW = 0.1
@@ -52,6 +53,11 @@ weights of many orders of magnitude leave rounding margins wider than the gap.""
 EXACT_ROOT_STEPS, WIDE, EASY_NODES = 10, 500, 300
 """Sets without prices and of fewer columns than ``WIDE`` need fewer steps at the root, and none at nodes while the tree
 is small: measured to pay by a third. Five save 6 % on narrow networks, but cost wide pooled ones ten times as much."""
+
+
+HARD_NODES, HARD_OPEN, MANY_NEURONS = 2000, 100, 150
+"""Nodes looked at, and still open, from which on tilted lines are fitted: they cost what some 2,000 nodes do, and save
+nine in ten where the open columns are many. Networks of many neurons need them from ``EASY_NODES`` on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +143,23 @@ def maximise(
     if support.n != network.n_inputs:
         raise ModelError(f"the network has {network.n_inputs} inputs, the support {support.n}", "build both alike.")
     root = bounds(network, support, "linear") if root is None else root
-    search = _Search(network.reduced.dense(), support, feasible, root)
-    found = search.run(start, climbed, gap, absolute_gap, seconds, nodes, batch, interrupt)
+    until = _Until(gap, absolute_gap, seconds, nodes, batch, interrupt)
+    found = _Search(network.reduced.dense(), support, feasible, root, until).run(start, climbed)
     # The network's own forward pass has the last word: where large terms cancel the two differ in their last digits.
     value = float(network(found.action))
     return replace(found, value=value, bound=max(found.bound, value))
+
+
+@dataclass(frozen=True)
+class _Until:
+    """When a search ends, see :func:`maximise`."""
+
+    gap: float
+    absolute_gap: float
+    seconds: float | None
+    nodes: int | None
+    batch: int
+    interrupt: Callable[[], bool] | None
 
 
 class _Search:
@@ -153,8 +171,10 @@ class _Search:
         support: Support,
         feasible: Callable[[np.ndarray], bool],
         root: list[tuple[Floats, Floats]],
+        until: _Until,
     ) -> None:
         self.checker = feasible
+        self.until, self.began = until, perf_counter()
         self.verdicts: dict[bytes, bool] = {}
         self.bounds = NodeBounds(reduced, Oracle.of(support), masses(reduced, support)[:-1])
         self.low0, self.up0 = support.lower > 0, support.upper > 0
@@ -166,6 +186,10 @@ class _Search:
         """Largest bound of what is still open."""
         self.best_value = -np.inf
         self.best: np.ndarray | None = None
+        self.polished = -np.inf
+        """The incumbent's value when it last was improved by local search."""
+        self.closed = -np.inf
+        """Largest bound among what was dropped because the incumbent is within the gap."""
         self.nodes = 0
         self.rejected = 0
         self.batches, self.probing, self.neurons_won = 0, True, 0.5
@@ -239,9 +263,18 @@ class _Search:
         """Which actions (M, C) keep the support's fixed columns and rows."""
         return ((actions >= self.low0) & (actions <= self.up0)).all(axis=1) & self.oracle.fits(actions)
 
-    def polish(self, tolerance: float) -> None:
+    def tolerance(self) -> float:
+        """How far the bound may lie above the incumbent at the end."""
+        return max(self.until.absolute_gap, self.until.gap * abs(self.best_value))
+
+    def cutoff(self) -> float:
+        """What is worth no more than this need not be looked at."""
+        return -np.inf if self.best is None else self.best_value + self.tolerance()
+
+    def polish(self) -> None:
         """Local search from the incumbent, until it is within the tolerance of the best bound."""
         if self.best is not None:
+            tolerance = self.tolerance()
             net, oracle, low, up = self.whole
 
             def fits(actions: Floats) -> Mask:
@@ -250,6 +283,7 @@ class _Search:
             action, value = climb(net, self.best, fits, self.feasible, ceiling=self.top - tolerance)
             if value > self.best_value:
                 self.best, self.best_value = action, value
+        self.polished = self.best_value
 
     def repair(self, point: Floats, worth: Floats) -> None:
         """Columns of a maximiser, dearest first, as long as the checker lets each in: an incumbent where rows clash."""
@@ -279,32 +313,54 @@ class _Search:
         self.offer(action[None])
 
     # ---- tree
-    def run(
-        self,
-        start: np.ndarray | None,
-        climbed: bool,
-        gap: float,
-        absolute_gap: float,
-        seconds: float | None,
-        nodes: int | None,
-        batch: int,
-        interrupt: Callable[[], bool] | None,
-    ) -> SearchResult:
+    def run(self, start: np.ndarray | None, climbed: bool) -> SearchResult:
         """See :func:`maximise`."""
-        began = perf_counter()
+        node = self.begin(start, climbed)
+        pool, status, picked = _Pool(), "optimal", None
+        many = self.oracle.n_prices or self.oracle.n >= WIDE
+        fresh, steps = node, ROOT_STEPS if many else min(ROOT_STEPS, EXACT_ROOT_STEPS)
+        while True:
+            kept = self.look(fresh, steps)
+            if picked is not None:
+                kept = self.select(kept, picked, self.cutoff())
+            if self.best is not None and self.best_value > self.polished + self.until.absolute_gap:
+                before = self.best_value
+                self.polish()
+                if picked is None and len(kept["bound"]) and self.best_value > before:
+                    # At the root a better incumbent fixes more columns, and what is fixed there leaves for good.
+                    again = {name: value for name, value in kept.items() if name in node}
+                    again["parent"] = kept["bound"]
+                    kept = self.look(again, NODE_STEPS)
+            pool.add(kept)
+            self.top = max(pool.top, self.closed, self.best_value)
+            if picked is None or self.batches % 20 == 0:
+                pool = self.sifted(pool)
+            if pool.top <= self.cutoff():
+                self.closed = max(self.closed, pool.top)
+                pool = _Pool()
+                break
+            stopped = self.stopped()
+            if stopped is not None:
+                status = stopped
+                break
+            if self.hard(pool):
+                pool = self.tilt(pool)
+                if pool.top <= self.cutoff():
+                    self.closed = max(self.closed, pool.top)
+                    pool = _Pool()
+                    break
+            picked = pool.take(min(self.until.batch // 4, pool.size))
+            easy = not self.oracle.n_prices and self.nodes < EASY_NODES
+            fresh, steps = self.branch(picked), 1 if easy else NODE_STEPS
+        return self.result(pool.top, status)
 
-        def tolerance() -> float:
-            return max(absolute_gap, gap * abs(self.best_value))
-
-        def cutoff() -> float:
-            return -np.inf if self.best is None else self.best_value + tolerance()
-
-        last_polish = -np.inf
+    def begin(self, start: np.ndarray | None, climbed: bool) -> Node:
+        """The root, after what the start and the first maximiser give; units of slopes and prices."""
         if start is not None:
             self.offer(np.asarray(start)[None])
             if not climbed:
-                self.polish(tolerance())
-            last_polish = self.best_value
+                self.polish()
+            self.polished = self.best_value
         width = self.bounds.n_neurons
         lower, upper = (
             np.concatenate([ends[side] for ends in self.root[:-1]]) if width else np.zeros(0) for side in (0, 1)
@@ -318,6 +374,7 @@ class _Search:
             "beta": np.zeros((1, width)),
             "sign": np.zeros((1, width), dtype=np.int8),
             "price": np.zeros((1, self.oracle.n_prices)),
+            "share": np.zeros((1, len(self.net.hidden[0].bias) if width else 0)),
             "parent": np.array([float(self.root[-1][1][0])]),
             "origin": np.zeros(1, dtype=np.int64),
             "way": np.zeros(1, dtype=bool),
@@ -335,61 +392,68 @@ class _Search:
         if self.oracle.exact and start is None:
             # The first maximiser, improved by swaps, gives the root something to fix columns against.
             self.offer_points(root, root["bound"])
-            self.polish(tolerance())
-            last_polish = self.best_value
+            self.polish()
+        return node
 
-        pool = _Pool()
-        closed = -np.inf  # largest bound among nodes dropped because the incumbent is within the gap
-        status = "optimal"
-        many = self.oracle.n_prices or self.oracle.n >= WIDE
-        fresh, steps = node, ROOT_STEPS if many else min(ROOT_STEPS, EXACT_ROOT_STEPS)
-        picked: Node | None = None
-        while True:
-            kept, dropped = self.look(fresh, steps, cutoff)
-            if picked is not None:
-                kept = self.select(kept, picked, cutoff())
-            closed = max(closed, dropped)
-            if self.best is not None and self.best_value > last_polish + absolute_gap:
-                before = self.best_value
-                self.polish(tolerance())
-                last_polish = self.best_value
-                if picked is None and len(kept["bound"]) and self.best_value > before:
-                    # At the root a better incumbent fixes more columns, and what is fixed there leaves for good.
-                    again = {name: value for name, value in kept.items() if name in node}
-                    again["parent"] = kept["bound"]
-                    kept, dropped = self.look(again, NODE_STEPS, cutoff)
-                    closed = max(closed, dropped)
-            pool.add(kept)
-            self.top = max(pool.top, closed, self.best_value)
-            if picked is None or self.batches % 20 == 0:
-                # Now and again: what the incumbent has settled leaves, and columns that all open nodes agree on.
-                everyone = pool.take(pool.size)
-                alive = everyone["bound"] > cutoff()
-                closed = max(closed, float(everyone["bound"][~alive].max(initial=-np.inf)))
-                everyone = rows(everyone, alive)
-                pool = _Pool()
-                pool.add(self.shrink(everyone) if alive.any() else everyone)
-            if pool.top <= cutoff():
-                closed = max(closed, pool.top)
-                pool = _Pool()
-                break
-            if (seconds is not None and perf_counter() - began >= seconds) or (
-                nodes is not None and self.nodes >= nodes
-            ):
-                status = "limit"
-                break
-            if isinstance(interrupt, Progress):
-                interrupt.saw(self.best_value if self.best is not None else -np.inf, self.top)
-            if interrupt is not None and interrupt():
-                status = "interrupted"
-                break
-            picked = pool.take(min(batch // 4, pool.size))
-            easy = not self.oracle.n_prices and self.nodes < EASY_NODES
-            fresh, steps = self.branch(picked), 1 if easy else NODE_STEPS
-        bound = max(pool.top, self.best_value)
-        if np.isfinite(closed):
+    def sifted(self, pool: _Pool) -> _Pool:
+        """Without what the incumbent has settled, and without columns that all open nodes agree on."""
+        everyone = pool.take(pool.size)
+        alive = everyone["bound"] > self.cutoff()
+        self.closed = max(self.closed, float(everyone["bound"][~alive].max(initial=-np.inf)))
+        everyone = rows(everyone, alive)
+        kept = _Pool()
+        kept.add(self.shrink(everyone) if alive.any() else everyone)
+        return kept
+
+    def hard(self, pool: _Pool) -> bool:
+        """Whether it is time for tilted lines."""
+        neurons = self.bounds.n_neurons
+        long = self.nodes >= (HARD_NODES if neurons < MANY_NEURONS else EASY_NODES)
+        return self.bounds.tilted is None and neurons > 0 and long and pool.size >= HARD_OPEN
+
+    def tilt(self, pool: _Pool) -> _Pool:
+        """Tilted lines for all open nodes, fitted to what they have in common, and the nodes bounded again by them."""
+        everyone = pool.take(pool.size)
+        top = int(np.argmax(everyone["bound"]))
+        common = {name: value[top : top + 1].copy() for name, value in everyone.items()}
+        low: Mask = np.logical_and.reduce(everyone["low"], axis=0)
+        up: Mask = np.logical_or.reduce(everyone["up"], axis=0)
+        common["low"], common["up"] = low[None], up[None]
+        common["lower"], common["upper"] = everyone["lower"].min(axis=0)[None], everyone["upper"].max(axis=0)[None]
+        common["sign"][:], common["beta"][:] = 0, 0.0
+        if len(self.net.hidden) > 1:
+            ends(self.bounds, common, self.late)
+            everyone["lower"] = np.maximum(everyone["lower"], common["lower"])
+            everyone["upper"] = np.minimum(everyone["upper"], common["upper"])
+        slopes = fit(self.bounds, common)
+        self.bounds.tilt(slopes)
+        everyone["share"] = np.ones_like(everyone["share"])
+        again = {name: everyone[name] for name in (*INHERITED, "origin", "way", "side", "number")}
+        again["parent"] = everyone["bound"]
+        kept = _Pool()
+        kept.add(self.look(again, NODE_STEPS))
+        return kept
+
+    def late(self) -> bool:
+        """Whether half of the seconds are gone: what helps only in the long run is left out then."""
+        return self.until.seconds is not None and perf_counter() - self.began >= self.until.seconds / 2
+
+    def stopped(self) -> str | None:
+        """Why the search ends before its gap is reached; None while it goes on."""
+        until = self.until
+        late = until.seconds is not None and perf_counter() - self.began >= until.seconds
+        if late or (until.nodes is not None and self.nodes >= until.nodes):
+            return "limit"
+        if isinstance(until.interrupt, Progress):
+            until.interrupt.saw(self.best_value if self.best is not None else -np.inf, self.top)
+        return "interrupted" if until.interrupt is not None and until.interrupt() else None
+
+    def result(self, top: float, status: str) -> SearchResult:
+        """What is proven when ``top`` is the largest bound still open."""
+        bound = max(top, self.best_value)
+        if np.isfinite(self.closed):
             # A node left because it was within the gap still bounds what was not looked at, never by more than that.
-            bound = max(bound, min(closed, self.best_value + tolerance()))
+            bound = max(bound, min(self.closed, self.best_value + self.tolerance()))
         ceiling = float(self.root[-1][1][0])
         if self.best_value > ceiling + 1e-6 * max(1.0, abs(ceiling)):
             raise CertificateError(
@@ -400,25 +464,25 @@ class _Search:
             if status == "optimal":
                 raise InfeasibleError("no action is allowed", "read the explanation of the action set.")
             raise LimitError("no allowed action was met before the limit", "give a start, or more seconds.")
-        spent, tree = perf_counter() - began, self.record.tree()
+        spent, tree = perf_counter() - self.began, self.record.tree()
         return SearchResult(self.best, self.best_value, float(bound), self.nodes, spent, status, tree)
 
-    def look(self, node: Node, steps: int, cutoff: Callable[[], float]) -> tuple[Node, float]:
-        """Bound nodes, offer their maximisers, fix columns; the nodes still open and the largest bound dropped."""
+    def look(self, node: Node, steps: int) -> Node:
+        """Bound nodes, offer their maximisers, fix columns; the nodes still open."""
         self.nodes += len(node["low"])
-        alive = self.bounds.tighten(node, cutoff())
+        alive = self.bounds.tighten(node, self.cutoff())
         node = rows(node, alive)
-        self.bounds.improve(node, steps, cutoff())
+        self.bounds.improve(node, steps, self.cutoff())
         found = self.bounds.evaluate(node, True)
         bound = np.minimum(found["bound"], node["parent"])
         self.offer_points(found, bound)
-        limit = cutoff()
+        limit = self.cutoff()
         open_ = bound > limit
-        dropped = float(bound[~open_].max(initial=-np.inf))
+        self.closed = max(self.closed, float(bound[~open_].max(initial=-np.inf)))
         node = rows(node, open_)
         found = {name: value[open_] if isinstance(value, np.ndarray) else value for name, value in found.items()}
         bound = bound[open_]
-        dropped = max(dropped, self.fix(node, found, limit))
+        self.closed = max(self.closed, self.fix(node, found, limit))
         # Nodes without free columns are single actions: offered exactly, and done.
         done = ~(node["up"] & ~node["low"]).any(axis=1)
         if done.any():
@@ -430,7 +494,7 @@ class _Search:
         node["bound"] = bound
         node["slow"] = node["parent"] - bound < SLOW * np.maximum(node["parent"] - limit, 0.0)
         node["neuron"], node["column"] = self.choose(node, found)
-        return node, dropped
+        return node
 
     def fix(self, node: Node, found: dict[str, Any], limit: float) -> float:
         """Fix columns whose other value is worth at most the limit; the largest of these worths."""
@@ -466,7 +530,7 @@ class _Search:
         if self.bounds.n_neurons:
             x, bent = found["x"], found["bent"]
             relu = np.maximum(x, 0.0)
-            above = bent * (found["slope"] * x + found["height"] - relu)
+            above = bent * (found["top"] - relu)
             below = bent * (node["alpha"] * x - relu)
             share = np.where(found["unstable"], np.maximum(np.where(bent > 0, above, below), 0.0), 0.0)
             best = share.argmax(axis=1)

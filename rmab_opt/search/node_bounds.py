@@ -52,6 +52,9 @@ class NodeBounds:
     oracle: Oracle
     mass: list[Floats]
 
+    tilted: Floats | None = None
+    """Slopes (neurons of the first layer, C) of further lines above them, of any direction: see :mod:`tilted_lines`."""
+
     def __post_init__(self) -> None:
         ends = np.cumsum([0, *(len(layer.bias) for layer in self.net.hidden)])
         self.parts = [slice(int(a), int(b)) for a, b in pairwise(ends)]
@@ -66,6 +69,15 @@ class NodeBounds:
         if self.net.hidden:
             first = self.net.hidden[0]
             self.first_ends = self.oracle.ends(np.concatenate([first.weight, -first.weight]))
+            if self.tilted is not None:
+                self.tilted_ends = self.oracle.ends(np.concatenate([-self.tilted, first.weight - self.tilted]))
+                size = np.abs(self.tilted).sum(axis=1) + np.abs(first.weight - self.tilted).sum(axis=1)
+                self.tilted_slack = ROUNDING * (size + np.abs(first.bias))
+
+    def tilt(self, slopes: Floats) -> None:
+        """Lines of these slopes above the neurons of the first layer, beside the usual ones."""
+        self.tilted = slopes
+        self._prepare()
 
     def restrict(self, kept: Mask, one: Mask) -> None:
         """Narrow everything to the kept columns; the others are chosen where ``one`` and left out elsewhere."""
@@ -77,6 +89,8 @@ class NodeBounds:
             hidden = (Hidden(np.ascontiguousarray(first.weight[:, kept]), bias, first.slope, first.gain), *hidden[1:])
         self.net = Reduced(hidden, net.readout, net.skip[kept], net.constant + float(net.skip[gone].sum()))
         self.oracle = self.oracle.restrict(kept, one)
+        if self.tilted is not None:
+            self.tilted = np.ascontiguousarray(self.tilted[:, kept])
         self._prepare()
 
     # ---- pre-activations
@@ -150,13 +164,24 @@ class NodeBounds:
 
     # ---- the output
     def lines(self, node: Node) -> Node:
-        """Which neurons may still bend, and the line above each: ``unstable``, ``slope``, ``height``."""
+        """Which neurons may still bend, and the line above each: ``unstable``, ``slope``, ``height``, ``raised``."""
         lower, upper = node["lower"], node["upper"]
         slope, height = line_above(lower, upper)
-        return {"unstable": (lower < 0) & (upper > 0), "slope": slope, "height": height}
+        found = {"unstable": (lower < 0) & (upper > 0), "slope": slope, "height": height}
+        if self.tilted is not None:
+            # Above zero and above the neuron's own line, each over all that the node allows.
+            both, size = self.tilted_ends(node["low"], node["up"]), len(self.tilted)
+            found["raised"] = np.maximum(both[:, :size], both[:, size:] + self.net.hidden[0].bias) + self.tilted_slack
+        return found
 
-    def evaluate(self, node: Node, losses: bool, lines: Node | None = None) -> dict[str, Any]:
-        """The linear bound at the node's lines, multipliers and prices, with everything a step or a branch needs."""
+    def evaluate(
+        self, node: Node, losses: bool, lines: Node | None = None, tilted: Floats | None = None
+    ) -> dict[str, Any]:
+        """The linear bound at the node's lines, multipliers and prices, with everything a step or a branch needs.
+
+        ``tilted`` stands for slopes still in the making, whose heights are in ``lines``.
+        """
+        tilted = self.tilted if tilted is None else tilted
         hidden = self.net.hidden
         lines = self.lines(node) if lines is None else lines
         slope, height = lines["slope"], lines["height"]
@@ -164,6 +189,13 @@ class NodeBounds:
         bent, line, lift = np.zeros_like(slope), np.zeros_like(slope), np.zeros_like(slope)
         n_nodes, parts = len(slope), self.parts
         held = node["beta"] * node["sign"]
+        share = node["share"] * lines["unstable"][:, parts[0]] if tilted is not None else None
+
+        def chosen(k: int) -> tuple[Floats, Floats, Floats]:
+            over, lift = slope[:, parts[k]], height[:, parts[k]]
+            if k == 0 and share is not None:
+                over, lift = over * (1.0 - share), lift * (1.0 - share)
+            return over, lift, below[:, parts[k]]
 
         def keep(k: int, *found: Floats) -> None:
             for side, value in zip((bent, line, lift), found, strict=True):
@@ -173,11 +205,16 @@ class NodeBounds:
             hidden,
             np.broadcast_to(self.net.readout, (n_nodes, len(self.net.readout))),
             np.full(n_nodes, self.net.constant),
-            lambda k: (slope[:, parts[k]], height[:, parts[k]], below[:, parts[k]]),
+            chosen,
             self.mass,
             lambda k: held[:, parts[k]],
             keep,
         )
+        if share is not None and tilted is not None:
+            part = share * np.maximum(bent[:, parts[0]], 0.0)
+            c = c + part @ tilted
+            e = e + np.einsum("bh,bh->b", part, lines["raised"])
+            size = size + part @ np.abs(tilted).sum(axis=1) + np.einsum("bh,bh->b", part, np.abs(lines["raised"]))
         size = size + abs(self.net.constant) + np.abs(self.net.skip).sum()
         cost = c + self.net.skip if len(hidden) else np.broadcast_to(self.net.skip, (n_nodes, self.oracle.n))
         cost, earned, cheapest = self.oracle.priced(cost, node["price"])
@@ -185,14 +222,25 @@ class NodeBounds:
         size = size + np.abs(earned) + np.einsum("bn,bn->b", np.abs(cost), points)
         total = values + e + earned + ROUNDING * size
         # Forward through the chosen lines at the maximiser: what each line and multiplier is worth there.
-        x = np.zeros_like(slope)
+        x, tops = np.zeros_like(slope), np.zeros_like(slope)
+        found: dict[str, Any] = {}
         h = points
         for k, layer in enumerate(hidden):
-            part = self.parts[k]
+            here = parts[k]
             z = h @ layer.weight.T + layer.bias
-            x[:, part] = z
-            h = layer.slope * z + layer.gain * (line[:, part] * z + lift[:, part])
+            x[:, here] = z
+            bend = line[:, here] * z + lift[:, here]
+            tops[:, here] = slope[:, here] * z + height[:, here]
+            if k == 0 and share is not None and tilted is not None:
+                apart = tops[:, here] - (points @ tilted.T + lines["raised"])
+                saved = np.maximum(bent[:, here], 0.0) * apart
+                found["saved"] = np.where(lines["unstable"][:, here], saved, 0.0)
+                tops[:, here] -= share * apart
+                bend = np.where(bent[:, here] > 0, tops[:, here], bend)
+            h = layer.slope * z + layer.gain * bend
         return {
+            **found,
+            "top": tops,
             "bound": np.where(possible, total, -np.inf),
             "points": points,
             "loss": loss,
@@ -206,9 +254,10 @@ class NodeBounds:
         """Subgradient steps (Adam) on lines below, multipliers and prices; each node keeps its best."""
         names = [name for name, width in (("alpha", self.n_neurons), ("beta", self.n_neurons)) if width]
         names += ["price"] if self.oracle.n_prices else []
+        names += ["share"] if self.tilted is not None else []
         if not names or steps < 2:
             return
-        rate: dict[str, Any] = {"alpha": 0.3, "beta": 0.3 * self.scale, "price": 0.2 * self.price_scale}
+        rate: dict[str, Any] = {"alpha": 0.3, "beta": 0.3 * self.scale, "price": 0.2 * self.price_scale, "share": 0.3}
         n_nodes = len(node["low"])
         at = np.arange(n_nodes)
         work, lines = {name: value.copy() for name, value in node.items()}, self.lines(node)
@@ -239,6 +288,8 @@ class NodeBounds:
             }
             if "price" in names:
                 gradient["price"] = self.oracle.price_slope(found["points"], work["price"], found["cheapest"])
+            if "share" in names:
+                gradient["share"] = -found["saved"]
             if not open_.all() and open_.mean() < 0.75:
                 at = at[open_]
                 work, lines, gradient = rows(work, open_), rows(lines, open_), rows(gradient, open_)
@@ -255,6 +306,8 @@ class NodeBounds:
             if self.n_neurons:
                 work["alpha"] = np.clip(work["alpha"], 0.0, 1.0)
                 work["beta"] = np.where(work["sign"] != 0, np.maximum(work["beta"], 0.0), 0.0)
+            if "share" in names:
+                work["share"] = np.clip(work["share"], 0.0, 1.0)
             if "price" in names:
                 work["price"] = self.oracle.project(work["price"])
 

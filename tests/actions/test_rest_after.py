@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import all_actions
@@ -95,7 +96,7 @@ def rosters_with_rules(draw, most_rules: int = 1) -> tuple[ActionSet, bool, tupl
     return ActionSet(Arms.from_arrays(n, slots=cells), {**constraints, "duty": roster}), days, order
 
 
-@settings(max_examples=120)
+@settings(max_examples=amount(25, 120))
 @given(rosters_with_rules(most_rules=2))
 def test_a_rule_allows_what_some_roster_of_all_rosters_keeps(drawn):
     """The closing search against every roster; the program against the search, action by action."""
@@ -125,7 +126,7 @@ def test_a_rule_allows_what_some_roster_of_all_rosters_keeps(drawn):
             assert sorted((ids.index(c), w, s) for c, w, s in rows) in [sorted(visits) for visits in kept]
 
 
-@settings(max_examples=60)
+@settings(max_examples=amount(20, 60))
 @given(rosters_with_rules(most_rules=2), st.integers(0, 5))
 def test_samples_and_lists_keep_the_rules(drawn, seed):
     actions, _, _ = drawn

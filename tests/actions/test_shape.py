@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import action_sets, all_actions
@@ -158,7 +159,7 @@ def test_room_is_what_the_checkers_leave(actions, seed):
     assert actions.allows(room.action)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(70, 200), deadline=None)
 @given(actions=action_sets())
 def test_allows_violations_enumerate_and_explain_agree(actions):
     """One answer for every action of every set, empty ones included."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -123,7 +124,7 @@ def check(actions, seed: int, ways: int) -> None:
         assert result.bound >= best - 1e-6 * max(1.0, abs(best), record.largest_m)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(40, 100), deadline=None)
 @given(actions=action_sets(), seed=st.integers(0, 10**6))
 def test_every_way_equals_enumeration(actions, seed):
     check(actions, seed, ways=1)
@@ -137,7 +138,7 @@ def test_nineteen_hundred_networks_by_two_programs_each(actions, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(40, 100), deadline=None)
 @given(actions=action_sets(most=7), seed=st.integers(0, 10**6))
 def test_a_hundred_networks_by_every_program(actions, seed):
     check(actions, seed, ways=len(EFFORTS) * len(FORMULATIONS))
@@ -287,9 +288,9 @@ def sabotaged(seed: int, formulation: str) -> tuple[Chooser, float]:
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda f: f.__name__)
 def test_a_sabotaged_encoder_is_found_out(monkeypatch, sabotage, formulation):
-    """Ten networks: never another answer than the best, and an error that says what is wrong."""
-    caught = 0
-    for seed in range(10):
+    """Several networks: never another answer than the best, and an error that says what is wrong."""
+    caught, networks = 0, amount(3, 10)
+    for seed in range(networks):
         chooser, best = sabotaged(seed, formulation)
         assert chooser.decide().value == pytest.approx(best, abs=1e-3)
         with monkeypatch.context() as patch:
@@ -299,4 +300,4 @@ def test_a_sabotaged_encoder_is_found_out(monkeypatch, sabotage, formulation):
                 assert chooser.decide().value == pytest.approx(best, abs=1e-3)
             except CertificateError as error:
                 caught += any(said in str(error) for said in ("is not the network", "did not survive its re-check"))
-    assert caught == 10
+    assert caught == networks

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import action_sets, problem_for
@@ -50,7 +51,7 @@ def states_of(chooser: Chooser, count: int) -> np.ndarray:
     return np.random.default_rng(7).integers(3, size=(count, chooser.problem.n_arms))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=amount(8, 20), deadline=None)
 @given(actions=action_sets(), seed=st.integers(0, 10**6), method=st.sampled_from(["auto", "search", "program"]))
 def test_a_batch_decides_as_fresh_choosers_do(actions, seed, method):
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import KINDS, action_sets, all_actions, cohorts, problem_for, tabular
@@ -85,7 +86,7 @@ def check_against_enumeration(actions: ActionSet, kind: str, seed: int, method: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30)
+@settings(max_examples=amount(12, 30))
 @given(data=st.data())
 def test_every_kind_alone_equals_enumeration(kind, data):
     check_against_enumeration(
@@ -93,13 +94,13 @@ def test_every_kind_alone_equals_enumeration(kind, data):
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=amount(100, 300))
 @given(action_sets(), st.sampled_from(OBJECTIVES), st.integers(0, 9999))
 def test_random_combinations_equal_enumeration(actions, kind, seed):
     check_against_enumeration(actions, kind, seed)
 
 
-@settings(max_examples=150)
+@settings(max_examples=amount(50, 150))
 @given(action_sets(), st.integers(0, 9999))
 def test_the_exact_search_equals_enumeration(actions, seed):
     check_against_enumeration(actions, "network", seed, method="search")

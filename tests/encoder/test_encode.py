@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -136,8 +137,8 @@ FORMS = [("big-m", False), ("partition", False), ("cuts", False), ("big-m", True
 
 @pytest.mark.parametrize("kind", ACTIVATIONS, ids=str)
 @pytest.mark.parametrize(("formulation", "reusable"), FORMS)
-@pytest.mark.parametrize("sense", ["maximise", "minimise", "equal"])
-@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("sense", amount(["minimise", "equal"], ["maximise", "minimise", "equal"]))
+@pytest.mark.parametrize("linked", amount([True], [False, True]))
 def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, formulation, reusable, sense, linked):
     rng = np.random.default_rng(5)
     network = random_network(rng, 4, [5, 3], [kind, kind], linked=linked)

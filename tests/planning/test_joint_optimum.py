@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +19,9 @@ from rmab_opt.planning import joint_optimum, joint_value
 from rmab_opt.problem import Arms, Problem, Table, Tabular
 
 SMALL = {
-    "scheduling": {"n_arms": 4, "n_workers": 2, "horizon": 8, "budget.at_most": 2},
-    "capacity": {"n_arms": 4, "n_workers": 2, "horizon": 8},
-    "path": {"n_arms": 4, "n_stops": 2, "horizon": 8, "budget.at_most": 2, "length": 4},
+    "scheduling": {"n_arms": 4, "n_workers": 2, "horizon": amount(4, 8), "budget.at_most": 2},
+    "capacity": {"n_arms": 4, "n_workers": 2, "horizon": amount(4, 8)},
+    "path": {"n_arms": 4, "n_stops": 2, "horizon": amount(4, 8), "budget.at_most": 2, "length": 4},
 }
 
 

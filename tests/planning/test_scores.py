@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amounts import amount
 
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet, Columns
@@ -67,26 +68,23 @@ def make(name, problem, actions, found):
 
 def test_every_rule_keeps_the_budgets_and_stays_below_the_bound():
     """Small hard cohort: means below the bound beyond noise, no violation, and better than doing nothing."""
-    problem, actions = hard(n_arms=20, budgets=(2, 1), horizon=15)
+    problem, actions = hard(n_arms=amount(12, 20), budgets=(2, 1), horizon=amount(10, 15))
     budgets = np.array([2, 1])
     found = bound(problem, actions, occupancy=True, tolerance=1e-5)
     nothing = simulate(problem, budgets, None, 60)[0].mean()
     for name in (entry.name for entry in registry.entries("rule") if not entry.setting):
         if name in ("whittle", "mean_field"):  # for two states and two actions alone: they have tests of their own
             continue
-        total, most = simulate(
-            problem,
-            budgets,
-            make(name, problem, actions, found),
-            60 if name in TABLES else 4 if name in ("hull_index", "lp_update", "two_step") else 20,
-        )
+        costly = name in ("hull_index", "lp_update", "two_step")
+        runs = 60 if name in TABLES else amount(2, 4) if costly else amount(10, 20)
+        total, most = simulate(problem, budgets, make(name, problem, actions, found), runs)
         error = total.std() / np.sqrt(total.size)
         assert (most <= budgets).all(), name
         assert total.mean() - 4 * error <= found.value, name
         assert total.mean() > nothing, name
 
 
-@pytest.mark.parametrize("runs", [60, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [amount(30, 60), pytest.param(400, marks=pytest.mark.slow)])
 def test_lagrangian_and_lp_index_earn_98_per_cent_on_hard_arms(runs):
     problem, actions = hard()
     budgets = np.array([5, 3])

@@ -212,7 +212,7 @@ def test_a_week_is_recorded_and_the_next_starts_from_there(tmp_path):
     """A planner's week, step 12."""
     folder, week, kept = tmp_path / "demo", tmp_path / "week.json", tmp_path / "ledger"
     assert run("new", "weekly_calls", folder).code == 0
-    start = ("decide", folder / "model.yaml", "--ledger", kept, "--out", week)
+    start = ("decide", folder / "model.yaml", "--ledger", kept, "--out", week, "--episodes", 0)
     mistyped = run(*start, "--state", folder / "monday.csv")
     assert mistyped.code == 2
     assert "--new" in mistyped.err

@@ -72,6 +72,34 @@ def test_columns_are_known_in_other_languages(name):
     assert (columns.log.week, columns.log.called, columns.log.listened) == tuple(log_head[1:])
 
 
+def test_an_id_of_an_unknown_name_is_where_register_and_log_meet():
+    """The cells tell: each member once there, again and again here. Two pairs that could be meant are asked about."""
+    register = table(["Kadi", "Namna"], ["k1", "7"], ["k2", "8"], ["k3", "9"])
+    log = table(
+        ["Mtu", "Wiki", "called", "listened"], ["k1", "3", "1", "0"], ["k2", "3", "0", "0"], ["k1", "4", "0", "1"]
+    )
+    found = infer(register, log, None, PlanSection(calls=1))
+    assert (found.columns.register_.id, found.columns.log.id) == ("Kadi", "Mtu")
+    assert "register and log meet in 'Kadi' and 'Mtu': the same members" in found.said
+    with pytest.raises(ModelError, match="no column for id"):
+        infer(register, None, None, PlanSection(calls=1))
+    twice = table(["Kadi", "Tena"], ["k1", "k1"], ["k2", "k2"])
+    with pytest.raises(ModelError, match="no column for id"):
+        infer(twice, log, None, PlanSection(calls=1))
+
+
+@pytest.mark.parametrize("unknown", ["?", "-", "n/a", "Desconocido", "unbekannt"])
+def test_a_state_that_nobody_knows_is_none_of_the_two(tmp_path, unknown):
+    rows = [[f"m{k}", ["engaged", "away", unknown][k % 3]] for k in range(30)]
+    log = [[f"m{k}", w, (k + w) % 3 == 0, (k * w) % 2] for k in range(30) for w in range(1, 9)]
+    sheet = write(tmp_path / "register.csv", [["id", "state"], *rows])
+    calls = write(
+        tmp_path / "log.csv", [["id", "week", "called", "listened"], *([a, w, int(c), s] for a, w, c, s in log)]
+    )
+    week = start(sheet, tmp_path / "out", log=calls, plan=PlanSection(calls=3))
+    assert "10 states are not known" in str(week)
+
+
 def test_names_are_compared_without_accents_of_latin_letters_only():
     assert bare_name(" Téléphone_(n°) ") == "telephone"
     assert bare_name("Familien-Nr.") == "familien nr"
@@ -155,6 +183,11 @@ def test_a_total_that_counts_the_rows_is_one_and_a_wrong_count_is_asked_about():
     rows[2][1] = "3 familles"
     with pytest.raises(ModelError, match="looks like a row of totals"):
         table(["Code", "Nom"], *rows).without_totals("Code")
+
+
+def test_a_total_may_count_members_where_one_stands_twice():
+    rows = [["a", "x"], ["b", "y"], ["a", "x"], ["Total", "2"]]
+    assert table(["id", "name"], *rows).without_totals("id").text("id") == ["a", "b", "a"]
 
 
 def test_events_are_known_in_other_languages_and_by_the_week_of_a_date():

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rmab_opt.decisions import Decision, Model
+    from rmab_opt.programme.front_door import Ahead
     from rmab_opt.programme.ledger import Standing
 
 OUTLOOK_SHARE = 0.3
@@ -85,35 +86,20 @@ def decide(
 ) -> None:
     """Choose this round's action and prove how good it is."""
     began = perf_counter()
-    import numpy as np
-
-    from rmab_opt.programme.arrivals import arrivals_of
     from rmab_opt.programme.front_door import ahead_of, choose_rule, plan_decision, saved_document
-    from rmab_opt.records import write_atomically
-    from rmab_opt.report import tree
 
     loaded = load_model(model, sets)
     # Fair plans need tables of the arms; without them groups are told what the round brings.
     told_by = "decision_groups" if has_tables(loaded) else "round_groups"
     grouped = None if groups is None else brought("report", told_by, "equity", "--groups")
     if run is not None:
-        if policy is not None:
-            raise ModelError("--run and --policy both say who decides", "leave one of them out.")
-        from rmab_opt.learning import load_policy
-
-        loaded = loaded.with_objective(load_policy(run, loaded).chooser.objective)
+        loaded = _decided_by_run(loaded, run, policy)
     _check_formats(out, report)
     check_outputs(loaded, out, report, also=[state])
     if ledger is not None and not new and not ledger.exists():
         raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
     given, period, standing = _start(loaded, state, period, ledger)
-    start = loaded.problem.start
-    belief = None if standing is None or not standing.estimated else standing.belief
-    if given is None and start is not None and start.ndim != 1:
-        if loaded.instance is None:
-            given, belief = start.argmax(axis=1), start
-        else:
-            given = loaded.problem.sample_start(np.random.default_rng(seed))
+    given, belief = _believed(loaded, given, standing, seed)
     shared = loaded.shared(state, None if standing is None else standing.shared or None)
     plan = choose_rule(loaded, period, policy)
     title = f"{loaded.title}{f' · {state.stem}' if state is not None else ''}"
@@ -126,18 +112,12 @@ def decide(
     # The runs to the horizon have no limit of their own: they are left out when the decision took most of the time.
     late = seconds is not None and perf_counter() - began > OUTLOOK_SHARE * seconds
     lying = None if late or not episodes else ahead_of(loaded, plan, seen, period, shared=shared)
-    ahead = None if lying is None else lying.outlook(episodes)
+    lines, horizon = _horizon(model, lying, episodes)
+    lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
     if out is not None:
         _write(decision, saved_document(loaded, decision, plan, belief), out)
-    lines = {"rule": str(plan), **({} if ahead is None else ahead.lines())}
-    lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
-    coming = None if lying is None else arrivals_of(Path(model))
-    if lying is not None and coming is not None:
-        lines["with joiners"] = coming.line(*lying.living_part)
-    text = f"{decision}\n{tree('To the horizon', lines)}" + _asked(loaded, decision, why_not or [], alternatives)
-    document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}}
-    if ahead is not None:
-        document["horizon"] = ahead.summary() | ({"joiners": lines["with joiners"]} if coming is not None else {})
+    document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}} | horizon
+    text = _told(decision, {"rule": str(plan), **lines}) + _asked(loaded, decision, why_not or [], alternatives)
     if standing is not None:
         document["ledger"] = {"round": standing.period + 1, "estimated": standing.estimated}
         text += f"\nfrom the ledger: {standing}"
@@ -148,13 +128,60 @@ def decide(
         text += f"\n\n{told.text}"
         parts = told.parts
     if report is not None:
-        from rmab_opt.page.report import decision_page
-
-        write_atomically(report, decision_page(loaded, decision, parts))
-    for written in (out, report):
-        if written is not None:
-            text += f"\nwritten to {written}"
+        _write_page(loaded, decision, parts, report)
+    text += "".join(f"\nwritten to {written}" for written in (out, report) if written is not None)
     answer(as_json, document, text)
+
+
+def _decided_by_run(loaded: Model, run: Path, policy: str | None) -> Model:
+    """The model with the network of a finished run as its objective."""
+    if policy is not None:
+        raise ModelError("--run and --policy both say who decides", "leave one of them out.")
+    from rmab_opt.learning import load_policy
+
+    return loaded.with_objective(load_policy(run, loaded).chooser.objective)
+
+
+def _believed(
+    loaded: Model, given: np.ndarray | None, standing: Standing | None, seed: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The states to decide from and, where some are only estimated, their chances (J, S); drawn where nobody says."""
+    import numpy as np
+
+    belief = None if standing is None or not standing.estimated else standing.belief
+    start = loaded.problem.start
+    if given is not None or start is None or start.ndim == 1:
+        return given, belief
+    if loaded.instance is None:
+        return start.argmax(axis=1), start
+    return loaded.problem.sample_start(np.random.default_rng(seed)), belief
+
+
+def _horizon(model: str, lying: Ahead | None, episodes: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """What is expected to the horizon: lines to print and the part of the document; both empty when not asked."""
+    if lying is None:
+        return {}, {}
+    from rmab_opt.programme.arrivals import arrivals_of
+
+    ahead = lying.outlook(episodes)
+    lines, document = ahead.lines(), ahead.summary()
+    coming = arrivals_of(Path(model))
+    if coming is not None:
+        lines["with joiners"] = document["joiners"] = coming.line(*lying.living_part)
+    return lines, {"horizon": document}
+
+
+def _told(decision: Decision, lines: dict[str, str]) -> str:
+    from rmab_opt.report import tree
+
+    return f"{decision}\n{tree('To the horizon', lines)}"
+
+
+def _write_page(loaded: Model, decision: Decision, parts: list[Any], report: Path) -> None:
+    from rmab_opt.page.report import decision_page
+    from rmab_opt.records import write_atomically
+
+    write_atomically(report, decision_page(loaded, decision, parts))
 
 
 def _write(decision: Decision, document: dict[str, Any], out: Path) -> None:

@@ -11,6 +11,9 @@ from rmab_opt.cli.common import PROGRAMME, Json, answer
 from rmab_opt.cli.verbs.start import Pseudonyms, write_files
 from rmab_opt.registry import register
 
+SHOWN = 40
+"""Changes of the list that are printed."""
+
 
 @register("verb", "next", group=PROGRAMME)
 def next_(
@@ -23,8 +26,16 @@ def next_(
     pseudonyms: Pseudonyms = False,
     as_json: Json = False,
 ) -> None:
-    """Record the week and make the next list."""
+    """Record the week and make the next list; says who comes, who goes, and why."""
+    from rmab_opt.programme.desk import Desk
     from rmab_opt.programme.folder import next_week
+    from rmab_opt.report import table_text
 
     week = next_week(folder, outcomes, sheet)
-    answer(as_json, week.document(), f"{week}\n{write_files(week, folder, pseudonyms)}")
+    changes = [{"id": name, "list": how, "why": why} for name, how, why in Desk(folder).changes()]
+    text = f"{week}\n{write_files(week, folder, pseudonyms)}"
+    if changes:
+        text += f"\n\nAgainst last week's list\n{table_text(changes[:SHOWN])}"
+    if len(changes) > SHOWN:
+        text += f"\nand {len(changes) - SHOWN} more, see `rmab-opt serve` or --json"
+    answer(as_json, week.document() | {"changes": changes}, text)

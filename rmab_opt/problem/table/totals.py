@@ -48,7 +48,10 @@ def totals(table: Table, key: str) -> set[int]:
             continue
         if numeric is None:
             numeric = {column: read for column in table.columns if (read := table.number_column(column))}
-        sums = _sums(numeric, others, row, sorted(found), lambda column, row: table.columns[column][row].strip())
+        before = sorted(found)
+        # Rows above, or keys above where one stands twice.
+        counts = (row - len(before), row, len({names[r] for r in range(row) if r not in found}))
+        sums = _sums(numeric, others, row, before, counts, lambda column, row: table.columns[column][row].strip())
         if (sums is not False) if said else sums is True:
             found.add(row)
         elif BEGINS.fullmatch(name.strip().rstrip(":")):
@@ -65,6 +68,7 @@ def _sums(
     others: Sequence[str],
     row: int,
     before: Sequence[int],
+    counts: Sequence[int],
     read_text: Callable[[str, int], str],
 ) -> bool | None:
     """True when each number of a row is the sum of those above it; False when one is not; None without numbers."""
@@ -74,7 +78,7 @@ def _sums(
         if read is None or not np.isfinite(read.values[:row]).any():
             # "150 families" beside the word counts the rows above, which is as good as a sum.
             counted = COUNTED.match(read_text(column, row))
-            if counted is None or int(re.sub(r"\D", "", counted[1])) not in (row - len(before), row):
+            if counted is None or int(re.sub(r"\D", "", counted[1])) not in counts:
                 return False
             looked = True
             continue

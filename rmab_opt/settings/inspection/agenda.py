@@ -43,6 +43,11 @@ SETTLED = 100_000
 PROMISED = 20
 """Cells up to which a visit is asked for at a time, and not some time in the period."""
 
+NO_SLOT = "no open slot is left in time"
+
+SOON = 4
+"""First open cells of what is late in which room is made for it."""
+
 CALM = 1e-5
 """What staying put counts among plans of the same worth, as a share of what a visit gains."""
 
@@ -451,7 +456,18 @@ def _settle(asked: Asked, due: _Due, profile: Profile) -> tuple[_Due, np.ndarray
     if second is None:
         raise SolverError("no plan was found for what is due", "relax a constraint that has nothing to do with arms.")
     again = replace(again, rows=replace(again.rows, lower=lower - second[1]))
-    return _named(due, again, late, lack, second, words)
+    again, fixed, found = _named(due, again, late, lack, second, words)
+    return again, fixed, tuple(_too_soon(entry, asked, due.apart) for entry in found)
+
+
+def _too_soon(entry: Late, asked: Asked, apart: int) -> Late:
+    """What is late for want of an open slot, with the reason where a visit has just taken place."""
+    if entry.change != NO_SLOT or entry.arm not in asked.at.cohort:
+        return entry
+    past = np.flatnonzero(asked.done[asked.at.cohort.index(entry.arm), : entry.by + 1])
+    if not past.size or entry.by - past[-1] >= apart:
+        return entry
+    return replace(entry, change=f"{NO_SLOT}: its last visit was less than {apart} slots before")
 
 
 def _named(
@@ -469,7 +485,7 @@ def _named(
         cells = tardy[np.argsort(again.columns.slot[tardy])][:count]
         fixed[cells] = True
         structural = due.room[row] < due.rows.lower[row] - TINY
-        change = "no open slot is left in time" if structural else words
+        change = NO_SLOT if structural else words
         for k in range(count):
             when = int(again.columns.slot[cells[k]]) if k < len(cells) else None
             found.append(Late(again.columns.arms.ids[arm], due.what[row], int(due.by[row]), when, change))
@@ -642,11 +658,22 @@ def _movable(asked: Asked, due: _Due) -> np.ndarray:
     size = np.diff(rows.matrix.indptr)
     lacking = (due.owner >= 0) & (counts < rows.lower - TINY) & (size <= PROMISED)
     asked_for = (rows.matrix.T @ lacking.astype(float) > 0) & due.allowed
+    asked_for |= _soonest(due)
     crowded = full & (rows.matrix @ asked_for.astype(float) > 0)
     sitting = np.zeros(len(due.most), dtype=bool)
     sitting[columns.arm[(rows.matrix.T @ crowded.astype(float) > 0) & planned]] = True
     free = rows.matrix.T @ full.astype(float) <= 0
     found: np.ndarray = planned | _disturbed(asked, due, rows, planned)[columns.arm] | (sitting[columns.arm] & free)
+    return found
+
+
+def _soonest(due: _Due) -> np.ndarray:
+    """The first open cells of the arms with something late, bool (C,): there room is made for it."""
+    late = [int(due.owner[row]) for row, what in enumerate(due.what) if what == "late"]
+    found = np.zeros(len(due.columns), dtype=bool)
+    for arm in late:
+        mine = np.flatnonzero((due.allowed | due.spare) & (due.columns.arm == arm))
+        found[mine[np.argsort(due.columns.slot[mine], kind="stable")][:SOON]] = True
     return found
 
 

@@ -40,6 +40,7 @@ compare(SMALL, {out!r}, load=ro.load, on_event=stop)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_table_goes_on_to_the_same_table(tmp_path):
     """Killed twice between tasks and once inside a run, it ends with the bytes of an uninterrupted one."""
     whole = compare(SMALL, tmp_path / "whole", load=ro.load)
@@ -116,6 +117,7 @@ def test_the_verb_refuses_what_it_cannot_mean():
     assert "sequoia_table" in answer.err
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_the_runs_one_by_one(tmp_path):
     """Two processes, and one run alone: the same weights; the command line lists them."""
     short = [f"train.{key}={json.dumps(value)}" for key, value in TRAIN.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amounts import amount
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
@@ -132,7 +133,7 @@ def test_a_set_too_large_to_list_is_refused_or_left_to_the_program():
         Chooser(model.problem, model.actions, Immediate(), method="listing").decide(np.zeros(40, dtype=np.int64))
 
 
-@pytest.mark.parametrize("name", ["scheduling", "capacity", "path", "interventions_stateful"])
+@pytest.mark.parametrize("name", amount(["scheduling"], ["scheduling", "capacity", "path", "interventions_stateful"]))
 def test_two_rounds_ahead_is_optimal_planning_over_two_rounds_up_to_the_next_rounds_competition(name):
     """Over a horizon of two it earns nearly the joint optimum, and never less than myopic by much."""
     model = small(name, horizon=2)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from amounts import amount
 from command_line import run
 from liars import Everything
 
@@ -25,7 +26,7 @@ from rmab_opt.settings.equity.fairness import (
 
 
 def test_no_policy_exceeds_its_limits_beyond_noise():
-    model = ro.load("equity_synthetic", n_arms=40, at_most=4)
+    model = ro.load("equity_synthetic", n_arms=amount(20, 40), at_most=amount(2, 4))
     names = ["none", "random", "leximin", "nash", "mmr", "whittle"]
     table = compare_groups(model, names, episodes=8)
     for row in table.rows:
@@ -88,7 +89,8 @@ def test_two_objectives_are_weighed_against_each_other_on_the_same_draws():
     assert rows[1]["programme"] == pytest.approx(rows[1]["mean"])
 
 
-def test_a_decision_tells_what_groups_get_and_what_max_min_costs():
+def test_step_7_a_decision_tells_what_groups_get_and_what_max_min_costs():
+    """Of a planner's week."""
     model = ro.load("weekly_calls", **{"problem.first": 30, "weekly.at_most": 6, "villages.at_least": 0})
     decision = ro.decide(model)
     fairness = fairness_of(model, decision, "village")

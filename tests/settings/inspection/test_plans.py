@@ -7,6 +7,7 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -111,7 +112,7 @@ MIXED = ("gap", "hours")
 
 
 @pytest.mark.parametrize("name", LINEAR + MIXED)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=amount(4, 8), deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_a_kinds_checker_and_its_rows_are_its_definition(name, seed):
     rng = np.random.default_rng(seed)
@@ -128,7 +129,7 @@ def test_a_kinds_checker_and_its_rows_are_its_definition(name, seed):
     assert actions.describe()["rule"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(15, 40), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     names=st.lists(st.sampled_from(LINEAR + MIXED), min_size=1, max_size=4, unique=True),

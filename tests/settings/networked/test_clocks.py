@@ -17,6 +17,7 @@ from rmab_opt.solver import load_profile
 from rmab_opt.solver.highs import HighsSolver
 
 
+@pytest.mark.slow
 def test_a_clock_that_runs_a_hundred_times_faster_changes_no_episode():
     models = [("contacts_quotas", "model")]
     assert played(1, models) == played(100, models)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -315,10 +316,10 @@ def test_policies_run_by_name_and_the_optimal_one_is_best():
     model = model_of(networked(5, 5), {"budget": Budget(at_most=1)}, horizon=3)
     names = ["none", "random", "random_inactive", "whittle", "myopic_cascade", "lookahead_cascade",
              "lookahead_priced", "tabular"]  # fmt: skip
-    table = evaluate(model, names, episodes=400)
+    table = evaluate(model, names, episodes=amount(150, 400))
     by_name = {row["policy"]: row for row in table.rows}
     optimal = make_policy("tabular", model)
-    assert by_name["tabular"]["reward"] == pytest.approx(optimal.value[0, 0], rel=0.03)
+    assert by_name["tabular"]["reward"] == pytest.approx(optimal.value[0, 0], rel=amount(0.05, 0.03))
     for name in names[:-1]:
         assert table.difference("tabular", name)[2] > 0, name
     with pytest.raises(CapabilityError, match="single_gains"):

@@ -162,6 +162,7 @@ def test_exploration_for_climbing_meets_partial_sets():
     assert sizes == {"hill_climb": {0, 1, 2, 3, 4}, "program": {4}}
 
 
+@pytest.mark.slow
 def test_learned_policies_run_by_name_and_claim_no_guarantee():
     model = replace(small(6, 1), settings={"train": {"episodes": 2, "pretrain_steps": 20}})
     names = ["none", "gnn", "gnn_lookahead", "hill_climbing_dqn"]

@@ -69,6 +69,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         estimate(counts, smoothing=0.0)
 
 
+@pytest.mark.slow
 def test_more_data_gives_better_estimates_and_rewards():
     model = cohort(30)
     truth = model.problem.dynamics.tabular()[0]
