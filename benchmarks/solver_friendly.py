@@ -100,17 +100,17 @@ def one(instance: int, training: str, out: Path) -> dict[str, Any]:
 def table() -> list[str]:
     """Markdown rows: each training against the plain one."""
     known = records()
-    instances = sorted({instance for instance, _ in known})
+    # Instances that every training has been run on.
+    instances = [k for k in PROTOCOL["instances"] if all((k, name) in known for name in PROTOCOL["trainings"])]
+    if not instances:
+        return ["Not recorded yet."]
     lines = [
         f"| training ({len(instances)} instances) | reward | minus plain, 95 % | binaries | program, median / "
         "worst ms | search, median ms | zero weights | factor of the median, where the reward is equal |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in PROTOCOL["trainings"]:
-        rows = [known[k, name] for k in instances if (k, name) in known and (k, "plain") in known]
-        if not rows:
-            continue
-        plain = [known[k, "plain"] for k in instances if (k, name) in known and (k, "plain") in known]
+        rows, plain = ([known[k, each] for k in instances] for each in (name, "plain"))
         apart = np.array([np.mean(np.subtract(a["totals"], b["totals"])) for a, b in zip(rows, plain, strict=True)])
         gain, half = coupled.interval(apart)
         base = np.mean([b["totals"] for b in plain])
@@ -125,7 +125,7 @@ def table() -> list[str]:
             f"{1e3 * np.median(np.concatenate([row['by_search'] for row in rows])):.1f} | "
             f"{100 * np.mean([row['zero'] for row in rows]):.0f} % | {factor} |"
         )
-    return lines if len(lines) > 2 else ["Not recorded yet."]
+    return lines
 
 
 def main() -> None:
