@@ -116,7 +116,13 @@ def table() -> list[str]:
         base = np.mean([b["totals"] for b in plain])
         equal = half is not None and gain - half <= 0.0 <= gain + half and gain - half > -0.01 * base
         seconds, before = (np.concatenate([row["seconds"] for row in part]) for part in (rows, plain))
-        factor = "" if name == "plain" else f"{np.median(before) / np.median(seconds):.1f}" if equal else "equality not shown"
+        factor = (
+            ""
+            if name == "plain"
+            else f"{np.median(before) / np.median(seconds):.1f}"
+            if equal
+            else "equality not shown"
+        )
         said = "" if name == "plain" else f"{gain:+.1f}" + ("" if half is None else f" +- {half:.1f}")
         lines.append(
             f"| {name} | {np.mean([row['totals'] for row in rows]):.1f} | {said} | "
