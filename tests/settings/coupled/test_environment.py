@@ -29,7 +29,8 @@ def test_gymnasium_accepts_every_shipped_model(name):
     try:
         RestlessBanditEnv(model)
     except CapabilityError as error:
-        assert "one round's action" in error.message
+        if "one round's action" not in error.message:
+            raise
         pytest.skip("its columns are more than one round's action")
     checked(model)
 
