@@ -1,7 +1,7 @@
 """Coupled arms: hand rules, planners, learner and bound on the same episodes, one recorded task after the other.
 
-    python benchmarks/coupled.py run [--settings a,b] [--instances 0,1] [--policies x,y] [--kept-aside]
-    python benchmarks/coupled.py transfer [--instances 0]
+    python benchmarks/coupled.py run [--settings a,b] [--instances 0,1] [--policies "x;y"] [--kept-aside]
+    python benchmarks/coupled.py transfer [--instances 0] [--arms 100,1000]
     python benchmarks/coupled.py table [--instances 0,1]
 
 Seeds, lengths and validation stand in coupled.yaml, fixed before any run. Every finished task is one line of
@@ -28,8 +28,8 @@ HERE = Path(__file__).parent
 PLAN = YAML(typ="safe").load((HERE / "coupled.yaml").read_text(encoding="utf-8"))
 RECORDS = HERE / "data" / "coupled.jsonl"
 AGAINST = "mean_field"
-LARGER = "contagion, 100 arms"
-"""Where the network that was trained with 20 arms is used."""
+MORE = "learned, more states"
+"""The learner with `more` of coupled.yaml over its usual settings."""
 
 
 def records() -> dict[tuple[str, int, str], dict[str, Any]]:
@@ -64,8 +64,9 @@ def one(setting: str, instance: int, policy: str, out: Path) -> dict[str, Any]:
         rule = on_arrays(model.problem, model.actions, policy)
         totals = played(model.problem, model.actions, rule, seeds(PLAN["episodes"]))
         return said(totals, process_time() - clock)
-    if policy == "learned":
-        return learned(model, setting, out / f"{setting}-{instance}")
+    if policy in ("learned", MORE):
+        more_states = PLAN["more"] if policy == MORE else {}
+        return learned(model, setting, out / f"{setting}-{instance}{'-more' * bool(more_states)}", more_states)
     few = PLAN["few_episodes"]
     # The episodes' seed is not the instance's: without this, `evaluate` would make another instance for it.
     table = evaluate(replace(model, instance=None), [policy], episodes=few, seeds=[PLAN["episode_seed"]], bound=False)
@@ -77,14 +78,14 @@ def said(totals: np.ndarray, spent: float, **more: Any) -> dict[str, Any]:
     return {"totals": np.round(totals, 6).tolist(), "cpu_seconds": round(spent, 2), **more}
 
 
-def learned(model: Model, setting: str, folder: Path) -> dict[str, Any]:
+def learned(model: Model, setting: str, folder: Path, more: dict[str, Any]) -> dict[str, Any]:
     """Train, then play the network that the run found best and the policy that the run kept."""
     from rmab_opt.learning import DQNConfig, train
     from rmab_opt.learning.advantages import rule_of
     from rmab_opt.learning.simulator import played
 
     network = "loads" if setting in PLAN["loads"] else "pooled"
-    config = DQNConfig.from_mapping({**PLAN["train"], "network": network, "head": 0})
+    config = DQNConfig.from_mapping({**PLAN["train"], "network": network, "head": 0, **more})
     clock = process_time()
     train(model, config, seed=PLAN["training_seed"], out=folder)
     trained = process_time() - clock
@@ -96,25 +97,35 @@ def learned(model: Model, setting: str, folder: Path) -> dict[str, Any]:
                 **{key: record.get(key) for key in keys})  # fmt: skip
 
 
-def transfer(instance: int, out: Path) -> list[dict[str, Any]]:
-    """The network of `learned` on contagion with 20 arms, used on another instance with 100, beside the planners."""
+def transfer(instance: int, n_arms: int, out: Path) -> list[dict[str, Any]]:
+    """The network of `learned` on contagion with 20 arms, used on another instance with more, beside the planners.
+
+    Up to 100 arms a network is also trained there, by the same settings.
+    """
     import rmab_opt as ro
     from rmab_opt.learning.advantages import rule_of
     from rmab_opt.learning.simulator import played
     from rmab_opt.planning.improve import on_arrays
 
-    other = PLAN["open_instances"][instance] + 1
-    large = ro.load("contagion", n_arms=100, **{"problem.seed": other, "constraints.visits.at_most": 15})
-    rows = []
-    for policy in ("hand", "mean_field", "learned with 20 arms"):
+    plan, other = PLAN["transfer"], instance + 1
+    given = plan["contagion"][n_arms]
+    large = ro.load("contagion", n_arms=n_arms, **{"problem.seed": other, **given})
+    own, rows = out / f"contagion-{n_arms}-{other}", []
+    for policy in ("hand", "mean_field", "learned with 20 arms", *(["learned there"] if n_arms <= 100 else [])):
         clock = process_time()
-        if policy in ("hand", "mean_field"):
-            rule = on_arrays(large.problem, large.actions, policy)
+        if policy == "learned there":
+            found = learned(large, "contagion", own, {})
         else:
-            rule = rule_of(out / f"contagion-{instance}", large)
-        totals = played(large.problem, large.actions, rule, seeds(PLAN["episodes"]))
-        found = said(totals, process_time() - clock)
-        rows.append({"setting": LARGER, "instance": other, "policy": policy, **found})
+            trained = policy.startswith("learned")
+            rule = (
+                rule_of(out / f"contagion-{instance}", large)
+                if trained
+                else on_arrays(large.problem, large.actions, policy)
+            )
+            totals = played(large.problem, large.actions, rule, seeds(plan["episodes"][n_arms]))
+            found = said(totals, process_time() - clock)
+        rows.append({"setting": f"contagion, {n_arms} arms", "instance": other, "policy": policy, **found})
+        print(rows[-1]["setting"], other, policy, np.mean(found["totals"]), found["cpu_seconds"], flush=True)
     return rows
 
 
@@ -129,8 +140,7 @@ def interval(apart: np.ndarray) -> tuple[float, float | None]:
 def policies(setting: str) -> list[str]:
     """All policies of a setting, the cheap ones first."""
     exact = ["model", "planned_round"] if setting in PLAN["program_of_the_round"] else []
-    outside = PLAN["outside"] if setting == "contagion" else []
-    return [*PLAN["arrays"], "learned", "bound", *exact, *outside, *PLAN["one_by_one"]]
+    return [*PLAN["arrays"], "learned", "bound", *exact, *PLAN["one_by_one"]]
 
 
 def table(instances: list[int]) -> list[dict[str, Any]]:
@@ -161,6 +171,7 @@ def main() -> None:
     parser.add_argument("--settings")
     parser.add_argument("--instances")
     parser.add_argument("--policies")
+    parser.add_argument("--arms", default="100,1000")
     parser.add_argument("--kept-aside", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/coupled"))
     given = parser.parse_args()
@@ -175,9 +186,10 @@ def main() -> None:
             )
         return
     if given.verb == "transfer":
-        rows = [row for instance in instances for row in transfer(instance, given.out)]
-        with RECORDS.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        for n_arms in map(int, given.arms.split(",")):
+            rows = [row for instance in instances for row in transfer(instance, n_arms, given.out)]
+            with RECORDS.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
         return
     for instance in instances:
         for setting in given.settings.split(",") if given.settings else PLAN["settings"]:

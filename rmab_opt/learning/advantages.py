@@ -15,7 +15,7 @@ Bertsekas, Tsitsiklis (1996), sections 6.1 and 6.2; Lagoudakis, Parr (2003), rol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import process_time
@@ -31,6 +31,7 @@ from rmab_opt.learning import targets
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.loads import LoadQ, LoadRule
 from rmab_opt.learning.networks import PooledQ, QNetwork, make_network
+from rmab_opt.learning.penalties import Penalties
 from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.learning.runs import load_network
 from rmab_opt.learning.simulator import Simulator, played
@@ -38,10 +39,7 @@ from rmab_opt.planning.anchors import anchor_values
 from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule, on_arrays
 from rmab_opt.solver import repeatable
 
-__all__ = ["RIVALS", "learn", "rule_of"]
-
-RIVALS = ("mean_field", "hand", "single_gains")
-"""Planning rules that a network has to beat, those of them that the arms allow."""
+__all__ = ["learn", "rule_of"]
 
 JOINT = 16
 """Whole actions a state, for networks that see more than one column at a time."""
@@ -51,6 +49,9 @@ TRIED = 48
 
 BATCH = 16
 """States of one gradient step."""
+
+LISTED = 4096
+"""Allowed actions up to which a network's choice is the best of them all, without a program."""
 
 CELLS = 3_000_000
 """Arm-states that one call of the roll-outs holds: memory, not results, depends on it."""
@@ -124,14 +125,14 @@ class _Work:
         self.scale = targets.reward_unit(problem, actions, np.random.default_rng(walk))
         self.fit_seed, self.rng = int(weights.generate_state(1)[0]), np.random.default_rng(walk)
         self.rolls, self.fits = rolls, fits
-        names, self.skipped = _rivals(model)
+        names, self.skipped = _rivals(model, config.rivals)
         with _timed(self.clock, "planning rules"):
             self.totals = {name: self._played(on_arrays(problem, actions, name)) for name in names}
         self.planned = sorted(names, key=lambda name: -self.totals[name].mean())
         """Planning rules, the best first."""
         self.base: BatchRule = base_rule(problem, actions, self.planned[0])
         self.base_name = self.planned[0]
-        self.mixture = [base_rule(problem, actions, name) for name in ("none", *self.planned[1:])]
+        self.mixture = [base_rule(problem, actions, name) for name in dict.fromkeys(("none", *self.planned[1:]))]
         self.prior = anchor_values(problem, actions, "costate") if self._may_anchor(names) else None
         self.nets: dict[str, QNetwork] = {}
         self.slopes: dict[str, float] = {}
@@ -163,7 +164,7 @@ class _Work:
                 assert isinstance(network, PooledQ)
                 self.slopes[name] = _anchor(network, self.prior, effects)
             with _timed(self.clock, "fit"):
-                losses.append(_fit(network, effects, config, np.random.default_rng(order)))
+                losses.append(_fit(model, network, effects, config, np.random.default_rng(order)))
             self.nets[name] = network
             with _timed(self.clock, "validation"):
                 self.totals[name] = self._tried(network)
@@ -207,8 +208,9 @@ class _Work:
 
     def _tried(self, network: QNetwork) -> np.ndarray:
         """The network's exact choice on the validation episodes."""
-        if _on_arrays(self.model, network):
-            return self._played(_rule(self.model, network))
+        exact = _exact_rule(self.model, network)
+        if exact is not None:
+            return self._played(exact)
         return _totals(self.model, _policy(self.model, self.config, network), self._seeds())
 
     def _ablations(self, kept: np.ndarray) -> dict[str, Any]:
@@ -222,13 +224,19 @@ class _Work:
             found[name] = {"mean": float(total.mean()), "kept_is_better_by": gain, "standard_error": error}
 
         plain = self._fresh(self.fit_seed, network="pooled", head=0)
-        _fit(plain, effects, config, np.random.default_rng(self.fit_seed))
+        _fit(
+            model,
+            plain,
+            effects,
+            replace(config, l1=0.0, stability=0.0, bound_product=0.0),
+            np.random.default_rng(self.fit_seed),
+        )
         note("head 0", self._tried(plain))
         rng = np.random.default_rng(self.fit_seed)
         base = base_rule(model.problem, model.actions, self.planned[0])
         met = effects.state, effects.period, effects.shared
         noisy = self._fresh(self.fit_seed)
-        _fit(noisy, _effects(model, config, base, met, config.draws, rng, common=False), config, rng)
+        _fit(model, noisy, _effects(model, config, base, met, config.draws, rng, common=False), config, rng)
         note("returns as targets", self._tried(noisy))
         try:
             frozen = on_arrays(model.problem, model.actions, "mean_field:frozen=true")
@@ -262,17 +270,17 @@ def _demand(model: Model, config: DQNConfig) -> None:
         raise ModelError("train.validation_episodes is below 2", "advantages are kept or not by paired episodes.")
 
 
-def _rivals(model: Model) -> tuple[list[str], dict[str, str]]:
-    """Rivals that the arms allow, and why the others are left out."""
+def _rivals(model: Model, named: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Rivals that the arms allow, and why the others are left out; acting on nobody where none is left."""
     found, skipped = [], {}
-    for name in RIVALS:
+    for name in named:
         try:
             base_rule(model.problem, model.actions, name)
         except (CapabilityError, ModelError) as error:
             skipped[name] = error.message
         else:
             found.append(name)
-    return found, skipped
+    return found or ["none"], skipped
 
 
 # ------------------------------------------------------------------------------------------------------------ episodes
@@ -420,7 +428,7 @@ def _anchor(network: PooledQ, prior: np.ndarray | None, effects: Effects) -> flo
     return slope
 
 
-def _fit(network: QNetwork, effects: Effects, config: DQNConfig, rng: np.random.Generator) -> float:
+def _fit(model: Model, network: QNetwork, effects: Effects, config: DQNConfig, rng: np.random.Generator) -> float:
     """Fit differences of Q to effects; mean squared error of the last pass, in units of the mean absolute effect."""
     unit = float(np.abs(np.concatenate([effects.single.ravel(), effects.joint.ravel()])).mean()) or 1.0
     # The read-out starts at the effects' own size, so that rewards in another unit give the same run.
@@ -433,10 +441,10 @@ def _fit(network: QNetwork, effects: Effects, config: DQNConfig, rng: np.random.
     # Effects of several arms together are larger than those of one: each whole action counts by its size.
     size = action.sum(dim=2).clamp(min=1).float()
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    steps = max(1, -(-len(state) // BATCH))
+    steps, penalties = max(1, -(-len(state) // BATCH)), Penalties(model, config, network)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.passes * steps)
     error = 0.0
-    for _ in range(config.passes):
+    for turn in range(config.passes):
         order, error = rng.permutation(len(state)), 0.0
         for part in np.array_split(order, steps):
             rows = torch.as_tensor(part)
@@ -447,30 +455,58 @@ def _fit(network: QNetwork, effects: Effects, config: DQNConfig, rng: np.random.
             if action.shape[1]:
                 apart = network.effects(*at, action[rows], beside) / unit - joint[rows]
                 loss = loss + (apart**2 / size[rows]).mean()
+            error += float(loss.detach()) / steps
+            loss = loss + penalties(network, *at, beside, (turn + 1) / config.passes)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-            error += float(loss.detach()) / steps
+    penalties.settle(network)
     return error
 
 
-def _on_arrays(model: Model, network: QNetwork) -> bool:
-    """Whether the exact choice runs on arrays: single effects that add up, or loads under counts."""
+class _ListedRule:
+    """The best of all allowed actions by any network, on arrays; exact."""
+
+    def __init__(self, network: QNetwork, listed: np.ndarray) -> None:
+        self._network = network
+        # Where nothing gains, nothing is done: ties go to the action listed first.
+        self._listed = listed[np.argsort(listed.sum(axis=1), kind="stable")].astype(np.int64)
+
+    def __call__(self, states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
+        """Actions (B, C) at states (B, N) and shared states (B, K)."""
+        every = torch.as_tensor(self._listed)
+        best = np.zeros(len(states), dtype=np.int64)
+        for part in np.array_split(np.arange(len(states)), max(1, len(states) * every.numel() // CELLS)):
+            beside = None if shared is None else torch.as_tensor(np.asarray(shared[part]))
+            at = torch.full((len(part),), period, dtype=torch.long)
+            with torch.no_grad():
+                here = every.expand(len(part), -1, -1)
+                value = self._network.effects(torch.as_tensor(np.array(states[part])), at, here, beside)
+            best[part] = value.argmax(dim=1).numpy()
+        return np.asarray(self._listed[best])
+
+
+def _exact_rule(model: Model, network: QNetwork) -> BatchRule | None:
+    """The network's exact choice on arrays, by loads, a list, or effects that add up; None: by a program only."""
     if isinstance(network, LoadQ):
         try:
-            LoadRule(model.problem, model.actions, network)
+            return LoadRule(model.problem, model.actions, network)
         except CapabilityError:
-            return False
-        return True
-    return isinstance(network, PooledQ) and network.head is None
+            return None
+    if isinstance(network, PooledQ) and network.head is None:
+        return _by_single_effects(model, network)
+    listed = None if model.actions.open_constraints else model.actions.enumerate(LISTED)
+    return None if listed is None else _ListedRule(network, listed)
 
 
 def _rule(model: Model, network: QNetwork) -> BatchRule:
-    """The network's choice on arrays: exact where :func:`_on_arrays` says so, else by its single effects."""
-    if isinstance(network, LoadQ) and _on_arrays(model, network):
-        return LoadRule(model.problem, model.actions, network)
+    """The network's choice on arrays: exact where that needs no program, else by its single effects."""
+    exact = _exact_rule(model, network)
+    return _by_single_effects(model, network) if exact is None else exact
 
+
+def _by_single_effects(model: Model, network: QNetwork) -> ScoreRule:
     def effects(states: np.ndarray, period: int, shared: np.ndarray | None) -> np.ndarray:
         beside = None if shared is None else torch.as_tensor(np.asarray(shared))
         with torch.no_grad():

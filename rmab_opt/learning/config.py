@@ -122,6 +122,9 @@ class DQNConfig(Settings):
         "checkpoint_every": (1, 10**6),
         "learning_rate": (1e-9, 10.0),
         "weight_decay": (0.0, 100.0),
+        "l1": (0.0, 100.0),
+        "stability": (0.0, 100.0),
+        "bound_product": (0.0, 100.0),
         "target_rate": (1e-9, 1.0),
         "target_every": (1, 10**9),
         "average_rate": (1e-9, 1.0),
@@ -169,6 +172,14 @@ class DQNConfig(Settings):
     """Adam's first rate; falls to a tenth on a cosine over the rounds of the run."""
     weight_decay: float = 0.0
     """Pull of the weights towards zero (AdamW)."""
+    l1: float = 0.0
+    """For quicker programs: this times the sum of absolute weights is added to the loss in the second half of the run,
+    and weights below 0.001 are zero after it."""
+    stability: float = 0.0
+    """For quicker programs: this times the mean over neurons of -tanh(1 + u l), with l and u a neuron's bounds over the
+    allowed actions: neurons of one sign need no binary."""
+    bound_product: float = 0.0
+    """For quicker programs: this times the mean over neurons that can bend of u times -l."""
     target: str = "soft"
     """The target network follows the online one a little each step (``soft``) or is copied now and then
     (``periodic``)."""
@@ -206,6 +217,9 @@ class DQNConfig(Settings):
     """... rounds at most: the first that gains nothing on the validation episodes is the last ..."""
     passes: int = 60
     """... and passes over the states in the fit."""
+    rivals: tuple[str, ...] = ("mean_field", "hand", "single_gains")
+    """Planning rules that a network of ``advantages`` has to beat, those of them that the arms allow; the best of them
+    is the first base. ``none`` alone asks a simulator for nothing beyond the roll-outs."""
     ablations: bool = True
     """Whether ``advantages`` also fits to independent returns and tries a silent head, for the run's record."""
     checkpoint_every: int = 1

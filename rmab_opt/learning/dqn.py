@@ -200,7 +200,9 @@ def _episodes(learner: Learner) -> Iterator[dict[str, Any]]:
     """The loop: choose, step, store, learn, log; one row an episode."""
     config, model = learner.config, learner.model
     rng, draw, horizon = learner.generators["explore"], learner.generators["draw"], model.problem.horizon
-    trials = {round(config.episodes * (k + 1) / config.validations) for k in range(config.validations)}
+    # Penalties act late: what was tried before them is not what was asked for.
+    moments = range(config.validations - 1 if learner.penalties.active else 0, config.validations)
+    trials = {round(config.episodes * (k + 1) / config.validations) for k in moments}
     while learner.episode < config.episodes:
         seed = np.random.SeedSequence(
             learner.episode_seed.entropy, spawn_key=(*learner.episode_seed.spawn_key, learner.episode)

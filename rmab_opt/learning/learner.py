@@ -14,6 +14,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.learning import targets
 from rmab_opt.learning.config import DQNConfig
 from rmab_opt.learning.networks import AnchoredQ, QNetwork, make_network
+from rmab_opt.learning.penalties import Penalties
 from rmab_opt.learning.replay import Batch, Replay
 from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.learning.samples import Successors, WarmStart
@@ -46,6 +47,7 @@ class Learner:
         self.optimiser = torch.optim.AdamW(
             self.online.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        self.penalties, self.progress = Penalties(model, config, self.online), 0.0
         self.scale = scale
         self.discount = problem.discount if config.discount is None else config.discount
         self.successors = Successors(problem, config.next_states)
@@ -120,6 +122,7 @@ class Learner:
         What is kept first is the anchor, so that noise alone never leads away from it.
         """
         name = f"episode {self.episode}"
+        self.penalties.settle(self.average)
         self.trials[name], _ = self._try(self.average.objective(), self.average)
         gain = np.array(self.trials[name]) - np.array(self.trials.get(self.kept, self.trials[name]))
         noise = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 and self.kept == self.anchor else 0.0
@@ -270,6 +273,9 @@ class Learner:
         unit = (self.scale, self.scale * self.model.problem.n_arms**0.5)
         said = self._parts(self.online, state, period, action, shared if self.n_shared else None)
         loss = targets.bellman_loss(said, self._tensor(reward), follows, unit)
+        if self.penalties.active:
+            beside = self._tensor(shared) if shared is not None and self.n_shared else None
+            loss = loss + self.penalties(self.online, self._long(state), self._long(period), beside, self.progress)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.online.parameters(), 10.0)
@@ -305,10 +311,12 @@ class Learner:
         if self.kept == self.anchor and isinstance(self.online, AnchoredQ):
             self.online.silence()
             return self.online
+        self.penalties.settle(self.average)
         return self.best if self.kept in self.trials else self.average
 
     def set_rate(self, progress: float) -> None:
         """Learning rate at a share of the run: cosine from the first rate to a tenth of it."""
+        self.progress = progress
         factor = 0.1 + 0.45 * (1.0 + np.cos(np.pi * progress))
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * float(factor)

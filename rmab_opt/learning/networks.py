@@ -83,6 +83,20 @@ class QNetwork(nn.Module):
         alone = torch.eye(count, dtype=torch.long, device=state.device)
         return self.effects(state, period, alone.expand(len(state), -1, -1), shared)
 
+    @property
+    def bends(self) -> bool:
+        """Whether neurons see the action, which its program needs a binary each for, unless bounds fix their sign."""
+        return False
+
+    def neurons(
+        self, state: Tensor, period: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[nn.Linear]]:
+        """First neurons over the columns at states (B, N): constants (B, H), weights (B or 1, H, C); layers behind.
+
+        Of networks that bend; the output layer is not among them.
+        """
+        raise NotImplementedError
+
     def at(self, situation: Situation) -> Network:
         """The network over the C columns with state and period folded in."""
         raise NotImplementedError
@@ -373,6 +387,23 @@ class PooledQ(QNetwork):
         apart = self.head(moved)[..., 0] - self.head(idle)[..., 0][:, None]
         return found + self.n_arms * unit[:, None] * apart
 
+    @property
+    def bends(self) -> bool:
+        return self.head is not None and self.n_actions == 2
+
+    def neurons(
+        self, state: Tensor, period: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[nn.Linear]]:
+        assert self.head is not None
+        first = self.head[0]
+        assert isinstance(first, nn.Linear)
+        psi = self._described(state, period, shared)[..., 1:]
+        by_arm = (psi[:, :, 1] - psi[:, :, 0]) @ first.weight.T / self.n_arms
+        # Two columns on one arm do not add up; counted as if they did, they only widen the bounds.
+        onto = torch.zeros((self.n_arms, self.n_columns), dtype=psi.dtype, device=psi.device)
+        onto[self.column_arm, self.column] = 1.0
+        return first(psi[:, :, 0].mean(dim=1)), by_arm.transpose(1, 2) @ onto, []
+
     def _level(self, action: Tensor) -> Tensor:
         """Action of every arm, (B, N), from the columns, (B, C)."""
         level = torch.zeros((len(action), self.n_arms), dtype=torch.long, device=action.device)
@@ -598,6 +629,18 @@ class DenseQ(QNetwork):
         inputs = torch.cat([action.to(self.scale.dtype), self._fixed(state, period, shared)], dim=1)
         unit = self.scale * (self.horizon - period).clamp(min=1).to(self.scale.dtype)
         return None, self.body(inputs)[:, 0] * unit
+
+    @property
+    def bends(self) -> bool:
+        return True
+
+    def neurons(
+        self, state: Tensor, period: Tensor, shared: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[nn.Linear]]:
+        layers = [layer for layer in self.body if isinstance(layer, nn.Linear)]
+        weight = layers[0].weight
+        constant = self._fixed(state, period, shared) @ weight[:, self.n_columns :].T + layers[0].bias
+        return constant, weight[None, :, : self.n_columns], layers[1:-1]
 
     def at(self, situation: Situation) -> Network:
         device = self.scale.device

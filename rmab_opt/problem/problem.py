@@ -135,12 +135,12 @@ class Problem:
         names = self.shared_names
         if not names:
             return
-        for method in ("step_shared", "p_next"):
-            if not callable(getattr(self.dynamics, method, None)):
-                raise CapabilityError(
-                    f"{method}()", self.dynamics, (f"add it, the shared state {', '.join(names)} needs it",
-                    "leave out shared_names"),
-                )  # fmt: skip
+        if not callable(getattr(self.dynamics, "step_shared", None)):
+            raise CapabilityError(
+                "step_shared()",
+                self.dynamics,
+                (f"add it, the shared state {', '.join(names)} needs it", "leave out shared_names"),
+            )
         if getattr(self.dynamics, "tabular", None) is not None:
             raise ModelError(
                 f"{type(self.dynamics).__name__} has the shared state {', '.join(names)} and offers tabular()",
@@ -204,7 +204,7 @@ class Problem:
         dynamics: Any = self.dynamics
         if not self.says_expected:
             shape = (SIMULATED, *np.broadcast_shapes(np.shape(state), np.shape(action)))
-            beside = None if shared is None else np.broadcast_to(shared, (SIMULATED, *np.shape(shared)))
+            beside = None if shared is None else np.broadcast_to(shared, (*shape[:-1], np.shape(shared)[-1]))
             drawn = self.step(
                 np.broadcast_to(state, shape), np.broadcast_to(action, shape), beside, np.random.default_rng(0)
             )

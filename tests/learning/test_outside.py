@@ -52,3 +52,12 @@ def test_choices_of_a_round_are_one_action_of_the_environment():
 def test_an_unknown_algorithm_is_named():
     with pytest.raises(ModelError, match="'pqo'"):
         make_policy("sb3:pqo", model())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_learners_of_another_library_keep_the_promises_of_policies(algorithm):
+    """In another unit of reward last digits of their training may fall otherwise."""
+    from rmab_opt.testing import check_policy
+
+    check_policy(f"sb3:algorithm={algorithm},steps=40", model(), scales=False)

@@ -28,7 +28,9 @@ def test_gymnasium_accepts_every_shipped_model(name):
     model = ro.load(name)
     try:
         RestlessBanditEnv(model)
-    except ModelError:
+    except CapabilityError as error:
+        if "one round's action" not in error.message:
+            raise
         pytest.skip("its columns are more than one round's action")
     checked(model)
 

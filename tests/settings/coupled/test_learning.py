@@ -10,9 +10,13 @@ import pytest
 import torch
 from settings.coupled.tiny import tiny
 
+from rmab_opt.decisions import Situation
 from rmab_opt.learning import DQNConfig, evaluate, load_policy, train
+from rmab_opt.learning.advantages import rule_of
 from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.replay import Batch
+from rmab_opt.learning.run_folder import RunFolder
+from rmab_opt.learning.runs import load_network
 from rmab_opt.learning.samples import Successors
 from rmab_opt.planning import CoupledTable
 
@@ -165,3 +169,45 @@ def test_a_simulator_alone_is_trained_evaluated_and_decided_on(tmp_path):
     assert said == pytest.approx(
         known.problem.expected_reward(known.problem.start, np.zeros(5, dtype=int)).sum(), abs=0.6
     )
+
+
+def test_a_simulator_with_a_shared_state_needs_step_shared_alone(tmp_path):
+    """A worker's fatigue moves with the load: no chances, no expected reward, the rivals named, base none."""
+    known = tiny("fatigue", 0)
+    hidden = known.problem.dynamics
+
+    class Simulator:
+        n_arms, n_states, n_actions, group = hidden.n_arms, 2, 2, hidden.group
+        shared_names, shared_start = hidden.shared_names, hidden.shared_start
+
+        def step_shared(self, state, action, shared, rng):
+            return hidden.step_shared(state, action, shared, rng)
+
+    model = replace(known, problem=replace(known.problem, dynamics=Simulator()))
+    few = {**FEW, "network": "loads", "states": 12, "draws": 2, "rounds": 1, "validation_episodes": 3}
+    train(model, DQNConfig(**few, ablations=False, rivals=("none",)), out=tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert set(record["paired"]) == {"none"}
+    assert model.actions.allows(load_policy(tmp_path / "run", model).decide(known.problem.start, 0).action)
+    # Several situations at once, each at the shared state of its own or at one of all.
+    state, action = np.zeros((3, 5, hidden.n_arms), dtype=int), np.ones((3, 5, hidden.n_arms), dtype=int)
+    tired = np.asarray(model.problem.start_shared) + 1.0
+    found = model.problem.expected_reward(state, action, tired)
+    assert found.shape == state.shape
+    assert found == pytest.approx(known.problem.expected_reward(state, action, tired), abs=1.0)
+    # Where no rival can be asked, acting on nobody is the base.
+    train(model, DQNConfig(**few, ablations=False, rivals=("hand",)), out=tmp_path / "other")
+    assert json.loads((tmp_path / "other" / "run.json").read_text())["left_out"].keys() == {"hand"}
+
+
+def test_a_network_that_needs_a_program_is_maximised_over_the_list(tmp_path):
+    """Dense networks and heads over few actions: the rule on arrays is the best of all of them."""
+    model = tiny("contagion", 0)
+    few = {**FEW, "network": "dense", "rounds": 1, "validation_episodes": 3, "ablations": False}
+    train(model, DQNConfig(**few), out=tmp_path / "run")
+    rule, every = rule_of(tmp_path / "run", model), model.actions.enumerate().astype(np.int64)
+    network, rng = load_network(RunFolder(tmp_path / "run"), model), np.random.default_rng(0)
+    states = rng.integers(2, size=(6, 5))
+    for state, action in zip(states, rule(states, 3, None), strict=True):
+        said = network.at(Situation(model.problem, model.actions.columns, state, 3))
+        assert said(action.astype(float)) == pytest.approx(max(float(said(a.astype(float))) for a in every), rel=1e-5)
