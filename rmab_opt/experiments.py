@@ -164,7 +164,8 @@ def measure(
         }
         write_atomically(Path(out) / f"{name}.csv", table_csv([{key: row.get(key) for key in COLUMNS} for row in rows]))
         write_atomically(Path(out) / f"{name}.json", json.dumps(head, indent=1) + "\n")
-    shown = [{key: row[key] for key in COLUMNS[:-1]} for row in rows]
+    keys = [key for key in COLUMNS[:-1] if key != "published_error" or any(row[key] is not None for row in rows)]
+    shown = [{key: row[key] for key in keys} for row in rows]
     said = f"{name} ({head['form']}): {made.source}\n{table_text(shown)}\n{head['cpu_seconds']} CPU seconds in all"
     return Report({**head, "rows": rows}, said)
 

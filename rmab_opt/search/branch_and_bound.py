@@ -409,7 +409,7 @@ class _Search:
         """Whether it is time for tilted lines."""
         neurons = self.bounds.n_neurons
         long = self.nodes >= (HARD_NODES if neurons < MANY_NEURONS else EASY_NODES)
-        return self.bounds.tilted is None and neurons > 0 and long and pool.size >= HARD_OPEN
+        return self.bounds.tilted is None and neurons > 0 and long and pool.size >= HARD_OPEN and not self.late()
 
     def tilt(self, pool: _Pool) -> _Pool:
         """Tilted lines for all open nodes, fitted to what they have in common, and the nodes bounded again by them."""

@@ -18,7 +18,7 @@ from rmab_opt.encoder.bounds import backward, line_above
 from rmab_opt.encoder.network import Hidden, Reduced
 from rmab_opt.search.oracle import Oracle
 
-__all__ = ["ROUNDING", "Node", "NodeBounds"]
+__all__ = ["ROUNDING", "Adam", "Node", "NodeBounds", "rows"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -39,6 +39,27 @@ STALL = 10
 def rows(node: Node, kept: Any) -> Node:
     """Some nodes, by mask or positions."""
     return {name: value[kept] for name, value in node.items()}
+
+
+class Adam:
+    """Subgradient steps (Adam) that fade, on arrays whose first axis may lose rows."""
+
+    def __init__(self, rate: Any, steps: int) -> None:
+        self.rate, self.steps = rate, steps
+        self.first: Any = 0.0
+        self.second: Any = 0.0
+
+    def move(self, gradient: Floats, step: int) -> Floats:
+        """What to take off in a step."""
+        self.first = 0.8 * self.first + 0.2 * gradient
+        self.second = 0.95 * self.second + 0.05 * gradient * gradient
+        scale = np.sqrt(self.second / (1 - 0.95 ** (step + 1))) + 1e-12
+        return np.asarray((1.0 - step / self.steps) * self.rate * ((self.first / (1 - 0.8 ** (step + 1))) / scale))
+
+    def keep(self, kept: Mask) -> None:
+        """Some rows only."""
+        if np.ndim(self.first):
+            self.first, self.second = self.first[kept], self.second[kept]
 
 
 @dataclass(eq=False)
@@ -261,8 +282,7 @@ class NodeBounds:
         n_nodes = len(node["low"])
         at = np.arange(n_nodes)
         work, lines = {name: value.copy() for name, value in node.items()}, self.lines(node)
-        first = {name: np.zeros_like(work[name]) for name in names}
-        second = {name: np.zeros_like(work[name]) for name in names}
+        movers = {name: Adam(rate[name], steps) for name in names}
         best = np.full(n_nodes, np.inf)
         earlier = np.inf
         for step in range(steps):
@@ -282,34 +302,35 @@ class NodeBounds:
             open_ = best[at] > cutoff
             if not open_.any():
                 break
-            gradient = {
-                "alpha": np.where(lines["unstable"], np.minimum(found["bent"], 0.0) * found["x"], 0.0),
-                "beta": work["sign"] * found["x"],
-            }
-            if "price" in names:
-                gradient["price"] = self.oracle.price_slope(found["points"], work["price"], found["cheapest"])
-            if "share" in names:
-                gradient["share"] = -found["saved"]
+            gradient = self.gradient(work, found)
             if not open_.all() and open_.mean() < 0.75:
                 at = at[open_]
                 work, lines, gradient = rows(work, open_), rows(lines, open_), rows(gradient, open_)
-                first, second = rows(first, open_), rows(second, open_)
-            fade = 1.0 - step / steps
-            for name in names:
-                g = gradient[name]
-                first[name] = 0.8 * first[name] + 0.2 * g
-                second[name] = 0.95 * second[name] + 0.05 * g * g
-                move = (first[name] / (1 - 0.8 ** (step + 1))) / (
-                    np.sqrt(second[name] / (1 - 0.95 ** (step + 1))) + 1e-12
-                )
-                work[name] = work[name] - fade * rate[name] * move
-            if self.n_neurons:
-                work["alpha"] = np.clip(work["alpha"], 0.0, 1.0)
-                work["beta"] = np.where(work["sign"] != 0, np.maximum(work["beta"], 0.0), 0.0)
-            if "share" in names:
-                work["share"] = np.clip(work["share"], 0.0, 1.0)
-            if "price" in names:
-                work["price"] = self.oracle.project(work["price"])
+                for mover in movers.values():
+                    mover.keep(open_)
+            for name, mover in movers.items():
+                work[name] = work[name] - mover.move(gradient[name], step)
+            self.project(work)
+
+    def gradient(self, work: Node, found: dict[str, Any]) -> Node:
+        """Subgradients of :meth:`evaluate`'s bound by what may be moved."""
+        bent, x = found["bent"], found["x"]
+        gradient = {
+            "alpha": np.where(found["unstable"], np.minimum(bent, 0.0) * x, 0.0),
+            "beta": work["sign"] * x,
+        }
+        if self.oracle.n_prices:
+            gradient["price"] = self.oracle.price_slope(found["points"], work["price"], found["cheapest"])
+        if "saved" in found:
+            gradient["share"] = -found["saved"]
+        return gradient
+
+    def project(self, work: Node) -> None:
+        """What was moved, back within its limits, in place."""
+        work["alpha"] = np.clip(work["alpha"], 0.0, 1.0)
+        work["beta"] = np.where(work["sign"] != 0, np.maximum(work["beta"], 0.0), 0.0)
+        work["share"] = np.clip(work["share"], 0.0, 1.0)
+        work["price"] = self.oracle.project(work["price"]) if self.oracle.n_prices else work["price"]
 
 
 def _interval(previous: Hidden, layer: Hidden, before: tuple[Floats, Floats]) -> tuple[Floats, Floats]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmab_opt.search.node_bounds import ROUNDING, Node, NodeBounds
+from rmab_opt.search.node_bounds import ROUNDING, Adam, Node, NodeBounds
 from rmab_opt.search.oracle import Oracle
 
 __all__ = ["ends", "fit"]
@@ -22,8 +22,8 @@ __all__ = ["ends", "fit"]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-AT_ONCE = 1_000_000
-"""Entries of slopes worked on together."""
+AT_ONCE = 250_000
+"""Entries of slopes worked on together: about a second's work between two looks at the clock."""
 STEPS, RATE = 150, 0.05
 ENDS_STEPS, ENDS_RATE = 36, 0.15
 """Steps, and the length of the first as a share of the mean absolute weight: of the lines for the output, and of those
@@ -47,10 +47,10 @@ def fit(bounds: NodeBounds, node: Node) -> Floats:
     work: Node = {**node, "share": np.ones((1, size)), "slopes": lines["slope"][0, part][:, None] * layer.weight}
     best, best_slopes = np.inf, work["slopes"]
     raised = np.zeros((1, size))
-    rates = {"alpha": 0.05, "slopes": RATE * float(np.abs(layer.weight).mean())}
+    rates: dict[str, Any] = {"alpha": 0.05, "slopes": RATE * float(np.abs(layer.weight).mean())}
     if oracle.n_prices:
         rates["price"] = 0.05 * bounds.price_scale
-    steps = {name: _Adam(rate, STEPS) for name, rate in rates.items()}
+    steps = {name: Adam(rate, STEPS) for name, rate in rates.items()}
     low, up = (np.repeat(node[side], 2 * len(open_), axis=0) for side in ("low", "up"))
     for step in range(STEPS):
         own = work["slopes"][open_]
@@ -62,17 +62,10 @@ def fit(bounds: NodeBounds, node: Node) -> Floats:
         pull = np.zeros_like(work["slopes"])
         rises = np.maximum(found["bent"][0, part][open_], 0.0)
         pull[open_] = rises[:, None] * (found["points"][0] - points)
-        gradient = {
-            "alpha": np.where(lines["unstable"], np.minimum(found["bent"], 0.0) * found["x"], 0.0),
-            "slopes": pull,
-        }
-        if oracle.n_prices:
-            gradient["price"] = oracle.price_slope(found["points"], work["price"], found["cheapest"])
+        gradient = bounds.gradient(work, found) | {"slopes": pull}
         for name, stepper in steps.items():
             work[name] = work[name] - stepper.move(gradient[name], step)
-        work["alpha"] = np.clip(work["alpha"], 0.0, 1.0)
-        if oracle.n_prices:
-            work["price"] = oracle.project(work["price"])
+        bounds.project(work)
     return best_slopes
 
 
@@ -85,23 +78,6 @@ def _heights(
     tops, points, _, _ = oracle.maximise(np.concatenate([-slopes, weight - slopes]), low, up)
     left, right = tops[:m], tops[m:] + bias
     return np.maximum(left, right), np.where((right > left)[:, None], points[m:], points[:m])
-
-
-class _Adam:
-    """Lengths of subgradient steps that fade."""
-
-    def __init__(self, rate: float, steps: int) -> None:
-        self.rate, self.steps = rate, steps
-        self.first: Any = 0.0
-        self.second: Any = 0.0
-
-    def move(self, gradient: Floats, step: int) -> Floats:
-        """What to take off."""
-        self.first = 0.8 * self.first + 0.2 * gradient
-        self.second = 0.95 * self.second + 0.05 * gradient * gradient
-        scale = np.sqrt(self.second / (1 - 0.95 ** (step + 1))) + 1e-12
-        length = self.rate * (1.0 - step / self.steps)
-        return np.asarray(length * (self.first / (1 - 0.8 ** (step + 1))) / scale)
 
 
 def ends(bounds: NodeBounds, node: Node, stop: Callable[[], bool]) -> None:
@@ -152,7 +128,7 @@ def _ends_of(bounds: NodeBounds, node: Node, some: NDArray[np.int64]) -> tuple[F
     slopes = np.repeat((slope[at][:, None] * weight)[None], m, axis=0)
     alpha = np.full((m, n), 0.5)
     rises = np.maximum(bent, 0.0), np.maximum(-bent, 0.0)
-    tilts, slides = _Adam(ENDS_RATE * float(np.abs(before.weight).mean()), ENDS_STEPS), _Adam(0.1, ENDS_STEPS)
+    tilts, slides = Adam(ENDS_RATE * float(np.abs(before.weight).mean()), ENDS_STEPS), Adam(0.1, ENDS_STEPS)
     low, up = (np.broadcast_to(node[side], (max(2 * m * n, m), width)) for side in ("low", "up"))
     every, all_bias = np.tile(weight, (m, 1)), np.tile(bias, m)
     best = np.full((2, m), np.inf)

@@ -79,20 +79,12 @@ def checker(rows: tuple[np.ndarray, np.ndarray, np.ndarray]):
     return allowed
 
 
-@settings(max_examples=250, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    n=st.integers(1, 9),
-    depth=st.integers(0, 4),
-    wide=st.sampled_from([1, 3, 8, 16]),
-    spread=st.sampled_from([0.0, 1.0, 3.0]),
-    kind=st.sampled_from(KINDS),
-)
-def test_search_equals_enumeration(seed, n, depth, wide, spread, kind):
+def search_equals_enumeration(seed: int, n: int, depth: int, wide: int, spread: float, kind: str, unit: float = 1.0):
+    """Value, bound and action of a random network over random rows, written in a unit, against all its actions."""
     rng = np.random.default_rng(seed)
     network, rows = draw_network(rng, n, depth, wide, spread), draw_rows(rng, n, kind)
     points = points_of(n, rows)
-    support = Support.from_rows(*rows)
+    support = Support.from_rows(*(part * unit for part in rows))
     if not len(points):
         with pytest.raises(InfeasibleError):
             maximise(network, support, checker(rows))
@@ -105,6 +97,19 @@ def test_search_equals_enumeration(seed, n, depth, wide, spread, kind):
     assert found.bound >= best - 1e-9 * size
     assert network(found.action) == pytest.approx(found.value)
     assert checker(rows)(found.action)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 9),
+    depth=st.integers(0, 4),
+    wide=st.sampled_from([1, 3, 8, 16]),
+    spread=st.sampled_from([0.0, 1.0, 3.0]),
+    kind=st.sampled_from(KINDS),
+)
+def test_search_equals_enumeration(seed, n, depth, wide, spread, kind):
+    search_equals_enumeration(seed, n, depth, wide, spread, kind)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search.test_branch_and_bound import FREE, KINDS, checker, draw_network, draw_rows, points_of
+from search.test_branch_and_bound import FREE, KINDS, draw_rows, points_of, search_equals_enumeration
 
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.encoder.bounds import masses
@@ -30,27 +30,12 @@ def early(monkeypatch):
     monkeypatch.setattr(tilted_lines, "ENDS_STEPS", 6)
 
 
-def search_equals_enumeration(seed, n, depth, wide, spread, kind, unit):
-    rng = np.random.default_rng(seed)
-    network, rows = draw_network(rng, n, depth, wide, spread), draw_rows(rng, n, kind)
-    points = points_of(n, rows)
-    if not len(points):
-        return
-    values = network(points)
-    best, size = values.max(), max(1.0, np.abs(values).max())
-    scaled = tuple(part * unit for part in rows)
-    found = maximise(network, Support.from_rows(*scaled), checker(rows), gap=1e-9, absolute_gap=1e-9, batch=8)
-    assert found.status == "optimal"
-    assert found.value == pytest.approx(best, abs=1e-7 * size)
-    assert found.bound >= best - 1e-9 * size
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_search_by_tilted_lines_finds_the_optimum(early, kind):
     for seed in range(5):
         rng = np.random.default_rng(seed)
         depth, wide = int(rng.integers(1, 4)), int(rng.choice([3, 8, 16]))
-        search_equals_enumeration(seed, 8, depth, wide, float(rng.choice([0.0, 1.0])), kind, 1.0)
+        search_equals_enumeration(seed, 8, depth, wide, float(rng.choice([0.0, 1.0])), kind)
 
 
 @pytest.mark.slow

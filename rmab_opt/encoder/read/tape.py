@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,15 @@ class Head:
         moved = values - values.max(axis=axis, keepdims=True)
         total = np.exp(moved).sum(axis=axis, keepdims=True)
         return np.asarray(moved - np.log(total) if self.kind == "log_softmax" else np.exp(moved) / total)
+
+
+class _Bend(NamedTuple):
+    """factor * curve(source) + shift."""
+
+    factor: float
+    shift: float
+    source: Value
+    curve: Curve
 
 
 @dataclass
@@ -397,37 +406,35 @@ class Tape:
         if isinstance(gate, Head):
             known = gate.kind == "sigmoid" and _multiple(x, gate.value) == 1.0
             return self.curve(x, CURVES["silu"]()) if known else None
-        (factor, shift), (source, curve) = self._bend_of(gate)
-        if source is None or curve is None:
+        bend = self._bend_of(gate)
+        if bend is None:
             return None
-        if curve.name == "Tanh" and shift == 0:
-            _, (source, inner) = self._bend_of(source, alone=True)
-            plain = inner is not None and inner.name == "Softplus" and inner.bend == CURVES["softplus"]().bend
-            name, width = ("mish" if plain else ""), 1.0
-        elif curve.name == "Sigmoid" and shift == 0:
-            name, width = "silu", 1.0
-        else:  # x (1 + erf(x / sqrt 2)) / 2 is GELU
-            name, width = ("gelu", np.sqrt(2.0)) if curve.name == "Erf" and shift == factor else ("", 1.0)
-        share = _multiple(x, source) if name and source is not None else None
-        if share is None or source is None:
+        name, width, source = "", 1.0, bend.source
+        if bend.curve.name == "Sigmoid" and bend.shift == 0:
+            name = "silu"
+        elif bend.curve.name == "Erf" and bend.shift == bend.factor:
+            # x (1 + erf(x / sqrt 2)) / 2 is GELU.
+            name, width = "gelu", float(np.sqrt(2.0))
+        elif bend.curve.name == "Tanh" and bend.shift == 0:
+            inner, softplus = self._bend_of(source), CURVES["softplus"]()
+            if inner is not None and (inner.factor, inner.shift) == (1.0, 0.0):
+                name = "mish" if (inner.curve.name, inner.curve.bend) == (softplus.name, softplus.bend) else ""
+                source = inner.source
+        share = _multiple(x, source) if name else None
+        if share is None:
             return None
-        return self.scale(self.curve(self.scale(source, width), CURVES[name]()), share * factor * width)
+        return self.scale(self.curve(self.scale(source, width), CURVES[name]()), share * bend.factor * width)
 
-    def _bend_of(
-        self, value: Value, alone: bool = False
-    ) -> tuple[tuple[float, float], tuple[Value | None, Curve | None]]:
-        """(factor, shift) and (source, curve) of factor * curve(source) + shift; no curve of anything else."""
-        none: tuple[tuple[float, float], tuple[None, None]] = ((0.0, 0.0), (None, None))
+    def _bend_of(self, value: Value) -> _Bend | None:
+        """A tensor as factor * curve(source) + shift, entry by entry; None where it is something else."""
         layer = next(iter(value.parts), INPUTS)
         if len(value.parts) != 1 or layer not in self.bent or not value.size:
-            return none
+            return None
         source, curve = self.bent[layer]
         matrix, shift = value.parts[layer], float(value.shift[0])
         factor = float(matrix.diagonal()[0])
         plain = source.size == value.size and abs(matrix - factor * _eye(value.size)).max() == 0
-        if not plain or (value.shift != shift).any() or (alone and (factor != 1.0 or shift != 0.0)):
-            return none
-        return (factor, shift), (source, curve)
+        return _Bend(factor, shift, source, curve) if plain and (value.shift == shift).all() else None
 
     def _stack(self, value: Value, count: int) -> Value:
         return self.broadcast(Value((*value.shape, 1), value.parts, value.shift), (*value.shape, count))

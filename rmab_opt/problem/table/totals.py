@@ -32,7 +32,10 @@ def totals(table: Table, key: str) -> set[int]:
     """
     names, found, findings = table.columns[key], set[int](), Findings(table.source)
     numeric: dict[str, NumberColumn] | None = None
+    keys = set[str]()
     for row, name in enumerate(names):
+        if row and row - 1 not in found:
+            keys.add(names[row - 1])
         # In a list of ids alone there is nothing else to tell by: only the bare word is a total.
         begins = BEGINS.match(name.strip()) if len(table.columns) > 1 else BEGINS.fullmatch(name.strip())
         word = begins is not None
@@ -50,7 +53,7 @@ def totals(table: Table, key: str) -> set[int]:
             numeric = {column: read for column in table.columns if (read := table.number_column(column))}
         before = sorted(found)
         # Rows above, or keys above where one stands twice.
-        counts = (row - len(before), row, len({names[r] for r in range(row) if r not in found}))
+        counts = (row - len(before), row, len(keys))
         sums = _sums(numeric, others, row, before, counts, lambda column, row: table.columns[column][row].strip())
         if (sums is not False) if said else sums is True:
             found.add(row)

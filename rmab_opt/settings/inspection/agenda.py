@@ -669,11 +669,13 @@ def _movable(asked: Asked, due: _Due) -> np.ndarray:
 
 def _soonest(due: _Due) -> np.ndarray:
     """The first open cells of the arms with something late, bool (C,): there room is made for it."""
-    late = [int(due.owner[row]) for row, what in enumerate(due.what) if what == "late"]
+    arm, slot = due.columns.arm, due.columns.slot
+    late = due.owner[np.array([what == "late" for what in due.what], dtype=bool)]
+    mine = np.flatnonzero((due.allowed | due.spare) & np.isin(arm, late))
+    mine = mine[np.lexsort((slot[mine], arm[mine]))]
+    number = np.arange(len(mine)) - np.searchsorted(arm[mine], arm[mine])
     found = np.zeros(len(due.columns), dtype=bool)
-    for arm in late:
-        mine = np.flatnonzero((due.allowed | due.spare) & (due.columns.arm == arm))
-        found[mine[np.argsort(due.columns.slot[mine], kind="stable")][:SOON]] = True
+    found[mine[number < SOON]] = True
     return found
 
 
