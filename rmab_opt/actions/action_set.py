@@ -230,6 +230,12 @@ class ActionSet:
             del self._at[next(iter(self._at))]
         return found
 
+    def later(self, first: int) -> ActionSet:
+        """The set as rounds are counted from round ``first`` on; itself where it is the same in all rounds."""
+        moved = {name: constraint.later(first) for name, constraint in self.declared.items()}
+        same = all(moved[name] is constraint for name, constraint in self.declared.items())
+        return self if same else ActionSet(self.columns, moved)
+
     @cached_property
     def open_constraints(self) -> tuple[str, ...]:
         """Names of the constraints with limits that depend on the round or a shared value."""

@@ -91,6 +91,10 @@ class ByRound(BaseModel):
         """The value in a round."""
         return self.by_round[min(period, len(self.by_round) - 1)]
 
+    def later(self, first: int) -> ByRound:
+        """The limits as they are counted from a later round on."""
+        return ByRound(by_round=self.by_round[min(first, len(self.by_round) - 1) :])
+
     def __str__(self) -> str:
         listed = ", ".join(f"{value:g}" for value in self.by_round[:6])
         return f"{listed}{', ...' if len(self.by_round) > 6 else ''} by round"
@@ -296,6 +300,12 @@ class Constraint(BaseModel):
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             values = ", ".join(f"{name} {value:g}" for name, value in now.items())
             raise ModelError(f"in round {period + 1} ({values}): {message}", "give limits that go together.") from None
+
+    def later(self, first: int) -> Constraint:
+        """The constraint as rounds are counted from round ``first`` on; itself where it is the same in all rounds."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        moved = {name: limit.later(first) for name, limit in fields.items() if isinstance(limit, ByRound)}
+        return type(self).model_validate(fields | moved) if moved and first else self
 
     def monotone(self, columns: Columns) -> bool:
         """Whether dropping a chosen column never breaks this constraint; lets the sampler grow actions."""

@@ -193,6 +193,28 @@ def load_model(name: str, sets: list[str] | None) -> Model:
     return loaded
 
 
+def in_programme(name: str | Path) -> bool:
+    """Whether a name is a programme's folder, which `start` made and `next` keeps."""
+    return (Path(name) / "standing.json").is_file()
+
+
+def load_now(name: str, sets: list[str] | None) -> Model:
+    """As :func:`load_model`; of a programme's folder the rounds that are left, from what is known of its members now.
+
+    Raises
+    ------
+    ModelError
+        As :func:`load_model`, and when no round is left.
+    """
+    loaded = load_model(name, sets)
+    if not in_programme(name):
+        return loaded
+    from rmab_opt.programme.comparison import standpoint
+
+    here = standpoint(name)
+    return loaded.later(here.period, here.belief, here.shared)
+
+
 def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]:
     """What a setting brings to a verb, found by name; ``what`` is the flag that stands on it.
 

@@ -3,7 +3,7 @@
 from rmab_opt.decisions.bounds import save_bound, verify_bound
 from rmab_opt.decisions.chooser import Chooser, decide
 from rmab_opt.decisions.decision import Decision
-from rmab_opt.decisions.model import Model, bound, margin
+from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import (
     Immediate,
     Interpolated,
@@ -14,6 +14,7 @@ from rmab_opt.decisions.objective import (
     Situation,
 )
 from rmab_opt.decisions.saved import Verification, verify
+from rmab_opt.decisions.upper import bound, margin
 
 __all__ = [
     "Chooser",

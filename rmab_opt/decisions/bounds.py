@@ -94,7 +94,7 @@ class Proven:
     rents
         How each round's rent is bounded.
     row_prices
-        (R, m) of the set's rows; None unless ``rents`` is ``rows``.
+        (R, m) of the rows of each round's set, zero beyond them; None unless ``rents`` is ``rows``.
     horizon, discount
         Of the run.
     start
@@ -209,9 +209,11 @@ def _rent(actions: ActionSet, price: np.ndarray, proof: Proven, t: int) -> float
     if proof.rents == "rows":
         rows, cost, constant = _round_program(actions, price)
         assert proof.row_prices is not None
-        if proof.row_prices.shape[1] != len(rows.row_lower):
+        own, beyond = np.split(proof.row_prices[t], [len(rows.row_lower)])
+        # Rounds with fewer rows than others have zeros in their place.
+        if len(own) != len(rows.row_lower) or beyond.any():
             return np.inf
-        return price_bound(rows, cost, constant, proof.row_prices[t])
+        return price_bound(rows, cost, constant, own)
     columns, arm = actions.columns, np.arange(len(price))
     mass = float(np.abs(price).max(axis=1).sum())
     if proof.rents == "routes":
@@ -289,8 +291,11 @@ def prove_bound(model: Model, found: Bound, state: np.ndarray | None = None, **o
             return replace(proof, rents="listing")
         if all(actions.routes is not None for actions in set(sets)) and not shared_arms(model.actions.columns):
             return replace(proof, rents="routes")
-    rows = [_row_prices(actions, price) for actions, price in zip(sets, prices, strict=True)]
-    return replace(proof, row_prices=np.array(rows))
+    each = [_row_prices(actions, price) for actions, price in zip(sets, prices, strict=True)]
+    rows = np.zeros((len(each), max(map(len, each))))
+    for t, paid in enumerate(each):
+        rows[t, : len(paid)] = paid
+    return replace(proof, row_prices=rows)
 
 
 _KEPT: dict[str, Any] = {}

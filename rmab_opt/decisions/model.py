@@ -9,19 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from rmab_opt import planning
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Immediate, Objective
 from rmab_opt.errors import ModelError
-from rmab_opt.planning import Bound
-from rmab_opt.planning.relaxation import StatisticalBound, decoupled_bound
 from rmab_opt.problem import Problem, Table
-from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.problem.table import Conventions, TableLike, is_table_like
 from rmab_opt.report import notebook_html
 from rmab_opt.solver import Profile, repeatable
 
-__all__ = ["Model", "bound", "margin"]
+__all__ = ["Model"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,27 @@ class Model:
         """The same model deciding by another objective."""
         return replace(self, objective=objective)
 
+    def later(self, first: int, start: np.ndarray, shared: np.ndarray | None = None) -> Model:
+        """The rounds that are left from round ``first`` on, as a model of its own; its limits by round go along.
+
+        Parameters
+        ----------
+        start
+            States (N,) then, or chances (N, S).
+        shared
+            The shared state (K,) then; None where the arms share none.
+
+        Raises
+        ------
+        ModelError
+            When no round is left.
+        """
+        left = self.problem.horizon - first
+        if left < 1:
+            raise ModelError(f"round {first + 1} of {self.problem.horizon}: none is left", "set problem.horizon.")
+        problem = replace(self.problem, start=start, horizon=left, start_shared=shared)
+        return replace(self, problem=problem, actions=self.actions.later(first))
+
     def by_nodes(self) -> Model:
         """The same model with node limits in place of a shipped profile's clock, for numbers that must repeat.
 
@@ -131,81 +148,3 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
-
-
-def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: Any) -> Bound | StatisticalBound:
-    """Upper limit on what any policy can earn from a state, or from the model's start; certified.
-
-    Coupled arms without tables get the limit that their dynamics bring (``bound``), or one that holds with 99 %
-    confidence where they say ``chances_between``.
-
-    Parameters
-    ----------
-    model
-        Its action set couples the arms by its own linear relaxation.
-    state
-        As in :func:`rmab_opt.decide`.
-    options
-        ``kind``, ``method``, ``tolerance``, ``seconds`` and more: see :func:`rmab_opt.planning.bound`.
-
-    Raises
-    ------
-    CapabilityError
-        When the dynamics offer no ``tabular()``.
-    """
-    given = model.state(state)
-    start = model.problem.start if given is None else given
-    own = None if start is None else model.objective.bound(model.problem, model.actions, start)
-    if own is not None:
-        return own
-    dynamics = model.problem.dynamics
-    brought = getattr(dynamics, "bound", None)
-    if not hasattr(dynamics, "tabular") and callable(brought):
-        _known(options)
-        found: StatisticalBound = brought(model.problem, model.actions, given)
-        return found
-    if not hasattr(dynamics, "tabular") and hasattr(dynamics, "chances_between"):
-        return decoupled_bound(model.problem, model.actions, state=given, **_known(options))
-    return planning.bound(model.problem, model.actions, state=given, **options)
-
-
-def _known(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of the bound by relaxed information; those of the other bound at their defaults are left out."""
-    usual = {"kind": "auto", "coupling": "auto", "method": "auto"}
-    # A limit on seconds is of no use here: the paths take one or two.
-    asked = {name: value for name, value in options.items() if usual.get(name) != value and name != "seconds"}
-    unknown = sorted(set(asked) - {"paths", "seed"})
-    if unknown:
-        raise ModelError(
-            f"{unknown[0]}={asked[unknown[0]]!r} is no option of a bound for coupled arms", "give paths or seed."
-        )
-    return asked
-
-
-def margin(
-    model: Model, found: Bound, state: np.ndarray | TableLike | None = None, most: int = 10
-) -> list[dict[str, Any]]:
-    """Arms whose service in the first round is worth about its price, nearest first: who one more unit would reach.
-
-    Returns
-    -------
-    list of dict
-        ``arm, action, worth, price, margin``; random starts are taken at each arm's most likely state.
-
-    Raises
-    ------
-    ModelError
-        When the bound has no prices of resources (constraints with variables of their own).
-    """
-    transition, reward = require_tabular(model.problem.dynamics, "prices")
-    rows = planning.polyhedron(model.actions, reward.shape[2]).coupling(*transition.shape[:2])
-    if rows is None or found.prices is None:
-        raise ModelError("this bound has no resource prices", "ask for the margin of a model with plain rows only.")
-    given = model.state(state)
-    here = model.problem.start_distribution.argmax(axis=1) if given is None else given
-    horizon, discount = model.problem.horizon, model.problem.discount
-    near = planning.marginal_arms(transition, reward, here, found, rows, horizon=horizon, discount=discount, most=most)
-    names = model.problem.arms.ids
-    return [
-        {"arm": names[a.arm], "action": a.action, "worth": a.worth, "price": a.price, "margin": a.margin} for a in near
-    ]

@@ -99,7 +99,7 @@ class ControlVariate:
         prices = np.broadcast_to(found.arm_prices, (problem.horizon, n_arms, n_actions))
         # Forbidden arm-actions count as nothing: with them the values would stand above those of the bound.
         allowed = arm_levels(actions.columns, n_actions)
-        if found.coupling != "hull":
+        if found.coupling != "hull" and not actions.open_constraints:
             rows = polyhedron(actions, n_actions)
             shut = rows.z_upper <= 0
             allowed[rows.arm[shut], rows.action[shut]] = False

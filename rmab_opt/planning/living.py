@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
+from time import perf_counter
 
 import numpy as np
 
@@ -141,6 +142,8 @@ class LivingBound:
     gain: np.ndarray
     use: np.ndarray
     values: np.ndarray
+    evaluations: int = 0
+    """Prices tried."""
 
     def __float__(self) -> float:
         return self.value
@@ -213,15 +216,19 @@ class _Priced:
         )
 
 
-def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 3000) -> LivingBound:
+def living_bound(
+    course: Course, *, tolerance: float = 1e-9, evaluations: int = 3000, seconds: float | None = None
+) -> LivingBound:
     """The upper bound of this module, evaluated at the prices that a search found.
 
     Parameters
     ----------
     tolerance
         Relative gap at which the search ends; the value is a bound at any gap.
+    seconds
+        Wall-clock time after which it ends all the same.
     """
-    priced = _Priced(course)
+    begun, priced = perf_counter(), _Priced(course)
     horizon, n_rows = course.horizon, priced.n_rows
     weight = np.append(np.repeat(priced.factor, n_rows), 1.0)
     rent = _rent(course, priced)
@@ -239,6 +246,7 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     low = np.where(equal, -high, 0.0)
     search = _Search(priced, rent, weight, low, high, unit, tolerance)
     search.most_evaluations = evaluations
+    search.deadline = begun + (np.inf if seconds is None else seconds)
     search.evaluate(np.clip(np.zeros(priced.n_prices), low, high))
     search.evaluate(np.clip(high / 4, low, high))
     search.run()
@@ -247,8 +255,9 @@ def living_bound(course: Course, *, tolerance: float = 1e-9, evaluations: int = 
     gain, values = _gains(priced, best)
     _, use, _ = priced(best)
     return LivingBound(
-        search.best, search.lower, best[:-1].reshape(horizon, n_rows), float(best[-1]), gain, use, values
-    )
+        search.best, search.lower, best[:-1].reshape(horizon, n_rows), float(best[-1]), gain, use, values,
+        len(search.heights),
+    )  # fmt: skip
 
 
 def _gains(priced: _Priced, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

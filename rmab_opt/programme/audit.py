@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import chdtrc
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Closed
@@ -31,6 +32,9 @@ __all__ = ["Audit", "audit", "drift", "other_list"]
 
 FAR = 3.0
 """Standard errors beyond which a group's moves are called drift; with a dozen cells compared, 1 in 30 by chance."""
+
+LEVEL = 0.05
+"""Of the test whether groups were called alike."""
 
 FEW = 20
 """Moves below which a cell is not judged."""
@@ -63,7 +67,7 @@ class Audit:
                 )
         for column, rows in self.groups.items():
             rates = [row for row in rows if row["members"]]
-            if len(rates) > 1:
+            if len(rates) > 1 and _differ(rates):
                 low, high = (pick(rates, key=lambda row: row["calls a member"]) for pick in (min, max))
                 found.append(
                     f"calls by {column}: from {low['calls a member']:.2f} a member ({low['group']}) to "
@@ -145,7 +149,8 @@ def audit(folder: Path, log: Path | None = None, chance: str = "chance", calls: 
     before = _until(whole, first_week)
     members = members_of(read_members(folder, columns), columns.register_, before)
     acts = "next_week" if columns.log is None else columns.log.call_acts
-    said = [f"{len(ledger.rounds)} weeks, from week {week_label(first_week)}"]
+    weeks = len(ledger.rounds)
+    said = [f"{weeks} week{'s' if weeks != 1 else ''}, from week {week_label(first_week)}"]
     moved: Rows = []
     made: Estimate | None = None
     try:
@@ -229,6 +234,15 @@ def _groups(ledger: Ledger, columns: tuple[str, ...]) -> dict[str, Rows]:
         if rows:
             found[column] = rows
     return found
+
+
+def _differ(rows: Rows) -> bool:
+    """Whether groups were called at rates that chance alone does not explain: chi-square of the counts."""
+    members, calls = (np.array([row[name] for row in rows], dtype=np.float64) for name in ("members", "calls"))
+    expected = members * calls.sum() / members.sum()
+    if not calls.sum():
+        return False
+    return float(chdtrc(len(rows) - 1, ((calls - expected) ** 2 / expected).sum())) < LEVEL
 
 
 def drift(made: Estimate, later: CallLog) -> Rows:

@@ -305,9 +305,14 @@ def _reworded(model: Model, word: str, what: str) -> Model:
     rosters = {name: c for name, c in constraints.items() if isinstance(c, Scheduling)}
     if not rosters:
         raise ModelError(f"{word}={what}: the model has no roster", "name a constraint's limit instead.")
+    asked = what
     what, _, calls = what.partition(":") if word == "calls" else (what, "", "")
     if word == "calls" and not calls.strip().isdigit():
-        raise ModelError(f"calls={what}:{calls}: no number of calls", "write calls=WORKER:NUMBER.")
+        workers = sorted({name for one in rosters.values() for name in one.roster.text("worker")})
+        raise ModelError(
+            f"calls={asked}: no number of calls of a worker",
+            f"write calls=WORKER:NUMBER with one of {', '.join(workers)}.",
+        )
     for name, constraint in rosters.items():
         table = constraint.roster
         workers = table.text("worker")
@@ -354,7 +359,9 @@ def compare(
     ModelError
         When a change does not fit the model.
     """
-    cases = [_case(here, name, episodes, policy) for name in (AS_IT_IS, *changes)]
+    # All changes are read before the first is decided, which takes a while.
+    models = [(name, _model_of(here, name)) for name in (AS_IT_IS, *changes)]
+    cases = [_case(here, name, model, episodes, policy) for name, model in models]
     spread: dict[str, tuple[float, float]] = {}
     if draws and here.drawn is not None:
         moved: dict[str, list[float]] = {case.name: [] for case in cases[1:]}
@@ -367,10 +374,14 @@ def compare(
     return Comparison(cases, column, spread)
 
 
-def _case(here: Standpoint, name: str, episodes: int, policy: str | None) -> Case:
+def _model_of(here: Standpoint, name: str) -> Model:
     model = changed(here.name, "" if name == AS_IT_IS else name)
     if model.problem.n_arms != len(here.belief):
         raise ModelError(f"{name}: changes who is in the cohort", "compare cases over the same members.")
+    return model
+
+
+def _case(here: Standpoint, name: str, model: Model, episodes: int, policy: str | None) -> Case:
     plan = choose_rule(model, here.period, policy)
     belief = here.belief
     unsure = belief if (belief.max(axis=1) < 1.0).any() else None

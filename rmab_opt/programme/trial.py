@@ -148,7 +148,12 @@ class Trial:
             f"{self.difference:.4g} with power {self.power:g} at level {self.level:g}",
             "villages": f"mean {own.families:g} families, standard deviation of their means {own.sd:.4g}"
             + (f", {own.left:.4g} beside the baseline (R = {own.baseline:.3f})" if own.baseline else ""),
-            "alike within": f"rho {own.rho:.4f}, design effect {own.design_effect:.2f}: families are not independent",
+            "alike within": f"rho {own.rho:.4f}, design effect {own.design_effect:.2f}: families "
+            + (
+                "of a village are alike and count less"
+                if own.rho > 0
+                else "of a village seem no more alike than others"
+            ),
             "budgets": "each side has its own calls; with one budget, calls leak from one side to the other",
         }
         if own.count is not None:

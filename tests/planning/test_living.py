@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Closed
-from rmab_opt.decisions import Model
+from rmab_opt.decisions import Model, bound, save_bound, verify_bound
 from rmab_opt.decisions.policy import make_policy
 from rmab_opt.errors import ModelError
+from rmab_opt.learning import evaluate
 from rmab_opt.planning.living import Course, bound_at, living_bound, living_optimum, living_value
 from rmab_opt.problem import Arms, Problem, Season, Table, Tabular
 
@@ -188,3 +192,70 @@ def test_the_bound_at_given_prices_is_the_bound_and_no_other_price_is_lower():
         for _ in range(5):
             other = found.prices * rng.uniform(0.5, 1.5, found.prices.shape)
             assert bound_at(course, other, found.saved * rng.uniform(0.5, 1.5)) >= found.value - 1e-6
+
+
+def changing(opens: str, horizon: int, n: int = 3, budget: int = 1) -> Model:
+    rng = np.random.default_rng(7)
+    transition = rng.dirichlet(np.ones(2), size=(n, 2, 2))
+    reward = np.zeros((n, 2, 2))
+    reward[:, 1] = rng.random(n)[:, None]
+    arms = Arms.from_arrays(n)
+    problem = Problem(arms, Tabular(transition, reward), horizon=horizon, start=np.array([0, 1, 0]))
+    table = Table({"id": ["arm0", "arm2"], "open_from": ["", opens]})
+    return Model(problem, ActionSet(arms, {"away": Closed(table=table), "weekly": Budget(at_most=budget)}))
+
+
+def best_of_all(model: Model) -> float:
+    """What the best policy earns, by backward induction over joint states and every allowed action."""
+    transition, reward = model.problem.dynamics.tabular()
+    n, horizon = model.problem.n_arms, model.problem.horizon
+    states = list(product(range(2), repeat=n))
+    value = dict.fromkeys(states, 0.0)
+    for t in range(horizon - 1, -1, -1):
+        allowed = [a for a in product(range(2), repeat=n) if model.actions.at(t).allows(np.array(a))]
+
+        def worth(state, action, ahead=value):
+            chance = [transition[k, action[k], state[k]] for k in range(n)]
+            paid = sum(reward[k, state[k], action[k]] for k in range(n))
+            return paid + sum(np.prod([chance[k][s[k]] for k in range(n)]) * v for s, v in ahead.items())
+
+        value = {s: max(worth(s, a) for a in allowed) for s in states}
+    return value[tuple(model.problem.start)]
+
+
+@pytest.mark.parametrize("opens", ["1", "2", "3"])
+def test_the_bound_knows_who_is_closed_in_which_round(opens, tmp_path):
+    model = changing(opens, 4)
+    found, best = bound(model), best_of_all(model)
+    always = bound(replace(model, actions=ActionSet(model.problem.arms, {"weekly": Budget(at_most=1)})))
+    assert best <= found.value + 1e-9
+    assert found.value < always.value - 1e-4
+    # With a budget for all, acting is free but for those who are closed: the relaxation has no gap then.
+    free = changing(opens, 4, budget=3)
+    assert bound(free).value == pytest.approx(best_of_all(free), abs=1e-6)
+    # The file of it is proven without a solver, and no other round's prices pass for it.
+    text, proven = save_bound(model, found, path=tmp_path / "bound.json")
+    assert best <= proven <= found.value + 1e-6
+    assert verify_bound(tmp_path / "bound.json", model).proven
+    (tmp_path / "forged.json").write_text(text.replace('"horizon": 4', '"horizon": 3'), encoding="utf-8")
+    assert not verify_bound(tmp_path / "forged.json", model).ok
+    table = evaluate(model, ["living", "none"], episodes=30)
+    assert table.header["bound"] == pytest.approx(found.value)
+    with pytest.raises(ModelError, match="from round to round"):
+        bound(model, kind="average")
+
+
+def test_a_model_from_a_later_round_on_has_the_limits_of_that_round():
+    model = changing("2", 4)
+    for first in range(4):
+        later = model.later(first, np.array([0, 1, 0]))
+        assert later.problem.horizon == 4 - first
+        for t in range(4 - first):
+            for action in product(range(2), repeat=3):
+                assert later.actions.at(t).allows(np.array(action)) == model.actions.at(first + t).allows(
+                    np.array(action)
+                )
+        assert bound(later).value == pytest.approx(best_of_all(later), rel=0.2)
+        assert bound(later).value >= best_of_all(later) - 1e-9
+    with pytest.raises(ModelError, match="none is left"):
+        model.later(4, np.array([0, 1, 0]))

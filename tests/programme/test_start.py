@@ -65,6 +65,29 @@ def test_the_ticked_list_comes_back_and_the_cohort_lives_on(tmp_path):
     assert "001" not in standing.active
 
 
+def test_every_verb_sees_a_programme_as_it_stands(tmp_path):
+    folder = begun(tmp_path)
+    events = tmp_path / "changes.csv"
+    events.write_text("id;event;from week;to week\n002;paused;10;11\n", encoding="utf-8")
+    week = next_week(folder, ticked(folder, 9, tmp_path / "ticked.csv"), events)
+    limit, rounds = week.outlook.bound, week.outlook.rounds
+    decided = run("decide", folder, "--json")
+    assert decided.code == 0, decided.err
+    ahead = json.loads(decided.out)
+    assert ahead["horizon"]["rounds"] == rounds
+    assert ahead["horizon"]["bound"] == pytest.approx(limit, rel=1e-6)
+    assert ahead["action"] == list(week.decision.chosen)
+    bounded = run("bound", folder, "--out", tmp_path / "bound.json", "--json")
+    assert bounded.code == 0, bounded.err
+    assert json.loads(bounded.out)["value"] == pytest.approx(limit, rel=1e-6)
+    assert run("check", folder, "--bound", tmp_path / "bound.json").code == 0
+    played = run("evaluate", folder, "--policies", "living,none", "--episodes", 4, "--json")
+    assert played.code == 0, played.err
+    told = json.loads(played.out)
+    assert told["header"]["bound"] == pytest.approx(limit, rel=1e-6)
+    assert told["header"]["horizon"] == rounds
+
+
 def test_who_is_missing_from_a_new_register_is_a_question_and_no_leaver(tmp_path):
     folder = begun(tmp_path)
     register = tmp_path / "sheets" / "register.csv"

@@ -65,6 +65,10 @@ class Closed(PlainKind, kind="closed"):
         ids = self.table.text("id")
         return list(dict.fromkeys(name for name, opens in zip(ids, self.open_from, strict=True) if period < opens))
 
+    def shut_at(self, period: int) -> list[str]:
+        """Ids that are closed in a round as this constraint counts rounds, see :meth:`later`."""
+        return self.shut(self.now.at(period, {}) if isinstance(self.now, ByRound) else as_number(self.now) or 0.0)
+
     def sums(self, columns: Columns) -> dict[str, Part]:
         period = as_number(self.now)
         assert period is not None

@@ -21,7 +21,7 @@ from rmab_opt.cli.common import (
     brought,
     check_outputs,
     has_tables,
-    load_model,
+    load_now,
 )
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.registry import register
@@ -74,7 +74,7 @@ def bound(
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
     if groups is not None:
-        grouped, loaded = brought("report", "bound_groups", "equity", "--groups"), load_model(model, sets)
+        grouped, loaded = brought("report", "bound_groups", "equity", "--groups"), load_now(model, sets)
         if not has_tables(loaded):
             raise CapabilityError(
                 "tabular(), on which fair bounds rest",
@@ -97,7 +97,7 @@ def bound(
     from rmab_opt.planning import Bound
     from rmab_opt.report import table_text
 
-    loaded = load_model(model, sets)
+    loaded = load_now(model, sets)
     if sweep is not None:
         if out is not None:
             check_outputs(loaded, *(out / name for name in WRITTEN), also=[state])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import THIS_WEEK, Force, Json, ModelName, Sets, answer, check_outputs, load_model
+from rmab_opt.cli.common import THIS_WEEK, Force, Json, ModelName, Sets, answer, check_outputs, load_model, load_now
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
@@ -41,7 +41,8 @@ def check(
     from rmab_opt.catalog import check_names
     from rmab_opt.report import tree
 
-    loaded = load_model(model, sets)
+    # A bound of a programme's folder is of the rounds that are left, as `bound` is.
+    loaded = load_model(model, sets) if bound is None else load_now(model, sets)
     if decision is not None and bound is not None:
         raise ModelError("--decision and --bound", "check one file at a time.")
     if export is not None:

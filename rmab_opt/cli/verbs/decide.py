@@ -23,6 +23,7 @@ from rmab_opt.cli.common import (
     brought,
     check_outputs,
     has_tables,
+    in_programme,
     load_model,
 )
 from rmab_opt.errors import ModelError
@@ -98,6 +99,10 @@ def decide(
     check_outputs(loaded, out, report, also=[state])
     if ledger is not None and not new and not ledger.exists():
         raise ModelError(f"{ledger}: there is no ledger", "check the name, or begin one there with --new.")
+    if in_programme(model) and state is None and not period and ledger is None and not new:
+        # A programme's folder keeps its own rounds; before the first there are none.
+        own = Path(model) / "ledger"
+        ledger = own if own.exists() else None
     given, period, standing = _start(loaded, state, period, ledger)
     given, belief = _believed(loaded, given, standing, seed)
     shared = loaded.shared(state, None if standing is None else standing.shared or None)

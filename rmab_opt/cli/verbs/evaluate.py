@@ -24,7 +24,7 @@ from rmab_opt.cli.common import (
     brought,
     check_outputs,
     has_tables,
-    load_model,
+    load_now,
 )
 from rmab_opt.errors import ModelError
 from rmab_opt.progress import watch
@@ -91,7 +91,7 @@ def evaluate(
     from rmab_opt.learning import evaluate as compare
 
     grouped = None if groups is None else brought("report", "policy_groups", "equity", "--groups")
-    loaded = load_model(model, sets)
+    loaded = load_now(model, sets)
     if solver is not None:
         from rmab_opt.solver import load_profile
 

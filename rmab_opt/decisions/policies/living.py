@@ -61,7 +61,7 @@ class Living(Policy):
         open_ = np.ones((rounds, problem.n_arms), dtype=bool)
         for constraint in self._shut.values():
             for t in range(rounds):
-                open_[t, [columns.arms.index(name) for name in constraint.shut(period + t)]] = False
+                open_[t, [columns.arms.index(name) for name in constraint.shut_at(period + t)]] = False
         limit = np.array([self._largest(period + t, shared) if limits else 0.0 for t in range(rounds)])
         left = None if shared is None else float(shared[0])
         return Course(self.transition, self.reward, belief, rounds, limit, left, problem.discount, open_)
