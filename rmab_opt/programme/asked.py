@@ -112,7 +112,9 @@ class Draft(BaseModel):
     def outcomes(self, listed: list[str]) -> str:
         """What was noted as a sheet, for the same reader that reads a ticked one; ``listed`` are on the list."""
         names = list(dict.fromkeys([*listed, *self.done, *self.state]))
-        rows = [[name, self.done.get(name, ""), self.state.get(name, "")] for name in names]
+        # Beside a tick an empty cell of a sheet may mean either; here what was left alone means as planned.
+        alone = dict.fromkeys(listed, "yes" if any(self.done.values()) else "")
+        rows = [[name, self.done.get(name) or alone.get(name, ""), self.state.get(name, "")] for name in names]
         return _csv([["id", "done", "state"], *rows])
 
     def register(self) -> str:

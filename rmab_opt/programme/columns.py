@@ -208,6 +208,8 @@ class PlanSection(_Section):
     """At most so many in the first ``weeks`` weeks, in all."""
     explore: Literal["none", "optimism", "sampling"] = "none"
     """Whether lists are planned to find things out as well; see :mod:`rmab_opt.programme.explore`."""
+    unticked: Literal["ask", "not_made", "as_planned"] = "ask"
+    """What an empty cell of ``done`` means in a list of which others are ticked."""
     order: Literal["keep", "call_never_hurts"] = "keep"
     """Whether the plan takes it that a call never hurts where the log does not show that one helps."""
     block: int = Field(default=1, ge=1)

@@ -13,7 +13,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -591,7 +591,7 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     ledger = Ledger(folder / "ledger", untouched(model, by_hand), keep=("group", *columns.register_.keep))
     with readings(columns.tables):
         told = Table.read(outcomes)
-        filled, said = _outcomes(told, columns, model, week)
+        filled, said = _outcomes(told, columns, model, week, document["action"])
     # An empty list, or a file that names its week, may be the same as the last one.
     if len(told) and "week" not in told and told.digest == standing.get("outcomes"):
         raise ModelError(
@@ -842,7 +842,30 @@ def read_standing(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[Table, list[str]]:
+def _unticked(ids: Sequence[str], done: list[str], columns: Columns, listed: Sequence[str], source: str) -> list[str]:
+    """Cells of a list, those left empty beside ticks read as the programme says; refused where it does not say.
+
+    With a no among them empty cells are neither; in a list without a tick nobody meant to say anything by them.
+    """
+    planned = set(listed)
+    open_ = [k for k, name in enumerate(ids) if not done[k] and name in planned]
+    ticks = sum(cell == "yes" for cell in done)
+    if not open_ or not ticks or "no" in done or columns.plan.unticked == "as_planned":
+        return done
+    if columns.plan.unticked == "ask":
+        raise ModelError(
+            f"{source}: {ticks} calls are ticked, {len(open_)} of the list are not ({ids[open_[0]]}"
+            f"{', ...' if len(open_) > 1 else ''}): they may be not made, or made as planned and not ticked",
+            "write no for those not made, or say once in columns.yaml what no tick means: "
+            "plan.unticked: not_made or as_planned.",
+        )
+    left = set(open_)
+    return ["no" if k in left else cell for k, cell in enumerate(done)]
+
+
+def _outcomes(
+    table: Table, columns: Columns, model: Model, week: int, listed: Sequence[str]
+) -> tuple[Table, list[str]]:
     """The ticked list, or any sheet with ids, as the ledger takes it: id, done, state."""
     own, log = columns.register_, columns.log
     engaged = own.engaged.casefold()
@@ -883,6 +906,8 @@ def _outcomes(table: Table, columns: Columns, model: Model, week: int) -> tuple[
         done = [
             cell if cell == "yes" or name in model.actions.columns else "" for name, cell in zip(ids, done, strict=True)
         ]
+    else:
+        done = _unticked(ids, done, columns, listed, table.source)
     gone = [name for name in model.problem.arms.ids if name.startswith(ERASED)]
     ids, done, states = [*ids, *gone], [*done, *["no"] * len(gone)], [*states, *[""] * len(gone)]
     empty = sum(not cell for cell in done)

@@ -65,6 +65,25 @@ def test_the_ticked_list_comes_back_and_the_cohort_lives_on(tmp_path):
     assert "001" not in standing.active
 
 
+@pytest.mark.parametrize(("told", "missing"), [("not_made", 2), ("as_planned", 0)])
+def test_a_list_ticked_in_part_is_asked_about_and_answered_once(tmp_path, told, missing):
+    folder = begun(tmp_path)
+    rows = list(csv.DictReader((folder / "weeks" / "week-09.csv").open(encoding="utf-8-sig")))
+    back = tmp_path / "back.csv"
+    ticks = [["id", "done"], *([row["id"], "x" if k > 1 else ""] for k, row in enumerate(rows))]
+    back.write_text("\n".join(",".join(cells) for cells in ticks) + "\n", encoding="utf-8")
+    with pytest.raises(ModelError, match="2 of the list are not") as refused:
+        next_week(folder, back)
+    assert "plan.unticked" in refused.value.fix
+    assert not (folder / "ledger").exists()
+    columns = (folder / "columns.yaml").read_text(encoding="utf-8")
+    (folder / "columns.yaml").write_text(columns.replace("unticked: ask", f"unticked: {told}"), encoding="utf-8")
+    week = next_week(folder, back)
+    assert f"{missing} calls not made" in "\n".join(week.said)
+    done = json.loads((folder / "ledger" / "round-0001.json").read_text(encoding="utf-8"))["done"]
+    assert len(done) == len(rows) - missing
+
+
 def test_every_verb_sees_a_programme_as_it_stands(tmp_path):
     folder = begun(tmp_path)
     events = tmp_path / "changes.csv"
