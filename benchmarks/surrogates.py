@@ -19,6 +19,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ KINDS = (
     "convolution", "margin", "xgboost", "lightgbm",
 )  # fmt: skip
 TREES = ("forest", "boosting", "xgboost", "lightgbm")
+NEEDS = {
+    "perceptron": "sklearn", "forest": "sklearn", "boosting": "sklearn", "xgboost": "xgboost", "lightgbm": "lightgbm",
+}  # fmt: skip
+"""Kind -> the library that trains it."""
 OUTPUTS: dict[str, Any] = {"margin": ("margin", 1)}
 """Kind -> which of several outputs is maximised."""
 GAP = 1e-7
@@ -304,8 +309,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     count = options.models or (200 if options.full else 2 * len(KINDS))
+    kinds = [kind for kind in KINDS if kind not in NEEDS or find_spec(NEEDS[kind]) is not None]
+    if len(kinds) < len(KINDS):
+        left_out = ", ".join(sorted(set(KINDS) - set(kinds)))
+        print(f"left out, their libraries are missing (pip install 'rmab-opt[surrogates]'): {left_out}")
     rows = []
     for number in range(count):
+        if KINDS[number % len(KINDS)] not in kinds:
+            continue
         row = one(KINDS[number % len(KINDS)], number, options.seconds, first=number // len(KINDS) % 2 == 0)
         rows.append(row)
         if options.out:
@@ -318,7 +329,7 @@ def main() -> None:
             flush=True,
         )  # fmt: skip
     wrong = [row for row in rows if not row["right"] or row["same"] is False]
-    print(f"{count} models, {sum(bool(row['proven']) for row in rows)} proven, {len(wrong)} wrong or different")
+    print(f"{len(rows)} models, {sum(bool(row['proven']) for row in rows)} proven, {len(wrong)} wrong or different")
     for kind in KINDS:
         ratios = [row["cpu"] / row["omlt_cpu"] for row in rows if row["kind"] == kind and row["omlt_cpu"]]  # type: ignore[operator]
         if ratios:
