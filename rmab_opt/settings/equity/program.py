@@ -18,7 +18,7 @@ from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
 from rmab_opt.solver import Program, Session, load_profile
 from rmab_opt.solver.result import Result
 
-__all__ = ["EquityProgram"]
+__all__ = ["EquityProgram", "LimitRows", "columns_of"]
 
 MOST_TANGENTS = 200
 """Rounds of tangents; ten to thirteen reach 1e-7."""
@@ -57,6 +57,24 @@ class _Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class LimitRows:
+    """Row numbers of every limit that a plan may clash with, and the columns its values stand in.
+
+    ``services`` has an array for each of the limits' services, empty for certain ones; ``resources`` (T, R) are the
+    coupling's, or the one row of a budget that groups share. ``pairs`` are the distances between two groups' values.
+    """
+
+    floors: np.ndarray
+    arm_floors: np.ndarray
+    ratio: np.ndarray
+    gini: np.ndarray
+    services: list[np.ndarray]
+    resources: np.ndarray
+    values: np.ndarray
+    pairs: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class _Pools:
     """Arms that move as one: ``kind`` (N,) is each arm's pool, the tables are those of the pools, M of them."""
 
@@ -89,6 +107,11 @@ class _Pools:
     def of_arm(self) -> np.ndarray:
         """Whether a column of a round counts in a group, (K, M S A)."""
         return np.repeat(self.member, self.reward[0].size, axis=1)
+
+
+def columns_of(cohort: Cohort, limits: Limits) -> int:
+    """Frequencies that the program of a cohort has, before it is built."""
+    return cohort.horizon * _Pools.of(_sure(cohort, limits)[0], limits).reward.size
 
 
 def _sure(cohort: Cohort, limits: Limits) -> tuple[Cohort, np.ndarray | None]:
@@ -273,6 +296,33 @@ class EquityProgram:
                 (group, column + t * block, used[group, column]),
                 (one, self._budget, -np.ones(n_groups)),
             )
+
+    # ---- what clashes
+    @property
+    def limit_rows(self) -> LimitRows:
+        """Where each limit stands."""
+        inner = self._unequal[: len(self._unequal) - self._spread.ceiling]
+        n_ratio = len(inner) - 2 * self._spread.n_pairs
+        shared = {"step": self._numbers, "capacity": np.empty((0, 0), dtype=np.int64)}
+        return LimitRows(
+            self._floor,
+            self._arm_floor,
+            inner[:n_ratio],
+            self._unequal[len(inner) :],
+            self._served,
+            shared[self.mode] if self.mode in shared else self._shared[None, :],
+            self._value,
+            self._pair,
+        )
+
+    @property
+    def bare(self) -> Program:
+        """The program without an objective and without a welfare."""
+        program = self.session.program
+        lower, upper = program.lower.copy(), program.upper.copy()
+        for columns in (np.array([self._z]), self._u):
+            lower[columns], upper[columns] = 0.0, 0.0
+        return dataclasses.replace(program, lower=lower, upper=upper, cost=np.zeros(self._width))
 
     # ---- solving
     def solve(self, stage: Stage, *, tolerance: float = 1e-7, until: float | None = None) -> Answer:
