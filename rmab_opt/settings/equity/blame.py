@@ -37,6 +37,9 @@ MOVED = 1e-6
 DIGITS = 4
 """Digits of the limits that are proposed, rounded to the side on which a plan exists."""
 
+EVEN = 1e-8
+"""Share of a limit within which it is the number of few digits beside it."""
+
 MOST_STEPS = 40
 """Programs until a fraction has settled; three to six do."""
 
@@ -63,7 +66,10 @@ class Change:
         """The nearest value rounded to a few digits, to the side on which a plan exists."""
         if self.whole or self.least == 0.0:
             return self.least
-        # Solvers keep rows to 1e-9 or so: what is read off one is given that much room.
+        # Solvers keep rows to 1e-9 or so: what is read off one is given room, unless few digits say it.
+        even = float(f"{self.least:.{DIGITS}g}")
+        if abs(even - self.least) <= EVEN * abs(self.least):
+            return even
         room = MOVED * max(abs(self.least), abs(self.given - self.least))
         nearest = self.least + room if self.rises else self.least - room
         step = 10.0 ** (np.floor(np.log10(abs(nearest))) - DIGITS + 1)
@@ -152,7 +158,7 @@ def blame(cohort: Cohort, limits: Limits) -> Blame | None:
 
 def _with_service(limits: Limits, place: int, at_least: float) -> Limits:
     services = list(limits.services)
-    services[place] = dataclasses.replace(services[place], at_least=at_least)
+    services[place] = services[place].lowered(at_least)
     return dataclasses.replace(limits, services=tuple(services))
 
 

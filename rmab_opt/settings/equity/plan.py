@@ -19,6 +19,7 @@ from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.report import cell, frame, notebook_html, table_text
 from rmab_opt.settings.equity.cohort import Cohort, Limits, in_unit
 from rmab_opt.settings.equity.groups import Groups
+from rmab_opt.settings.equity.guarantees import Guarantee
 from rmab_opt.settings.equity.levels import Level, solve_levels
 from rmab_opt.settings.equity.prices import PricedGroups, check_gap
 from rmab_opt.settings.equity.program import EquityProgram
@@ -236,6 +237,7 @@ def fair_plan(
         Mean reward each group has collected in earlier rounds, (K,): what is equalised is the outcome at the end.
     options
         The fields of :class:`Limits`, such as ``floors`` or ``gini``, and the options of :func:`fair_plan_arrays`.
+        Guarantees of the action set are kept beside them.
 
     Raises
     ------
@@ -244,8 +246,9 @@ def fair_plan(
     """
     cohort = Cohort.of(problem, actions, groups, state=state, period=period, past=past)
     names = {item.name for item in dataclasses.fields(Limits)}
-    limits = {name: options.pop(name) for name in names & options.keys()}
-    return fair_plan_arrays(cohort, Limits(**limits), **options)
+    limits = Limits(**{name: options.pop(name) for name in names & options.keys()})
+    services = (*limits.services, *Guarantee.declared(actions, period))
+    return fair_plan_arrays(cohort, dataclasses.replace(limits, services=services), **options)
 
 
 def fair_plan_arrays(

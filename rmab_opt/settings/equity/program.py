@@ -91,7 +91,9 @@ class _Pools:
         """Identical arms of the same groups, as long as nothing asks for a single arm."""
         transition, reward, start, coupling = cohort.transition, cohort.reward, cohort.start, cohort.coupling
         member, kind = cohort.groups.member.astype(float), np.arange(len(transition))
-        own = limits.arm_floors is not None or any(s.per == "arm" and not s.certain for s in limits.services)
+        own = limits.arm_floors is not None or any(
+            not s.certain and (s.per == "arm" or s.owed is not None) for s in limits.services
+        )
         if coupling is None or own:
             return cls(kind, transition, reward, start, member, coupling)
         price = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
@@ -254,12 +256,14 @@ class EquityProgram:
     def _serve(self, built: _Rows, service: Guarantee) -> np.ndarray:
         """Expected services of every arm, or of every group, in the window; the rows' numbers."""
         n_types, n_states, n_actions = self._table
-        own = np.repeat(np.eye(n_types), n_states * n_actions, axis=1) if service.per == "arm" else self._acted
+        member = np.eye(n_types) if service.owed is None else service.owed.member.astype(float)
+        own = np.repeat(member, n_states * n_actions, axis=1)
+        own = self._acted if service.per == "group" and service.owed is None else own
         acted = own * (np.arange(self._block) % n_actions > 0)
         who, column = np.nonzero(acted)
         rounds = range(self.horizon)[service.window(self.horizon)]
         entries = [(who, column + t * self._block, acted[who, column]) for t in rounds]
-        least = np.full(len(acted), float(service.at_least))
+        least = np.full(len(acted), float(service.at_least)) if service.owed is None else service.owed.least
         return built.add(least, np.full(len(acted), np.inf), *entries)
 
     def _tie_budgets(self, built: _Rows, pools: _Pools) -> None:
