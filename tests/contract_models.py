@@ -85,6 +85,8 @@ BESIDE = {
 }
 """What stands beside the examples of a kind that names other constraints."""
 
+DONE = [{"id": "arm1", "services": 2}, {"id": "arm2", "services": 1}]
+
 CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "budget": [(constraint("budget", at_most=2), COHORT), (constraint("budget", at_least=1, at_most=4), COHORT)],
     "linear": [
@@ -97,6 +99,10 @@ CONSTRAINTS: dict[str, list[tuple[Constraint, Arms | Columns]]] = {
     "locked_out": [(constraint("locked_out", ids=["arm0"]), COHORT)],
     "closed": [
         (constraint("closed", table=[{"id": "arm0", "open_from": ""}, {"id": "arm3", "open_from": ""}]), COHORT)
+    ],
+    "guarantee": [
+        (constraint("guarantee", at_least=2, end=4, done=DONE, before=2, now=2), COHORT),
+        (constraint("guarantee", at_least=3, per="village", end=5, room=2, now=0), COHORT),
     ],
     "conflict": [(constraint("conflict", groups=[["arm0", "arm1", "arm2"], ["arm2", "arm5"]]), COHORT)],
     "one_action": [(constraint("one_action"), SEVERAL_ACTIONS)],

@@ -191,7 +191,11 @@ class ActionSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # A solver's object stays in its process; a copy compiles its own.
-        return {name: value for name, value in self.__dict__.items() if name not in ("compiled", "_at", "program")}
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("compiled", "_at", "program", "lasting")
+        }
 
     def at(self, period: int = 0, shared: Mapping[str, float] | None = None) -> ActionSet:
         """What may be done at a situation: this set itself where no limit depends on the round or a shared value.
@@ -240,6 +244,12 @@ class ActionSet:
     def open_constraints(self) -> tuple[str, ...]:
         """Names of the constraints with limits that depend on the round or a shared value."""
         return tuple(name for name, constraint in self.declared.items() if constraint.open_limits)
+
+    @cached_property
+    def lasting(self) -> ActionSet:
+        """The set without what speaks of one round alone (guarantees): what couples the arms in every round."""
+        kept = {name: constraint for name, constraint in self.declared.items() if constraint.polyhedral}
+        return self if len(kept) == len(self.declared) else ActionSet(self.columns, kept)
 
     @cached_property
     def _at(self) -> dict[tuple[Any, ...], ActionSet]:

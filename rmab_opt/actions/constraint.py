@@ -185,7 +185,7 @@ class Constraint(BaseModel):
 
     kind: ClassVar[str] = ""
     polyhedral: ClassVar[bool] = True
-    """Whether the rows' linear relaxation may couple the occupancy bound (it is a relaxation in any case)."""
+    """Whether the rows of one round hold in every round, so that they may couple bounds over all of them."""
 
     limiting: ClassVar[tuple[str, ...]] = ()
     """Components of the block whose limits a planner would relax; all rows when empty."""

@@ -21,6 +21,7 @@ from rmab_opt.actions.checker import Rows, price_bound
 from rmab_opt.actions.kinds.rows import row_units
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.guaranteed import guaranteed_prices, owed_of
 from rmab_opt.planning.hull import ActionOracle, hull_bound
 from rmab_opt.planning.lagrangian import (
     Dual,
@@ -109,6 +110,10 @@ class Bound:
     evaluations: int
     converged: bool
     seconds: float
+    guarantees: tuple[str, ...] = ()
+    """Guaranteed services that the bounded policies keep, in words."""
+    without: float | None = None
+    """The bound without them; None where there are none."""
 
     @property
     def gap(self) -> float:
@@ -136,6 +141,7 @@ class Bound:
             "converged": self.converged,
             "evaluations": self.evaluations,
             "seconds": self.seconds,
+            **({"guarantees": list(self.guarantees), "without_guarantees": self.without} if self.guarantees else {}),
             "prices": {}
             if self.prices is None
             else {name: np.round(self.prices[..., k], 9).tolist() for k, name in enumerate(self.price_names)},
@@ -151,6 +157,9 @@ class Bound:
                 column = np.atleast_2d(self.prices)[:, k]
                 text = f"{column[0]:.4g}" if column.size == 1 else f"{column[0]:.4g} first round, {column[-1]:.4g} last"
                 lines.append(("one more", f"{name}: {text}"))
+        if self.guarantees and self.without is not None:
+            cost = f"cost {max(0.0, self.without - self.value):.4g} of the bound {self.without:.6g} without them"
+            lines += [("guaranteed", said) for said in self.guarantees] + [("their cost", cost)]
         state = "proven to the requested gap" if self.converged else "stopped early, still a valid bound"
         return [*lines, ("found", f"{self.seconds:.2g} s · {self.method} · {state}")]
 
@@ -222,6 +231,9 @@ def bound(
         When ``kind``, ``coupling`` or ``method`` is unknown or does not fit the discount.
     """
     transition, reward = require_tabular(problem.dynamics, "the upper bound")
+    if len(actions.lasting.constraints) < len(actions.constraints):
+        asked = {"kind": kind, "coupling": coupling, "method": method, "occupancy": occupancy, "integer": integer}
+        return _guaranteed(problem, actions, state, seconds, horizon, discount, asked | {"constant": constant})
     unit, least, reward = in_unit(reward)
     rounds, factor = problem.horizon if horizon is None else horizon, problem.discount if discount is None else discount
     found = _bound_in_unit(
@@ -242,6 +254,63 @@ def bound(
         constant=constant,
     )
     return _in_own_unit(found, unit, least, rounds, factor)
+
+
+def _guaranteed(
+    problem: Problem,
+    actions: ActionSet,
+    state: np.ndarray | None,
+    seconds: float | None,
+    horizon: int | None,
+    discount: float | None,
+    asked: dict[str, Any],
+) -> Bound:
+    """The bound of policies that keep guaranteed services, with the bound of all policies beside it."""
+    known = {"kind": ("auto", "time_indexed"), "coupling": ("auto", "relaxation"), "method": ("auto", "highs")}
+    for name, value in asked.items():
+        if value not in known.get(name, (False,)):
+            raise ModelError(
+                f"{name}={value!r} under guaranteed services", f"leave {name} out, or bound the set without them."
+            )
+    transition, reward = require_tabular(problem.dynamics, "the upper bound")
+    unit, least, reward = in_unit(reward)
+    rounds, factor = problem.horizon if horizon is None else horizon, problem.discount if discount is None else discount
+    begun = time.perf_counter()
+    start = problem.start_distribution if state is None else np.asarray(state)
+    start = np.eye(reward.shape[1])[start] if start.ndim == 1 else start
+    proposed = guaranteed_prices(
+        transition, reward, start, actions, horizon=rounds, discount=factor, seconds=seconds
+    )  # fmt: skip
+    rows = proposed.rows
+    allowed = _allowed(rows, proposed.arm_prices)
+    value = priced_arms_value(transition, reward, start, proposed.arm_prices, rounds, factor, allowed)
+    value += float(factor ** np.arange(rounds) @ support(rows, proposed.column_prices)) - proposed.rent
+    found = Bound(
+        value=value,
+        lower=min(proposed.lower, value),
+        kind="time_indexed",
+        method="highs",
+        coupling="relaxation" if rows.n_extra else "resources",
+        prices=None if rows.n_extra else proposed.prices,
+        price_names=() if rows.n_extra else rows.names,
+        arm_prices=proposed.arm_prices,
+        occupancy=None,
+        evaluations=1,
+        converged=value - proposed.lower <= 1e-6 * max(1.0, abs(value)),
+        seconds=time.perf_counter() - begun,
+        guarantees=tuple(actions.constraints[name].describe() for name in owed_of(actions)),
+    )
+    free = bound(problem, actions.lasting, state=state, seconds=seconds, horizon=horizon, discount=discount)
+    return replace(_in_own_unit(found, unit, least, rounds, factor), without=free.value)
+
+
+def _allowed(rows: Polyhedron, arm_prices: np.ndarray) -> np.ndarray:
+    """Arm-actions that exist, bool (N, A)."""
+    allowed = np.zeros(arm_prices.shape[-2:], dtype=bool)
+    allowed[:, 0] = True
+    open_ = rows.z_upper > 0
+    allowed[rows.arm[open_], rows.action[open_]] = True
+    return allowed
 
 
 LARGEST_REWARD = 1e150
@@ -740,11 +809,7 @@ def certified(
     terminal: np.ndarray | None = None,
 ) -> float:
     """g at given arm prices: arms' values plus the most that any allowed action can collect in prices."""
-    n_arms, n_actions = transition.shape[:2]
-    allowed = np.zeros((n_arms, n_actions), dtype=bool)
-    allowed[:, 0] = True
-    open_ = rows.z_upper > 0
-    allowed[rows.arm[open_], rows.action[open_]] = True
+    allowed = _allowed(rows, arm_prices)
     value = priced_arms_value(transition, reward, start, arm_prices, horizon, discount, allowed, terminal)
     column_prices = np.atleast_2d(arm_prices[..., rows.arm, rows.action])
     rents = support(rows, column_prices, integer=integer)
@@ -761,10 +826,7 @@ def _average_value(
 ) -> float:
     """Average reward: arms' gains from their own small programs, which need no single recurrent class."""
     paid = reward - arm_prices[:, None, :]
-    allowed = np.zeros(arm_prices.shape, dtype=bool)
-    allowed[:, 0] = True
-    open_ = rows.z_upper > 0
-    allowed[rows.arm[open_], rows.action[open_]] = True
+    allowed = _allowed(rows, arm_prices)
     kernel = np.where(allowed[:, :, None, None], transition, transition[:, :1])
     paid = np.where(allowed[:, None, :], paid, paid[:, :, :1])
     own = solve_occupancy(kernel, paid, start, discount=1.0, transient=True)

@@ -131,13 +131,14 @@ class Polyhedron:
 
 
 def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
-    """Rows of an action set's own program, integrality dropped.
+    """Rows of an action set's own program in every round, integrality dropped.
 
     Raises
     ------
     CapabilityError
         When a column acts on several arms, or several columns of an arm can be chosen together.
     """
+    actions = actions.lasting
     effect = sparse.csr_array(actions.columns.effect)
     effect.eliminate_zeros()
     if (np.diff(effect.indptr) != 1).any():

@@ -2,6 +2,7 @@
 
 from rmab_opt.actions.kinds.assignment import Capacity
 from rmab_opt.actions.kinds.closed import Closed
+from rmab_opt.actions.kinds.guarantee import Guarantee
 from rmab_opt.actions.kinds.path import Path
 from rmab_opt.actions.kinds.preferences import Continuity, PreferredSlot, SameWorker
 from rmab_opt.actions.kinds.rows import Budget, Conflict, Knapsack, Linear, LockedIn, LockedOut, OneAction
@@ -13,6 +14,7 @@ __all__ = [
     "Closed",
     "Conflict",
     "Continuity",
+    "Guarantee",
     "Knapsack",
     "Linear",
     "LockedIn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from rmab_opt.settings.equity.groups import Groups
 if TYPE_CHECKING:
     from rmab_opt.settings.equity.guarantees import Guarantee
 
-__all__ = ["Cohort", "Limits"]
+__all__ = ["Cohort", "Limits", "in_unit"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ class Cohort:
     horizon: int
     discount: float = 1.0
     past: np.ndarray = None  # type: ignore[assignment]
+    ids: tuple[str, ...] = ()
+    """Names of the arms, where they have any."""
 
     def __post_init__(self) -> None:
         n_arms, n_actions, n_states, _ = self.transition.shape
@@ -87,7 +90,7 @@ class Cohort:
         named = Groups.of(problem.arms, groups) if isinstance(groups, str) else groups
         left = max(1, problem.horizon - period)
         rows = polyhedron(actions, reward.shape[2])
-        return cls(transition, reward, start, named, rows, left, problem.discount, past)  # type: ignore[arg-type]
+        return cls(transition, reward, start, named, rows, left, problem.discount, past, tuple(problem.arms.ids))  # type: ignore[arg-type]
 
     @property
     def coupling(self) -> Coupling | None:
@@ -143,3 +146,13 @@ class Limits:
         found += [f"Gini at most {self.gini:g}"] if self.gini is not None else []
         found += [f"ratio at least {self.ratio:g}"] if self.ratio is not None else []
         return (*found, *(service.in_words() for service in self.services))
+
+
+def in_unit(cohort: Cohort, limits: Limits, unit: float) -> tuple[Cohort, Limits]:
+    """Rewards and what is compared with them in another unit."""
+    floors = None if limits.floors is None else np.asarray(limits.floors, dtype=float) / unit
+    arms = None if limits.arm_floors is None else np.asarray(limits.arm_floors, dtype=float) / unit
+    return (
+        dataclasses.replace(cohort, reward=cohort.reward / unit, past=cohort.past / unit),
+        dataclasses.replace(limits, floors=floors, arm_floors=arms),
+    )

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds.guarantee import Guarantee as Declared
+from rmab_opt.actions.kinds.guarantee import Owed
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.settings.equity.cohort import Cohort
@@ -28,6 +31,8 @@ class Guarantee:
         Window: rounds ``begin`` to ``end`` - 1, counted from 0; the whole horizon by default.
     certain
         Whatever happens, not on average; of arms, in a window that begins with the plan, in whole numbers.
+    owed
+        What is left of it, where arms had services before or the groups are others than the plan's.
 
     Raises
     ------
@@ -40,6 +45,7 @@ class Guarantee:
     begin: int = 0
     end: int | None = None
     certain: bool = False
+    owed: Owed | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.at_least < np.inf or self.per not in ("arm", "group"):
@@ -56,6 +62,32 @@ class Guarantee:
                 self,
                 ("guarantee a whole number to every arm from the first round on", "guarantee them on average"),
             )
+
+    @classmethod
+    def declared(cls, actions: ActionSet, period: int = 0) -> tuple[Guarantee, ...]:
+        """What the guarantees of an action set leave to do from a round on.
+
+        Raises
+        ------
+        CapabilityError
+            When the services before the round were not counted.
+        """
+        found = []
+        for given in actions.declared.values():
+            if isinstance(given, Declared):
+                given.at(period, {})
+                owed = given.owed(actions.columns, period)
+                if owed.end:
+                    per = "arm" if given.per == "arm" else "group"
+                    found.append(cls(given.at_least, per, owed.begin, owed.end, given.certain, owed))
+        return tuple(found)
+
+    def lowered(self, at_least: float) -> Guarantee:
+        """The same of fewer services."""
+        if self.owed is None:
+            return dataclasses.replace(self, at_least=at_least)
+        least = np.maximum(0.0, self.owed.least - (self.at_least - at_least))
+        return dataclasses.replace(self, at_least=at_least, owed=dataclasses.replace(self.owed, least=least))
 
     def window(self, horizon: int) -> slice:
         """Rounds it speaks of."""
@@ -96,8 +128,10 @@ def counted(cohort: Cohort, guarantee: Guarantee) -> tuple[Cohort, np.ndarray]:
         for action in range(n_actions):
             after = min(count + (action > 0), most)
             transition[:, action, here, after * n_states : (after + 1) * n_states] = cohort.transition[:, action]
-    start = np.zeros((n_arms, size))
-    start[:, :n_states] = cohort.start
+    had = np.zeros(n_arms) if guarantee.owed is None else most - np.minimum(most, guarantee.owed.least)
+    first = np.zeros((n_arms, most + 1, n_states))
+    first[np.arange(n_arms), had.astype(np.int64)] = cohort.start
+    start = first.reshape(n_arms, size)
     end = guarantee.window(cohort.horizon).stop
     owed = most - np.arange(size) // n_states
     closed = np.zeros((cohort.horizon, size, n_actions), dtype=bool)

@@ -48,6 +48,7 @@ class Fairness:
     limit: float
     price: float
     small: str
+    left_out: str = ""
 
     def summary(self) -> dict[str, Any]:
         """The tables and the numbers below them, for JSON."""
@@ -90,7 +91,7 @@ class Fairness:
         said += f"\nwould gain by max-min: {_named(self.gains)} · nobody served now: {_named(self.waits)}"
         if len(self.rows) > MOST_ROWS:
             said += f"\n{spread_in_words([row['planned'] for row in self.rows])}"
-        return said + (f"\n{self.small}" if self.small else "")
+        return "\n".join([said, *(text for text in (self.small, self.left_out) if text)])
 
     def __str__(self) -> str:
         return f"{table_text(self.shown)}\n{self.sentence}"
@@ -172,4 +173,16 @@ def fairness_of(model: Model, decision: Decision, groups: str | Groups, *, secon
         found.first.upper * unit,
         max(0.0, 1.0 - fair / best) if best > 0 else 0.0,
         named.small,
+        _left_out(model),
+    )
+
+
+def _left_out(model: Model) -> str:
+    """Guarantees, which these plans do not keep, in words; empty without any."""
+    names = [name for name in model.actions.declared if name not in model.actions.lasting.declared]
+    if not names:
+        return ""
+    return (
+        f"planned, max-min and limits leave out {', '.join(names)}: no policy that keeps it has more "
+        "(`rmab-opt bound --groups` plans with it)"
     )

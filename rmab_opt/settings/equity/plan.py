@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.errors import CapabilityError, CertificateError, ModelError
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.report import cell, frame, notebook_html, table_text
-from rmab_opt.settings.equity.cohort import Cohort, Limits
+from rmab_opt.settings.equity.cohort import Cohort, Limits, in_unit
 from rmab_opt.settings.equity.groups import Groups
+from rmab_opt.settings.equity.guarantees import Guarantee
 from rmab_opt.settings.equity.levels import Level, solve_levels
 from rmab_opt.settings.equity.prices import PricedGroups, check_gap
 from rmab_opt.settings.equity.program import EquityProgram
@@ -236,6 +237,7 @@ def fair_plan(
         Mean reward each group has collected in earlier rounds, (K,): what is equalised is the outcome at the end.
     options
         The fields of :class:`Limits`, such as ``floors`` or ``gini``, and the options of :func:`fair_plan_arrays`.
+        Guarantees of the action set are kept beside them.
 
     Raises
     ------
@@ -244,8 +246,9 @@ def fair_plan(
     """
     cohort = Cohort.of(problem, actions, groups, state=state, period=period, past=past)
     names = {item.name for item in dataclasses.fields(Limits)}
-    limits = {name: options.pop(name) for name in names & options.keys()}
-    return fair_plan_arrays(cohort, Limits(**limits), **options)
+    limits = Limits(**{name: options.pop(name) for name in names & options.keys()})
+    services = (*limits.services, *Guarantee.declared(actions, period))
+    return fair_plan_arrays(cohort, dataclasses.replace(limits, services=services), **options)
 
 
 def fair_plan_arrays(
@@ -279,7 +282,7 @@ def fair_plan_arrays(
     Raises
     ------
     InfeasibleError
-        When floors, ceilings and limits cannot be kept together.
+        When floors, ceilings and limits cannot be kept together; names those at fault and the least change.
     """
     begun = time.perf_counter()
     check_gap(tolerance)
@@ -295,12 +298,19 @@ def fair_plan_arrays(
     kind = Welfare.of(welfare)
     until = None if seconds is None else begun + seconds
     unit = _Unit.of(cohort, kind)
-    inner, kept = _in_unit(cohort, limits, unit.size)
+    inner, kept = in_unit(cohort, limits, unit.size)
     backend = (EquityProgram if method == "program" else PricedGroups)(inner, kept)
     told = None if on_level is None else (lambda level: on_level(_level(level, unit)))
-    found = solve_levels(
-        backend, cohort.groups, kind, floors=kept.least, tolerance=tolerance, until=until, on_level=told
-    )
+    try:
+        found = solve_levels(
+            backend, cohort.groups, kind, floors=kept.least, tolerance=tolerance, until=until, on_level=told
+        )
+    except InfeasibleError:
+        from rmab_opt.settings.equity.blame import blame
+
+        if (fault := blame(cohort, limits)) is None:
+            raise
+        raise fault.error() from None
     words = limits.in_words()
     free = partial(fair_plan_arrays, cohort, welfare=kind, tolerance=max(tolerance, FREE))
     return FairPlan(
@@ -345,15 +355,6 @@ class _Unit:
     def welfare(self, value: float) -> float:
         """A welfare of scaled values as one of the values themselves."""
         return value * self.factor + self.shift
-
-
-def _in_unit(cohort: Cohort, limits: Limits, unit: float) -> tuple[Cohort, Limits]:
-    floors = None if limits.floors is None else np.asarray(limits.floors, dtype=float) / unit
-    arms = None if limits.arm_floors is None else np.asarray(limits.arm_floors, dtype=float) / unit
-    return (
-        dataclasses.replace(cohort, reward=cohort.reward / unit, past=cohort.past / unit),
-        dataclasses.replace(limits, floors=floors, arm_floors=arms),
-    )
 
 
 def _level(level: Level, unit: _Unit) -> Level:
@@ -404,7 +405,7 @@ def smallest_budget(
     Raises
     ------
     InfeasibleError
-        When no budget is enough for some target.
+        When no budget is enough for some target; says what can be had.
     """
     transition, reward = require_tabular(problem.dynamics, "capacity planning")
     if reward.shape[2] != 2:
@@ -418,5 +419,12 @@ def smallest_budget(
     program = EquityProgram(cohort, Limits(mode="capacity", whole=whole))
     price = np.broadcast_to(np.asarray(cost, dtype=float), (problem.horizon,))
     wanted = np.broadcast_to(np.asarray(targets, dtype=float), (len(named),))
-    budgets, answer = program.smallest_budget(wanted, price, constant=constant)
+    try:
+        budgets, answer = program.smallest_budget(wanted, price, constant=constant)
+    except InfeasibleError:
+        from rmab_opt.settings.equity.blame import blame
+
+        if (fault := blame(cohort, Limits(floors=wanted, mode="capacity"))) is None:
+            raise
+        raise fault.error() from None
     return Capacity(budgets, float(price @ budgets), answer.values, answer.floor_price, named)

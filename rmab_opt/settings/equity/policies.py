@@ -231,6 +231,9 @@ class FairObjective(_Units):
     @cached_property
     def plain_budget(self) -> int | None:
         """The limit, when the action set is nothing but a number of arms; else None."""
+        if self.actions.lasting is not self.actions:
+            # What a guarantee asks of a round is known when the round is.
+            return None
         count = self.actions.shape.count
         if count is None or count[0] > 0 or any(len(columns) != 1 for columns in self.columns_of):
             return None
@@ -247,7 +250,7 @@ class FairObjective(_Units):
         reach = _Units(self.actions, self.groups, now=everyone)
         anywhere = self.problem.start_distribution.argmax(axis=1)
         try:
-            return round(Chooser(self.problem, self.actions, reach, "exact").decide(anywhere).value)
+            return round(Chooser(self.problem, self.actions.lasting, reach, "exact").decide(anywhere).value)
         except InfeasibleError:
             # Only a relaxed set has any action; what it allows is not known here.
             return self.problem.n_arms

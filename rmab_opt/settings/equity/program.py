@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -17,7 +18,7 @@ from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
 from rmab_opt.solver import Program, Session, load_profile
 from rmab_opt.solver.result import Result
 
-__all__ = ["EquityProgram"]
+__all__ = ["EquityProgram", "LimitRows", "columns_of"]
 
 MOST_TANGENTS = 200
 """Rounds of tangents; ten to thirteen reach 1e-7."""
@@ -55,6 +56,87 @@ class _Rows:
         return sparse.csr_array((value, (row, column)), shape=(self.count, width))
 
 
+@dataclass(frozen=True, eq=False)
+class LimitRows:
+    """Row numbers of every limit that a plan may clash with, and the columns its values stand in.
+
+    ``services`` has an array for each of the limits' services, empty for certain ones; ``resources`` (T, R) are the
+    coupling's, or the one row of a budget that groups share. ``pairs`` are the distances between two groups' values.
+    """
+
+    floors: np.ndarray
+    arm_floors: np.ndarray
+    ratio: np.ndarray
+    gini: np.ndarray
+    services: list[np.ndarray]
+    resources: np.ndarray
+    values: np.ndarray
+    pairs: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Pools:
+    """Arms that move as one: ``kind`` (N,) is each arm's pool, the tables are those of the pools, M of them."""
+
+    kind: np.ndarray
+    transition: np.ndarray
+    reward: np.ndarray
+    start: np.ndarray
+    member: np.ndarray
+    """Of each group and pool, float (K, M)."""
+    coupling: Coupling | None
+
+    @classmethod
+    def of(cls, cohort: Cohort, limits: Limits) -> _Pools:
+        """Identical arms of the same groups, as long as nothing asks for a single arm."""
+        transition, reward, start, coupling = cohort.transition, cohort.reward, cohort.start, cohort.coupling
+        member, kind = cohort.groups.member.astype(float), np.arange(len(transition))
+        own = limits.arm_floors is not None or any(
+            not s.certain and (s.per == "arm" or s.owed is not None) for s in limits.services
+        )
+        if coupling is None or own:
+            return cls(kind, transition, reward, start, member, coupling)
+        price = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
+        price = np.broadcast_to(price, (coupling.n_rows, len(transition), *price.shape[2:]))
+        marks = np.broadcast_to(member[:, :, None, None], (*member.shape, *price.shape[2:]))
+        merged = merge_identical(transition, reward, np.concatenate([price, marks]), start)
+        kinds = merged.representative
+        if coupling.cost.shape[1] > 1:
+            coupling = dataclasses.replace(coupling, cost=coupling.cost[:, kinds])
+        return cls(merged.member, transition[kinds], reward[kinds], merged.start, member[:, kinds], coupling)
+
+    @property
+    def of_arm(self) -> np.ndarray:
+        """Whether a column of a round counts in a group, (K, M S A)."""
+        return np.repeat(self.member, self.reward[0].size, axis=1)
+
+
+def columns_of(cohort: Cohort, limits: Limits) -> int:
+    """Frequencies that the program of a cohort has, before it is built."""
+    return cohort.horizon * _Pools.of(_sure(cohort, limits)[0], limits).reward.size
+
+
+def _sure(cohort: Cohort, limits: Limits) -> tuple[Cohort, np.ndarray | None]:
+    """The cohort whose arms count their certain services, and what that closes."""
+    sure = [service for service in limits.services if service.certain]
+    if len(sure) > 1:
+        raise CapabilityError(
+            "several guarantees of certain services",
+            sure,
+            ("give one for certain", "guarantee the others on average"),
+        )
+    return counted(cohort, sure[0]) if sure else (cohort, None)
+
+
+def _check_mode(cohort: Cohort, mode: str) -> None:
+    """Raise where a budget cannot be shared this way."""
+    if mode not in MODES:
+        raise ModelError(f"mode is {mode!r}", f"use one of {', '.join(MODES)}.")
+    coupling = cohort.coupling
+    if mode != "step" and (coupling is None or coupling.n_rows != 1 or coupling.limit.ndim != 1):
+        raise CapabilityError(f"mode {mode!r}", cohort.rows, ("use mode='step'", "use a single budget"))
+
+
 class EquityProgram:
     """Columns: frequencies x (and the action set's own variables), budgets b, group values v, z, and u_g <= U(v_g).
 
@@ -70,68 +152,56 @@ class EquityProgram:
 
     def __init__(self, cohort: Cohort, limits: Limits | None = None) -> None:
         limits = limits or Limits()
-        sure = [service for service in limits.services if service.certain]
-        if len(sure) > 1:
-            raise CapabilityError(
-                "several guarantees of certain services",
-                sure,
-                ("give one for certain", "guarantee the others on average"),
-            )
-        closed = None
-        if sure:
-            cohort, closed = counted(cohort, sure[0])
-        transition, reward, start, rows = cohort.transition, cohort.reward, cohort.start, cohort.rows
-        groups, horizon, discount, past = cohort.groups, cohort.horizon, cohort.discount, cohort.past
-        mode, whole, arm_floors = limits.mode, limits.whole, limits.arm_floors
-        if mode not in MODES:
-            raise ModelError(f"mode is {mode!r}", f"use one of {', '.join(MODES)}.")
-        self.groups, self.horizon, self.mode = groups, horizon, mode
-        coupling = cohort.coupling
-        if mode != "step" and (coupling is None or coupling.n_rows != 1 or coupling.limit.ndim != 1):
-            raise CapabilityError(f"mode {mode!r}", rows, ("use mode='step'", "use a single budget"))
-        member = groups.member.astype(float)
-        self._kind = np.arange(len(transition))
-        own = arm_floors is not None or any(service.per == "arm" and not service.certain for service in limits.services)
-        if coupling is not None and not own:
-            # Identical arms of the same groups move as one pool, as long as nothing asks for a single arm.
-            price = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
-            price = np.broadcast_to(price, (coupling.n_rows, len(transition), *price.shape[2:]))
-            marks = np.broadcast_to(member[:, :, None, None], (len(groups), len(transition), *price.shape[2:]))
-            merged = merge_identical(transition, reward, np.concatenate([price, marks]), start)
-            kinds, self._kind = merged.representative, merged.member
-            transition, reward, start, member = transition[kinds], reward[kinds], merged.start, member[:, kinds]
-            if coupling.cost.shape[1] > 1:
-                coupling = dataclasses.replace(coupling, cost=coupling.cost[:, kinds])
-        n_types, n_actions, n_states, _ = transition.shape
+        cohort, closed = _sure(cohort, limits)
+        _check_mode(cohort, limits.mode)
+        self.groups, self.horizon, self.mode, self.whole = cohort.groups, cohort.horizon, limits.mode, limits.whole
+        pools = _Pools.of(cohort, limits)
         inner: dict[str, Coupling | Polyhedron] = {}
-        if mode == "step":
-            inner = {"coupling": coupling} if coupling is not None else {"rows": rows}
+        if self.mode == "step":
+            inner = {"coupling": pools.coupling} if pools.coupling is not None else {"rows": cohort.rows}
         base, self._numbers = occupancy_program(
-            transition,
-            reward,
-            start,
-            discount=discount,
-            horizon=horizon,
+            pools.transition,
+            pools.reward,
+            pools.start,
+            discount=cohort.discount,
+            horizon=self.horizon,
             **inner,  # type: ignore[arg-type]
         )
-        block = n_types * n_states * n_actions
-        self._round = discount ** np.arange(horizon)
-        of_arm = np.repeat(member, n_states * n_actions, axis=1)
-        self._acted = of_arm * (np.arange(block) % n_actions > 0)
-        worth = of_arm / groups.sizes[:, None] * reward.reshape(-1)
-        every = np.arange(horizon * block)
-        n_groups, n_base = len(groups), base.cost.size
-        n_budgets = {"step": 0, "constant": n_groups, "total": n_groups, "capacity": horizon}[mode]
+        self._kind, self._table = pools.kind, (*pools.reward.shape,)
+        self._block = pools.reward.size
+        self._round = cohort.discount ** np.arange(self.horizon)
+        self._acted = pools.of_arm * (np.arange(self._block) % self._table[2] > 0)
+        self._place_columns(base.cost.size, limits)
+        built = _Rows(base)
+        self._add_values(built, pools, cohort.past)
+        if self.mode != "step":
+            self._tie_budgets(built, pools)
+        self._add_limits(built, pools, limits)
+        self._top = max(1e-6, float((np.abs(pools.reward).max() * self.horizon + cohort.past).max()))
+        profile = load_profile("exact")
+        if self._width > LARGE_COLUMNS and not self.whole:
+            profile = dataclasses.replace(profile, options={**profile.options, "solver": "ipm"})
+        self.session = Session.from_arrays(self._program(built, base, closed), profile)
+        self.budgets: np.ndarray | None = None
+
+    def _place_columns(self, n_base: int, limits: Limits) -> None:
+        """Numbers of the columns after the frequencies."""
+        n_groups = len(self.groups)
+        n_budgets = {"step": 0, "constant": n_groups, "total": n_groups, "capacity": self.horizon}[self.mode]
         self._budget = n_base + np.arange(n_budgets)
         self._value = n_base + n_budgets + np.arange(n_groups)
         self._z = n_base + n_budgets + n_groups
         self._u = self._z + 1 + np.arange(n_groups)
         self._spread = Spread(n_groups, limits.gini, limits.ratio)
-        width = n_base + n_budgets + 2 * n_groups + 1 + self._spread.n_pairs
-        one = np.arange(n_groups)
-        free = np.full(n_groups, np.inf)
-        built = _Rows(base)
-        weighted = np.tile(worth, horizon) * np.repeat(self._round, block)
+        self._pair = self._u[-1] + 1 + np.arange(self._spread.n_pairs)
+        self._width = int(self._u[-1]) + 1 + self._spread.n_pairs
+
+    def _add_values(self, built: _Rows, pools: _Pools, past: np.ndarray) -> None:
+        """What the groups' values are, and rows for floors and the lowest of them."""
+        n_groups = len(self.groups)
+        one, free = np.arange(n_groups), np.full(n_groups, np.inf)
+        worth = pools.of_arm / self.groups.sizes[:, None] * pools.reward.reshape(-1)
+        weighted = np.tile(worth, self.horizon) * np.repeat(self._round, self._block)
         group, column = np.nonzero(weighted)
         self._define = built.add(
             -past, -past, (group, column, weighted[group, column]), (one, self._value, -np.ones(n_groups))
@@ -140,34 +210,39 @@ class EquityProgram:
         self._lowest = built.add(
             -free, free, (one, np.full(n_groups, self._z), np.ones(n_groups)), (one, self._value, -np.ones(n_groups))
         )
-        if mode != "step":
-            assert coupling is not None
-            unit = np.broadcast_to(coupling.cost[0], (n_types, n_states, n_actions)).reshape(-1)
-            self._tie_budgets(built, of_arm * unit, unit, float(coupling.limit[0]), every)
+
+    def _add_limits(self, built: _Rows, pools: _Pools, limits: Limits) -> None:
+        """Rows of inequality, of single arms and of services; each limit knows its rows."""
         uneven = sparse.coo_array(self._spread.matrix)
-        columns = np.concatenate([self._value, width - self._spread.n_pairs + np.arange(self._spread.n_pairs)])
+        columns = np.concatenate([self._value, self._pair])
         nought = np.zeros(uneven.shape[0])
         self._unequal = built.add(nought, nought + np.inf, (uneven.row, columns[uneven.col], uneven.data))
-        if arm_floors is not None:
-            arm = np.tile(np.repeat(np.arange(n_types), n_states * n_actions), horizon)
-            value = np.tile(reward.reshape(-1), horizon) * np.repeat(self._round, block)
-            built.add(np.asarray(arm_floors, dtype=float), np.full(n_types, np.inf), (arm, every, value))
-        for service in limits.services:
-            if not service.certain:
-                self._serve(built, service, n_types, n_states, n_actions)
+        self._arm_floor = np.empty(0, dtype=np.int64)
+        n_types, n_states, n_actions = self._table
+        if limits.arm_floors is not None:
+            arm = np.tile(np.repeat(np.arange(n_types), n_states * n_actions), self.horizon)
+            value = np.tile(pools.reward.reshape(-1), self.horizon) * np.repeat(self._round, self._block)
+            every = np.arange(self.horizon * self._block)
+            floors = np.asarray(limits.arm_floors, dtype=float)
+            self._arm_floor = built.add(floors, np.full(n_types, np.inf), (arm, every, value))
+        self._served = [
+            np.empty(0, dtype=np.int64) if service.certain else self._serve(built, service)
+            for service in limits.services
+        ]
+
+    def _program(self, built: _Rows, base: Program, closed: np.ndarray | None) -> Program:
+        """All rows and columns, without an objective."""
+        width, n_base = self._width, base.cost.size
         integer = np.zeros(width, dtype=bool)
-        integer[self._budget] = whole
+        integer[self._budget] = self.whole
         low_end = np.full(width, -np.inf)
-        low_end[:n_base], low_end[self._budget], low_end[self._u[-1] + 1 :] = base.lower, 0.0, 0.0
+        low_end[:n_base], low_end[self._budget], low_end[self._pair] = base.lower, 0.0, 0.0
         high_end = np.full(width, np.inf)
         high_end[:n_base] = base.upper
         if closed is not None:
-            shut = np.broadcast_to(closed[:, None], (horizon, n_types, n_states, n_actions)).ravel()
-            high_end[: horizon * block][shut] = 0.0
-        self._width, self._block = width, block
-        self._table = (n_types, n_states, n_actions)
-        self._top = max(1e-6, float((np.abs(reward).max() * horizon + past).max()))
-        program = Program(
+            shut = np.broadcast_to(closed[:, None], (self.horizon, *self._table)).ravel()
+            high_end[: self.horizon * self._block][shut] = 0.0
+        return Program(
             cost=np.zeros(width),
             matrix=built.matrix(width),
             row_lower=np.concatenate(built.lower),
@@ -177,49 +252,47 @@ class EquityProgram:
             integer=integer,
             maximise=True,
         )
-        self.whole = whole
-        profile = load_profile("exact")
-        if width > LARGE_COLUMNS and not whole:
-            profile = dataclasses.replace(profile, options={**profile.options, "solver": "ipm"})
-        self.session = Session.from_arrays(program, profile)
-        self.budgets: np.ndarray | None = None
 
-    def _serve(self, built: _Rows, service: Guarantee, n_types: int, n_states: int, n_actions: int) -> None:
-        """Expected services of every arm, or of every group, in the window."""
-        block = n_types * n_states * n_actions
-        own = np.repeat(np.eye(n_types), n_states * n_actions, axis=1) if service.per == "arm" else self._acted
-        acted = own * (np.arange(block) % n_actions > 0)
+    def _serve(self, built: _Rows, service: Guarantee) -> np.ndarray:
+        """Expected services of every arm, or of every group, in the window; the rows' numbers."""
+        n_types, n_states, n_actions = self._table
+        member = np.eye(n_types) if service.owed is None else service.owed.member.astype(float)
+        own = np.repeat(member, n_states * n_actions, axis=1)
+        own = self._acted if service.per == "group" and service.owed is None else own
+        acted = own * (np.arange(self._block) % n_actions > 0)
         who, column = np.nonzero(acted)
         rounds = range(self.horizon)[service.window(self.horizon)]
-        entries = [(who, column + t * block, acted[who, column]) for t in rounds]
-        least = np.full(len(acted), float(service.at_least))
-        built.add(least, np.full(len(acted), np.inf), *entries)
+        entries = [(who, column + t * self._block, acted[who, column]) for t in rounds]
+        least = np.full(len(acted), float(service.at_least)) if service.owed is None else service.owed.least
+        return built.add(least, np.full(len(acted), np.inf), *entries)
 
-    def _tie_budgets(self, built: _Rows, used: np.ndarray, unit: np.ndarray, limit: float, every: np.ndarray) -> None:
+    def _tie_budgets(self, built: _Rows, pools: _Pools) -> None:
         """Use of each round, or of all rounds, is at most the budget variables."""
-        n_groups, horizon, block = len(self.groups), self.horizon, len(unit)
-        step = every // block
+        assert pools.coupling is not None
+        n_groups, horizon, block = len(self.groups), self.horizon, self._block
+        unit = np.broadcast_to(pools.coupling.cost[0], self._table).reshape(-1)
+        used = pools.of_arm * unit
         if self.mode == "capacity":
-            low = np.full(horizon, -np.inf)
+            every = np.arange(horizon * block)
             self._tied = built.add(
-                low,
+                np.full(horizon, -np.inf),
                 np.zeros(horizon),
-                (step, every, np.tile(unit, horizon)),
+                (every // block, every, np.tile(unit, horizon)),
                 (np.arange(horizon), self._budget, -np.ones(horizon)),
             )
             return
         _ = self.groups.label
         nought, low = np.zeros(n_groups, dtype=int), np.full(n_groups, -np.inf)
-        built.add(low[:1], np.array([limit]), (nought, self._budget, np.ones(n_groups)))
+        limit = np.array([float(pools.coupling.limit[0])])
+        self._shared = built.add(low[:1], limit, (nought, self._budget, np.ones(n_groups)))
         one = np.arange(n_groups)
+        group, column = np.nonzero(used)
         if self.mode == "total":
-            group, column = np.nonzero(used)
             entries = [
                 (group, column + t * block, used[group, column] * weight) for t, weight in enumerate(self._round)
             ]
             built.add(low, np.zeros(n_groups), *entries, (one, self._budget, np.full(n_groups, -self._round.sum())))
             return
-        group, column = np.nonzero(used)
         for t in range(horizon):
             built.add(
                 low,
@@ -227,6 +300,33 @@ class EquityProgram:
                 (group, column + t * block, used[group, column]),
                 (one, self._budget, -np.ones(n_groups)),
             )
+
+    # ---- what clashes
+    @property
+    def limit_rows(self) -> LimitRows:
+        """Where each limit stands."""
+        inner = self._unequal[: len(self._unequal) - self._spread.ceiling]
+        n_ratio = len(inner) - 2 * self._spread.n_pairs
+        shared = {"step": self._numbers, "capacity": np.empty((0, 0), dtype=np.int64)}
+        return LimitRows(
+            self._floor,
+            self._arm_floor,
+            inner[:n_ratio],
+            self._unequal[len(inner) :],
+            self._served,
+            shared[self.mode] if self.mode in shared else self._shared[None, :],
+            self._value,
+            self._pair,
+        )
+
+    @property
+    def bare(self) -> Program:
+        """The program without an objective and without a welfare."""
+        program = self.session.program
+        lower, upper = program.lower.copy(), program.upper.copy()
+        for columns in (np.array([self._z]), self._u):
+            lower[columns], upper[columns] = 0.0, 0.0
+        return dataclasses.replace(program, lower=lower, upper=upper, cost=np.zeros(self._width))
 
     # ---- solving
     def solve(self, stage: Stage, *, tolerance: float = 1e-7, until: float | None = None) -> Answer:

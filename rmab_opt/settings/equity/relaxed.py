@@ -48,6 +48,8 @@ class Spread:
                 raise ModelError(f"{name} is {limit}", "give a number in [0, 1].")
         pairs = list(combinations(range(n_groups), 2)) if gini is not None else []
         self.n_groups, self.n_pairs = n_groups, len(pairs)
+        self.ceiling = gini is not None
+        """Whether the last row is the ceiling."""
         rows = []
         for low, high in permutations(range(n_groups), 2) if ratio is not None else ():
             row = np.zeros(n_groups + len(pairs))

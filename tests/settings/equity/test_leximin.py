@@ -10,13 +10,17 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 import rmab_opt as ro
-from rmab_opt.errors import ModelError
+from rmab_opt import ActionSet
+from rmab_opt.actions.kinds import Guarantee as Declared
+from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning import Coupling
 from rmab_opt.planning.occupancy import occupancy_program
 from rmab_opt.problem import Arms
 from rmab_opt.settings.equity import Cohort, Groups, Limits, fair_plan, fair_plan_arrays
 from rmab_opt.settings.equity.guarantees import Guarantee
 from rmab_opt.settings.equity.instances import equity_synthetic
+from rmab_opt.settings.equity.outcomes import fairness_of
+from rmab_opt.settings.equity.policies import FairObjective
 
 
 def random_cohort(seed, n_arms=9, n_groups=4, horizon=4, unit=1.0, overlap=True):
@@ -206,3 +210,62 @@ def test_certain_services_are_those_of_the_best_schedule_of_one_arm():
     assert found == pytest.approx(best(1, 0, 0), abs=1e-7)
     free = fair_plan_arrays(dataclasses.replace(cohort), welfare="utilitarian").lower
     assert found < free - 0.1
+
+
+def guaranteed(**fields):
+    """Twenty synthetic arms under a budget of four, with a guarantee among the constraints."""
+    model = ro.load("equity_synthetic", n_arms=20, at_most=4)
+    constraints = model.actions.declared | {"sure": Declared.model_validate(fields)}
+    return dataclasses.replace(model, actions=ActionSet(model.actions.columns, constraints))
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_a_guarantee_of_the_model_is_kept_in_plans_and_costs_the_published_welfare(certain):
+    model = guaranteed(at_least=2, end=20, certain=certain)
+    plan = fair_plan(model.problem, model.actions, welfare="utilitarian")
+    assert plan.upper == pytest.approx(8.22293, abs=5e-6)
+    assert plan.method == "program"
+    assert plan.over_all == pytest.approx(8.88894, abs=1e-4)
+    with pytest.raises(CapabilityError, match="services by prices"):
+        fair_plan(model.problem, model.actions, method="prices")
+
+
+def test_services_before_a_round_count_in_its_plan():
+    """Everybody has had theirs but one arm, who gets two in the three rounds that are left."""
+    model = guaranteed(at_least=2, end=20)
+    rows = [{"id": name, "services": 0 if n == 4 else 2} for n, name in enumerate(model.problem.arms.ids)]
+    for certain in (True, False):
+        later = guaranteed(at_least=2, end=20, certain=certain, done=rows, before=17)
+        state = np.zeros(20, dtype=np.int64)
+        plan = fair_plan(later.problem, later.actions, state=state, period=17, welfare="utilitarian")
+        cohort = Cohort.of(later.problem, later.actions, "group", state=state, period=17)
+        alone = Groups(("that arm", "others"), np.stack([np.arange(20) == 4, np.arange(20) != 4]))
+        cohort = dataclasses.replace(cohort, groups=alone, past=None)
+        served = fair_plan_arrays(
+            cohort, Limits(services=Guarantee.declared(later.actions, 17)), welfare="utilitarian"
+        )  # fmt: skip
+        assert served.use[:, 0].sum() >= 2.0 - 1e-6
+        free = fair_plan_arrays(cohort, welfare="utilitarian")
+        assert plan.upper <= free.upper + 1e-7
+    with pytest.raises(CapabilityError, match="none are counted in rounds that are simulated"):
+        fair_plan(model.problem, model.actions, state=state, period=17)
+
+
+def test_a_guarantee_of_groups_of_another_column_is_kept():
+    model = guaranteed(at_least=9, per="group", end=20)
+    pairs = Groups.from_labels(np.arange(20) % 2)
+    plan = fair_plan(model.problem, model.actions, pairs, welfare="utilitarian")
+    own = fair_plan(model.problem, model.actions, "group", welfare="utilitarian")
+    assert plan.upper == pytest.approx(own.upper, rel=1e-7)
+    assert own.use.sum(axis=0).min() >= 9.0 - 1e-6
+
+
+def test_a_fair_decision_keeps_what_a_round_owes():
+    model = guaranteed(at_least=2, end=2, room=20)
+    sure = {"sure": model.actions.declared["sure"]}
+    model = dataclasses.replace(model, actions=ActionSet(model.actions.columns, sure))
+    fair = FairObjective(model.problem, model.actions)
+    made = ro.decide(model.with_objective(fair), np.zeros(20, dtype=np.int64))
+    assert len(made.chosen) == 20
+    told = fairness_of(model, made, "group")
+    assert "leave out sure" in told.sentence
