@@ -1,6 +1,6 @@
 """Learners on simulators whose equations are hidden behind `step`, all with the same number of simulated rounds.
 
-    python benchmarks/simulator_only.py [--settings contagion,sessions] [--full]
+    python benchmarks/simulator_only.py [--settings contagion,sessions] [--policies learned,hand] [--full]
 
 Protocol and sizes stand in coupled.yaml (`simulator_only`), fixed before the runs: the short one, or with `--full`
 200,000 rounds, three instances and three seeds. Policies are played on the known equations, so that totals are expected
@@ -161,12 +161,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings")
     parser.add_argument("--seeds", help="leave out tasks of other training seeds")
+    parser.add_argument("--policies", help="of these alone, by how their names begin: learned,mean_field")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/simulator_only"))
     given = parser.parse_args()
     steps = PROTOCOL["full"]["steps"] if given.full else PROTOCOL["steps"]
     for instance, policy in tasks(given.full):
         if given.seeds and ", seed " in policy and policy.rpartition(" ")[2] not in given.seeds.split(","):
+            continue
+        if given.policies and not policy.startswith(tuple(given.policies.split(","))):
             continue
         for setting in given.settings.split(",") if given.settings else PROTOCOL["settings"]:
             label = f"{setting}, simulator only" + (f", {steps} rounds" if given.full else "")

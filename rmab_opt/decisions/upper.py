@@ -58,7 +58,7 @@ def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: 
         return found
     if not hasattr(dynamics, "tabular") and hasattr(dynamics, "chances_between"):
         return decoupled_bound(model.problem, model.actions, state=given, **_known(options))
-    if isinstance(dynamics, Season) or model.actions.open_constraints:
+    if isinstance(dynamics, Season) or model.actions.lasting.open_constraints:
         return _by_round(model, given, **options)
     return planning.bound(model.problem, model.actions, state=given, **options)
 

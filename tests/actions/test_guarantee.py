@@ -197,3 +197,20 @@ def test_a_set_s_bound_without_its_guarantee_is_the_plain_one():
     model = small(1, at_least=0, end=5)
     assert bound(model).value == pytest.approx(bound(small(1)).value, rel=1e-5)
     assert list(model.actions.lasting.constraints) == ["weekly"]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4])
+def test_counted_from_a_later_round_on_it_owes_what_it_owed_then(first):
+    arms = Arms.from_arrays(4)
+    done = {"id": ["arm0", "arm1"], "services": ["1", "2"]}
+    one = Guarantee(at_least=2, begin=0, end=4, done=done, before=2, room=3)
+    actions = ActionSet(arms, {"sure": one})
+    if first in (1, 3):
+        with pytest.raises(CapabilityError, match="none are counted"):
+            actions.later(first)
+        return
+    later = actions.later(first)
+    for action in itertools.product(range(2), repeat=4):
+        # Round 3 is decided where services before it are known, and rounds after the window owe nothing.
+        if first in (2, 4):
+            assert later.at(0).allows(np.array(action)) == actions.at(first).allows(np.array(action))

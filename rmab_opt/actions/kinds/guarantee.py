@@ -110,6 +110,18 @@ class Guarantee(PlainKind, kind="guarantee"):
             )
         return self.model_copy(update={"now": period})
 
+    def later(self, first: int) -> Constraint:
+        """The guarantee counted from round ``first`` on; CapabilityError where services before it are not known."""
+        if not first:
+            return self
+        if self.begin < first and self.before != first:
+            self.at(first, {})
+        window = {"begin": max(0, self.begin - first), "end": max(1, self.end - first)}
+        if self.end <= first:
+            # It is over: nothing is owed any more.
+            return self.model_copy(update={**window, "at_least": 0, "before": 0, "done": None})
+        return self.model_copy(update={**window, "before": 0})
+
     def owed(self, columns: Columns, period: int | None = None) -> Owed:
         """What is left of it before round ``before``, the window counted from ``period``, by default that round.
 
