@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -24,6 +24,8 @@ from scipy.optimize import nnls
 
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
+from rmab_opt.planning.smoothing import Drawn, Smoothed, smoothed
+from rmab_opt.planning.smoothing import Problem as PriceProblem
 from rmab_opt.solver import Program, Session, load_profile
 
 __all__ = [
@@ -51,6 +53,12 @@ arm takes 0.8 microseconds, a move 1 nanosecond an arm."""
 
 MOVED_AT_ONCE = 4096
 """Arms whose values stay in cache while all moves are gone through."""
+
+SMOOTHED_FROM = 200_000
+"""Prices times arms from which prices are sought by descents on smooth functions instead of cuts."""
+
+SAMPLED_FROM, SAMPLE = 25_000, 12_000
+"""Arms from which the first of these looks at a sample of them, and its size."""
 
 FEW_PRICES = 3
 """Up to this many prices Kelley's cuts need fewer evaluations than the bundle."""
@@ -300,6 +308,16 @@ class _Rows:
         return np.asarray((self.matrix @ flat.T).T)
 
 
+class _Pass(NamedTuple):
+    """What the arms come to under prices."""
+
+    total: float
+    acted: np.ndarray
+    """Expected actions, (T, A, N)."""
+    earned: np.ndarray
+    """Discounted rewards without prices of every arm, (N,); empty without heat."""
+
+
 class _Finite:
     """Backward and forward passes over the rounds, chunk of arms by chunk."""
 
@@ -332,6 +350,15 @@ class _Finite:
     def occupancy(self, token: object) -> np.ndarray:
         return np.asarray(self._pass(np.asarray(token), keep=True)[2])
 
+    def sampled(self, arms: np.ndarray) -> _Finite:
+        """The same for some of the arms."""
+        cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, arms]
+        reward, terminal = self.reward[arms].transpose(0, 2, 1), None if self.terminal is None else self.terminal[arms]
+        return _Finite(
+            self.transition[arms], reward, cost.transpose(0, 1, 3, 2), self.start[arms], self.discount, self.horizon,
+            terminal,
+        )  # fmt: skip
+
     @cached_property
     def _planes(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """By chunk of arms, arms last: probabilities of the moves (M, n), rewards (A, S, n), starts (S, n)."""
@@ -346,47 +373,71 @@ class _Finite:
             for part in parts
         ]
 
-    def _by_moves(self, price: np.ndarray) -> tuple[float, np.ndarray, None]:
-        """:meth:`_pass` move by move for all arms of a chunk: few moves cost far less than a product an arm."""
+    def _by_moves(self, price: np.ndarray, heat: float = 0.0) -> _Pass:
+        """A backward and a forward pass, move by move for all arms of a chunk: few moves cost less than products.
+
+        With ``heat`` arms draw their action with chances that fall off by exp(-loss / heat), and the total is that of
+        the largest smooth function under it: sum over actions of exp(value / heat), in a logarithm, in place of a
+        maximum.
+        """
         assert self.rows is not None
         n_arms, n_actions, n_states, _ = self.transition.shape
         paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
-        acted = np.zeros((self.horizon, n_actions, n_arms))
+        acted, earned = np.zeros((self.horizon, n_actions, n_arms)), np.zeros(n_arms if heat else 0)
         total, first = 0.0, 0
-        for move, reward, mass in self._planes:
-            size = mass.shape[1]
-            part = slice(first, first + size)
-            own = paid if paid.shape[1] == 1 else paid[:, part]
-            first += size
-            value = np.zeros((n_states, size)) if self.terminal is None else self.terminal[part].T
-            choice = np.empty((self.horizon, n_actions, n_states, size), dtype=bool)
-            step = np.empty(size)
-            for t in range(self.horizon - 1, -1, -1):
-                q = reward - own[t].T[:, None, :]
-                for k, (a, s, z) in enumerate(self.moves):
-                    np.multiply(move[k], value[z], out=step)
-                    q[a, s] += step
-                value = q.max(axis=0)
-                # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
-                open_ = np.ones(value.shape, dtype=bool)
-                for action in range(n_actions):
-                    np.logical_and(q[action] == value, open_, out=choice[t, action])
-                    open_ &= ~choice[t, action]
-            total += float((mass * value).sum())
+        for move, reward, start in self._planes:
+            part = slice(first, first + start.shape[1])
+            first = part.stop
+            ends = np.zeros(start.shape) if self.terminal is None else self.terminal[part].T
+            value, chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)
+            total += float((start * value).sum())
+            mass, weight, step = start, 1.0, np.empty(start.shape[1])
             for t in range(self.horizon):
-                flow = choice[t] * mass
-                acted[t, :, part] = flow.sum(axis=1)
-                mass = np.zeros((n_states, size))
+                flow = chance[t] * mass
+                acted[t, :, part] = flow.sum(axis=1) / weight
+                if heat:
+                    earned[part] += (flow * reward).sum(axis=(0, 1))
+                mass = np.zeros(start.shape)
+                # Chances of moves hold the discount already.
+                weight *= self.discount
                 for k, (a, s, z) in enumerate(self.moves):
                     np.multiply(move[k], flow[a, s], out=step)
                     mass[z] += step
-                if self.discount != 1.0:
-                    mass /= self.discount
-        return total, self.rows.use(acted.transpose(0, 2, 1)).ravel(), None
+            if heat and self.terminal is not None:
+                earned[part] += (mass * ends).sum(axis=0)
+        return _Pass(total, acted, earned)
+
+    def _chances(
+        self, move: np.ndarray, reward: np.ndarray, paid: np.ndarray, value: np.ndarray, heat: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values before the first round, (S, n), and with what chance each action is taken, (T, A, S, n)."""
+        chance = np.empty((self.horizon, *reward.shape), dtype=np.float64 if heat else bool)
+        step = np.empty(reward.shape[2])
+        for t in range(self.horizon - 1, -1, -1):
+            q = reward - paid[t].T[:, None, :]
+            for k, (a, s, z) in enumerate(self.moves):
+                np.multiply(move[k], value[z], out=step)
+                q[a, s] += step
+            value = q.max(axis=0)
+            if heat:
+                q -= value
+                q /= heat
+                np.exp(q, out=q)
+                sums = q.sum(axis=0)
+                np.divide(q, sums, out=chance[t])
+                value += heat * np.log(sums)
+                continue
+            # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
+            open_ = np.ones(value.shape, dtype=bool)
+            for action in range(len(q)):
+                np.logical_and(q[action] == value, open_, out=chance[t, action])
+                open_ &= ~chance[t, action]
+        return value, chance
 
     def _pass(self, price: np.ndarray, keep: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
         if self.rows is not None and not keep:
-            return self._by_moves(price)
+            found = self._by_moves(price)
+            return found.total, self.rows.use(found.acted.transpose(0, 2, 1)).ravel(), None
         n_arms, n_actions, n_states, _ = self.transition.shape
         price = price.reshape(self.horizon, self.n_rows)
         use = np.zeros((self.horizon, self.n_rows))
@@ -814,9 +865,75 @@ def dual_finite(
     if prices is None:
         prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
     first = np.clip(np.broadcast_to(prices, shape).ravel(), search.low, search.high)
+    if not occupancy and _smooths(search, cost, coupling):
+        assert isinstance(search.evaluator, _Finite)
+        found = _smoothed(search, first, np.broadcast_to(coupling.limit, shape))
+        if found.closed(tolerance) or search.stopped:
+            return _dual_of(found, shape, tolerance, begun)
+        first = found.price
     search.evaluate(first)
     search.run()
     return _finish(search, shape, merged, n_arms, occupancy, begun)
+
+
+def _smooths(search: _Search, cost: np.ndarray, coupling: Coupling) -> bool:
+    """Whether the prices are sought by :mod:`rmab_opt.planning.smoothing`: for many of them times many arms."""
+    evaluator = search.evaluator
+    assert isinstance(evaluator, _Finite | _Stationary)
+    assert coupling.equal is not None
+    many = len(evaluator.start) * search.size >= SMOOTHED_FROM
+    return many and evaluator.rows is not None and not coupling.equal.any() and bool((cost >= 0).all())
+
+
+def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed:
+    """Prices by descents on smooth functions, of a sample of the arms first."""
+    evaluator = search.evaluator
+    assert isinstance(evaluator, _Finite)
+    n_arms = len(evaluator.start)
+    whole = _smooth_problem(search, evaluator, limit)
+    if n_arms >= SAMPLED_FROM:
+        part = np.sort(np.random.default_rng(0).permutation(n_arms)[:SAMPLE])
+        sample = evaluator.sampled(part)
+        weight = evaluator.start.sum(axis=1)
+        amount = np.abs(whole.rows) @ np.repeat(weight, evaluator.reward.shape[1])
+        inside = np.zeros(n_arms)
+        inside[part] = weight[part]
+        share = (np.abs(whole.rows) @ np.repeat(inside, evaluator.reward.shape[1])) / np.maximum(amount, 1e-300)
+        rough = _smooth_problem(search, sample, limit * share)
+        first = smoothed(rough, first, 0.0, search.deadline, heats=1).price
+    return smoothed(whole, first, search.tolerance, search.deadline)
+
+
+def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> PriceProblem:
+    """Of all arms, or of a sample of them under its share of the limits, (T, K)."""
+    assert evaluator.rows is not None
+    rows, n_arms = evaluator.rows, len(evaluator.start)
+    matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
+    weight = search.weight.reshape(limit.shape)
+    rent = (limit * weight).ravel()
+
+    def drawn(price: np.ndarray, heat: float) -> Drawn:
+        found = evaluator._by_moves(price, heat)
+        return Drawn(found.total, found.acted.transpose(0, 2, 1), found.earned)
+
+    def hard(price: np.ndarray) -> float:
+        return evaluator._by_moves(price).total + float(rent @ price)
+
+    span = max(float(np.ptp(evaluator.reward)), 1e-300)
+    return PriceProblem(drawn, hard, matrix, limit, weight, search.high, search.unit, span)
+
+
+def _dual_of(found: Smoothed, shape: tuple[int, ...], tolerance: float, begun: float) -> Dual:
+    return Dual(
+        value=found.value,
+        lower=min(found.lower, found.value),
+        prices=found.price.reshape(shape),
+        use=found.use.reshape(shape),
+        occupancy=None,
+        evaluations=found.evaluations,
+        seconds=time.perf_counter() - begun,
+        converged=found.closed(tolerance),
+    )
 
 
 def _stationary_search(
@@ -939,7 +1056,8 @@ def _constant_prices(
 ) -> np.ndarray:
     """Where to start: the constant prices of a discounted problem of about the same length, on a sample of arms."""
     n_kinds = kernel.shape[0]
-    sample = np.arange(0, n_kinds, max(1, n_kinds // 500))
+    # At random: arms in the file's order may come group by group, or in turn.
+    sample = np.sort(np.random.default_rng(0).permutation(n_kinds)[:1000]) if n_kinds > 1000 else np.arange(n_kinds)
     part = cost if cost.shape[1] == 1 else cost[:, sample]
     share = merged.start[sample].sum() / merged.start.sum()
     assert coupling.equal is not None
