@@ -297,6 +297,42 @@ class Shape:
         upper_only = all(row.lower == 0 for row in polytope.rows)
         return "nested" if upper_only and _nested(members, len(self.actions)) else ""
 
+    @cached_property
+    def nested(self) -> bool:
+        """Whether upper limits of counts over disjoint or nested sets are all that binds."""
+        if self.actions.structured:
+            return False
+        members, equal, floors = self._binding
+        return bool(equal.all()) and not floors.any() and _nested(members, len(self.actions))
+
+    def sorted(self, scores: np.ndarray) -> tuple[np.ndarray, Floats]:
+        """The action with the largest sum of scores (C,) in a :attr:`nested` set, and the prices that prove it, (m,).
+
+        From the smallest sets to the largest each keeps its best; the first that it leaves out is its threshold. A set
+        costs what its threshold exceeds those of all sets around it: what is kept is worth at least the largest
+        threshold over it, what is left out at most that, and a set with a price is full, so the prices are optimal.
+        """
+        scores = np.asarray(scores, dtype=np.float64)
+        members, rows = self._binding[0], self.binding_rows
+        matrix, ceiling = self.actions.plain_rows.matrix, self.actions.plain_rows.ceiling
+        kept = scores > 0
+        order = np.argsort([len(own) for own in members], kind="stable").tolist()
+        threshold = np.zeros(len(rows))
+        for i in order:
+            own = members[i][kept[members[i]]]
+            most = max(0, int(np.floor(ceiling[rows[i]] / matrix.data[matrix.indptr[rows[i]]])))
+            if len(own) > most:
+                by_value = np.argsort(-scores[own], kind="stable")
+                threshold[i] = scores[own[by_value[most]]]
+                kept[own[by_value[most:]]] = False
+        prices, around = np.zeros(matrix.shape[0]), np.zeros(len(scores))
+        for i in reversed(order):
+            outer = around[members[i][0]] if len(members[i]) else 0.0
+            if threshold[i] > outer:
+                prices[rows[i]] = (threshold[i] - outer) / matrix.data[matrix.indptr[rows[i]]]
+                around[members[i]] = threshold[i]
+        return kept.astype(np.int64), prices
+
     def best(self, scores: np.ndarray) -> Best:
         """The largest sum of scores over the set, for many score vectors at once.
 

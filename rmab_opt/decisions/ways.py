@@ -58,7 +58,10 @@ class Way(Protocol):
 
 
 class Prices:
-    """The exact assignment of :mod:`rmab_opt.planning.assignment`, for linear objectives under plain budgets."""
+    """Linear objectives under plain budgets, by :mod:`rmab_opt.planning.assignment`, or under nested counts, by sorting.
+
+    Either way the prices are the proof.
+    """
 
     name = "prices"
     final = False
@@ -72,7 +75,8 @@ class Prices:
             return "the objective is not linear in the columns"
         budgets = self.actions.shape.budgets
         if budgets is None:
-            return "the constraints are not one budget an action"
+            nested = question.plain and self.actions.shape.nested
+            return None if nested else "the constraints are neither one budget an action nor nested upper counts"
         limits, equal = budgets
         if equal and ((limits != np.floor(limits)).any() or limits.sum() > question.problem.n_arms):
             return "budgets to be used in full are no whole numbers of arms"
@@ -81,9 +85,12 @@ class Prices:
     def propose(self, question: Question) -> Proposal | None:
         """See :class:`Way`."""
         assert isinstance(question.objective, LinearObjective)
-        assert self.actions.shape.budgets is not None
-        limits, equal = self.actions.shape.budgets
         gain, base = question.objective.coefficients(question.situation)
+        if self.actions.shape.budgets is None:
+            action, prices = self.actions.shape.sorted(gain)
+            value = base + float(gain @ action)
+            return Proposal(action, value, value, "prices", {"prices": prices}, status="optimal", by="sorting")
+        limits, equal = self.actions.shape.budgets
         effect = self.actions.columns.effect
         level = np.rint(effect.data).astype(np.int64)
         scores = np.zeros((question.problem.n_arms, question.problem.dynamics.n_actions))

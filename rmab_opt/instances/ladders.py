@@ -41,12 +41,22 @@ def _check(n_arms: int, n_workers: int) -> None:
 
 @domain("budget")
 def budget(
-    *, n_arms: int = 20, n_valuable: int = 5, horizon: int = 20, discount: float = 1.0, seed: int = 0
+    *,
+    n_arms: int = 20,
+    n_valuable: int = 5,
+    n_villages: int = 0,
+    horizon: int = 20,
+    discount: float = 1.0,
+    seed: int = 0,
 ) -> Instance:
-    """Published arms without further structure; ``n_valuable`` plays the part of the published budget."""
+    """Published arms without further structure; ``n_valuable`` plays the part of the published budget.
+
+    With ``n_villages`` arm i lives in ``village`` i mod n_villages, for limits and comparisons of groups.
+    """
     _check(n_arms, max(1, n_valuable))
     dynamics = _ladder(n_arms, n_valuable, np.random.default_rng(seed))
-    return Instance(_problem(Arms.from_arrays(n_arms), dynamics, horizon, discount), {})
+    village = {"village": [f"v{i % n_villages}" for i in range(n_arms)]} if n_villages > 0 else {}
+    return Instance(_problem(Arms.from_arrays(n_arms, **village), dynamics, horizon, discount), {})
 
 
 @domain("scheduling")

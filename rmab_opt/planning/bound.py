@@ -50,6 +50,9 @@ COUPLINGS = ("auto", "relaxation", "hull")
 HULL_TOLERANCE = 1e-4
 """Relative gap to which the hull is priced out by default; its value is a bound at any gap."""
 
+TOLERANCE, LARGE_TOLERANCE, LARGE_COHORT = 1e-6, 1e-3, 10_000
+"""Relative gap to which prices are sought by default, the one for many arms, and how many those are."""
+
 MANY_PRICES = 150
 """Above this many prices the linear program is tried first, if it is small enough."""
 
@@ -207,7 +210,7 @@ def bound(
     method
         ``auto``, ``dual`` (decomposition), ``highs`` (linear program) or ``pyomo`` (the same, readable, small).
     tolerance, seconds
-        Relative gap to stop at (1e-6, for the hull 1e-4), and a limit on wall-clock time.
+        Relative gap to stop at (1e-6, from 10,000 arms 1e-3, for the hull 1e-4), and a limit on wall-clock time.
     state
         Start from these states, (N,), or probabilities (N, S), instead of the problem's start.
     horizon, discount
@@ -407,7 +410,7 @@ def _bound_in_unit(
         method=method,
         horizon=horizon,
         discount=discount,
-        tolerance=1e-6 if tolerance is None else tolerance,
+        tolerance=(LARGE_TOLERANCE if len(transition) >= LARGE_COHORT else TOLERANCE) if tolerance is None else tolerance,
         seconds=seconds,
         prices=prices,
         occupancy=occupancy,

@@ -15,7 +15,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -23,6 +24,8 @@ from scipy.optimize import nnls
 
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
+from rmab_opt.planning.smoothing import Drawn, Smoothed, smoothed
+from rmab_opt.planning.smoothing import Problem as PriceProblem
 from rmab_opt.solver import Program, Session, load_profile
 
 __all__ = [
@@ -43,6 +46,19 @@ IMPROVEMENT = 1e-11
 
 CACHE_BYTES = 1 << 20
 """Kernels of one chunk of arms: they stay in cache over all rounds of a backward and a forward pass."""
+
+FEW_MOVES = 64
+"""Moves (action, from, to) that some arm can make, up to which passes go move by move: a product of small matrices an
+arm takes 0.8 microseconds, a move 1 nanosecond an arm."""
+
+MOVED_AT_ONCE = 4096
+"""Arms whose values stay in cache while all moves are gone through."""
+
+SMOOTHED_FROM = 200_000
+"""Prices times arms from which prices are sought by descents on smooth functions instead of cuts."""
+
+SAMPLED_FROM, SAMPLE = 25_000, 12_000
+"""Arms from which the first of these looks at a sample of them, and its size."""
 
 FEW_PRICES = 3
 """Up to this many prices Kelley's cuts need fewer evaluations than the bundle."""
@@ -125,7 +141,8 @@ class _Stationary:
     """Batched policy iteration for discounted (or average) reward, warm from the last price.
 
     Values are kept as one column of reward and K of use under the current policy, so that a price changes them
-    without a solve; systems are solved again only for arms whose policy changed.
+    without a solve; systems are solved again only for arms whose policy changed. Where there are more rows than
+    actions and costs do not depend on states, the columns are an arm's actions instead, each with its own price.
     """
 
     def __init__(
@@ -136,10 +153,14 @@ class _Stationary:
         self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
         self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
         self.n_prices = cost.shape[0]
+        n_actions = reward.shape[2]
+        self.rows = _Rows(self.cost, n_arms) if cost.shape[2] == 1 and cost.shape[0] > n_actions else None
+        if self.rows is not None:
+            self.cost = np.eye(n_actions)[:, None, :, None]
         self.start = start
         self.count = start.sum(axis=1)
         self.policy = np.zeros((n_arms, n_states), dtype=np.int64)
-        self.base = np.empty((n_arms, n_states, 1 + self.n_prices))
+        self.base = np.empty((n_arms, n_states, 1 + len(self.cost)))
         self.average = discount == 1.0
         self.size = float(np.abs(reward).max(initial=0.0))
         self.dear = np.abs(cost).reshape(self.n_prices, -1).max(axis=1, initial=0.0)
@@ -157,7 +178,7 @@ class _Stationary:
             if self.average:
                 # Bias is relative to state 0; its column carries the gain.
                 system[:, :, 0] = 1.0
-            right = np.empty((part.size, n_states, 1 + self.n_prices))
+            right = np.empty((part.size, n_states, 1 + len(self.cost)))
             right[..., 0] = self.reward[part[:, None], policy, state]
             row = part[:, None] if self.cost.shape[1] > 1 else np.zeros((1, 1), dtype=np.int64)
             column = state if self.cost.shape[3] > 1 else np.zeros(1, dtype=np.int64)
@@ -176,14 +197,14 @@ class _Stationary:
         n_actions = self.reward.shape[1]
         arms = np.arange(n_arms)
         slack = np.zeros(n_arms)
-        weight = np.concatenate([[1.0], -price])
+        weight = self._weight(price)
         # What is earned and paid in a round: no absolute size, or small rewards would all be ties.
         pay = self.size + float(np.abs(price) @ self.dear)
         for _ in range(200):
             every = arms.size == n_arms
             kernel = self.transition if every else self.transition[arms]
             cost = self.cost if self.cost.shape[1] == 1 or every else self.cost[:, arms]
-            value = (self.base if every else self.base[arms]) @ weight
+            value = self.values(weight) if every else self.values(weight, arms)
             bias = value
             if self.average:
                 bias = value.copy()
@@ -192,7 +213,12 @@ class _Stationary:
             q = ahead.reshape(arms.size, n_actions, n_states)
             if self.discount != 1.0:
                 q *= self.discount
-            q += _priced(self.reward if every else self.reward[arms], cost, price)
+            if self.rows is None:
+                q += _priced(self.reward if every else self.reward[arms], cost, price)
+            else:
+                q += (self.reward if every else self.reward[arms]) + (weight if len(weight) == 1 else weight[arms])[
+                    :, 1:, None
+                ]
             level = value if not self.average else bias + value[:, :1]
             best = q[:, 0].copy()
             choice = np.zeros((arms.size, n_states), dtype=np.int64)
@@ -213,13 +239,30 @@ class _Stationary:
             self._solve(arms)
         self.slack = slack
         # What ties were forgiven is added back, so that the value is a bound for the exact optimum too.
+        rest = float(self.count @ slack) / (1.0 if self.average else 1.0 - self.discount)
         if self.average:
-            flat = self.count @ self.base[:, 0, :]
-            total = float(flat @ weight + self.count @ slack)
+            flat = self.count[:, None] * self.base[:, 0, :]
         else:
-            flat = np.einsum("ns,nsk->k", self.start, self.base)
-            total = float(flat @ weight + self.count @ slack / (1.0 - self.discount))
-        return total, flat[1:], self.policy.astype(np.uint8)
+            flat = np.matmul(self.start[:, None, :], self.base)[:, 0]
+        use = flat[:, 1:].sum(axis=0) if self.rows is None else self.rows.use(flat[:, 1:])
+        return float((flat * weight).sum()) + rest, use, self.policy.astype(np.uint8)
+
+    def _weight(self, price: np.ndarray) -> np.ndarray:
+        """What the columns of :attr:`base` count at a price, (N or 1, 1 + columns)."""
+        paid = price[None] if self.rows is None else self.rows.arms(price)
+        return np.concatenate([np.ones((len(paid), 1)), -paid], axis=1)
+
+    def values(self, weight: np.ndarray, arms: np.ndarray | None = None) -> np.ndarray:
+        """Values of the current policies at :meth:`_weight`, (N, S); of some arms only where they are given."""
+        base = self.base if arms is None else self.base[arms]
+        if len(weight) == 1:
+            return np.asarray(base @ weight[0])
+        return np.matmul(base, (weight if arms is None else weight[arms])[:, :, None])[:, :, 0]
+
+    def at(self, price: np.ndarray) -> np.ndarray:
+        """Optimal values at a price, (N, S), never below the exact ones."""
+        self(price)
+        return self.values(self._weight(price)) + (self.slack / (1.0 - self.discount))[:, None]
 
     def occupancy(self, token: object) -> np.ndarray:
         policy = np.asarray(token).astype(np.int64)
@@ -238,6 +281,41 @@ class _Stationary:
             mass = np.linalg.solve(system.transpose(0, 2, 1), right[:, :, None])[..., 0]
             result[part[:, None], state, policy[part]] = mass
         return result
+
+
+class _Rows:
+    """Costs of arms' actions that do not depend on states: arms' prices from prices of rows, and rows' use from arms'.
+
+    Kept sparse, since a row of a group holds its members only.
+    """
+
+    def __init__(self, cost: np.ndarray, n_arms: int) -> None:
+        n_rows, own, n_actions, _ = cost.shape
+        self.shape = (n_arms, n_actions)
+        self.same = own == 1
+        flat = cost[:, 0, :, 0] if self.same else cost[..., 0].reshape(n_rows, -1)
+        self.matrix = sparse.csr_array(flat)
+        self.back = sparse.csr_array(self.matrix.T)
+
+    def arms(self, price: np.ndarray) -> np.ndarray:
+        """What acting costs, (N or 1, A), or (T, N or 1, A) at prices (K,) or (T, K)."""
+        paid = (self.back @ price.T).T
+        return np.asarray(paid.reshape(*price.shape[:-1], 1 if self.same else self.shape[0], self.shape[1]))
+
+    def use(self, acted: np.ndarray) -> np.ndarray:
+        """Use of the rows, (..., K), of expected actions (..., N, A)."""
+        flat = acted.sum(axis=-2) if self.same else acted.reshape(*acted.shape[:-2], -1)
+        return np.asarray((self.matrix @ flat.T).T)
+
+
+class _Pass(NamedTuple):
+    """What the arms come to under prices."""
+
+    total: float
+    acted: np.ndarray
+    """Expected actions, (T, A, N)."""
+    earned: np.ndarray
+    """Discounted rewards without prices of every arm, (N,); empty without heat."""
 
 
 class _Finite:
@@ -260,8 +338,10 @@ class _Finite:
         self.start = start
         self.n_rows = cost.shape[0]
         self.n_prices = horizon * self.n_rows
-        _, n_actions, n_states, _ = transition.shape
+        n_arms, n_actions, n_states, _ = transition.shape
         self.chunk = max(16, CACHE_BYTES // (8 * n_actions * n_states * n_states))
+        self.moves = [(a, s, z) for a, s, z in np.argwhere((transition != 0).any(axis=0)).tolist()]
+        self.rows = _Rows(self.cost, n_arms) if self.cost.shape[3] == 1 and len(self.moves) <= FEW_MOVES else None
 
     def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
         total, use, _ = self._pass(price, keep=False)
@@ -270,7 +350,94 @@ class _Finite:
     def occupancy(self, token: object) -> np.ndarray:
         return np.asarray(self._pass(np.asarray(token), keep=True)[2])
 
+    def sampled(self, arms: np.ndarray) -> _Finite:
+        """The same for some of the arms."""
+        cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, arms]
+        reward, terminal = self.reward[arms].transpose(0, 2, 1), None if self.terminal is None else self.terminal[arms]
+        return _Finite(
+            self.transition[arms], reward, cost.transpose(0, 1, 3, 2), self.start[arms], self.discount, self.horizon,
+            terminal,
+        )  # fmt: skip
+
+    @cached_property
+    def _planes(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """By chunk of arms, arms last: probabilities of the moves (M, n), rewards (A, S, n), starts (S, n)."""
+        at = np.array(self.moves).T
+        parts = [slice(first, first + MOVED_AT_ONCE) for first in range(0, len(self.start), MOVED_AT_ONCE)]
+        return [
+            (
+                np.ascontiguousarray(self.transition[part, at[0], at[1], at[2]].T * self.discount),
+                np.ascontiguousarray(self.reward[part].transpose(1, 2, 0)),
+                np.ascontiguousarray(self.start[part].T),
+            )
+            for part in parts
+        ]
+
+    def _by_moves(self, price: np.ndarray, heat: float = 0.0) -> _Pass:
+        """A backward and a forward pass, move by move for all arms of a chunk: few moves cost less than products.
+
+        With ``heat`` arms draw their action with chances that fall off by exp(-loss / heat), and the total is that of
+        the largest smooth function under it: sum over actions of exp(value / heat), in a logarithm, in place of a
+        maximum.
+        """
+        assert self.rows is not None
+        n_arms, n_actions, n_states, _ = self.transition.shape
+        paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
+        acted, earned = np.zeros((self.horizon, n_actions, n_arms)), np.zeros(n_arms if heat else 0)
+        total, first = 0.0, 0
+        for move, reward, start in self._planes:
+            part = slice(first, first + start.shape[1])
+            first = part.stop
+            ends = np.zeros(start.shape) if self.terminal is None else self.terminal[part].T
+            value, chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)
+            total += float((start * value).sum())
+            mass, weight, step = start, 1.0, np.empty(start.shape[1])
+            for t in range(self.horizon):
+                flow = chance[t] * mass
+                acted[t, :, part] = flow.sum(axis=1) / weight
+                if heat:
+                    earned[part] += (flow * reward).sum(axis=(0, 1))
+                mass = np.zeros(start.shape)
+                # Chances of moves hold the discount already.
+                weight *= self.discount
+                for k, (a, s, z) in enumerate(self.moves):
+                    np.multiply(move[k], flow[a, s], out=step)
+                    mass[z] += step
+            if heat and self.terminal is not None:
+                earned[part] += (mass * ends).sum(axis=0)
+        return _Pass(total, acted, earned)
+
+    def _chances(
+        self, move: np.ndarray, reward: np.ndarray, paid: np.ndarray, value: np.ndarray, heat: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values before the first round, (S, n), and with what chance each action is taken, (T, A, S, n)."""
+        chance = np.empty((self.horizon, *reward.shape), dtype=np.float64 if heat else bool)
+        step = np.empty(reward.shape[2])
+        for t in range(self.horizon - 1, -1, -1):
+            q = reward - paid[t].T[:, None, :]
+            for k, (a, s, z) in enumerate(self.moves):
+                np.multiply(move[k], value[z], out=step)
+                q[a, s] += step
+            value = q.max(axis=0)
+            if heat:
+                q -= value
+                q /= heat
+                np.exp(q, out=q)
+                sums = q.sum(axis=0)
+                np.divide(q, sums, out=chance[t])
+                value += heat * np.log(sums)
+                continue
+            # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
+            open_ = np.ones(value.shape, dtype=bool)
+            for action in range(len(q)):
+                np.logical_and(q[action] == value, open_, out=chance[t, action])
+                open_ &= ~chance[t, action]
+        return value, chance
+
     def _pass(self, price: np.ndarray, keep: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
+        if self.rows is not None and not keep:
+            found = self._by_moves(price)
+            return found.total, self.rows.use(found.acted.transpose(0, 2, 1)).ravel(), None
         n_arms, n_actions, n_states, _ = self.transition.shape
         price = price.reshape(self.horizon, self.n_rows)
         use = np.zeros((self.horizon, self.n_rows))
@@ -698,9 +865,75 @@ def dual_finite(
     if prices is None:
         prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
     first = np.clip(np.broadcast_to(prices, shape).ravel(), search.low, search.high)
+    if not occupancy and _smooths(search, cost, coupling):
+        assert isinstance(search.evaluator, _Finite)
+        found = _smoothed(search, first, np.broadcast_to(coupling.limit, shape))
+        if found.closed(tolerance) or search.stopped:
+            return _dual_of(found, shape, tolerance, begun)
+        first = found.price
     search.evaluate(first)
     search.run()
     return _finish(search, shape, merged, n_arms, occupancy, begun)
+
+
+def _smooths(search: _Search, cost: np.ndarray, coupling: Coupling) -> bool:
+    """Whether the prices are sought by :mod:`rmab_opt.planning.smoothing`: for many of them times many arms."""
+    evaluator = search.evaluator
+    assert isinstance(evaluator, _Finite | _Stationary)
+    assert coupling.equal is not None
+    many = len(evaluator.start) * search.size >= SMOOTHED_FROM
+    return many and evaluator.rows is not None and not coupling.equal.any() and bool((cost >= 0).all())
+
+
+def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed:
+    """Prices by descents on smooth functions, of a sample of the arms first."""
+    evaluator = search.evaluator
+    assert isinstance(evaluator, _Finite)
+    n_arms = len(evaluator.start)
+    whole = _smooth_problem(search, evaluator, limit)
+    if n_arms >= SAMPLED_FROM:
+        part = np.sort(np.random.default_rng(0).permutation(n_arms)[:SAMPLE])
+        sample = evaluator.sampled(part)
+        weight = evaluator.start.sum(axis=1)
+        amount = np.abs(whole.rows) @ np.repeat(weight, evaluator.reward.shape[1])
+        inside = np.zeros(n_arms)
+        inside[part] = weight[part]
+        share = (np.abs(whole.rows) @ np.repeat(inside, evaluator.reward.shape[1])) / np.maximum(amount, 1e-300)
+        rough = _smooth_problem(search, sample, limit * share)
+        first = smoothed(rough, first, 0.0, search.deadline, heats=1).price
+    return smoothed(whole, first, search.tolerance, search.deadline)
+
+
+def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> PriceProblem:
+    """Of all arms, or of a sample of them under its share of the limits, (T, K)."""
+    assert evaluator.rows is not None
+    rows, n_arms = evaluator.rows, len(evaluator.start)
+    matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
+    weight = search.weight.reshape(limit.shape)
+    rent = (limit * weight).ravel()
+
+    def drawn(price: np.ndarray, heat: float) -> Drawn:
+        found = evaluator._by_moves(price, heat)
+        return Drawn(found.total, found.acted.transpose(0, 2, 1), found.earned)
+
+    def hard(price: np.ndarray) -> float:
+        return evaluator._by_moves(price).total + float(rent @ price)
+
+    span = max(float(np.ptp(evaluator.reward)), 1e-300)
+    return PriceProblem(drawn, hard, matrix, limit, weight, search.high, search.unit, span)
+
+
+def _dual_of(found: Smoothed, shape: tuple[int, ...], tolerance: float, begun: float) -> Dual:
+    return Dual(
+        value=found.value,
+        lower=min(found.lower, found.value),
+        prices=found.price.reshape(shape),
+        use=found.use.reshape(shape),
+        occupancy=None,
+        evaluations=found.evaluations,
+        seconds=time.perf_counter() - begun,
+        converged=found.closed(tolerance),
+    )
 
 
 def _stationary_search(
@@ -823,7 +1056,8 @@ def _constant_prices(
 ) -> np.ndarray:
     """Where to start: the constant prices of a discounted problem of about the same length, on a sample of arms."""
     n_kinds = kernel.shape[0]
-    sample = np.arange(0, n_kinds, max(1, n_kinds // 500))
+    # At random: arms in the file's order may come group by group, or in turn.
+    sample = np.sort(np.random.default_rng(0).permutation(n_kinds)[:1000]) if n_kinds > 1000 else np.arange(n_kinds)
     part = cost if cost.shape[1] == 1 else cost[:, sample]
     share = merged.start[sample].sum() / merged.start.sum()
     assert coupling.equal is not None
@@ -881,9 +1115,7 @@ def stationary_values(
     n_arms, _, n_states, _ = transition.shape
     start = np.full((n_arms, n_states), 1.0 / n_states)
     evaluator = _Stationary(np.asarray(transition), np.asarray(reward), coupling.cost, start, discount)
-    evaluator(np.asarray(prices, dtype=np.float64))
-    values = evaluator.base @ np.concatenate([[1.0], -np.asarray(prices, dtype=np.float64)])
-    return values + (evaluator.slack / (1.0 - discount))[:, None]
+    return evaluator.at(np.asarray(prices, dtype=np.float64))
 
 
 def action_values(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,18 +197,13 @@ def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
 
 
 def _row_names(actions: ActionSet) -> tuple[str, ...]:
-    """Names of the plain rows, in their order: the constraint's own, with the row's key where it has several."""
-    if actions.outer is not None:
-        pairs = zip(actions.outer.owner, actions.outer.key, strict=True)
-        return tuple(f"{owner}.{key}" if key else owner for owner, key in pairs)
-    model, session = actions.compiled
-    names: list[str] = []
-    for name in actions.constraints:
-        if name not in actions.structured:
-            rows = session.rows(model.constraint[name])
-            texts = [session.row_names[row].removeprefix(f"constraint[{name}].") for row in rows]
-            names += [name] if len(texts) == 1 else [f"{name}.{text}" for text in texts]
-    return tuple(names)
+    """Names of the rows, in their order: the constraint's own, with the row's key where it has several."""
+    rows = actions.outer or actions.plain_rows
+    several = Counter(rows.owner)
+    return tuple(
+        f"{owner}.{key}" if key and (several[owner] > 1 or actions.outer is not None) else owner
+        for owner, key in zip(rows.owner, rows.key, strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)

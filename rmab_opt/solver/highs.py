@@ -120,6 +120,18 @@ PRESOLVED_TOLERANCE = 1e-6
 programs at 1e-9, 4 of 291 programs of all forms at 1e-7; without presolve none of them, for 1.4 times the time."""
 
 
+WIDE = 5000
+"""Columns above which HiGHS 1.16's search for parallel columns and its presolve before heuristics' and restarts' programs
+cost most of the time: both compare columns pair by pair. A budget over 10,000 columns took 5.5 s with them, 0.3 without."""
+
+WIDE_OPTIONS: dict[str, tuple[float | int | str, float | int | str]] = {
+    # Bit 13: parallel rows and columns.
+    "presolve_rule_off": (0, 1 << 13),
+    "mip_root_presolve_only": (False, True),
+}
+"""By option: its value for narrow programs and for wide ones."""
+
+
 class HighsSolver(Solver):
     """The embedded solver: one Highs object and a copy of the arrays it was last given."""
 
@@ -270,7 +282,7 @@ class HighsSolver(Solver):
             # Parts of HiGHS's MILP (presolve, LPs at nodes) hold the limit against a clock that runs on from solve to
             # solve and that nothing sets back: late solves came out otherwise, and more so on a busy machine.
             self._begin()
-        self._set_limits(limits, arrays.integer.any())
+        self._set_limits(limits, arrays.integer.any(), arrays.cost.size)
         self.push(arrays)
         self._ran = True
         with self._cutoff_row(arrays, limits.cutoff), _POOL.hold(self.profile.threads):
@@ -304,7 +316,7 @@ class HighsSolver(Solver):
         finally:
             self._must(self._highs.deleteRows(1, np.array([m], dtype=np.int32)), "drop the cut-off row")
 
-    def _set_limits(self, limits: Limits, is_milp: np.bool_) -> None:
+    def _set_limits(self, limits: Limits, is_milp: np.bool_, n_columns: int) -> None:
         # The clock that HiGHS holds against the limit runs on from LP to LP; a MILP has an object with a fresh one.
         spent = 0.0 if is_milp or math.isinf(limits.seconds) else self._highs.getRunTime()
         wanted: dict[str, float | int | str] = {
@@ -314,6 +326,8 @@ class HighsSolver(Solver):
             "mip_abs_gap": limits.absolute_gap,
         }
         own = self.profile.options
+        wide = n_columns > WIDE
+        wanted |= {name: values[wide] for name, values in WIDE_OPTIONS.items() if name not in own}
         if "presolve" not in own and float(own.get("mip_feasibility_tolerance", 1.0)) < PRESOLVED_TOLERANCE:
             wanted["presolve"] = "off" if is_milp else "choose"
         for name, value in wanted.items():
