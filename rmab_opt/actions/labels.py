@@ -32,6 +32,9 @@ PLAIN_ROUNDS = 4
 NEAR = 4
 """Nearest stops that a stop's walks remember first."""
 
+SLOWEST = 0.3
+"""Pace of the prices with which a round begins at least, of Polyak's."""
+
 MOST_ROUNDS = 60
 """Rounds at most."""
 
@@ -90,7 +93,7 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
     for number, price in enumerate(labels.prices):
         memory = (labels.joined >= 0) & (labels.joined <= number)
         walks = _Walks(task, memory, kept)
-        if walks.steps > MOST_STEPS or walks.cells > MOST_CELLS:
+        if not walks.fits:
             return np.inf
         bound = min(bound, walks.bound(gain, price))
         kept.narrow(walks, labels.target)
@@ -180,6 +183,8 @@ class _Searching:
         idle = 0
         while len(rounds) < MOST_ROUNDS and idle < IDLE_ROUNDS:
             walks = _Walks(self.task, self.joined >= 0, self.kept)
+            if not walks.fits:
+                break
             before = self.bound
             passed = self._descend(walks)
             # Prices are stored in single precision; what is left out is left out at these.
@@ -191,19 +196,22 @@ class _Searching:
                 break
             gone = self.kept.narrow(walks, self.target)
             grown = self._grow(walks, passed, len(rounds)) if len(rounds) >= PLAIN_ROUNDS else 1
-            useful = gone > 0.002 * self.kept.times.sum() or self.bound < before - 1e-4 * abs(before)
+            lower = not np.isfinite(before) or self.bound < before - 1e-4 * abs(before)
+            useful = lower or gone > 0.002 * self.kept.times.sum()
             idle = 0 if useful else idle + 1
             if not grown and not useful:
                 break
-        return self.routes, Labels(np.array(rounds), self.joined, self.target)
+        prices = np.array(rounds).reshape(len(rounds), len(self.price))
+        return self.routes, Labels(prices, self.joined, self.target)
 
     def _descend(self, walks: _Walks) -> list[list[int]]:
-        """Prices moved along the walks' repeats (Polyak's steps); the last walks seen."""
+        """Prices moved along the walks' repeats (Polyak's steps); the walks seen."""
+        self.pace = max(self.pace, SLOWEST)
         own, best, since = np.inf, self.price, 0
         price, seen = self.price, list[list[int]]()
         for number in range(STEPS_OF_PRICES):
             bound = walks.bound(self.gain, price)
-            if bound < own - 1e-9 * abs(own):
+            if not np.isfinite(own) or bound < own - 1e-9 * abs(own):
                 own, best, since = bound, price, 0
             else:
                 since += 1
@@ -223,7 +231,7 @@ class _Searching:
             step = self.pace * max(bound - self.value, 0.0) / size
             price = np.maximum(price + step * self.pulls, 0.0)
         self.price = best
-        return seen[-10:]
+        return seen
 
     def _pulls(self, walk: list[int], price: np.ndarray) -> np.ndarray:
         """How the bound falls with each price at the walk, (k + 2,)."""
@@ -259,7 +267,7 @@ class _Searching:
 
     def _grow(self, walks: _Walks, passed: list[list[int]], number: int) -> int:
         """Memories of the stops between two visits of one, from the walks passed; how many joined."""
-        if self.full or 2 * walks.cells > MOST_CELLS or 2 * walks.steps > MOST_STEPS:
+        if self.full or 2 * walks.size > MOST_CELLS or 2 * walks.work > MOST_STEPS:
             self.full = True
             return 0
         between, joined = self.task.between, 0
@@ -269,9 +277,8 @@ class _Searching:
             for i in range(1, len(between)):
                 first = np.argsort(near[i], kind="stable")[:NEAR]
                 self.joined[i, first[np.isfinite(near[i, first])]] = number
-            self.pace = max(self.pace, 0.3)
             return int((self.joined == number).sum())
-        states = 2.0 * len(walks.point) + 200
+        states = 2.0 * walks.states + 200
         used = (self.joined >= 0).sum(axis=1)
         for walk in passed[::-1]:
             last: dict[int, int] = {}
@@ -283,8 +290,6 @@ class _Searching:
                         used[i] += 1
                         joined += 1
                 last[k] = place
-        if joined:
-            self.pace = max(self.pace, 0.3)
         return joined
 
 
@@ -300,7 +305,6 @@ class _Kept:
         times = np.arange(self.length + 1)[:, None]
         self.times = (times >= self.between[0]) & (times + self.between[:, 0] <= self.length)
         self.times[:, 0] = False
-        self.home = self.between[:, 0]
         self.points = points
 
     def narrow(self, walks: _Walks, target: float) -> int:
@@ -323,7 +327,7 @@ class _Kept:
 
 
 class _Walks:
-    """The best walks by time of arrival and state: a point and which of the stops it remembers were passed.
+    """The best walks by cell: a time of arrival, a point, and which of the stops remembered there were passed.
 
     Parameters
     ----------
@@ -336,29 +340,31 @@ class _Walks:
     def __init__(self, task: Orienteering, memory: np.ndarray, kept: _Kept) -> None:
         self.task, self.kept, self.length = task, kept, task.length
         self.memory = [np.flatnonzero(row).tolist() for row in memory]
-        source, state, steps = self._moves()
-        reached = np.zeros(1 + int(max(source.max(initial=0), state.max(initial=0))), dtype=bool)
+        moves = self._moves()
+        reached = np.zeros(1 + int(max(moves[0].max(initial=0), moves[1].max(initial=0))), dtype=bool)
         reached[0], count = True, 0
         while count < (count := int(reached.sum())):
-            reached[state[reached[source]]] = True
-        inside = reached[source]
+            reached[moves[1][reached[moves[0]]]] = True
         number = np.cumsum(reached) - 1
-        source, state, steps = number[source[inside]], number[state[inside]], steps[inside]
-        self.point = self._stop_of[: len(reached)][reached]
+        source, state, steps = (each[reached[moves[0]]] for each in moves)
+        source, state = number[source], number[state]
+        self.states, self.point = int(reached.sum()), self._stop_of[: len(reached)][reached]
         order = np.argsort(state, kind="stable")
-        self.source, self.taken = source[order], steps[order]
-        self.state, self.first = np.unique(state[order], return_index=True)
-        self.margin = int(self.taken.max(initial=1))
+        self.moves = (source[order], state[order], steps[order])
+        self.at_once = int(steps.min(initial=self.length + 1))
+        self.fits = self.work <= MOST_STEPS and self.size <= MOST_CELLS
+        if self.fits:
+            self._expand()
 
     @property
-    def cells(self) -> int:
+    def size(self) -> int:
         """Times by states."""
-        return (self.length + 1 + self.margin) * len(self.point)
+        return (self.length + 1) * self.states
 
     @property
-    def steps(self) -> int:
+    def work(self) -> int:
         """Times by moves."""
-        return (self.length + 1) * len(self.source)
+        return (self.length + 1) * len(self.moves[0])
 
     def _moves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(from state, to state, steps) of every move between all states, numbered point by point."""
@@ -366,7 +372,8 @@ class _Walks:
         start = np.concatenate([[0], np.cumsum(sizes)])
         self._stop_of = np.repeat(np.arange(len(sizes)), sizes)
         place = [{k: bit for bit, k in enumerate(own)} for own in self.memory]
-        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        none = np.zeros(0, dtype=np.int64)
+        parts = [(none, none, none)]
         for j, own in enumerate(self.memory):
             subsets = np.arange(1 << len(own))
             for i in np.flatnonzero(self.kept.moves[j]).tolist():
@@ -378,65 +385,73 @@ class _Walks:
                     elif k in place[j]:
                         passed |= (free >> place[j][k] & 1) << bit
                 parts.append((start[j] + free, start[i] + passed, np.full(len(free), self.kept.between[j, i])))
-        if not parts:
-            none = np.zeros(0, dtype=np.int64)
-            return none, none, none
         one, two, three = (np.concatenate(each) for each in zip(*parts, strict=True))
         return one, two, three
 
+    def _expand(self) -> None:
+        """Numbers the cells that are reached, by time and state, and lists the cells before each."""
+        source, state, steps = self.moves
+        number = np.full(self.size, -1, dtype=np.int32)
+        number[0], count = 0, 1
+        open_ = self.kept.times[:, self.point]
+        before, begin, places = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)], [np.zeros(1, np.int64)]
+        self.blocks, pairs = list[tuple[int, int]](), 0
+        for first in range(1, self.length + 1, self.at_once):
+            times = np.arange(first, min(self.length + 1, first + self.at_once))[:, None]
+            left = times - steps
+            came = np.where(left >= 0, number.take(np.maximum(left, 0) * self.states + source), -1)
+            row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, state])
+            if not len(row):
+                continue
+            cell = (first + row) * self.states + state[move]
+            start = np.flatnonzero(np.diff(cell, prepend=-1))
+            number[cell[start]] = np.arange(count, count + len(start))
+            before.append(came[row, move])
+            begin.append(pairs + start)
+            places.append(cell[start])
+            self.blocks.append((count, count + len(start)))
+            count, pairs = count + len(start), pairs + len(row)
+        self.before = np.concatenate(before)
+        # Cell c > 0 comes from the cells before[begin[c - 1] : begin[c]].
+        self.begin = np.append(np.concatenate(begin), pairs)
+        self.time, at = np.divmod(np.concatenate(places), self.states)
+        self.place = self.point[at]
+
     def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
         """What any choice along kept moves brings at most at prices (k + 2,): of stops, and of one more column."""
-        task, self.price = self.task, price
-        self.worth = task.worth(gain, float(price[-1])) - price[:-1]
-        at_depot, self.worth[0] = float(self.worth[0]), 0.0
-        self.best = np.full((self.margin + self.length + 1, len(self.point)), -np.inf)
-        self.best[self.margin, 0] = 0.0
-        self._extend()
-        times = np.arange(self.length + 1)[:, None]
-        home = np.where(times + self.kept.home[self.point] <= self.length, self.best[self.margin :], -np.inf)
+        task = self.task
+        worth = task.worth(gain, float(price[-1])) - price[:-1]
+        at_depot, worth[0] = float(worth[0]), 0.0
+        self.worth, brings = worth, worth[self.place]
+        self.best = np.zeros(len(self.place))
+        for first, last in self.blocks:
+            start, end = self.begin[first - 1], self.begin[last - 1]
+            came = self.best.take(self.before[start:end])
+            self.best[first:last] = np.maximum.reduceat(came, self.begin[first - 1 : last - 1] - start)
+            self.best[first:last] += brings[first:last]
         # Whoever stays at home brings what the depot has, which :func:`proven` looks at by itself.
-        home[0, 0] = -np.inf
-        at = int(home.argmax())
-        self.end, top = divmod(at, len(self.point)), float(home.flat[at])
-        most = 0.0 if task.most is None else task.most
-        fixed = float(price[:-1].sum()) + float(price[-1]) * most + at_depot
+        self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
+        top = float(self.best[self.end]) if self.end else -np.inf
+        fixed = float(price[:-1].sum()) + at_depot + (0.0 if task.most is None else task.most) * float(price[-1])
         self.rest = fixed + (task.vehicles - 1) * max(top, 0.0)
-        stops = 2 + self.length / max(1, int(self.taken.min(initial=1)))
-        mass = float(np.abs(self.worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())
+        stops = 2 + self.length / self.at_once
+        mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())
         self.slack = 8 * EPS * (stops + len(price)) * (mass + abs(fixed))
-        return (top if task.vehicles == 1 or top == -np.inf else max(top, 0.0)) + self.rest + self.slack
-
-    def _extend(self) -> None:
-        """Fills ``best``: as many times at once as the shortest move takes."""
-        width, at_once = len(self.point), int(self.taken.min(initial=1))
-        if not len(self.source):
-            return
-        flat = self.best.ravel()
-        base = (self.margin - self.taken) * width + self.source
-        points = self.point[self.state]
-        brings = np.where(self.kept.times[:, points], self.worth[points], -np.inf)
-        for first in range(1, self.length + 1, at_once):
-            last = min(self.length + 1, first + at_once)
-            rows = np.arange(first, last)[:, None] * width
-            made = np.maximum.reduceat(flat.take(base + rows), self.first, axis=1)
-            self.best[self.margin + first : self.margin + last, self.state] = made + brings[first:last]
+        return (top if task.vehicles == 1 or not self.end else max(top, 0.0)) + self.rest + self.slack
 
     def walk(self) -> list[int]:
         """Stops of the best walk in order, without the depot."""
-        (time, state), stops = self.end, list[int]()
-        ends = np.append(self.first, len(self.source))
-        while self.point[state] != 0:
-            stops.append(int(self.point[state]))
-            at = int(np.searchsorted(self.state, state))
-            moves = slice(ends[at], ends[at + 1])
-            before = self.best[self.margin + time - self.taken[moves], self.source[moves]]
-            k = int(before.argmax())
-            time, state = time - int(self.taken[moves][k]), int(self.source[moves][k])
+        cell, stops = self.end, list[int]()
+        while cell:
+            stops.append(int(self.place[cell]))
+            came = self.before[self.begin[cell - 1] : self.begin[cell]]
+            cell = int(came[self.best[came].argmax()])
         return stops[::-1]
 
     def by_point(self) -> tuple[np.ndarray, np.ndarray]:
         """(best at exactly a time, best until it), (length + 1, k + 1)."""
         exact = np.full((self.length + 1, self.kept.points), -np.inf)
-        points, first = np.unique(self.point, return_index=True)
-        exact[:, points] = np.maximum.reduceat(self.best[self.margin :], first, axis=1)
+        key = self.time * self.kept.points + self.place
+        first = np.flatnonzero(np.diff(key, prepend=-1))
+        exact.flat[key[first]] = np.maximum.reduceat(self.best, first)
         return exact, np.maximum.accumulate(exact, axis=0)
