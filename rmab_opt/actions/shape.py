@@ -6,6 +6,7 @@ knapsack, units or routes asks here, and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from rmab_opt.actions.routes import RouteList
+from rmab_opt.actions.tours import ROUNDS, Orienteering, collected
 from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError, UnsettledError
 from rmab_opt.solver.polytope import Polytope, row_reach
 
 if TYPE_CHECKING:
     from rmab_opt.actions.action_set import ActionSet
+    from rmab_opt.actions.kinds import Path
 
 __all__ = ["KINDS", "Best", "Room", "Shape"]
 
@@ -272,6 +275,46 @@ class Shape:
         """Whether :attr:`routes` is made in a moment."""
         kind = self.actions.constraints[self.actions.structured[0]] if self._route is not None else None
         return kind is not None and bool(kind.few(self.actions.columns))  # type: ignore[attr-defined]
+
+    @cached_property
+    def orienteering(self) -> Orienteering | None:
+        """Ways that bring what they pass, where routes and at most a count are all that is declared."""
+        return None if self._route is None else self._routed.task(self.actions.columns, self._route)[0]
+
+    def toured(
+        self, gain: np.ndarray, seed: int, late: Callable[[], bool], rounds: int = ROUNDS
+    ) -> tuple[np.ndarray, list[dict[str, str]]]:
+        """(action (C,), who stands where on the routes) by :func:`rmab_opt.actions.tours.collected`, not proven.
+
+        Parameters
+        ----------
+        gain
+            Of each column, (C,).
+        seed
+            Of the local search.
+        late
+            Whether its time is up.
+        rounds
+            Of the search at most.
+        """
+        task = self.orienteering
+        assert task is not None
+        rng = np.random.default_rng([seed, len(gain)])
+        routes = collected(task, task.worth(gain), rng, rounds=rounds, late=late)
+        return self.routed(routes, gain)
+
+    def routed(self, routes: list[list[int]], gain: np.ndarray) -> tuple[np.ndarray, list[dict[str, str]]]:
+        """(the best columns on routes of :attr:`orienteering`, who stands where)."""
+        task, columns = self.orienteering, self.actions.columns
+        assert task is not None
+        action, points = task.action(routes, gain), self._routed.task(columns)[1]
+        told = self._routed.told([[points[k] for k in route[1:-1]] for route in routes], action, columns)
+        return action, [{"constraint": self.actions.structured[0], **row} for row in told]
+
+    @property
+    def _routed(self) -> Path:
+        """The constraint whose routes :attr:`orienteering` speaks of."""
+        return self.actions.constraints[self.actions.structured[0]]  # type: ignore[return-value]
 
     @cached_property
     def routes(self) -> RouteList | None:

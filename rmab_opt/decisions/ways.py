@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from time import perf_counter
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.actions.tours import ROUNDS
 from rmab_opt.decisions.bench import Bench, Loaded, different, relaxation
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question, Status
@@ -38,6 +40,21 @@ minutes for a gap that tangents show to be a few thousandths."""
 
 WANTED = 1e-6
 """A relaxation's share of a column that is nearer to one than this is a whole one."""
+
+
+TOUR_SHARE = 0.2
+"""Share of the time that routes are searched for before anything is proven of them."""
+
+MANY_ROUNDS = 50
+"""Rounds of that search where many decisions follow."""
+
+
+class Begun(NamedTuple):
+    """An allowed action to begin from, what it is worth, and who does what where that is known."""
+
+    action: np.ndarray
+    value: float
+    witness: tuple[Mapping[str, str], ...] = ()
 
 
 class Way(Protocol):
@@ -406,7 +423,7 @@ class MixedInteger:
         try:
             incumbent = None if question.avoid or question.force else self._start(question, loaded)
             if incumbent is not None:
-                session.start(act, incumbent[0])
+                session.start(act, incumbent.action)
             if self.final:
                 result = self._tightly(session)
             else:
@@ -428,7 +445,7 @@ class MixedInteger:
             points = np.concatenate([points, question.start[None]])
         return float(objective.batch_value(points, question.situation).max()) if len(points) else None
 
-    def _start(self, question: Question, loaded: Loaded) -> tuple[np.ndarray, float] | None:
+    def _start(self, question: Question, loaded: Loaded) -> Begun | None:
         """The best allowed action at hand: the given one or a grown one, improved where that pays."""
         at_hand = [] if question.start is None else [question.start]
         objective, situation = question.objective, question.situation
@@ -439,10 +456,24 @@ class MixedInteger:
                 at_hand = list(self.bench.samples(question.seed))
             if at_hand:
                 best = max(at_hand, key=lambda action: objective.value(action, situation))
-                return climb(
-                    objective.network(situation), best, question.actions.plain_rows.allow, question.actions.allows
-                )
-        return (at_hand[0], objective.value(at_hand[0], situation)) if at_hand else None
+                allow, allows = question.actions.plain_rows.allow, question.actions.allows
+                return Begun(*climb(objective.network(situation), best, allow, allows))
+        summed = isinstance(objective, LinearObjective) and objective.linear(situation)
+        if summed and question.plain and question.actions.shape.orienteering is not None:
+            toured = self._toured(question)
+            if not at_hand or toured.value >= objective.value(at_hand[0], situation):
+                return toured
+        return Begun(at_hand[0], objective.value(at_hand[0], situation)) if at_hand else None
+
+    def _toured(self, question: Question) -> Begun:
+        """Routes by local search, within a share of the time."""
+        assert isinstance(question.objective, LinearObjective)
+        gain, base = question.objective.coefficients(question.situation)
+        seconds = question.seconds
+        until = np.inf if seconds is None else perf_counter() + TOUR_SHARE * seconds
+        rounds = MANY_ROUNDS if question.many else ROUNDS
+        action, rows = question.actions.shape.toured(gain, question.seed, lambda: perf_counter() >= until, rounds)
+        return Begun(action, base + float(gain @ action), tuple(rows))
 
     def _data(self, question: Question, loaded: Loaded) -> dict[str, object]:
         """Prices of the linear relaxation, from which a bound is proven."""
@@ -464,12 +495,10 @@ class MixedInteger:
             options |= {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9, "presolve": "off"}
         return Session.from_arrays(session.program, replace(profile, options=options, relative_gap=0.0)).solve()
 
-    def _proposal(
-        self, question: Question, loaded: Loaded, result: Result, incumbent: tuple[np.ndarray, float] | None
-    ) -> Proposal:
+    def _proposal(self, question: Question, loaded: Loaded, result: Result, incumbent: Begun | None) -> Proposal:
         """What the solver's result comes to; raises when there is nothing honest to propose."""
         profile = self.bench.profile
-        _judge_encoding(question, loaded, [] if incumbent is None else [incumbent[0]])
+        _judge_encoding(question, loaded, [] if incumbent is None else [incumbent.action])
         if result.status in ("infeasible", "infeasible_or_unbounded"):
             if question.avoid:
                 raise InfeasibleError("no other action differs enough", "ask for a smaller difference.")
@@ -487,13 +516,13 @@ class MixedInteger:
             witness = loaded.witness(result.x)
             action = np.rint(result.x[loaded.act]).astype(np.int64)
             value = question.objective.value(action, question.situation)
-        if incumbent is not None and (action is None or incumbent[1] > value):
+        if incumbent is not None and (action is None or incumbent.value > value):
             # The solver's best is not better than the start: within its gap, or stopped before it had any.
             if action is None:
-                claimed, by = incumbent[1], f"local search ({profile.solver} found nothing in time)"
+                claimed, by = incumbent.value, f"local search ({profile.solver} found nothing in time)"
             else:
-                claimed = incumbent[1] if claimed <= incumbent[1] else claimed
-            action = incumbent[0]
+                claimed = max(claimed, incumbent.value)
+            action, witness = incumbent.action, incumbent.witness
         if action is None:
             raise SolverError(
                 f"no action found before the limit ({result.status})",

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from strategies import all_actions, problem_for
 
 import rmab_opt as ro
-from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Budget, Path, path
+from rmab_opt.actions import ActionSet, tours
+from rmab_opt.actions.kinds import Budget, Path
 from rmab_opt.decisions import Chooser, Scores
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.problem import Arms, Table
@@ -146,7 +146,7 @@ def test_insertion_keeps_limits_and_2_opt_never_lengthens(seed):
     place = rng.uniform(0, 10, (30, 2))
     between = np.linalg.norm(place[:, None] - place[None], axis=2)
     route = [0, *(rng.permutation(29) + 1).tolist(), 0]
-    better = path._uncrossed(route, between)
+    better = tours.shortened(route, between)
     assert sorted(better) == sorted(route)
     assert better[0] == better[-1] == 0
     length = [between[way[:-1], way[1:]].sum() for way in (route, better)]
@@ -155,6 +155,31 @@ def test_insertion_keeps_limits_and_2_opt_never_lengthens(seed):
         for j in range(i, 30):
             turned = [*better[:i], *better[i : j + 1][::-1], *better[j + 1 :]]
             assert between[turned[:-1], turned[1:]].sum() >= length[1] - 1e-9
+    for size in (1, 2, 3):  # No stops in a row are better elsewhere, either way round.
+        for i in range(1, 31 - size):
+            part, rest = better[i : i + size], [*better[:i], *better[i + size :]]
+            for leg in range(1, len(rest)):
+                for moved in (part, part[::-1]):
+                    other = [*rest[:leg], *moved, *rest[leg:]]
+                    assert between[other[:-1], other[1:]].sum() >= length[1] - 1e-6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_collected_routes_keep_their_limits_and_are_as_good_as_the_list(seed):
+    """Nine stops in reach of two vehicles, at most six of them: the list says what is best."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(0, 10, (12, 2))
+    minutes = np.maximum(1, np.ceil(np.linalg.norm(place[:, None] - place[None], axis=2))).astype(int)
+    edges = [(i, j, int(minutes[i, j])) for i in range(12) for j in range(i)]
+    route = Path(edges=edge_table(edges), depot="arm0", length=14, vehicles=1 + seed % 2)
+    actions = ActionSet(Arms.from_arrays(12), {"route": route, "few": Budget(at_most=6)})
+    gain = rng.uniform(0.1, 1.0, 12)
+    action, rows = actions.shape.toured(gain, seed, lambda: False)
+    assert actions.misassigned(rows, action) is None
+    assert not actions.violations(action, rows)
+    assert float(gain @ action) == pytest.approx(actions.routes.best(gain)[1], abs=1e-9)
+    nothing, rows = actions.shape.toured(gain, seed, lambda: True)
+    assert actions.misassigned(rows, nothing) is None
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
+from rmab_opt.actions.tours import Orienteering, shortened
 from rmab_opt.errors import Findings, ModelError, UnsettledError
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
@@ -126,7 +127,7 @@ class Path(Constraint, kind="path"):
         routes = self._routes(self._stops(action, columns), columns)
         if routes is None:
             return []
-        return self._told(routes, action, columns)
+        return self.told(routes, action, columns)
 
     def misassigned(self, rows: list[dict[str, str]], action: np.ndarray, columns: Columns) -> str | None:
         if any(set(row) != {"column", "route", "stop"} or not row["stop"].isdecimal() for row in rows):
@@ -167,10 +168,24 @@ class Path(Constraint, kind="path"):
                     open_.remove(at[0])
                     route.append(at[0])
             routes.append(route)
-        return self._told([route for route in routes if route], action, columns)
+        return self.told([route for route in routes if route], action, columns)
 
-    def _told(self, routes: list[list[int]], action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
-        """Rows ``column, route, stop`` of the chosen columns along routes of points."""
+    def task(self, columns: Columns, most: int | None = None) -> tuple[Orienteering, list[int]]:
+        """The routes as a task over the depot and the stops within reach, and these points, the depot first.
+
+        Parameters
+        ----------
+        most
+            Columns that may be chosen in all.
+        """
+        point, depot = self._points(columns)[1], self._graph(columns)[1]
+        points = [depot, *self._within_reach(columns)]
+        between = self._all_distances(columns)[np.ix_(points, points)]
+        members = tuple(np.flatnonzero(point == k) for k in points)
+        return Orienteering(between, self.length, self.vehicles, most, members), points
+
+    def told(self, routes: list[list[int]], action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
+        """Rows ``column, route, stop`` of the chosen columns along routes of points without the depot."""
         point, depot = self._points(columns)[1], self._graph(columns)[1]
         chosen = np.flatnonzero(action)
         rows = [
@@ -274,7 +289,7 @@ class Path(Constraint, kind="path"):
         for stop in sorted(stops, key=lambda k: -between[depot, k]):
             for again in (False, True):
                 if again:
-                    routes = [_uncrossed(route, between) for route in routes]
+                    routes = [shortened(route, between) for route in routes]
                 ways = []
                 for number, route in enumerate(routes):
                     extra = between[route[:-1], stop] + between[stop, route[1:]] - between[route[:-1], route[1:]]
@@ -420,22 +435,6 @@ class Path(Constraint, kind="path"):
         depot = self._graph(columns)[1]
         every = self._all_distances(columns)
         return every[depot], every[:, depot]
-
-
-def _uncrossed(route: list[int], between: np.ndarray) -> list[int]:
-    """A closed route with no two ways whose exchange makes it shorter (2-opt), for ways alike in both directions."""
-    way = np.array(route)
-    while len(way) > 3:
-        # Turning round what lies between ways i and j > i, (legs, legs).
-        own = between[way[:-1], way[1:]]
-        gain = own[:, None] + own[None, :]
-        gain -= between[np.ix_(way[:-1], way[:-1])] + between[np.ix_(way[1:], way[1:])]
-        gain = np.triu(gain, 1)
-        i, j = np.unravel_index(int(gain.argmax()), gain.shape)
-        if gain[i, j] <= 0:
-            break
-        way[i + 1 : j + 1] = way[i + 1 : j + 1][::-1]
-    return [int(k) for k in way]
 
 
 def _tours(between: np.ndarray, out: np.ndarray) -> np.ndarray:

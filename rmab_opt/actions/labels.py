@@ -1,0 +1,457 @@
+"""How much routes can bring at most: labels of walks by stop, time and memory, at prices of stops visited again.
+
+A walk may come back to a stop that it no longer remembers; each visit pays the stop's price, and every price is earned
+once. No route brings more than the best walk and all prices together. What no walk above the target passes, at a time or
+from a stop, is left out for good, so that later walks have fewer ways to come back. See :func:`proven` and :func:`searched`.
+
+References
+----------
+Baldacci, Mingozzi, Roberti (2011) for the memories; Righini, Salani (2008) for letting them grow where walks repeat stops;
+Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmab_opt.actions.tours import Orienteering, collected, shortened
+
+__all__ = ["MOST_STEPS", "Labels", "proven", "searched"]
+
+EPS = float(np.finfo(np.float64).eps)
+
+STEPS_OF_PRICES = 30
+"""Walks after which what cannot be better is left out."""
+
+PLAIN_ROUNDS = 4
+"""Rounds before walks remember anything."""
+
+NEAR = 4
+"""Nearest stops that a stop's walks remember first."""
+
+SLOWEST = 0.3
+"""Pace of the prices with which a round begins at least, of Polyak's."""
+
+MOST_ROUNDS = 60
+"""Rounds at most."""
+
+IDLE_ROUNDS = 5
+"""Rounds without a gain, after which the search ends."""
+
+MOST_CELLS = 20_000_000
+"""Times by states of one pass: 160 MB."""
+
+MOST_STEPS = 400_000_000
+"""Times by moves of one pass: three seconds."""
+
+MOST_REMEMBERED = 12
+"""Stops that a stop's walks remember at most: each doubles its states."""
+
+FINEST = 1e-6
+"""Part of the largest gain down to which gains are looked at for a common measure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What proves a bound, round by round.
+
+    Parameters
+    ----------
+    prices
+        Of the stops, the depot's being 0, and of one more column, (rounds, k + 2).
+    joined
+        Round from which on walks at a point remember another one, -1 for never, int16 (k + 1, k + 1).
+    target
+        What is left out is worth less.
+    """
+
+    prices: np.ndarray
+    joined: np.ndarray
+    target: float
+
+
+def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
+    """Upper limit of what any allowed choice of columns brings, rounded outward; found by the stored rounds alone.
+
+    Parameters
+    ----------
+    gain
+        Of each column, (C,).
+    labels
+        Of :func:`searched`, or anybody's: whatever they hold, the limit holds.
+    """
+    points = len(task.between)
+    if labels.prices.ndim != 2 or labels.prices.shape[1] != points + 1 or labels.joined.shape != (points, points):
+        return np.inf
+    if not (np.isfinite(labels.prices).all() and (labels.prices >= 0).all() and np.isfinite(labels.target)):
+        return np.inf
+    kept, bound = _Kept(task), np.inf
+    at_home = float(gain @ task.action([], gain))
+    for number, price in enumerate(labels.prices):
+        memory = (labels.joined >= 0) & (labels.joined <= number)
+        walks = _Walks(task, memory, kept)
+        if not walks.fits:
+            return np.inf
+        bound = min(bound, walks.bound(gain, price))
+        kept.narrow(walks, labels.target)
+    return _whole(max(bound, labels.target, at_home * (1 + 4 * len(gain) * EPS)), gain)
+
+
+def measure(gain: np.ndarray) -> float:
+    """The largest number of which all gains at hand are exact multiples; 0 where it is too fine to help."""
+    useful = np.unique(gain[gain > 0])
+    if not len(useful):
+        return 0.0
+    finest = 2.0 ** np.floor(np.log2(FINEST * useful[-1]))
+    # Division by a power of two and rounding are exact here: equality decides, no tolerance.
+    counts = np.rint(useful / finest)
+    if (counts * finest != useful).any():
+        return 0.0
+    common = float(np.gcd.reduce(counts.astype(np.int64)))
+    return common * finest
+
+
+def _whole(bound: float, gain: np.ndarray) -> float:
+    """The bound lowered to a multiple of the gains' measure."""
+    step = measure(gain)
+    if step == 0.0 or not np.isfinite(bound):
+        return bound
+    return float(np.floor(bound / step * (1 + 4 * EPS)) * step)
+
+
+def searched(
+    task: Orienteering,
+    gain: np.ndarray,
+    routes: list[list[int]],
+    rng: np.random.Generator,
+    *,
+    gap: float = 0.0,
+    late: Callable[[], bool] = lambda: False,
+) -> tuple[list[list[int]], Labels]:
+    """Prices and memories that prove much, and the best routes met on the way.
+
+    Parameters
+    ----------
+    gain
+        Of each column, (C,).
+    routes
+        From point 0 and back, to begin with.
+    rng
+        Of the mending of walks.
+    gap
+        What the bound may lie above the best routes to end the search.
+    late
+        Whether the time is up; asked at every pass.
+    """
+    return _Searching(task, gain, routes, rng, gap, late).run()
+
+
+class _Searching:
+    """The state of :func:`searched`."""
+
+    def __init__(
+        self,
+        task: Orienteering,
+        gain: np.ndarray,
+        routes: list[list[int]],
+        rng: np.random.Generator,
+        gap: float,
+        late: Callable[[], bool],
+    ) -> None:
+        self.task, self.gain, self.routes, self.rng, self.gap, self.late = task, gain, routes, rng, gap, late
+        points = len(task.between)
+        self.measure, self.kept = measure(gain), _Kept(task)
+        self.value = float(gain @ task.action(routes, gain))
+        self.joined = np.full((points, points), -1, dtype=np.int16)
+        self.price, self.bound, self.pace = np.zeros(points + 1), np.inf, 1.0
+        self.pulls = np.zeros(points + 1)
+        self.full = False
+
+    @property
+    def target(self) -> float:
+        """What is not worth more is left out."""
+        if self.measure:
+            return max(self.value + (1 - 1e-6) * self.measure, self.value + self.gap)
+        return self.value + max(self.gap, 1e-9 * abs(self.value))
+
+    def run(self) -> tuple[list[list[int]], Labels]:
+        """See :func:`searched`."""
+        rounds: list[np.ndarray] = []
+        idle = 0
+        while len(rounds) < MOST_ROUNDS and idle < IDLE_ROUNDS:
+            walks = _Walks(self.task, self.joined >= 0, self.kept)
+            if not walks.fits:
+                break
+            before = self.bound
+            passed = self._descend(walks)
+            # Prices are stored in single precision; what is left out is left out at these.
+            self.price = self.price.astype(np.float32).astype(np.float64)
+            found = walks.bound(self.gain, self.price)
+            rounds.append(self.price)
+            self.bound = min(self.bound, found)
+            if self.bound <= self.target or self.late():
+                break
+            gone = self.kept.narrow(walks, self.target)
+            grown = self._grow(walks, passed, len(rounds)) if len(rounds) >= PLAIN_ROUNDS else 1
+            lower = not np.isfinite(before) or self.bound < before - 1e-4 * abs(before)
+            useful = lower or gone > 0.002 * self.kept.times.sum()
+            idle = 0 if useful else idle + 1
+            if not grown and not useful:
+                break
+        prices = np.array(rounds).reshape(len(rounds), len(self.price))
+        return self.routes, Labels(prices, self.joined, self.target)
+
+    def _descend(self, walks: _Walks) -> list[list[int]]:
+        """Prices moved along the walks' repeats (Polyak's steps); the walks seen."""
+        self.pace = max(self.pace, SLOWEST)
+        own, best, since = np.inf, self.price, 0
+        price, seen = self.price, list[list[int]]()
+        for number in range(STEPS_OF_PRICES):
+            bound = walks.bound(self.gain, price)
+            if not np.isfinite(own) or bound < own - 1e-9 * abs(own):
+                own, best, since = bound, price, 0
+            else:
+                since += 1
+            if own <= self.target or self.late():
+                break
+            walk = walks.walk()
+            seen.append(walk)
+            if number % 3 == 0:
+                self._mend(walk)
+            if since >= 5:
+                self.pace, since, price = 0.6 * self.pace, 0, best
+            pulls = self._pulls(walk, price)
+            self.pulls = 0.7 * pulls + 0.3 * self.pulls
+            size = float(self.pulls @ self.pulls)
+            if size == 0.0:
+                break
+            step = self.pace * max(bound - self.value, 0.0) / size
+            price = np.maximum(price + step * self.pulls, 0.0)
+        self.price = best
+        return seen
+
+    def _pulls(self, walk: list[int], price: np.ndarray) -> np.ndarray:
+        """How the bound falls with each price at the walk, (k + 2,)."""
+        task = self.task
+        counts = task.vehicles * np.bincount(walk, minlength=len(task.between)).astype(np.float64)
+        pulls = np.append(counts - 1.0, 0.0)
+        pulls[0] = 0.0
+        if task.most is not None and task.most < len(self.gain):
+            columns = task.worth((self.gain > price[-1]).astype(np.float64))
+            pulls[-1] = float(counts @ columns) + float(columns[0]) - task.most
+        pulls[(price <= 0) & (pulls < 0)] = 0.0
+        return pulls
+
+    def _mend(self, walk: list[int]) -> None:
+        """Routes from a walk: each stop once, as many as fit, and what fits beside them."""
+        task, worth = self.task, self.task.worth(self.gain)
+        route = shortened([0, *dict.fromkeys(walk), 0], task.between)
+        while task.steps(route) > task.length:
+            stops = np.array(route)
+            saved = task.between[stops[:-2], stops[1:-1]] + task.between[stops[1:-1], stops[2:]]
+            saved -= task.between[stops[:-2], stops[2:]]
+            del route[1 + int((worth[stops[1:-1]] / (saved + 1e-3)).argmin())]
+            route = shortened(route, task.between)
+        if len(route) < 3 or (task.room < len(route) - 2):
+            return
+        others = sorted(self.routes, key=lambda one: len({*one} & {*route}), reverse=True)[1:]
+        kept = [[0, *(k for k in one if k not in {*route}), 0] for one in others]
+        begun = [route, *kept, *([[0, 0]] * task.vehicles)][: task.vehicles]
+        made = collected(task, worth, self.rng, rounds=3, begun=begun)
+        value = float(self.gain @ task.action(made, self.gain))
+        if value > self.value:
+            self.routes, self.value = made, value
+
+    def _grow(self, walks: _Walks, passed: list[list[int]], number: int) -> int:
+        """Memories of the stops between two visits of one, from the walks passed; how many joined."""
+        if self.full or 2 * walks.size > MOST_CELLS or 2 * walks.work > MOST_STEPS:
+            self.full = True
+            return 0
+        between, joined = self.task.between, 0
+        if number == PLAIN_ROUNDS:
+            near = np.where(self.kept.moves, between, np.inf)
+            near[:, 0] = np.inf
+            for i in range(1, len(between)):
+                first = np.argsort(near[i], kind="stable")[:NEAR]
+                self.joined[i, first[np.isfinite(near[i, first])]] = number
+            return int((self.joined == number).sum())
+        states = 2.0 * walks.states + 200
+        used = (self.joined >= 0).sum(axis=1)
+        for walk in passed[::-1]:
+            last: dict[int, int] = {}
+            for place, k in enumerate(walk):
+                for i in walk[last[k] + 1 : place] if k in last else []:
+                    if self.joined[i, k] < 0 and used[i] < MOST_REMEMBERED and states > 0:
+                        self.joined[i, k] = number
+                        states -= float(np.count_nonzero(walks.point == i)) * 2.0 ** (self.joined[i] == number).sum() / 2
+                        used[i] += 1
+                        joined += 1
+                last[k] = place
+        return joined
+
+
+class _Kept:
+    """Moves and times of arrival that may be part of a route above the target."""
+
+    def __init__(self, task: Orienteering) -> None:
+        self.between, self.length = task.between.astype(np.int64), task.length
+        points = len(self.between)
+        self.moves = self.between + self.between[0][:, None] + self.between[:, 0][None, :] <= self.length
+        self.moves[:, 0] = False
+        np.fill_diagonal(self.moves, False)
+        times = np.arange(self.length + 1)[:, None]
+        self.times = (times >= self.between[0]) & (times + self.between[:, 0] <= self.length)
+        self.times[:, 0] = False
+        self.points = points
+
+    def narrow(self, walks: _Walks, target: float) -> int:
+        """Leaves out what no walk above the target holds; how many times and moves went."""
+        before = int(self.times.sum()) + int(self.moves.sum())
+        best, ahead = walks.by_point()
+        # Ways are alike in both directions: a walk's end is a walk from the depot, turned round.
+        room = target - walks.rest - walks.slack
+        self.times &= best + ahead[::-1] - walks.worth >= room
+        times = np.arange(self.length + 1)
+        for j in range(self.points):
+            onward = np.flatnonzero(self.moves[j])
+            if not len(onward):
+                continue
+            left = self.length - times[:, None] - self.between[j, onward]
+            most = best[:, j, None] + np.where(left >= 0, ahead[np.maximum(left, 0), onward], -np.inf)
+            self.moves[j, onward[most.max(axis=0) < room]] = False
+        self.moves[1:, 1:] &= self.moves[1:, 1:].T
+        return before - int(self.times.sum()) - int(self.moves.sum())
+
+
+class _Walks:
+    """The best walks by cell: a time of arrival, a point, and which of the stops remembered there were passed.
+
+    Parameters
+    ----------
+    memory
+        Whether walks at a point remember another, (k + 1, k + 1).
+    kept
+        Moves and times that are looked at.
+    """
+
+    def __init__(self, task: Orienteering, memory: np.ndarray, kept: _Kept) -> None:
+        self.task, self.kept, self.length = task, kept, task.length
+        self.memory = [np.flatnonzero(row).tolist() for row in memory]
+        moves = self._moves()
+        reached = np.zeros(1 + int(max(moves[0].max(initial=0), moves[1].max(initial=0))), dtype=bool)
+        reached[0], count = True, 0
+        while count < (count := int(reached.sum())):
+            reached[moves[1][reached[moves[0]]]] = True
+        number = np.cumsum(reached) - 1
+        source, state, steps = (each[reached[moves[0]]] for each in moves)
+        source, state = number[source], number[state]
+        self.states, self.point = int(reached.sum()), self._stop_of[: len(reached)][reached]
+        order = np.argsort(state, kind="stable")
+        self.moves = (source[order], state[order], steps[order])
+        self.at_once = int(steps.min(initial=self.length + 1))
+        self.fits = self.work <= MOST_STEPS and self.size <= MOST_CELLS
+        if self.fits:
+            self._expand()
+
+    @property
+    def size(self) -> int:
+        """Times by states."""
+        return (self.length + 1) * self.states
+
+    @property
+    def work(self) -> int:
+        """Times by moves."""
+        return (self.length + 1) * len(self.moves[0])
+
+    def _moves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(from state, to state, steps) of every move between all states, numbered point by point."""
+        sizes = [1 << len(own) for own in self.memory]
+        start = np.concatenate([[0], np.cumsum(sizes)])
+        self._stop_of = np.repeat(np.arange(len(sizes)), sizes)
+        place = [{k: bit for bit, k in enumerate(own)} for own in self.memory]
+        none = np.zeros(0, dtype=np.int64)
+        parts = [(none, none, none)]
+        for j, own in enumerate(self.memory):
+            subsets = np.arange(1 << len(own))
+            for i in np.flatnonzero(self.kept.moves[j]).tolist():
+                free = subsets if i not in place[j] else subsets[(subsets >> place[j][i] & 1) == 0]
+                passed = np.zeros(len(free), dtype=np.int64)
+                for bit, k in enumerate(self.memory[i]):
+                    if k == j:
+                        passed |= 1 << bit
+                    elif k in place[j]:
+                        passed |= (free >> place[j][k] & 1) << bit
+                parts.append((start[j] + free, start[i] + passed, np.full(len(free), self.kept.between[j, i])))
+        one, two, three = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return one, two, three
+
+    def _expand(self) -> None:
+        """Numbers the cells that are reached, by time and state, and lists the cells before each."""
+        source, state, steps = self.moves
+        number = np.full(self.size, -1, dtype=np.int32)
+        number[0], count = 0, 1
+        open_ = self.kept.times[:, self.point]
+        before, begin, places = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)], [np.zeros(1, np.int64)]
+        self.blocks, pairs = list[tuple[int, int]](), 0
+        for first in range(1, self.length + 1, self.at_once):
+            times = np.arange(first, min(self.length + 1, first + self.at_once))[:, None]
+            left = times - steps
+            came = np.where(left >= 0, number.take(np.maximum(left, 0) * self.states + source), -1)
+            row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, state])
+            if not len(row):
+                continue
+            cell = (first + row) * self.states + state[move]
+            start = np.flatnonzero(np.diff(cell, prepend=-1))
+            number[cell[start]] = np.arange(count, count + len(start))
+            before.append(came[row, move])
+            begin.append(pairs + start)
+            places.append(cell[start])
+            self.blocks.append((count, count + len(start)))
+            count, pairs = count + len(start), pairs + len(row)
+        self.before = np.concatenate(before)
+        # Cell c > 0 comes from the cells before[begin[c - 1] : begin[c]].
+        self.begin = np.append(np.concatenate(begin), pairs)
+        self.time, at = np.divmod(np.concatenate(places), self.states)
+        self.place = self.point[at]
+
+    def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
+        """What any choice along kept moves brings at most at prices (k + 2,): of stops, and of one more column."""
+        task = self.task
+        worth = task.worth(gain, float(price[-1])) - price[:-1]
+        at_depot, worth[0] = float(worth[0]), 0.0
+        self.worth, brings = worth, worth[self.place]
+        self.best = np.zeros(len(self.place))
+        for first, last in self.blocks:
+            start, end = self.begin[first - 1], self.begin[last - 1]
+            came = self.best.take(self.before[start:end])
+            self.best[first:last] = np.maximum.reduceat(came, self.begin[first - 1 : last - 1] - start)
+            self.best[first:last] += brings[first:last]
+        # Whoever stays at home brings what the depot has, which :func:`proven` looks at by itself.
+        self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
+        top = float(self.best[self.end]) if self.end else -np.inf
+        fixed = float(price[:-1].sum()) + at_depot + (0.0 if task.most is None else task.most) * float(price[-1])
+        self.rest = fixed + (task.vehicles - 1) * max(top, 0.0)
+        stops = 2 + self.length / self.at_once
+        mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())
+        self.slack = 8 * EPS * (stops + len(price)) * (mass + abs(fixed))
+        return (top if task.vehicles == 1 or not self.end else max(top, 0.0)) + self.rest + self.slack
+
+    def walk(self) -> list[int]:
+        """Stops of the best walk in order, without the depot."""
+        cell, stops = self.end, list[int]()
+        while cell:
+            stops.append(int(self.place[cell]))
+            came = self.before[self.begin[cell - 1] : self.begin[cell]]
+            cell = int(came[self.best[came].argmax()])
+        return stops[::-1]
+
+    def by_point(self) -> tuple[np.ndarray, np.ndarray]:
+        """(best at exactly a time, best until it), (length + 1, k + 1)."""
+        exact = np.full((self.length + 1, self.kept.points), -np.inf)
+        key = self.time * self.kept.points + self.place
+        first = np.flatnonzero(np.diff(key, prepend=-1))
+        exact.flat[key[first]] = np.maximum.reduceat(self.best, first)
+        return exact, np.maximum.accumulate(exact, axis=0)
