@@ -36,7 +36,7 @@ from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.learning.runs import load_network
 from rmab_opt.learning.simulator import Simulator, played
 from rmab_opt.planning.anchors import anchor_values
-from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule, on_arrays
+from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule, brought_rule, on_arrays
 from rmab_opt.solver import repeatable
 
 __all__ = ["learn", "rule_of"]
@@ -127,7 +127,8 @@ class _Work:
         self.rolls, self.fits = rolls, fits
         names, self.skipped = _rivals(model, config.rivals)
         with _timed(self.clock, "planning rules"):
-            self.totals = {name: self._played(on_arrays(problem, actions, name)) for name in names}
+            rules = {name: brought_rule(problem, actions, name) or on_arrays(problem, actions, name) for name in names}
+            self.totals = {name: self._played(rule) for name, rule in rules.items()}
         self.planned = sorted(names, key=lambda name: -self.totals[name].mean())
         """Planning rules, the best first."""
         self.base: BatchRule = base_rule(problem, actions, self.planned[0])

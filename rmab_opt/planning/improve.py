@@ -33,6 +33,7 @@ __all__ = [
     "SingleGains",
     "base_rule",
     "best_action",
+    "brought_rule",
     "improve",
     "on_arrays",
     "rollouts_of",
@@ -143,6 +144,13 @@ def on_arrays(problem: Problem, actions: ActionSet, name: str) -> ScoreRule:
     return ScoreRule(problem, actions, scored, rule)
 
 
+def brought_rule(problem: Problem, actions: ActionSet, name: str) -> BatchRule | None:
+    """A rule on arrays that the dynamics bring themselves, ``batch_rule(problem, actions, name)``; None without one."""
+    own = getattr(problem.dynamics, "batch_rule", None)
+    brought: BatchRule | None = own(problem, actions, name) if callable(own) else None
+    return brought
+
+
 def base_rule(
     problem: Problem,
     actions: ActionSet,
@@ -157,8 +165,7 @@ def base_rule(
     arms' rule of thumb where that is what it follows. Dynamics
     with policies of their own bring them as ``batch_rule(problem, actions, name)``.
     """
-    own = getattr(problem.dynamics, "batch_rule", None)
-    brought: BatchRule | None = own(problem, actions, name) if callable(own) else None
+    brought = brought_rule(problem, actions, name)
     if brought is not None:
         return brought
     found = on_arrays(problem, actions, name)

@@ -75,7 +75,7 @@ class GraphQ(QNetwork):
     ) -> None:
         super().__init__()
         dynamics = cascade_dynamics(problem)
-        self.n_arms, self.horizon = problem.n_arms, problem.horizon
+        self.n_arms, self.n_columns, self.horizon = problem.n_arms, len(columns), problem.horizon
         self._heard: tuple[Any, Tensor] | None = None
         weights = sparse.coo_array(dynamics.graph.weights)
         busy = np.bincount(weights.row, weights.data, minlength=self.n_arms)
