@@ -176,10 +176,10 @@ def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None =
     """
     require_tabular(problem.dynamics, "scores of arms")
     if shared_arms(actions.columns):
-        found = bound(problem, actions, coupling="hull", constant=True)
+        found = bound(problem, actions.lasting, coupling="hull", constant=True)
         return replace(lagrangian_at(problem, found.arm_prices), bound=found)
     factor = _steady_discount(problem) if discount is None else discount
-    found = bound(problem, actions, kind="discounted", discount=factor)
+    found = bound(problem, actions.lasting, kind="discounted", discount=factor)
     return replace(lagrangian_at(problem, found.arm_prices, discount=discount), bound=found)
 
 
@@ -225,14 +225,14 @@ def lp_index(problem: Problem, actions: ActionSet, *, found: Bound | None = None
 @register("rule", "hull_index")
 def hull_index(problem: Problem, actions: ActionSet) -> ScoreTable:
     """Action values under the prices of the hull of allowed actions, one table a round; see :mod:`.hull`."""
-    table = lp_index(problem, actions, found=bound(problem, actions, coupling="hull"))
+    table = lp_index(problem, actions, found=bound(problem, actions.lasting, coupling="hull"))
     return ScoreTable(table.values, "hull_index", bound=table.bound)
 
 
 def _with_occupancy(problem: Problem, actions: ActionSet, found: Bound | None) -> Bound:
     if found is not None and found.occupancy is not None:
         return found
-    return bound(problem, actions, occupancy=True)
+    return bound(problem, actions.lasting, occupancy=True)
 
 
 def _probability(occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

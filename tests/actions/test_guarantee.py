@@ -129,6 +129,8 @@ def test_fields_that_make_no_guarantee_are_refused(fields):
 def test_more_than_the_window_holds_is_refused():
     with pytest.raises(ModelError, match=r"constraints.sure: 4 services of 'a0' in 3 rounds"):
         ActionSet(cohort(2), {"sure": Guarantee(at_least=4, end=3)})
+    with pytest.raises(ModelError, match="6 services are owed in 3 rounds with room for 1"):
+        ActionSet(cohort(2), {"sure": Guarantee(at_least=3, end=3, room=1)})
     with pytest.raises(ModelError, match="no arm 'a7'"):
         ActionSet(cohort(2), {"sure": Guarantee(at_least=1, end=3, done=[{"id": "a7", "services": 1}])})
 

@@ -216,3 +216,8 @@ class Guarantee(PlainKind, kind="guarantee"):
             raise ModelError(
                 f"{owed.least[g]:g} services of {owed.names[g]!r} in {left} rounds", f"give at most {most[g]:g}."
             )
+        if self.room is not None and left > 0 and owed.least.sum() > self.room * left:
+            raise ModelError(
+                f"{owed.least.sum():g} services are owed in {left} rounds with room for {self.room:g}",
+                f"guarantee fewer, or let room be what fits in a round: {owed.least.sum() / left:g} are needed.",
+            )

@@ -10,7 +10,7 @@ from rmab_opt.errors import ModelError
 from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.welfare import LEAST_VALUE, Welfare
 
-__all__ = ["Shares", "share_units"]
+__all__ = ["Shares", "doubtful", "share_units"]
 
 NO_GAIN = 1e-7
 """A unit that lifts a group's mean by less, relative to the largest mean, lifts nothing: single precision."""
@@ -94,3 +94,61 @@ def share_units(
     order = group[rank]
     budgets = np.bincount(order[:budget], minlength=n_groups)
     return Shares(budgets, order, np.cumsum(step), worth[group, unit][rank], max(0, budget - len(order)))
+
+
+def doubtful(
+    lower: np.ndarray,
+    upper: np.ndarray,
+    shares: Shares,
+    groups: Groups,
+    *,
+    welfare: str | float | Welfare = "leximin",
+    past: np.ndarray | None = None,
+    caps: np.ndarray | None = None,
+) -> np.ndarray:
+    """Values of curves known between two limits, (K, J + 1), on which the budgets of ``shares`` may hang, bool.
+
+    Where none is, :func:`share_units` gives the same budgets for every concave curve between the limits. A group's
+    units come in their order, so only the last one given and the first one not given of each are compared.
+    """
+    kind = Welfare.of(welfare)
+    past = np.zeros(len(groups)) if past is None else np.asarray(past, dtype=float)
+    low, high = ((curve + past[:, None]) / groups.sizes[:, None] for curve in (lower, upper))
+    size = max(LEAST_VALUE, float(np.abs(high).max()))
+    most = np.minimum(lower.shape[1] - 1, groups.sizes.astype(np.int64))
+    if caps is not None:
+        most = np.minimum(most, np.asarray(caps, dtype=np.int64))
+    found = np.zeros(lower.shape, dtype=bool)
+    given, ahead = np.flatnonzero(shares.budgets > 0), np.flatnonzero(shares.budgets < most)
+    last, first = shares.budgets[given] - 1, shares.budgets[ahead]
+
+    def mark(group: np.ndarray, unit: np.ndarray) -> None:
+        for value in (unit, unit + 1):
+            found[group, value] |= high[group, value] - low[group, value] > 0
+
+    # Whether a unit gains at all decides whether it, and those after it, are asked for.
+    for group, unit in ((given, last), (ahead, first)):
+        gain = high[group, unit + 1] - low[group, unit], low[group, unit + 1] - high[group, unit]
+        unsure = (gain[0] > NO_GAIN * size) & (gain[1] <= NO_GAIN * size)
+        mark(group[unsure], unit[unsure])
+    if shares.left or not len(given) or not len(ahead):
+        return found
+    weights = kind.weights(groups)
+
+    def late(group: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Earliest and latest that a unit can come."""
+        if kind.lowest_first:
+            return low[group, unit], high[group, unit]
+        most_worth = kind.each(high[group, unit + 1]) - kind.each(low[group, unit])
+        least_worth = kind.each(low[group, unit + 1]) - kind.each(high[group, unit])
+        return -weights[group] * most_worth, -weights[group] * least_worth
+
+    of_given, of_ahead = late(given, last), late(ahead, first)
+    scale = SAME * max(LEAST_VALUE, float(np.abs(np.concatenate([*of_given, *of_ahead])).max()))
+    gains = high[ahead, first + 1] - low[ahead, first] > NO_GAIN * size
+    if not gains.any():
+        return found
+    late_given, early_ahead = of_given[1] > of_ahead[0][gains].min() + scale, of_ahead[0] < of_given[1].max() - scale
+    mark(given[late_given], last[late_given])
+    mark(ahead[early_ahead & gains], first[early_ahead & gains])
+    return found

@@ -3,14 +3,16 @@
     V_g(b) = min over charges >= 0 of  sum_i V_i(s_i; charge) + charge b (1 + discount + ... )
 
 bounds the group's value with at most b of its arms acted on a round. :class:`ChargeTable` solves all arms, states and
-rounds once on a grid of charges, so that curves of any state are sums and minima; :func:`group_curve` finds the exact
-curve of one start with all its breakpoints.
+rounds once on a grid of charges, so that curves of any state are sums and minima, known from above and, as the sum is
+convex in the charge, from below; :class:`Curves` makes those values exact on which something hangs.
+:func:`group_curve` finds the exact curve of one start with all its breakpoints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,7 +23,16 @@ from rmab_opt.settings.equity.cohort import Cohort
 from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.resources import Resources
 
-__all__ = ["ChargeTable", "GroupCurve", "group_curve", "rounds_worth", "values_at_charges"]
+__all__ = ["ChargeTable", "Curves", "GroupCurve", "group_curve", "rounds_worth", "values_at_charges"]
+
+SINGLE = 1.2e-7
+"""What rounding to single precision changes a value by at most, relative, in a round."""
+
+EXACT = 1e-12
+"""Relative distance of limits that count as one number; double precision resolves no less."""
+
+MOST_TANGENTS = 60
+"""Tangents until a value's limits stay apart; three to six meet."""
 
 RESPONSE = 1e-6
 """Indices up to this, in units of the reward's span, count as no response: single precision resolves no less."""
@@ -96,7 +107,7 @@ class ChargeTable:
     horizon, discount
         Rounds and discount in (0, 1].
     charges
-        Points of the grid; between two of them a curve is overestimated by at most a chord's height.
+        Points of the grid; between two of them :class:`Curves` know a value up to a triangle's height.
 
     Raises
     ------
@@ -117,6 +128,7 @@ class ChargeTable:
         merged = merge_identical(transition, reward, np.zeros((1, 1, 1, 2)), start)
         self.kind = merged.member
         kernel, pay = transition[merged.representative], reward[merged.representative]
+        self._kernel, self._pay = kernel, pay
         self.horizon, self.discount = horizon, discount
         span = max(float(np.ptp(reward)), 1e-12)
         # A rough sweep finds the largest charge anybody would pay.
@@ -151,12 +163,158 @@ class ChargeTable:
         """Index of every arm now, (N,), with ``left`` rounds to go; 0 for no response, negative where acting harms."""
         return self.index[left - 1, self.kind, state]
 
-    def curves(self, state: np.ndarray, left: int, groups: Groups, most: int) -> np.ndarray:
-        """Group totals V_g(b) from now on, (K, most + 1), b = 0 .. most arms a round."""
+    def curves(self, state: np.ndarray, left: int, groups: Groups, most: int) -> Curves:
+        """Group totals V_g(b) from now on, b = 0 .. most arms a round."""
         own = self.values[left][self.kind, state]
-        total = groups.member.astype(np.float32) @ own
-        price = rounds_worth(left, self.discount) * self.charges
-        return (total[:, :, None].astype(float) + price[:, None] * np.arange(most + 1.0)).min(axis=1)
+        total = (groups.member.astype(np.float32) @ own).astype(float)
+        return Curves(self, state, left, groups, total, most)
+
+    def at(self, kind: np.ndarray, state: np.ndarray, charges: np.ndarray, left: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values and discounted numbers of acts, (P,) each, of arms by kind and state, each under a charge of its own.
+
+        In double precision.
+        """
+        n_states = self._pay.shape[1]
+        value, acts = np.empty(len(kind)), np.empty(len(kind))
+        chunk = max(1, (1 << 18) // (2 * n_states * n_states))
+        for begin in range(0, len(kind), chunk):
+            part = slice(begin, begin + chunk)
+            kernel = self._kernel[kind[part]].reshape(-1, 2 * n_states, n_states) * self.discount
+            pay = self._pay[kind[part]]
+            extra = pay[:, :, 1] - pay[:, :, 0] - charges[part, None]
+            both = np.zeros((len(kernel), n_states, 2))
+            for _ in range(left):
+                ahead = kernel @ both
+                rest, act = ahead[:, :n_states], ahead[:, n_states:]
+                gain = act[:, :, 0] - rest[:, :, 0] + extra
+                chosen = gain > 0
+                both[:, :, 0] = rest[:, :, 0] + pay[:, :, 0] + np.maximum(gain, 0.0)
+                both[:, :, 1] = np.where(chosen, act[:, :, 1] + 1.0, rest[:, :, 1])
+            own = np.arange(len(kernel)), state[part]
+            value[part], acts[part] = both[own[0], own[1], 0], both[own[0], own[1], 1]
+        return value, acts
+
+
+class Curves:
+    """Group totals at whole budgets, each between proven limits: ``lower <= V_g(b) <= upper``, (K, J + 1).
+
+    Parameters
+    ----------
+    table, state, left, groups
+        Whose values; ``left`` rounds to go.
+    total
+        Sums of the groups' values on the table's grid, (K, L), in single precision.
+    most
+        Largest budget J.
+
+    Notes
+    -----
+    From above: a charge of the grid is a charge. From below: a convex function lies above the lines through its grid
+    points beyond them, so between two neighbours it lies above the lines from both sides.
+    """
+
+    def __init__(
+        self, table: ChargeTable, state: np.ndarray, left: int, groups: Groups, total: np.ndarray, most: int
+    ) -> None:
+        self.table, self.state, self.left, self.groups = table, np.asarray(state), left, groups
+        self._worth = rounds_worth(left, table.discount)
+        budgets, charges = np.arange(most + 1.0), table.charges
+        price = self._worth * charges
+        at, height = _below(charges, total, groups.sizes * self._worth)
+        self.upper, self._best = np.empty((len(total), most + 1)), np.empty((len(total), most + 1), dtype=np.int64)
+        self.lower = np.empty((len(total), most + 1))
+        self.refined = np.zeros((len(total), most + 1), dtype=bool)
+        """Which values were made exact, or as exact as tangents make them."""
+        error = SINGLE * (left + 1) * np.abs(total).max(axis=1)
+        for g in range(len(total)):
+            lines = total[g][:, None] + price[:, None] * budgets
+            self._best[g] = lines.argmin(axis=0)
+            self.upper[g] = lines[self._best[g], np.arange(most + 1)] + error[g]
+            under = height[g][:, None] + self._worth * at[g][:, None] * budgets
+            self.lower[g] = np.minimum(under.min(axis=0), self.upper[g] - error[g]) - error[g]
+
+    @property
+    def values(self) -> np.ndarray:
+        """The middle of the limits, (K, J + 1)."""
+        return 0.5 * (self.lower + self.upper)
+
+    def refine(self, where: np.ndarray) -> None:
+        """Make values exact, bool (K, J + 1): tangents from both sides of the best charge meet at the next one."""
+        group, budget = np.nonzero(where & ~self.refined)
+        if not len(group):
+            return
+        charges = self.table.charges
+        best = self._best[group, budget]
+        low, high = charges[np.maximum(best - 1, 0)], charges[np.minimum(best + 1, len(charges) - 1)]
+        ends = [self._totals(group, budget, charge) for charge in (low, high)]
+        value = np.minimum(ends[0][0], ends[1][0])
+        under = np.full(len(group), -np.inf)
+        open_ = np.ones(len(group), dtype=bool)
+        for _ in range(MOST_TANGENTS):
+            (f0, d0), (f1, d1) = ends
+            # A minimum at an end: its slope points outwards, or both ends lie on one line.
+            width = high - low
+            drop = d1 - d0
+            flat = (d0 >= 0) | (d1 <= 0) | (drop <= 1e-12 * (1.0 + np.abs(d0))) | (width <= 0)
+            step = np.where(flat, 0.0, (f0 - f1 + d1 * width) / np.where(flat, 1.0, drop))
+            meet = low + np.clip(step, 0.0, width)
+            under = np.where(flat, value, np.maximum(under, f0 + d0 * (meet - low)))
+            open_ &= ~flat & (value - under > EXACT * (1.0 + np.abs(value)))
+            if not open_.any():
+                break
+            here = np.flatnonzero(open_)
+            f, d = self._totals(group[here], budget[here], meet[here])
+            value[here] = np.minimum(value[here], f)
+            falls = d < 0
+            for side, mine in ((0, here[falls]), (1, here[~falls])):
+                ends[side][0][mine], ends[side][1][mine] = f[falls == (side == 0)], d[falls == (side == 0)]
+            low[here[falls]], high[here[~falls]] = meet[here[falls]], meet[here[~falls]]
+        self.refined[group, budget] = True
+        self.upper[group, budget] = value
+        self.lower[group, budget] = np.where(
+            value - under <= 2.0 * EXACT * (1.0 + np.abs(value)), value, np.minimum(under, value)
+        )
+
+    def _totals(self, group: np.ndarray, budget: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a group's arms and its budget are worth at a charge, (P,), and the slope in the charge."""
+        kinds, states, counts = self._members
+        sizes = np.array([len(kinds[g]) for g in group])
+        owner = np.repeat(np.arange(len(group)), sizes)
+        kind = np.concatenate([kinds[g] for g in group])
+        state, count = np.concatenate([states[g] for g in group]), np.concatenate([counts[g] for g in group])
+        value, acts = self.table.at(kind, state, np.repeat(charge, sizes), self.left)
+        total = np.bincount(owner, count * value, minlength=len(group))
+        used = np.bincount(owner, count * acts, minlength=len(group))
+        return total + self._worth * charge * budget, self._worth * budget - used
+
+    @cached_property
+    def _members(self) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+        """Kinds, states and numbers of the arms of each group, arms alike counted together."""
+        found: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = ([], [], [])
+        n_states = self.table.index.shape[2]
+        code = self.table.kind * n_states + self.state
+        for row in self.groups.member:
+            alike, count = np.unique(code[row], return_counts=True)
+            for part, values in zip(found, (alike // n_states, alike % n_states, count.astype(float)), strict=True):
+                part.append(values)
+        return found
+
+
+def _below(charges: np.ndarray, total: np.ndarray, steepest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (charge, height) below convex functions between the neighbours of a grid, (K, L - 1) each.
+
+    The functions fall, at first by ``steepest`` at most, and not at all beyond the grid.
+    """
+    width = np.diff(charges)
+    slope = np.diff(total, axis=1) / width
+    before = np.concatenate([-steepest[:, None], slope[:, :-1]], axis=1)
+    after = np.concatenate([slope[:, 1:], np.zeros((len(total), 1))], axis=1)
+    drop = after - before
+    flat = drop <= 1e-12 * (1.0 + np.abs(before))
+    step = np.where(flat, 0.0, (total[:, :-1] - total[:, 1:] + after * width) / np.where(flat, 1.0, drop))
+    step = np.clip(step, 0.0, width)
+    height = np.maximum(total[:, :-1] + before * step, total[:, 1:] - after * (width - step))
+    return charges[:-1] + step, np.minimum(height, np.maximum(total[:, :-1], total[:, 1:]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,9 @@ from rmab_opt.settings.equity.welfare import Welfare
 
 __all__ = ["Level", "Levels", "solve_levels"]
 
-SLACK = 1e-8
-"""How far a level reached before may be missed by a later stage, relative: below what the solver tells apart."""
+SLACK = 1e-9
+"""How far a level reached before may be missed by a later stage, relative: below what the solver tells apart. Where a
+little of one group is worth much to another, more than this shifts later levels by a thousand times as much."""
 
 LEAST_SHARE = 1e-3
 """Share of an even multiplier from which a group surely binds."""

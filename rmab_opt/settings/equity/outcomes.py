@@ -182,7 +182,4 @@ def _left_out(model: Model) -> str:
     names = [name for name in model.actions.declared if name not in model.actions.lasting.declared]
     if not names:
         return ""
-    return (
-        f"planned, max-min and limits leave out {', '.join(names)}: no policy that keeps it has more "
-        "(`rmab-opt bound --groups` plans with it)"
-    )
+    return f"planned, max_min and the limits leave out {', '.join(names)}; `rmab-opt bound --groups` plans with it"

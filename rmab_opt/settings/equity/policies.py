@@ -40,7 +40,7 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
-from rmab_opt.settings.equity.budgets import Shares, share_units
+from rmab_opt.settings.equity.budgets import Shares, doubtful, share_units
 from rmab_opt.settings.equity.curves import ChargeTable
 from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.replan import FairReplan
@@ -214,8 +214,7 @@ class FairObjective(_Units):
     def standing(self, past: np.ndarray, noise: np.ndarray) -> FairObjective:
         """The same objective where groups have collected ``past`` (K,) and arms' ties are broken by ``noise`` (N,)."""
         # What all rounds share is worked out before it is copied.
-        plain = self.plain_budget is not None and not self.groups.overlap
-        _ = self.table, self.units, plain or self._reach
+        _ = self.table, self.units, self._whole or self._reach
         other = copy(self)
         other.past, other.noise, other._known = past, noise, None
         return other
@@ -271,17 +270,34 @@ class FairObjective(_Units):
         return units, Chooser(self.problem, self.actions, units.at_round(nothing), "exact")
 
     def shares(self, situation: Situation) -> Shares:
-        """Budgets of the groups at a state where only their number is limited, and the order of all units that gain."""
+        """Budgets of the groups at a state where only their number is limited, and the order of all units that gain.
+
+        By the exact curves: those of the table are refined as far as the budgets may hang on it, or the order where
+        other constraints ask for it.
+        """
         left = max(1, self.problem.horizon - situation.period)
         helps = self.table.indices(situation.state, left) > 0
-        return share_units(
-            self.table.curves(situation.state, left, self.groups, self.most),
-            self.units,
-            self.groups,
-            welfare=self.welfare,
-            past=self.past,
-            caps=(self.groups.member & helps).sum(axis=1),
-        )
+        curves = self.table.curves(situation.state, left, self.groups, self.most)
+        about: dict[str, Any] = {
+            "welfare": self.welfare,
+            "past": self.past,
+            "caps": (self.groups.member & helps).sum(axis=1),
+        }
+        if not self._whole:
+            curves.refine(np.arange(self.most + 1) <= about["caps"][:, None])
+        while True:
+            shares = share_units(curves.values, self.units, self.groups, **about)
+            if not self._whole:
+                return shares
+            unsure = doubtful(curves.lower, curves.upper, shares, self.groups, **about)
+            if not (unsure & ~curves.refined).any():
+                return shares
+            curves.refine(unsure)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether any split of the units can be filled."""
+        return self.plain_budget is not None and not self.groups.overlap
 
     def budgets(self, situation: Situation) -> np.ndarray:
         """The fairest budgets that an allowed action can fill, (K,)."""
@@ -298,7 +314,7 @@ class FairObjective(_Units):
             if self.welfare.kind == "alpha" and self.welfare.alpha == 0 and self.welfare.by_size:
                 # The mean over all arms asks for no group budgets: the largest indices serve it best.
                 budgets = np.zeros(len(self.groups), dtype=np.int64)
-            elif self.plain_budget is not None and not self.groups.overlap:
+            elif self._whole:
                 budgets = shares.budgets
             else:
                 budgets = self._settle(situation, shares, index > 0)
@@ -368,8 +384,7 @@ class FairObjective(_Units):
         if len(helped) > MOST_SHOWN:
             said = f"{int((helped > 0).sum())} of {len(helped)} groups · {said} · ..."
         full = bool((helped >= budgets).all())
-        whole = self.plain_budget is not None and not self.groups.overlap
-        rule = "over all whole budgets" if whole else "over all allowed actions"
+        rule = "over all whole budgets" if self._whole else "over all allowed actions"
         kept = (
             f"exact {rule}, by the groups' predicted totals" if full else "not kept: a group gets less than it should"
         )

@@ -215,7 +215,7 @@ class PricedGroups:
             for at in np.geomspace(1e-3, 1.0, FANS) * self.top:
                 self.master.bend_at(stage, np.full(len(self.groups), at))
         upper, best, kept = np.inf, -np.inf, None
-        centre = None
+        centre = proven = None
         rounds = 0
         limit_size = max(1.0, float(np.abs(self.resources.limit).max(initial=0.0)))
         while rounds < MOST_ROUNDS:
@@ -225,8 +225,8 @@ class PricedGroups:
             if stage.curved:
                 self._bend(stage, mixture.next[0])
             short = float(np.maximum(stage.floors - values, 0.0).max(initial=0.0))
-            self.missing = missed, short
-            if missed <= KEPT * limit_size and short <= KEPT * self.top:
+            keeps = missed <= KEPT * limit_size and short <= KEPT * self.top
+            if keeps:
                 height = stage.objective(values)
                 if height > best:
                     best, kept = height, (values, mixture)
@@ -241,22 +241,22 @@ class PricedGroups:
                 taught += self.learnt
                 improved = found < upper and not upper - found <= 1e-3 * (upper - best)
                 if found < upper:
-                    upper, centre = found, point
+                    upper, centre, proven = found, point, point
                 if improved and self.learnt:
                     break
             exact = not taught and not stage.curved
-            if kept is None and not taught:
+            if not taught and (kept is None or (exact and not keeps)):
                 # The mixture is best although it pays for what it misses: that must cost more, if it can.
                 if not self.master.dearer(stage):
                     break
-                upper, centre = np.inf, None
+                centre = None
                 continue
             if upper - best <= gap or exact or (until is not None and kept is not None and perf_counter() >= until):
                 break
         if kept is None:
             raise InfeasibleError("no plan keeps these floors and limits", "lower a floor or raise a limit.")
-        assert centre is not None
-        return self._answer(kept[1].parts, kept[0], centre, (best, max(upper, best)), rounds)
+        assert proven is not None
+        return self._answer(kept[1].parts, kept[0], proven, (best, max(upper, best)), rounds)
 
     def _mixed(self, parts: np.ndarray) -> tuple[np.ndarray, float]:
         """Group values of a mixture, (K,), and by how much it misses its rows at most."""

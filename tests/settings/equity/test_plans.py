@@ -204,17 +204,24 @@ def test_value_curves_are_concave_and_do_not_fall(seed):
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None)
-def test_the_table_of_charges_gives_concave_curves_just_above_the_exact_ones(seed):
+def test_the_table_of_charges_brackets_the_exact_curves_and_refines_to_them(seed):
     transition, reward, _, groups, horizon = cohort(seed, (3, 2))
     state = np.random.default_rng(seed).integers(3, size=5)
     table = ChargeTable(transition, reward, horizon=horizon, discount=1.0)
     curves = table.curves(state, horizon, groups, 3)
-    assert (np.diff(curves, axis=1) >= -1e-6).all()
-    assert (np.diff(curves, 2, axis=1) <= 1e-5).all()
+    upper, lower = curves.upper.copy(), curves.lower.copy()
+    assert (np.diff(upper, axis=1) >= -1e-6).all()
+    assert (np.diff(upper, 2, axis=1) <= 1e-5).all()
+    curves.refine(np.ones(upper.shape, dtype=bool))
     for g, members in enumerate(groups.member):
-        exact = group_curve(transition[members], reward[members], state[members], horizon=horizon)(np.arange(4.0))
-        assert (curves[g] >= exact - 1e-5).all()
-        assert curves[g] == pytest.approx(exact, abs=1e-2)
+        exact = group_curve(
+            transition[members], reward[members], state[members], horizon=horizon, tolerance=1e-13
+        )(np.arange(4.0))  # fmt: skip
+        assert (lower[g] <= exact + 1e-9).all()
+        assert (upper[g] >= exact - 1e-9).all()
+        assert upper[g] == pytest.approx(lower[g], abs=1e-2)
+        assert curves.values[g] == pytest.approx(exact, abs=1e-9)
+        assert (curves.upper[g] == curves.lower[g]).all()
 
 
 def test_curves_of_a_published_group_and_of_one_that_cannot_respond():

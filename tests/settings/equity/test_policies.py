@@ -81,6 +81,8 @@ def test_no_allowed_action_gives_fairer_group_budgets(name, welfare, seed):
     decision = Chooser(model.problem, model.actions, objective, "exact").decide(state)
     helps = objective.table.indices(state, 5) > 0
     curves = objective.table.curves(state, 5, groups, int(groups.sizes.max()))
+    curves.refine(np.ones(curves.upper.shape, dtype=bool))
+    curves = curves.values
 
     def key(action):
         helped = groups.member.astype(int) @ ((action @ model.actions.columns.effect > 0) & helps)
@@ -207,7 +209,9 @@ def test_groups_that_overlap_share_the_arms_that_count_in_both():
     decision = Chooser(problem, actions, objective, "exact").decide(problem.start)
     situation = Situation(problem, actions.columns, problem.start)
     helps = objective.table.indices(problem.start, 4) > 0
-    curves = objective.table.curves(problem.start, 4, objective.groups, 2) / objective.groups.sizes[:, None]
+    curves = objective.table.curves(problem.start, 4, objective.groups, 2)
+    curves.refine(np.ones(curves.upper.shape, dtype=bool))
+    curves = curves.values / objective.groups.sizes[:, None]
 
     def levels(action):
         helped = np.minimum(objective.helped(np.asarray(action), helps), 2)
