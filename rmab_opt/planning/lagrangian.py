@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
-from rmab_opt.planning.smoothing import Drawn, Smoothed, smoothed
+from rmab_opt.planning.smoothing import COLD, ROUGH, Drawn, Smoothed, smoothed
 from rmab_opt.planning.smoothing import Problem as PriceProblem
 from rmab_opt.solver import Program, Session, load_profile
 
@@ -53,6 +53,9 @@ arm takes 0.8 microseconds, a move 1 nanosecond an arm."""
 
 MOVED_AT_ONCE = 4096
 """Arms whose values stay in cache while all moves are gone through."""
+
+ROUGH_TOLERANCE = 1e-3
+"""Gap from which a descent's constant prices are good enough; their gap is certified only roughly."""
 
 SMOOTHED_FROM = 200_000
 """Prices times arms from which prices are sought by descents on smooth functions instead of cuts."""
@@ -240,12 +243,21 @@ class _Stationary:
         self.slack = slack
         # What ties were forgiven is added back, so that the value is a bound for the exact optimum too.
         rest = float(self.count @ slack) / (1.0 if self.average else 1.0 - self.discount)
-        if self.average:
-            flat = self.count[:, None] * self.base[:, 0, :]
-        else:
-            flat = np.matmul(self.start[:, None, :], self.base)[:, 0]
+        flat = self._flat()
         use = flat[:, 1:].sum(axis=0) if self.rows is None else self.rows.use(flat[:, 1:])
         return float((flat * weight).sum()) + rest, use, self.policy.astype(np.uint8)
+
+    def _flat(self) -> np.ndarray:
+        """Reward and use of the current policies from the start, (N, 1 + columns)."""
+        if self.average:
+            return np.asarray(self.count[:, None] * self.base[:, 0, :])
+        return np.asarray(np.matmul(self.start[:, None, :], self.base)[:, 0])
+
+    def drawn(self, price: np.ndarray, _: float) -> Drawn:
+        """What the best actions at a price come to; only where the columns are the arms' actions."""
+        total = self(price)[0]
+        flat = self._flat()
+        return Drawn(total, flat[None, :, 1:], flat[:, 0])
 
     def _weight(self, price: np.ndarray) -> np.ndarray:
         """What the columns of :attr:`base` count at a price, (N or 1, 1 + columns)."""
@@ -817,6 +829,11 @@ def _stationary(
     search.deadline = begun + (np.inf if seconds is None else seconds)
     low, high = search.low, search.high
     first = np.clip(np.zeros(coupling.n_rows) if prices is None else prices, low, high)
+    if not occupancy and search.size > FEW_PRICES and _smooths(search, cost, coupling):
+        found = _descended(search, first)
+        if tolerance >= ROUGH_TOLERANCE or found.closed(tolerance) or search.stopped:
+            return _dual_of(found, (coupling.n_rows,), tolerance, begun)
+        first = found.price
     search.evaluate(np.asarray(first, dtype=np.float64))
     search.run()
     return _finish(search, (coupling.n_rows,), merged, n_arms, occupancy, begun)
@@ -866,7 +883,6 @@ def dual_finite(
         prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
     first = np.clip(np.broadcast_to(prices, shape).ravel(), search.low, search.high)
     if not occupancy and _smooths(search, cost, coupling):
-        assert isinstance(search.evaluator, _Finite)
         found = _smoothed(search, first, np.broadcast_to(coupling.limit, shape))
         if found.closed(tolerance) or search.stopped:
             return _dual_of(found, shape, tolerance, begun)
@@ -900,8 +916,25 @@ def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed
         inside[part] = weight[part]
         share = (np.abs(whole.rows) @ np.repeat(inside, evaluator.reward.shape[1])) / np.maximum(amount, 1e-300)
         rough = _smooth_problem(search, sample, limit * share)
-        first = smoothed(rough, first, 0.0, search.deadline, heats=1).price
+        first = smoothed(rough, first, 0.0, search.deadline, heats=ROUGH).price
     return smoothed(whole, first, search.tolerance, search.deadline)
+
+
+def _descended(search: _Search, first: np.ndarray) -> Smoothed:
+    """Constant prices of very many rows by one descent, without heat."""
+    evaluator = search.evaluator
+    assert isinstance(evaluator, _Stationary)
+    assert evaluator.rows is not None
+    limit, n_arms = search.rent[None], len(evaluator.start)
+    rows = evaluator.rows
+    matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
+
+    def hard(price: np.ndarray) -> float:
+        return evaluator(price)[0] + float(search.rent @ price)
+
+    span = max(float(np.ptp(evaluator.reward)), 1e-300)
+    problem = PriceProblem(evaluator.drawn, hard, matrix, limit, np.ones(limit.shape), search.high, search.unit, span)
+    return smoothed(problem, first, search.tolerance, search.deadline, heats=COLD)
 
 
 def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> PriceProblem:

@@ -17,13 +17,16 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize
 
-__all__ = ["Drawn", "Smoothed", "smoothed"]
+__all__ = ["COLD", "ROUGH", "Drawn", "Problem", "Smoothed", "smoothed"]
 
 Floats = np.ndarray
 
 HEATS = ((0.03, 1e-6), (0.004, 1e-8), (0.002, 1e-9), (0.001, 1e-10))
 """Heat of the drawn actions, as a share of the largest difference between rewards, and the relative progress of a step
 at which its search ends; each begins where the last ended."""
+
+ROUGH, COLD = HEATS[:1], ((0.0, 1e-9),)
+"""For a sample; and without heat, where single arms weigh too little to be felt."""
 
 MEMORY, MOST = 30, 150
 """Steps that the curvature is read from, and evaluations of each heat."""
@@ -78,7 +81,13 @@ class Smoothed:
         return self.value - self.lower <= tolerance * max(1.0, abs(self.value))
 
 
-def smoothed(problem: Problem, first: Floats, tolerance: float, deadline: float, heats: int = len(HEATS)) -> Smoothed:
+def smoothed(
+    problem: Problem,
+    first: Floats,
+    tolerance: float,
+    deadline: float,
+    heats: tuple[tuple[float, float], ...] = HEATS,
+) -> Smoothed:
     """The best prices that descents at falling heats come to.
 
     Parameters
@@ -90,12 +99,12 @@ def smoothed(problem: Problem, first: Floats, tolerance: float, deadline: float,
     deadline
         ``time.perf_counter()`` after which no further evaluation begins; what is found until then is valid.
     heats
-        How many of :data:`HEATS` at most.
+        Heats and what ends each, see :data:`HEATS`; :data:`COLD` for arms whose best actions are taken as they are.
     """
     price, count = np.clip(first, 0.0, problem.high), 0
     best = Smoothed(price, problem.hard(price), -np.inf, np.full(problem.limit.shape, np.nan), 1)
-    idle = problem.drawn(price + NEVER * problem.unit, HEATS[0][0] * problem.span).earned
-    for heat, progress in HEATS[:heats]:
+    idle = problem.drawn(price + NEVER * problem.unit, heats[0][0] * problem.span).earned
+    for heat, progress in heats:
         price, tried = _descent(problem, price, heat * problem.span, progress, deadline)
         count += tried
         drawn = problem.drawn(price, heat * problem.span)
