@@ -101,6 +101,13 @@ class Objective:
         """What a decision should say beside its value, by name: an estimate out of sample, a guarantee."""
         return {}
 
+    def choice(self, actions: ActionSet, situation: Situation) -> np.ndarray | None:
+        """A best allowed action (C,) where one is known without a program; else None.
+
+        For simulated rounds, where nobody reads a certificate; decisions that are reported do not rest on it.
+        """
+        return None
+
     def greedy(
         self, actions: ActionSet, situation: Situation, *, quick: bool = False
     ) -> tuple[np.ndarray, float, float, dict[str, Any]]:

@@ -230,6 +230,16 @@ class ChooserPolicy(Policy):
     def remember(self, memory: Memory, decision: Decision) -> Memory:
         return decision.action
 
+    def act(
+        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Memory]:
+        if type(self.chooser.objective).choice is Objective.choice:
+            return super().act(state, period, memory, shared)
+        offered, _ = self.propose(self.chooser.question(state, period, shared=shared), memory)
+        assert isinstance(offered, Question)
+        action = self.chooser.best(offered)
+        return action, action
+
 
 class RulePolicy(Policy):
     """A rule of :mod:`rmab_opt.planning`: its scores become the objective, so that any action set holds exactly."""

@@ -332,6 +332,23 @@ class FairObjective(_Units):
         known = self._known[1]
         return replace(known, score=known.score + TIE_BREAK * self.noise)
 
+    def choice(self, actions: ActionSet, situation: Situation) -> np.ndarray | None:
+        """Where any split can be filled: each group's best arms up to its budget, then the best of all others."""
+        if not self._whole or actions is not self.actions:
+            return None
+        now, budgets = self.round(situation), self.budgets(situation)
+        order = np.argsort(-now.score, kind="stable")
+        helping = order[now.helps[order]]
+        label = self.groups.label[helping]
+        taken = np.zeros(len(now.score), dtype=bool)
+        for group, units in enumerate(budgets):
+            taken[helping[label == group][:units]] = True
+        rest = order[~taken[order] & (now.score[order] > 0)]
+        taken[rest[: self.units - int(budgets.sum())]] = True
+        action = np.zeros(len(actions), dtype=np.int64)
+        action[[int(self.columns_of[n][0]) for n in np.flatnonzero(taken)]] = 1
+        return action
+
     def _settle(self, situation: Situation, shares: Shares, helps: np.ndarray) -> np.ndarray:
         """The fairest budgets within reach, (K,); ``shares.budgets`` where no action is allowed at all."""
         n_groups, order = len(self.groups), shares.order
@@ -444,10 +461,22 @@ class FairPolicy(Policy):
         return question.about(self.objective.standing(counted, noise)), memory
 
     def remember(self, memory: Memory, decision: Decision) -> Memory:
+        return self._collected(memory, decision.state, decision.action, decision.period)
+
+    def act(
+        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Memory]:
+        offered, kept = self.propose(self.chooser.question(state, period, shared=shared), memory)
+        assert isinstance(offered, Question)
+        action = self.chooser.best(offered)
+        return action, self._collected(kept, state, action, period)
+
+    def _collected(self, memory: Memory, state: np.ndarray, action: np.ndarray, period: int) -> Memory:
+        """The memory with what the groups get from an action."""
         past, rng = memory
         problem = self.model.problem
-        paid = problem.dynamics.expected_reward(decision.state, self.model.actions.columns.arm_action(decision.action))
-        return past + self.groups.member @ paid * problem.discount**decision.period, rng
+        paid = problem.dynamics.expected_reward(state, self.model.actions.columns.arm_action(action))
+        return past + self.groups.member @ paid * problem.discount**period, rng
 
 
 @policy("leximin")

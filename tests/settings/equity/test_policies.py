@@ -220,3 +220,30 @@ def test_groups_that_overlap_share_the_arms_that_count_in_both():
     best = max(levels(a) for a in itertools.product((0, 1), repeat=n) if sum(a) <= 2)
     assert levels(decision.action) == best
     assert "over all allowed actions" in objective.remarks(decision.action, situation)["fairness"]
+
+
+@pytest.mark.parametrize("welfare", ["leximin", "nash", "utilitarian"])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_action_without_a_program_is_worth_what_the_program_finds(welfare, seed):
+    """Simulated rounds take it; it is another action only where several are best."""
+    rng = np.random.default_rng(seed)
+    n = 9
+    transition = rng.dirichlet(np.ones(3), (n, 2, 3))
+    reward = np.repeat(np.sort(rng.random((n, 3)), axis=1)[:, :, None], 2, axis=2)
+    arms = Arms.from_arrays(n, group=[str(k) for k in rng.integers(0, 3, n)])
+    state = rng.integers(0, 3, n)
+    problem = Problem(arms, Tabular(transition, reward), 5, 0.95, state)
+    actions = ActionSet(arms, {"b": Budget(at_most=int(rng.integers(1, 6)))})
+    fair = FairObjective(problem, actions, welfare=welfare)
+    chooser = Chooser(problem, actions, fair, "exact")
+    for period in (0, 3, 4):
+        question = chooser.question(state, period)
+        decision, action = chooser.answer(question), chooser.best(question)
+        assert fair.choice(actions, question.situation) is not None
+        assert actions.allows(action)
+        assert fair.value(action, question.situation) == pytest.approx(decision.value, rel=1e-9, abs=1e-12)
+    policy = FairPolicy(Model(problem, actions), welfare=welfare)
+    followed, kept = policy.follow(state, 0, policy.begin(np.random.default_rng(1)))
+    acted, same = policy.act(state, 0, policy.begin(np.random.default_rng(1)))
+    assert followed.action.tolist() == acted.tolist()
+    assert kept[0] == pytest.approx(same[0])
