@@ -97,14 +97,14 @@ def rule(model: Model, name: str) -> tuple[Callable[[], np.ndarray], Hidden | No
 
 
 def learned(model: Model, setting: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
-    """The learner by effects of actions, with states in proportion to the rounds that may be asked for."""
+    """The learner by effects of actions; its states are so many that it asks for about as many rounds as it may."""
     from rmab_opt.learning import DQNConfig, train
     from rmab_opt.learning.advantages import rule_of
     from rmab_opt.learning.simulator import played
 
     blind, world = hidden(model)
-    own = PROTOCOL["loads" if setting in coupled.PLAN["loads"] else "pooled"]
-    own = {**own, "states": own["states"] * steps // PROTOCOL["steps"]}
+    key = "loads" if setting in coupled.PLAN["loads"] else "pooled"
+    own = {**PROTOCOL[key], **(PROTOCOL["full"][key] if steps == PROTOCOL["full"]["steps"] else {})}
     config = DQNConfig.from_mapping({**PROTOCOL["learner"], **own})
     clock = process_time()
     train(blind, config, seed=seed, out=folder)

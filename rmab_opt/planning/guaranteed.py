@@ -120,7 +120,7 @@ def guaranteed_prices(
         bonus = np.maximum(-result.row_duals[at : at + len(one.least)], 0.0)
         at += len(one.least)
         rent += float(bonus @ one.least)
-        each = (bonus @ one.member)[None, :, None] / weight[one.begin : one.end, None, None]
+        each = bonus[one.of][None, :, None] / weight[one.begin : one.end, None, None]
         arm_prices[one.begin : one.end, :, 1:] -= each
     return Guaranteed(rows, prices, column_prices, arm_prices, rent, float(result.objective))
 
@@ -134,7 +134,9 @@ def _with_services(
     acted = np.arange(block) % n_actions > 0
     parts, least = [sparse.csr_array(base.matrix)], []
     for one in owed.values():
-        of_arm = sparse.csr_array(np.repeat(one.member, n_states * n_actions, axis=1) * acted)
+        places = np.flatnonzero(acted)
+        whose = np.repeat(one.of, n_states * n_actions)[places]
+        of_arm = sparse.csr_array((np.ones(len(places)), (whose, places)), shape=(len(one.least), block))
         empty = sparse.csr_array(of_arm.shape)
         rounds = [of_arm if one.begin <= t < one.end else empty for t in range(horizon)]
         wide = base.cost.size - horizon * block

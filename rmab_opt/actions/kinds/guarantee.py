@@ -29,8 +29,8 @@ class Owed:
     ----------
     names
         Of the G whom it is given.
-    member
-        Which arms each is, bool (G, N).
+    of
+        Whose each arm is, int (N,).
     least
         Services that are still owed, (G,).
     begin, end
@@ -40,11 +40,20 @@ class Owed:
     """
 
     names: tuple[str, ...]
-    member: np.ndarray
+    of: np.ndarray
     least: np.ndarray
     begin: int
     end: int
     certain: bool
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Arms of each, (G,)."""
+        return np.bincount(self.of, minlength=len(self.names))
+
+    def sums(self, amount: np.ndarray) -> np.ndarray:
+        """Amounts of the arms (N,) added up for each, (G,)."""
+        return np.bincount(self.of, amount, minlength=len(self.names))
 
 
 class Guarantee(PlainKind, kind="guarantee"):
@@ -136,23 +145,22 @@ class Guarantee(PlainKind, kind="guarantee"):
             place = [arms.index(name) for name in self.done.text("id")]
             np.add.at(served, place, self.done.numbers("services", minimum=0))
         if self.per == ARM:
-            names, member = arms.ids, np.eye(len(arms), dtype=bool)
+            names, of = arms.ids, np.arange(len(arms))
         else:
             groups = arms.groups(self.per)
-            names = tuple(groups)
-            member = np.zeros((len(names), len(arms)), dtype=bool)
-            for row, members in zip(member, groups.values(), strict=True):
-                row[members] = True
-        least = np.maximum(0.0, self.at_least - member @ served)
+            names, of = tuple(groups), np.zeros(len(arms), dtype=np.int64)
+            for number, members in enumerate(groups.values()):
+                of[members] = number
+        least = np.maximum(0.0, self.at_least - np.bincount(of, served, minlength=len(names)))
         first = self.before if period is None else period
         begin, end = max(0, self.begin - first), max(0, self.end - first)
-        return Owed(tuple(names), member, least, begin, end, self.certain)
+        return Owed(tuple(names), of, least, begin, end, self.certain)
 
     def shares(self, columns: Columns) -> tuple[Owed, np.ndarray, float]:
         """What is owed before the round, what the round must give to each, (G,), and to all together."""
         assert self.now is not None
         owed = self.owed(columns)
-        least, sizes = owed.least, owed.member.sum(axis=1)
+        least, sizes = owed.least, owed.sizes
         later = self.end - self.now - 1
         if not self.begin <= self.now < self.end:
             return owed, np.zeros(len(least)), 0.0
@@ -174,26 +182,29 @@ class Guarantee(PlainKind, kind="guarantee"):
                 ("ask the action set for a round, `actions.at(period)`", "leave the guarantee out"),
             )
         owed, must, need = self.shares(columns)
-        acts = [np.flatnonzero(columns.effect @ row.astype(float)) for row in owed.member]
+        # One arm a column, as `check` demands.
+        whose = owed.of[columns.effect.indices]
+        order = np.argsort(whose, kind="stable")
+        ends = np.searchsorted(whose[order], np.arange(len(owed.names) + 1))
         found: dict[str, Part] = {
-            name: (float(must[g]), acts[g], None, None) for g, name in enumerate(owed.names) if must[g] > 0
+            owed.names[g]: (float(must[g]), order[ends[g] : ends[g + 1]], None, None) for g in np.flatnonzero(must > 0)
         }
         if need > must.sum():
-            waiting = np.unique(np.concatenate([acts[g] for g in np.flatnonzero(owed.least > 0)]))
+            waiting = np.flatnonzero(owed.least[whose] > 0)
             found["all"] = (need, waiting, None, None)
         return found
 
     def violations(self, action: np.ndarray, columns: Columns) -> Iterator[str]:
         owed, must, need = self.shares(columns)
         taken = np.asarray(action) @ (columns.effect != 0).astype(float)
-        given = owed.member @ taken
+        given = owed.sums(taken)
         left = self.end - int(self.now or 0)
         for g in np.flatnonzero(given < must - 1e-6):
             yield (
                 f"{given[g]:g} services now of {owed.names[g]}, to whom {owed.least[g]:g} are owed in {left} rounds: "
                 f"at least {must[g]:g} are needed"
             )
-        waiting = owed.member[owed.least > 0].any(axis=0)
+        waiting = owed.least[owed.of] > 0
         if need > must.sum() and float(taken @ waiting) < need - 1e-6:
             yield f"{taken @ waiting:g} services now of those who are owed some, at least {need:g} are needed"
 
@@ -210,7 +221,7 @@ class Guarantee(PlainKind, kind="guarantee"):
             )
         owed = self.owed(columns)
         left = owed.end - owed.begin
-        most = owed.member.sum(axis=1) * left if left > 0 else np.full(len(owed.least), np.inf)
+        most = owed.sizes * left if left > 0 else np.full(len(owed.least), np.inf)
         if (short := np.flatnonzero(owed.least > most)).size:
             g = int(short[0])
             raise ModelError(
