@@ -1,17 +1,24 @@
-"""Speed of fair planning: one episode of digital diabetes against the published rule, and 10,000 arms in 20 groups.
+"""Speed of fair planning: one episode of digital diabetes against the published rule, and plans and decisions at size.
 
-    python benchmarks/equity.py [--quick] [--only episode]
+    python benchmarks/equity.py [--quick] [--only episode|large|scale]
 
 The published rule is written literally as its specification reads: a loop over arms, eight bisections an arm, each a
 value iteration of the rounds left, and all values of a group once more after every unit given; nothing is kept. Both
 sides plan the same 20 states one after the other in one process; times are user CPU seconds.
+
+``scale`` holds leximin and ``decide --groups`` against their targets and writes ``benchmarks/data/equity_scale.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,15 +149,111 @@ def large(quick: bool) -> None:
         print(f"{welfare}, {n_arms} arms, 20 groups: {plan.seconds:.1f} s by the clock, gap {plan.relative_gap:.1e}")
 
 
+RECORD = Path(__file__).parent / "data" / "equity_scale.csv"
+
+LEVELS_SECONDS = 900.0
+"""Wall-clock limit of a plan: it then stops with what is proven."""
+
+
+def leximin_at(n_arms: int, n_groups: int) -> list[dict[str, Any]]:
+    """CPU seconds to the first level within 1e-3, and to all levels."""
+    transition, reward, start, groups = large_cohort(n_arms, n_groups)
+    cohort = Cohort(transition, reward, start, groups, Coupling.budgets([n_arms / 10]), 20, 0.9999)
+    found, first = user_seconds(lambda: fair_plan_arrays(cohort, welfare="max_min", tolerance=1e-3, seconds=60.0))
+    plan, every = user_seconds(lambda: fair_plan_arrays(cohort, tolerance=1e-5, seconds=LEVELS_SECONDS))
+    said = f"gap {found.relative_gap:.1e}"
+    done = f"{len(plan.levels)} levels, {'complete' if plan.complete else 'stopped'}, gap {plan.relative_gap:.1e}"
+    size = f"{n_arms} arms, {n_groups} groups"
+    return [
+        {"what": "leximin, first level to 1e-3", "size": size, "cpu_seconds": first, "target": 30, "said": said},
+        {"what": "leximin, all levels", "size": size, "cpu_seconds": every, "target": 300, "said": done},
+    ]
+
+
+def leximin_against_program(n_arms: int, n_groups: int) -> dict[str, Any]:
+    """Largest difference of any group's value by prices and by one linear program a level."""
+    transition, reward, start, groups = large_cohort(n_arms, n_groups)
+    cohort = Cohort(transition, reward, start, groups, Coupling.budgets([n_arms / 10]), 20, 0.9999)
+    priced, seconds = user_seconds(lambda: fair_plan_arrays(cohort, method="prices"))
+    plain = fair_plan_arrays(cohort, method="program")
+    apart = float(np.abs(priced.values - plain.values).max())
+    size = f"{n_arms} arms, {n_groups} groups"
+    return {"what": "leximin against the program", "size": size, "cpu_seconds": seconds, "difference": apart}
+
+
+def overlapping(instances: int) -> dict[str, Any]:
+    """The same over small cohorts whose groups overlap; the largest difference of all."""
+    apart, spent = 0.0, 0.0
+    for seed in range(instances):
+        rng = np.random.default_rng(seed)
+        n_arms, n_groups = 10 + seed % 5, 3 + seed % 4
+        transition = rng.dirichlet(np.ones(3), (n_arms, 2, 3))
+        reward = np.repeat(np.sort(rng.random((n_arms, 3)), axis=1)[:, :, None], 2, axis=2)
+        member = rng.random((n_groups, n_arms)) < 0.5
+        member[rng.integers(0, n_groups, n_arms), np.arange(n_arms)] = True
+        member = member[member.any(axis=1)]
+        groups = Groups(tuple(f"g{k}" for k in range(len(member))), member)
+        start = rng.integers(0, 3, n_arms)
+        cohort = Cohort(transition, reward, start, groups, Coupling.budgets([2.0]), 4, 0.95)
+        priced, seconds = user_seconds(lambda of=cohort: fair_plan_arrays(of, method="prices"))
+        plain = fair_plan_arrays(cohort, method="program")
+        apart, spent = max(apart, float(np.abs(priced.values - plain.values).max())), spent + seconds
+    size = f"{instances} cohorts of 10 to 14 arms"
+    return {"what": "leximin of overlapping groups", "size": size, "cpu_seconds": spent, "difference": apart}
+
+
+def decided(n_arms: int, target: float, *more: str) -> dict[str, Any]:
+    """CPU seconds of one command, start of Python included: the better of two runs."""
+    command = [sys.executable, "-m", "rmab_opt.cli", "decide", "maternal_health", "--groups", "group"]
+    command += ["--set", f"problem.n_arms={n_arms}", "--set", f"constraints.budget.at_most={n_arms // 10}", *more]
+    spent = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        spent.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
+    said = " ".join(more)
+    return {
+        "what": "decide --groups",
+        "size": f"{n_arms} arms",
+        "cpu_seconds": min(spent),
+        "target": target,
+        "said": said,
+    }
+
+
+def scale(quick: bool) -> None:
+    """Leximin and decisions by groups at the sizes of real programmes, against their targets."""
+    rows: list[dict[str, Any]] = []
+    for n_arms, target in ((240, 1.0), (1200, 5.0), (20_000, 60.0))[: 1 if quick else 3]:
+        rows.append(decided(n_arms, target))
+        rows.append(decided(n_arms, target, "--set", "objective={kind: immediate}"))
+        print(rows[-2], rows[-1], sep="\n", flush=True)
+    for row in (overlapping(5 if quick else 50), leximin_against_program(60 if quick else 300, 5 if quick else 40)):
+        rows.append(row)
+        print(row, flush=True)
+    for row in leximin_at(*((400, 10) if quick else (20_000, 300))):
+        rows.append(row)
+        print(row, flush=True)
+    if quick:
+        return
+    names = ["what", "size", "cpu_seconds", "target", "difference", "said"]
+    with RECORD.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            told = {"cpu_seconds": f"{row['cpu_seconds']:.2f}"}
+            told |= {"difference": f"{row['difference']:.1e}"} if "difference" in row else {}
+            table.writerow(row | told)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds and 1,000 arms")
-    parser.add_argument("--only", choices=("episode", "large"), help="one of the two comparisons")
+    parser.add_argument("--only", choices=("episode", "large", "scale"), help="one of the comparisons")
     given = parser.parse_args()
-    if given.only != "large":
-        episode(given.quick)
-    if given.only != "episode":
-        large(given.quick)
+    for name, run in (("episode", episode), ("large", large), ("scale", scale)):
+        if given.only in (None, name):
+            run(given.quick)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import nnls
 
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
@@ -648,6 +647,9 @@ class _Search:
 
     def _project(self, level: float) -> np.ndarray | None:
         """Nearest point to the best price with every cut at most ``level``, by a least-distance program."""
+        # Loaded where it is used: it takes a third of a second that few decisions need.
+        from scipy.optimize import nnls
+
         assert self.best_price is not None
         centre = self.best_price
         slopes = np.array(self.slopes) * self.unit

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError, SolverError
@@ -214,6 +213,9 @@ class _Fill:
 
     def _program(self, gain: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same of one situation, (N, 2) and (N,), by the linear program over the relaxed set."""
+        # Loaded where it is used: it takes a third of a second that few decisions need.
+        from scipy.optimize import linprog
+
         rows = self.rows
         assert rows is not None
         # Each column twice, once a state of its arm, never more than the arm is in that state.

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from rmab_opt.errors import ModelError
 from rmab_opt.planning.living import Course, bound_at
@@ -64,6 +63,9 @@ def rates_of(
     dates = list(joined)
     if not dates:
         return None
+    # Loaded where it is used: it takes a third of a second that few decisions need.
+    from scipy import stats
+
     latest = max(day for day, _ in dates)
     recent = [group for day, group in dates if (latest - day).days < 7 * WEEKS]
     shape = PRIOR + len(recent)

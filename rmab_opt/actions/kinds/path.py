@@ -11,7 +11,6 @@ import numpy as np
 import pyomo.environ as pyo
 from pydantic import BeforeValidator, Field
 from scipy import sparse
-from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
@@ -306,6 +305,9 @@ class Path(Constraint, kind="path"):
 
     def _too_far(self, stops: list[int], columns: Columns) -> bool:
         """Whether even the shortest tree that joins depot and stops is longer than all routes together."""
+        # Loaded where it is used: it takes a third of a second that few decisions need.
+        from scipy.sparse.csgraph import minimum_spanning_tree
+
         joined = [self._graph(columns)[1], *stops]
         between = self._all_distances(columns)[np.ix_(joined, joined)]
         return bool(minimum_spanning_tree(sparse.csr_array(between)).sum() > self.vehicles * self.length)
@@ -420,6 +422,9 @@ class Path(Constraint, kind="path"):
         """Fewest steps between points; infinite where there is no way."""
 
         def distances() -> np.ndarray:
+            # Loaded where it is used: it takes a third of a second that few decisions need.
+            from scipy.sparse.csgraph import dijkstra
+
             arcs, _ = self._graph(columns)
             size = len(self._points(columns)[0])
             matrix = np.zeros((size, size))

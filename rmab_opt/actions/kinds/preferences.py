@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pyomo.environ as pyo
 from pydantic import BeforeValidator
-from scipy.optimize import linear_sum_assignment
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, LimitField, as_number, in_words, table_with
@@ -214,6 +213,9 @@ def cheapest(
     chosen: np.ndarray, open_to: np.ndarray, cost: np.ndarray, calls: list[int]
 ) -> list[tuple[int, int]] | None:
     """(column, shift) of the cheapest way to serve the chosen columns; None where they cannot all be served."""
+    # Loaded where it is used: it takes a third of a second that few decisions need.
+    from scipy.optimize import linear_sum_assignment
+
     if not len(chosen):
         return []
     copies = np.repeat(np.arange(len(calls)), np.minimum(calls, len(chosen)))

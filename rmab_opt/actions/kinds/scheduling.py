@@ -17,7 +17,6 @@ import numpy as np
 import pyomo.environ as pyo
 from pydantic import BeforeValidator, Field
 from scipy import sparse
-from scipy.sparse.csgraph import maximum_flow
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows, table_with
@@ -510,6 +509,8 @@ class Scheduling(Constraint, kind="scheduling"):
         tail, head, limit = (np.concatenate(part).astype(np.int32) for part in (tails, heads, limits))
         kept = limit > 0
         graph = sparse.csr_array((limit[kept], (tail[kept], head[kept])), shape=(used, used), dtype=np.int32)
+        from scipy.sparse.csgraph import maximum_flow
+
         return int(maximum_flow(graph, 0, 1).flow_value)
 
     def outer_rows(self, columns: Columns) -> Rows | None:
@@ -597,6 +598,8 @@ class Scheduling(Constraint, kind="scheduling"):
         limit = np.concatenate([*each, plan.capacity]).astype(np.int32)
         tail, head = np.concatenate(tails).astype(np.int32), np.concatenate(heads).astype(np.int32)
         graph = sparse.csr_array((limit[limit > 0], (tail[limit > 0], head[limit > 0])), shape=(used, used))
+        from scipy.sparse.csgraph import maximum_flow
+
         result = maximum_flow(graph, 0, 1)
         served: dict[tuple[int, int], int] = {}
         flow = sparse.csr_array(result.flow)
