@@ -24,12 +24,20 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 SETTINGS = {
     "budget": ("budget", ["constraints.budget.at_most={tenth}"]),
+    "groups": (
+        "budget",
+        [
+            "constraints.budget.at_most={tenth}",
+            "problem.n_villages={villages}",
+            "constraints.groups={{kind: linear, per: village, at_most: 40}}",
+        ],
+    ),
     "roster": ("scheduling", ["problem.n_workers=100", "constraints.budget.at_most={tenth}"]),
     "capacity": ("capacity", ["problem.n_workers=100"]),
 }
-"""Name to (model, further settings); a tenth of the arms is filled in."""
+"""Name to (model, further settings); a tenth of the arms and villages of 500 are filled in."""
 
-VERBS = ("check", "decide", "bound", "evaluate")
+VERBS = ("check", "decide", "record", "bound", "evaluate")
 MORE = {
     "decide": ["--episodes", "0"],
     "evaluate": ["--policies", "myopic", "--episodes", "1", "--no-bound"],
@@ -42,11 +50,27 @@ QUICK_LIMIT, FULL_LIMIT = 20, 300
 def measured(verb: str, setting: str, n_arms: int, limit: float) -> tuple[float, float, str]:
     """(CPU seconds, MB at most, how it ended) of one run; ``limit`` are CPU seconds."""
     model, more = SETTINGS[setting]
-    sizes = {"tenth": max(1, n_arms // 10)}
-    command = [sys.executable, "-m", "rmab_opt.cli", verb, str(MODELS / f"{model}.yaml"), "--set", f"n_arms={n_arms}"]
-    command += MORE.get(verb, [])
+    sizes = {"tenth": max(1, n_arms // 10), "villages": max(2, n_arms // 500)}
+    asked = [str(MODELS / f"{model}.yaml"), "--set", f"n_arms={n_arms}"]
     for entry in more:
-        command += ["--set", entry.format(**sizes)]
+        asked += ["--set", entry.format(**sizes)]
+    run = [sys.executable, "-m", "rmab_opt.cli"]
+    with tempfile.TemporaryDirectory() as folder:
+        if verb != "record":
+            return watched([*run, verb, *asked, *MORE.get(verb, [])], limit)
+        # What is recorded is decided first, unmeasured.
+        ledger, week = Path(folder) / "ledger", Path(folder) / "week.json"
+        made = ["--ledger", str(ledger), "--new", "--out", str(week), "--episodes", "0"]
+        if watched([*run, "decide", *asked, *made], limit)[2] != "ok":
+            return 0.0, 0.0, "no decision to record"
+        seen = Path(folder) / "seen.csv"
+        seen.write_text("id,done,state\narm0,no,\n", encoding="utf-8")
+        told = ["--ledger", str(ledger), "--decision", str(week), "--outcomes", str(seen)]
+        return watched([*run, "record", *asked, *told], limit)
+
+
+def watched(command: list[str], limit: float) -> tuple[float, float, str]:
+    """(CPU seconds, MB at most, how it ended) of a command."""
 
     def cut() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 1))
@@ -84,7 +108,14 @@ def main() -> None:
     sizes, limit = (QUICK, QUICK_LIMIT) if given.quick else (FULL, FULL_LIMIT)
     begun = perf_counter()
     idle = measured("check", "budget", 10, limit)[0]
-    rows: list[list[object]] = []
+    rows: list[list[object]] = [["start", "none", 10, f"{idle:.2f}", "", "ok"]]
+
+    def kept_so_far() -> None:
+        if given.out is not None:
+            with given.out.open("w", newline="", encoding="utf-8") as file:
+                head = [["verb", "setting", "arms", "cpu_seconds", "megabytes", "ended"]]
+                csv.writer(file, lineterminator="\n").writerows([*head, *rows])
+
     print(f"a run of nothing: {idle:.2f} CPU s; load {os.getloadavg()[0]:.1f}")
     print(f"{'verb':8}{'setting':10}{'arms':>8}{'cpu_s':>9}{'MB':>8}  ended")
     for setting in SETTINGS:
@@ -99,14 +130,10 @@ def main() -> None:
                 if ended == "ok":
                     kept.append((n_arms, seconds))
             growth = exponent(kept, idle)
+            kept_so_far()
             rows.append([verb, setting, "exponent", f"{growth:.2f}", "", ""])
             print(f"{verb:8}{setting:10}{'':>8}{'':>9}{'':>8}  exponent {growth:.2f}", flush=True)
     print(f"{perf_counter() - begun:.0f} s")
-    if given.out is not None:
-        with given.out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(
-                [["verb", "setting", "arms", "cpu_seconds", "megabytes", "ended"], *rows]
-            )
 
 
 if __name__ == "__main__":

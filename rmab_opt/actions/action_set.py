@@ -37,7 +37,7 @@ __all__ = ["ActionSet", "Conflict", "PlainRows", "Relaxation"]
 LISTED_COLUMNS, LISTED_ACTIONS, LISTED_CHECKS = 24, 60_000, 30_000
 """Largest sets that are listed in full; a check of a roster, a load or a route takes 0.02 to 0.3 ms."""
 
-LARGE_SET = 50_000
+LARGE_SET = 5000
 """Columns above which a linear program over rows is asked for an action before the set is written out in full."""
 
 SETS_KEPT = 64

@@ -48,8 +48,8 @@ ALL_VECTORS = 14
 ALL_PAIRS = 40
 """Columns up to which every pair is a direction; above, only pairs that a constraint's fields name."""
 
-MOST_COLUMNS = 100_000
-"""Columns up to which anything is compared: writing the rows down would alone take minutes and gigabytes."""
+MOST_COLUMNS = 5000
+"""Columns up to which a program of the rows is compared: above, writing it down and solving it takes most of a verb."""
 
 GROWN, BORDERS, SWAPS = 64, 20, 300
 """Actions grown by the check, those of them whose neighbours are looked at, and neighbours by swaps of each."""
@@ -94,6 +94,8 @@ def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
     """
     if actions.outer is not None:
         return _compare_outer(actions)
+    if len(actions) > MOST_COLUMNS and not actions.structured:
+        return _compare_arrays(actions)
     if len(actions) > MOST_COLUMNS:
         return Agreement(0, (f"everything: {len(actions)} columns are too many",))
     asked = _Comparison(actions, work)
@@ -124,6 +126,33 @@ def _compare_outer(actions: ActionSet) -> Agreement:
             says = "allow" if allowed else "forbid"
             return Agreement(PACKED, left_out, f"the checks {says} {int(action.sum())} columns, the rows do not agree")
     return Agreement(PACKED, left_out)
+
+
+NEIGHBOURS = 20
+"""Actions with one column more that are looked at beside each grown one of a wide set."""
+
+
+def _compare_arrays(actions: ActionSet) -> Agreement:
+    """Actions on the border of a wide set's rows as arrays, judged by the rows and by the checks."""
+    rng, left_out = np.random.default_rng([0, 0xA62EE]), ("a program of the rows, too large",)
+    n, plain, compared = len(actions), actions.plain_rows, 0
+    for _ in range(PACKED):
+        gain = rng.random(n)
+        grown = actions.shape.sorted(gain)[0] if actions.shape.nested else actions.shape.grown(rng)
+        if grown is None:
+            continue
+        near = [grown]
+        for column in rng.choice(np.flatnonzero(grown == 0), min(NEIGHBOURS, int((grown == 0).sum())), replace=False):
+            more = grown.copy()
+            more[column] = 1
+            near.append(more)
+        for action in near:
+            compared += 1
+            broken, within = [name for name in actions.constraints if actions.breaks(name, action)], plain.allow(action)
+            if bool(broken) == bool(within):
+                said = f"constraints.{broken[0]}: its check forbids" if broken else "the checks allow"
+                return Agreement(compared, left_out, f"{said} {int(action.sum())} columns, the rows do not agree")
+    return Agreement(compared, left_out)
 
 
 _FOUND: dict[Any, Agreement] = {}

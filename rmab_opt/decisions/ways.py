@@ -75,7 +75,7 @@ class Way(Protocol):
 
 
 class Prices:
-    """Linear objectives under plain budgets, by :mod:`rmab_opt.planning.assignment`, or under nested counts, by sorting.
+    """Linear objectives under plain budgets (:mod:`rmab_opt.planning.assignment`) or nested counts (by sorting).
 
     Either way the prices are the proof.
     """

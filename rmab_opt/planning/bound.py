@@ -24,6 +24,7 @@ from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.guaranteed import guaranteed_prices, owed_of
 from rmab_opt.planning.hull import ActionOracle, hull_bound
 from rmab_opt.planning.lagrangian import (
+    SMOOTHED_FROM,
     Dual,
     action_values,
     constant_prices,
@@ -410,7 +411,9 @@ def _bound_in_unit(
         method=method,
         horizon=horizon,
         discount=discount,
-        tolerance=(LARGE_TOLERANCE if len(transition) >= LARGE_COHORT else TOLERANCE) if tolerance is None else tolerance,
+        tolerance=(LARGE_TOLERANCE if len(transition) >= LARGE_COHORT else TOLERANCE)
+        if tolerance is None
+        else tolerance,
         seconds=seconds,
         prices=prices,
         occupancy=occupancy,
@@ -566,6 +569,9 @@ def _choose(transition: np.ndarray, coupling: Coupling | None, rounds: int | Non
         return "highs"
     mixed = (coupling.cost < 0).any()
     n_prices = coupling.n_rows * (rounds or 1)
+    assert coupling.equal is not None
+    if n_prices * len(transition) >= SMOOTHED_FROM and not mixed and not coupling.equal.any():
+        return "dual"
     size = np.count_nonzero(transition) * (rounds or 1)
     if (n_prices > MANY_PRICES or mixed) and size <= LARGE_PROGRAM and coupling.cost.shape[2] == 1:
         return "highs"

@@ -392,7 +392,7 @@ class _Finite:
         maximum.
         """
         assert self.rows is not None
-        n_arms, n_actions, n_states, _ = self.transition.shape
+        n_arms, n_actions, _, _ = self.transition.shape
         paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
         acted, earned = np.zeros((self.horizon, n_actions, n_arms)), np.zeros(n_arms if heat else 0)
         total, first = 0.0, 0

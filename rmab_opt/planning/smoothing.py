@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -150,10 +151,8 @@ def _descent(problem: Problem, price: Floats, heat: float, progress: float, dead
 
     options = {"maxfun": MOST, "maxiter": MOST, "maxcor": MEMORY, "ftol": progress, "gtol": 0.0}
     ends = list(zip(np.zeros(len(unit)), problem.high / unit, strict=True))
-    try:
+    with suppress(_Late):
         minimize(value, price / unit, jac=True, method="L-BFGS-B", bounds=ends, options=options)
-    except _Late:
-        pass
     return found, tried
 
 

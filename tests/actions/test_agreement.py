@@ -198,5 +198,6 @@ def test_very_large_sets_are_shown_not_empty_by_their_rows_alone(monkeypatch):
     assert set(clash.explain().sentences) == {"few", "many"}
     monkeypatch.setattr(agreement, "MOST_COLUMNS", 5)
     found = compare_rows(free)
-    assert (found.compared, found.fault) == (0, None)
-    assert "9 columns are too many" in str(found)
+    assert found.compared > 0
+    assert found.fault is None
+    assert "a program of the rows, too large" in str(found)
