@@ -1,13 +1,14 @@
 """How much routes can bring at most: labels of walks by stop, time and memory, at prices of stops visited again.
 
 A walk may come back to a stop that it no longer remembers; each visit pays the stop's price, and every price is earned
-once. No route brings more than the best walk and all prices together. What no walk above the target passes, at a time or
-from a stop, is left out for good, so that later walks have fewer ways to come back. See :func:`proven` and :func:`searched`.
+once. No route brings more than the best walk and all prices together. What no walk above the target passes, at a time
+or from a stop, is left out for good, so that later walks have fewer ways to come back. See :func:`proven` and
+:func:`searched`.
 
 References
 ----------
-Baldacci, Mingozzi, Roberti (2011) for the memories; Righini, Salani (2008) for letting them grow where walks repeat stops;
-Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better.
+Baldacci, Mingozzi, Roberti (2011) for the memories; Righini, Salani (2008) for letting them grow where walks repeat
+stops; Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from rmab_opt.actions.tours import Orienteering, collected, shortened
 
-__all__ = ["MOST_STEPS", "Labels", "proven", "searched"]
+__all__ = ["MOST_ROUNDS", "MOST_STEPS", "Labels", "proven", "searched"]
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -187,8 +188,6 @@ class _Searching:
                 break
             before = self.bound
             passed = self._descend(walks)
-            # Prices are stored in single precision; what is left out is left out at these.
-            self.price = self.price.astype(np.float32).astype(np.float64)
             found = walks.bound(self.gain, self.price)
             rounds.append(self.price)
             self.bound = min(self.bound, found)
@@ -286,7 +285,9 @@ class _Searching:
                 for i in walk[last[k] + 1 : place] if k in last else []:
                     if self.joined[i, k] < 0 and used[i] < MOST_REMEMBERED and states > 0:
                         self.joined[i, k] = number
-                        states -= float(np.count_nonzero(walks.point == i)) * 2.0 ** (self.joined[i] == number).sum() / 2
+                        states -= (
+                            float(np.count_nonzero(walks.point == i)) * 2.0 ** (self.joined[i] == number).sum() / 2
+                        )
                         used[i] += 1
                         joined += 1
                 last[k] = place
@@ -420,7 +421,9 @@ class _Walks:
     def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
         """What any choice along kept moves brings at most at prices (k + 2,): of stops, and of one more column."""
         task = self.task
-        worth = task.worth(gain, float(price[-1])) - price[:-1]
+        # Without a count there is nothing that a price of columns would be paid back for.
+        counted = 0.0 if task.most is None else float(price[-1])
+        worth = task.worth(gain, counted) - price[:-1]
         at_depot, worth[0] = float(worth[0]), 0.0
         self.worth, brings = worth, worth[self.place]
         self.best = np.zeros(len(self.place))
@@ -432,7 +435,7 @@ class _Walks:
         # Whoever stays at home brings what the depot has, which :func:`proven` looks at by itself.
         self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
         top = float(self.best[self.end]) if self.end else -np.inf
-        fixed = float(price[:-1].sum()) + at_depot + (0.0 if task.most is None else task.most) * float(price[-1])
+        fixed = float(price[:-1].sum()) + at_depot + counted * (task.most or 0)
         self.rest = fixed + (task.vehicles - 1) * max(top, 0.0)
         stops = 2 + self.length / self.at_once
         mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())

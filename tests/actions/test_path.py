@@ -174,11 +174,12 @@ def test_collected_routes_keep_their_limits_and_are_as_good_as_the_list(seed):
     route = Path(edges=edge_table(edges), depot="arm0", length=14, vehicles=1 + seed % 2)
     actions = ActionSet(Arms.from_arrays(12), {"route": route, "few": Budget(at_most=6)})
     gain = rng.uniform(0.1, 1.0, 12)
-    action, rows = actions.shape.toured(gain, seed, lambda: False)
+    task = actions.shape.orienteering
+    action, rows = actions.shape.routed(tours.collected(task, task.worth(gain), rng), gain)
     assert actions.misassigned(rows, action) is None
     assert not actions.violations(action, rows)
     assert float(gain @ action) == pytest.approx(actions.routes.best(gain)[1], abs=1e-9)
-    nothing, rows = actions.shape.toured(gain, seed, lambda: True)
+    nothing, rows = actions.shape.routed(tours.collected(task, task.worth(gain), rng, late=lambda: True), gain)
     assert actions.misassigned(rows, nothing) is None
 
 

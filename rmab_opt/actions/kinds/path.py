@@ -216,6 +216,10 @@ class Path(Constraint, kind="path"):
         _, home = self._distances(columns)
         return _passed_sets(tuple(arcs), depot, tuple(home.tolist()), self.length)
 
+    def moves(self, columns: Columns) -> int:
+        """Moves between points at a time that :meth:`build` makes variables of, at most."""
+        return (len(self._graph(columns)[0]) + len(self._points(columns)[0])) * self.length
+
     def few(self, columns: Columns) -> bool:
         """Whether the stops within reach are so few that a table over their subsets is made in a moment."""
         return len(self._within_reach(columns)) <= FEW_STOPS
