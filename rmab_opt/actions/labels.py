@@ -36,6 +36,9 @@ NEAR = 4
 SLOWEST = 0.3
 """Pace of the prices with which a round begins at least, of Polyak's."""
 
+LEAST_GAP = 5e-10
+"""Of the value: what is better by less is not looked for."""
+
 MOST_ROUNDS = 60
 """Rounds at most."""
 
@@ -45,8 +48,8 @@ IDLE_ROUNDS = 5
 MOST_CELLS = 20_000_000
 """Times by states of one pass: 160 MB."""
 
-MOST_STEPS = 400_000_000
-"""Times by moves of one pass: three seconds."""
+MOST_STEPS = 120_000_000
+"""Times by moves of one pass: under a second, and 1 GB where nothing is left out."""
 
 MOST_REMEMBERED = 12
 """Stops that a stop's walks remember at most: each doubles its states."""
@@ -131,8 +134,8 @@ def searched(
     *,
     gap: float = 0.0,
     late: Callable[[], bool] = lambda: False,
-) -> tuple[list[list[int]], Labels]:
-    """Prices and memories that prove much, and the best routes met on the way.
+) -> tuple[list[list[int]], Labels, float]:
+    """(the best routes met, prices and memories that prove much, the limit that they prove).
 
     Parameters
     ----------
@@ -176,9 +179,9 @@ class _Searching:
         """What is not worth more is left out."""
         if self.measure:
             return max(self.value + (1 - 1e-6) * self.measure, self.value + self.gap)
-        return self.value + max(self.gap, 1e-9 * abs(self.value))
+        return self.value + max(self.gap, LEAST_GAP * abs(self.value))
 
-    def run(self) -> tuple[list[list[int]], Labels]:
+    def run(self) -> tuple[list[list[int]], Labels, float]:
         """See :func:`searched`."""
         rounds: list[np.ndarray] = []
         idle = 0
@@ -201,7 +204,8 @@ class _Searching:
             if not grown and not useful:
                 break
         prices = np.array(rounds).reshape(len(rounds), len(self.price))
-        return self.routes, Labels(prices, self.joined, self.target)
+        limit = _whole(max(self.bound, self.target), self.gain)
+        return self.routes, Labels(prices, self.joined, self.target), limit
 
     def _descend(self, walks: _Walks) -> list[list[int]]:
         """Prices moved along the walks' repeats (Polyak's steps); the walks seen."""

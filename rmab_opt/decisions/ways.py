@@ -13,9 +13,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.labels import MOST_STEPS, proven, searched
+from rmab_opt.actions.labels import MOST_STEPS, searched
 from rmab_opt.actions.tours import collected
 from rmab_opt.decisions.bench import Bench, Loaded, different, relaxation
+from rmab_opt.decisions.certify import allowed_gap
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question, Status
 from rmab_opt.encoder.record import LARGE_M
@@ -210,14 +211,15 @@ class Walks:
         rounds = MANY_ROUNDS if question.many else TOUR_ROUNDS * len(task.between)
         routes = collected(task, task.worth(gain), rng, rounds=rounds, late=lambda: late(TOUR_SHARE))
         value = float(gain @ task.action(routes, gain))
-        gap = 0.9 * max(profile.absolute_gap, profile.relative_gap * abs(value))
-        routes, labels = searched(task, gain, routes, rng, gap=gap, late=lambda: late(LABEL_SHARE))
+        enough = allowed_gap(profile, value, value, 0.0)
+        # A little less, as what is rounded outward has to stay within.
+        routes, labels, limit = searched(task, gain, routes, rng, gap=0.8 * enough, late=lambda: late(LABEL_SHARE))
         action, rows = actions.shape.routed(routes, gain)
-        value, bound = base + float(gain @ action), base + proven(task, gain, labels)
+        value, bound = base + float(gain @ action), base + limit
         if question.start is not None and base + float(gain @ question.start) > value:
             action, rows, value = question.start, [], base + float(gain @ question.start)
         found = Proposal(
-            action, value, bound, "labels", {"labels": labels}, "optimal" if bound - value <= gap / 0.9 else "limit",
+            action, value, bound, "labels", {"labels": labels}, "optimal" if bound - value <= enough else "limit",
             by="labels of walks", witness=tuple(rows),
         )  # fmt: skip
         if found.status == "optimal" or late(LABEL_SHARE) or actions.shape.moves > SMALL_PROGRAM:
