@@ -350,7 +350,9 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, e
         tries += [lambda: _labelled(question, proposal.data.get("labels"))]
         tries += [lambda: _priced(question, proposal), lambda: _tabled(question, proposal)]
         tries += [lambda: _tabled(question, proposal, counted=True)]
-        tries += [lambda: _routes(question), lambda: _listing(question)] if effort.seconds > 0 else []
+        # Where routes went by labels, lists were too long, and checking one set of stops may take a minute.
+        lists = effort.seconds > 0 and "labels" not in proposal.data
+        tries += [lambda: _routes(question), lambda: _listing(question)] if lists else []
     elif isinstance(objective, NetworkObjective):
         if question.actions.__dict__.get("listed") is not None:
             tries.append(lambda: _listing(question))

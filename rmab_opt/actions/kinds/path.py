@@ -50,6 +50,7 @@ class Path(Constraint, kind="path"):
     """
 
     limiting: ClassVar[tuple[str, ...]] = ("passed",)
+    own_variables: ClassVar[bool] = True
 
     edges: Annotated[Table, BeforeValidator(table_with("from", "to"))]
     """Table with columns ``from``, ``to`` (ids of arms) and optional ``minutes`` (whole time steps, 1 by
