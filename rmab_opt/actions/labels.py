@@ -51,6 +51,9 @@ MOST_CELLS = 20_000_000
 MOST_STEPS = 120_000_000
 """Times by moves of one pass: under a second, and 1 GB where nothing is left out."""
 
+MOST_MOVES = 30_000_000
+"""Moves between states, reached or not."""
+
 MOST_REMEMBERED = 12
 """Stops that a stop's walks remember at most: each doubles its states."""
 
@@ -345,21 +348,27 @@ class _Walks:
     def __init__(self, task: Orienteering, memory: np.ndarray, kept: _Kept) -> None:
         self.task, self.kept, self.length = task, kept, task.length
         self.memory = [np.flatnonzero(row).tolist() for row in memory]
-        moves = self._moves()
-        reached = np.zeros(1 + int(max(moves[0].max(initial=0), moves[1].max(initial=0))), dtype=bool)
-        reached[0], count = True, 0
-        while count < (count := int(reached.sum())):
-            reached[moves[1][reached[moves[0]]]] = True
-        number = np.cumsum(reached) - 1
-        source, state, steps = (each[reached[moves[0]]] for each in moves)
-        source, state = number[source], number[state]
-        self.states, self.point = int(reached.sum()), self._stop_of[: len(reached)][reached]
-        order = np.argsort(state, kind="stable")
-        self.moves = (source[order], state[order], steps[order])
-        self.at_once = int(steps.min(initial=self.length + 1))
+        self.states, self.moves, self.fits = 0, (np.zeros(0, dtype=np.int64),) * 3, False
+        # Counted before anything is made: a file may ask for more memories than any machine has room for.
+        if sum((1 << len(own)) * int(row.sum()) for own, row in zip(self.memory, kept.moves, strict=True)) > MOST_MOVES:
+            return
+        self._reach(*self._moves())
         self.fits = self.work <= MOST_STEPS and self.size <= MOST_CELLS
         if self.fits:
             self._expand()
+
+    def _reach(self, source: np.ndarray, state: np.ndarray, steps: np.ndarray) -> None:
+        """Keeps the states that are reached from the depot, numbered anew, and the moves between them by target."""
+        reached = np.zeros(1 + int(max(source.max(initial=0), state.max(initial=0))), dtype=bool)
+        reached[0], count = True, 0
+        while count < (count := int(reached.sum())):
+            reached[state[reached[source]]] = True
+        number, inside = np.cumsum(reached) - 1, reached[source]
+        self.states, self.point = int(reached.sum()), self._stop_of[: len(reached)][reached]
+        state = number[state[inside]]
+        order = np.argsort(state, kind="stable")
+        self.moves = (number[source[inside]][order], state[order], steps[inside][order])
+        self.at_once = int(steps.min(initial=self.length + 1))
 
     @property
     def size(self) -> int:

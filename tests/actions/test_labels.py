@@ -121,6 +121,12 @@ def test_seventeen_stops_are_decided_as_the_list_over_all_their_subsets_says(mon
         assert decision.bound <= 1.1 * value
 
 
+def test_memories_beyond_any_room_prove_nothing_at_once():
+    task = plane(0, 60, 40)
+    every = Labels(np.zeros((2, 62)), np.zeros((61, 61), dtype=np.int16), 0.0)
+    assert proven(task, np.ones(61), every) == np.inf
+
+
 def test_a_late_clock_leaves_an_allowed_action_and_a_bound_that_holds():
     actions, gain = routed(5, 30, 26), np.random.default_rng(5).uniform(0.1, 1.0, 31)
     task = actions.shape.orienteering
