@@ -1,13 +1,14 @@
 """How much routes can bring at most: labels of walks by stop, time and memory, at prices of stops visited again.
 
 A walk may come back to a stop that it no longer remembers; each visit pays the stop's price, and every price is earned
-once. No route brings more than the best walk and all prices together. What no walk above the target passes, at a time or
-from a stop, is left out for good, so that later walks have fewer ways to come back. See :func:`proven` and :func:`searched`.
+once. No route brings more than the best walk and all prices together. What no walk above the target passes, at a time
+or from a stop, is left out for good, so that later walks have fewer ways to come back. See :func:`proven` and
+:func:`searched`.
 
 References
 ----------
-Baldacci, Mingozzi, Roberti (2011) for the memories; Righini, Salani (2008) for letting them grow where walks repeat stops;
-Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better.
+Baldacci, Mingozzi, Roberti (2011) for the memories; Righini, Salani (2008) for letting them grow where walks repeat
+stops; Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from rmab_opt.actions.tours import Orienteering, collected, shortened
 
-__all__ = ["MOST_STEPS", "Labels", "proven", "searched"]
+__all__ = ["MOST_ROUNDS", "MOST_STEPS", "Labels", "proven", "searched"]
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -35,6 +36,9 @@ NEAR = 4
 SLOWEST = 0.3
 """Pace of the prices with which a round begins at least, of Polyak's."""
 
+LEAST_GAP = 5e-10
+"""Of the value: what is better by less is not looked for."""
+
 MOST_ROUNDS = 60
 """Rounds at most."""
 
@@ -44,8 +48,11 @@ IDLE_ROUNDS = 5
 MOST_CELLS = 20_000_000
 """Times by states of one pass: 160 MB."""
 
-MOST_STEPS = 400_000_000
-"""Times by moves of one pass: three seconds."""
+MOST_STEPS = 120_000_000
+"""Times by moves of one pass: under a second, and 1 GB where nothing is left out."""
+
+MOST_MOVES = 30_000_000
+"""Moves between states, reached or not."""
 
 MOST_REMEMBERED = 12
 """Stops that a stop's walks remember at most: each doubles its states."""
@@ -130,8 +137,8 @@ def searched(
     *,
     gap: float = 0.0,
     late: Callable[[], bool] = lambda: False,
-) -> tuple[list[list[int]], Labels]:
-    """Prices and memories that prove much, and the best routes met on the way.
+) -> tuple[list[list[int]], Labels, float]:
+    """(the best routes met, prices and memories that prove much, the limit that they prove).
 
     Parameters
     ----------
@@ -175,9 +182,9 @@ class _Searching:
         """What is not worth more is left out."""
         if self.measure:
             return max(self.value + (1 - 1e-6) * self.measure, self.value + self.gap)
-        return self.value + max(self.gap, 1e-9 * abs(self.value))
+        return self.value + max(self.gap, LEAST_GAP * abs(self.value))
 
-    def run(self) -> tuple[list[list[int]], Labels]:
+    def run(self) -> tuple[list[list[int]], Labels, float]:
         """See :func:`searched`."""
         rounds: list[np.ndarray] = []
         idle = 0
@@ -187,8 +194,6 @@ class _Searching:
                 break
             before = self.bound
             passed = self._descend(walks)
-            # Prices are stored in single precision; what is left out is left out at these.
-            self.price = self.price.astype(np.float32).astype(np.float64)
             found = walks.bound(self.gain, self.price)
             rounds.append(self.price)
             self.bound = min(self.bound, found)
@@ -202,7 +207,8 @@ class _Searching:
             if not grown and not useful:
                 break
         prices = np.array(rounds).reshape(len(rounds), len(self.price))
-        return self.routes, Labels(prices, self.joined, self.target)
+        limit = _whole(max(self.bound, self.target), self.gain)
+        return self.routes, Labels(prices, self.joined, self.target), limit
 
     def _descend(self, walks: _Walks) -> list[list[int]]:
         """Prices moved along the walks' repeats (Polyak's steps); the walks seen."""
@@ -286,7 +292,9 @@ class _Searching:
                 for i in walk[last[k] + 1 : place] if k in last else []:
                     if self.joined[i, k] < 0 and used[i] < MOST_REMEMBERED and states > 0:
                         self.joined[i, k] = number
-                        states -= float(np.count_nonzero(walks.point == i)) * 2.0 ** (self.joined[i] == number).sum() / 2
+                        states -= (
+                            float(np.count_nonzero(walks.point == i)) * 2.0 ** (self.joined[i] == number).sum() / 2
+                        )
                         used[i] += 1
                         joined += 1
                 last[k] = place
@@ -340,21 +348,27 @@ class _Walks:
     def __init__(self, task: Orienteering, memory: np.ndarray, kept: _Kept) -> None:
         self.task, self.kept, self.length = task, kept, task.length
         self.memory = [np.flatnonzero(row).tolist() for row in memory]
-        moves = self._moves()
-        reached = np.zeros(1 + int(max(moves[0].max(initial=0), moves[1].max(initial=0))), dtype=bool)
-        reached[0], count = True, 0
-        while count < (count := int(reached.sum())):
-            reached[moves[1][reached[moves[0]]]] = True
-        number = np.cumsum(reached) - 1
-        source, state, steps = (each[reached[moves[0]]] for each in moves)
-        source, state = number[source], number[state]
-        self.states, self.point = int(reached.sum()), self._stop_of[: len(reached)][reached]
-        order = np.argsort(state, kind="stable")
-        self.moves = (source[order], state[order], steps[order])
-        self.at_once = int(steps.min(initial=self.length + 1))
+        self.states, self.moves, self.fits = 0, (np.zeros(0, dtype=np.int64),) * 3, False
+        # Counted before anything is made: a file may ask for more memories than any machine has room for.
+        if sum((1 << len(own)) * int(row.sum()) for own, row in zip(self.memory, kept.moves, strict=True)) > MOST_MOVES:
+            return
+        self._reach(*self._moves())
         self.fits = self.work <= MOST_STEPS and self.size <= MOST_CELLS
         if self.fits:
             self._expand()
+
+    def _reach(self, source: np.ndarray, state: np.ndarray, steps: np.ndarray) -> None:
+        """Keeps the states that are reached from the depot, numbered anew, and the moves between them by target."""
+        reached = np.zeros(1 + int(max(source.max(initial=0), state.max(initial=0))), dtype=bool)
+        reached[0], count = True, 0
+        while count < (count := int(reached.sum())):
+            reached[state[reached[source]]] = True
+        number, inside = np.cumsum(reached) - 1, reached[source]
+        self.states, self.point = int(reached.sum()), self._stop_of[: len(reached)][reached]
+        state = number[state[inside]]
+        order = np.argsort(state, kind="stable")
+        self.moves = (number[source[inside]][order], state[order], steps[inside][order])
+        self.at_once = int(steps.min(initial=self.length + 1))
 
     @property
     def size(self) -> int:
@@ -420,7 +434,9 @@ class _Walks:
     def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
         """What any choice along kept moves brings at most at prices (k + 2,): of stops, and of one more column."""
         task = self.task
-        worth = task.worth(gain, float(price[-1])) - price[:-1]
+        # Without a count there is nothing that a price of columns would be paid back for.
+        counted = 0.0 if task.most is None else float(price[-1])
+        worth = task.worth(gain, counted) - price[:-1]
         at_depot, worth[0] = float(worth[0]), 0.0
         self.worth, brings = worth, worth[self.place]
         self.best = np.zeros(len(self.place))
@@ -432,7 +448,7 @@ class _Walks:
         # Whoever stays at home brings what the depot has, which :func:`proven` looks at by itself.
         self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
         top = float(self.best[self.end]) if self.end else -np.inf
-        fixed = float(price[:-1].sum()) + at_depot + (0.0 if task.most is None else task.most) * float(price[-1])
+        fixed = float(price[:-1].sum()) + at_depot + counted * (task.most or 0)
         self.rest = fixed + (task.vehicles - 1) * max(top, 0.0)
         stops = 2 + self.length / self.at_once
         mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())

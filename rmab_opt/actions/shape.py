@@ -6,7 +6,6 @@ knapsack, units or routes asks here, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from rmab_opt.actions.routes import RouteList
-from rmab_opt.actions.tours import ROUNDS, Orienteering, collected
+from rmab_opt.actions.tours import Orienteering
 from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError, UnsettledError
 from rmab_opt.solver.polytope import Polytope, row_reach
 
@@ -281,27 +280,10 @@ class Shape:
         """Ways that bring what they pass, where routes and at most a count are all that is declared."""
         return None if self._route is None else self._routed.task(self.actions.columns, self._route)[0]
 
-    def toured(
-        self, gain: np.ndarray, seed: int, late: Callable[[], bool], rounds: int = ROUNDS
-    ) -> tuple[np.ndarray, list[dict[str, str]]]:
-        """(action (C,), who stands where on the routes) by :func:`rmab_opt.actions.tours.collected`, not proven.
-
-        Parameters
-        ----------
-        gain
-            Of each column, (C,).
-        seed
-            Of the local search.
-        late
-            Whether its time is up.
-        rounds
-            Of the search at most.
-        """
-        task = self.orienteering
-        assert task is not None
-        rng = np.random.default_rng([seed, len(gain)])
-        routes = collected(task, task.worth(gain), rng, rounds=rounds, late=late)
-        return self.routed(routes, gain)
+    @property
+    def moves(self) -> int:
+        """Variables of the program of :attr:`orienteering`, about."""
+        return self._routed.moves(self.actions.columns)
 
     def routed(self, routes: list[list[int]], gain: np.ndarray) -> tuple[np.ndarray, list[dict[str, str]]]:
         """(the best columns on routes of :attr:`orienteering`, who stands where)."""

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import Rows, best_of_routes, count_rows, price_bound, table_rows
+from rmab_opt.actions.labels import MOST_ROUNDS, Labels, proven
 from rmab_opt.decisions.leaves import MOST_NODES, Closed, Layers, Leaves
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question
@@ -63,7 +64,7 @@ FIRST_TURN = 100
 SAMPLED = 64
 """Of many decisions by trees, one in so many is checked again."""
 
-Kind = Literal["none", "prices", "table", "tree", "listing", "routes", "gains"]
+Kind = Literal["none", "prices", "table", "tree", "listing", "routes", "labels", "gains"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,8 @@ class Proof:
     kind
         ``prices``: one a row, weak duality; ``table``: the same with one knapsack row, or it and a count, maximised
         exactly; ``tree``: columns and neurons branched on; ``listing``, ``routes``: complete lists, found again by
-        enumeration; ``gains``: gains that only shrink, which is an assumption; ``none``.
+        enumeration; ``labels``: the best walks at prices of stops, found again; ``gains``: gains that only shrink,
+        which is an assumption; ``none``.
     bound
         In the objective's unit; infinite for ``none``.
     prices
@@ -90,6 +92,8 @@ class Proof:
         What every leaf of the tree stays below, in units of the decision, relative to choosing nothing.
     count
         Entries of a listing.
+    labels
+        Prices and memories of walks, in units of the decision.
     leaves, seconds
         Of the tree; seconds that the proof took.
     """
@@ -104,6 +108,7 @@ class Proof:
     counted: int | None = None
     leaves: int = 0
     seconds: float = 0.0
+    labels: Labels | None = None
 
     @property
     def tables(self) -> tuple[int, ...]:
@@ -114,7 +119,7 @@ class Proof:
     def size(self) -> int:
         """Bytes that prices and tree take in a file, before the text around them."""
         file = self.file()
-        return sum(len(part) for part in (file.prices, file.tree) if part is not None)
+        return sum(len(part) for part in (file.prices, file.tree, file.walks, file.joined) if part is not None)
 
     def words(self) -> str:
         """By what it is proven."""
@@ -125,6 +130,7 @@ class Proof:
             "table": "prices and a table",
             "listing": f"listing all {self.count}",
             "routes": f"listing {self.count} routes",
+            "labels": "prices of stops and the best walks at them",
             "gains": "gains that only shrink (an assumption)",
             "none": "nobody",
         }[self.kind]
@@ -136,6 +142,7 @@ class Proof:
             at = np.flatnonzero(self.prices).astype(np.int32)
             number = "f8" if len(at) <= FEW_PRICES else "f4"
             places, prices = packed(at, "<i4"), packed(self.prices[at], f"<{number}")
+        labels = self.labels
         return ProofFile(
             format=1,
             kind=self.kind,
@@ -147,8 +154,10 @@ class Proof:
             table=self.table,
             counted=self.counted,
             tree=None if self.tree is None else packed(self.tree, "<i2"),
-            target=self.target,
+            target=self.target if labels is None else labels.target,
             count=self.count,
+            walks=None if labels is None else packed(labels.prices, "<f8"),
+            joined=None if labels is None else packed(labels.joined, "<i2"),
         )
 
 
@@ -176,6 +185,8 @@ class ProofFile(BaseModel):
     tree: str | None = None
     target: float | None = None
     count: int | None = Field(default=None, ge=0)
+    walks: str | None = None
+    joined: str | None = None
 
     def proof(self) -> Proof:
         """What it holds.
@@ -200,7 +211,20 @@ class ProofFile(BaseModel):
         if tree is not None and (not len(tree) or len(tree) != 2 * int((tree >= 0).sum()) + 1):
             raise ModelError("proof.tree is no tree", "give the file that `decide --out` wrote.")
         bound = np.inf if self.proven_bound is None else self.proven_bound
-        return Proof(self.kind, bound, prices, self.table, tree, self.target, self.count, self.counted)
+        target = None if self.kind == "labels" else self.target
+        return Proof(
+            self.kind, bound, prices, self.table, tree, target, self.count, self.counted, labels=self._labels()
+        )
+
+    def _labels(self) -> Labels | None:
+        if self.walks is None or self.joined is None or self.target is None:
+            return None
+        joined = unpacked(self.joined, "<i2", "proof.joined").astype(np.int16)
+        prices = unpacked(self.walks, "<f8", "proof.walks").astype(np.float64)
+        points = int(np.sqrt(len(joined)))
+        if points**2 != len(joined) or len(prices) % (points + 1) or len(prices) > MOST_ROUNDS * (points + 1):
+            raise ModelError("proof.walks do not fit proof.joined", "give the file that `decide --out` wrote.")
+        return Labels(prices.reshape(-1, points + 1), joined.reshape(points, points), self.target)
 
 
 def packed(array: np.ndarray, number: str) -> str:
@@ -323,9 +347,12 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, e
     if proposal.proof == "listing":
         tries += [lambda: _routes(question), lambda: _listing(question)]
     elif linear:
+        tries += [lambda: _labelled(question, proposal.data.get("labels"))]
         tries += [lambda: _priced(question, proposal), lambda: _tabled(question, proposal)]
         tries += [lambda: _tabled(question, proposal, counted=True)]
-        tries += [lambda: _routes(question), lambda: _listing(question)] if effort.seconds > 0 else []
+        # Where routes went by labels, lists were too long, and checking one set of stops may take a minute.
+        lists = effort.seconds > 0 and "labels" not in proposal.data
+        tries += [lambda: _routes(question), lambda: _listing(question)] if lists else []
     elif isinstance(objective, NetworkObjective):
         if question.actions.__dict__.get("listed") is not None:
             tries.append(lambda: _listing(question))
@@ -365,6 +392,8 @@ def recheck(proof: Proof, question: Question) -> float:
         return _listing(question, count=proof.count).bound
     if proof.kind == "routes":
         return _routes(question, count=proof.count).bound
+    if proof.kind == "labels":
+        return _labelled(question, proof.labels).bound
     if proof.kind == "tree" and proof.tree is not None and proof.target is not None:
         return _walk(proof, question)
     return np.inf
@@ -474,6 +503,18 @@ def _routes(question: Question, count: int | None = None) -> Proof:
     gain, base = objective.coefficients(question.situation)
     bits = (routes.sets[:, None] >> np.arange(routes.n_columns, dtype=np.uint64)) & np.uint64(1)
     return Proof("routes", best_of_routes(bits == 1, gain, routes.most) + base, count=len(routes.sets))
+
+
+def _labelled(question: Question, labels: Labels | None) -> Proof:
+    """The best walks at stored prices of stops."""
+    task, objective = question.actions.shape.orienteering, question.objective
+    if labels is None or task is None:
+        return NONE
+    if not isinstance(objective, LinearObjective) or not objective.linear(question.situation):
+        return NONE
+    gain, base = objective.coefficients(question.situation)
+    bound = proven(task, gain, labels)
+    return Proof("labels", bound + base + 2 * float(np.finfo(float).eps) * abs(base), labels=labels)
 
 
 def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:

@@ -18,7 +18,7 @@ from rmab_opt.solver import Profile, Progress
 
 __all__ = ["Claim", "Proposal", "Question", "Status"]
 
-Claim = Literal["none", "prices", "search", "dual", "listing", "submodular"]
+Claim = Literal["none", "prices", "search", "dual", "listing", "labels", "submodular"]
 """What a claimed bound rests on, as its proposer says; what is proven of it says :mod:`rmab_opt.decisions.proof`."""
 
 Status = Literal["optimal", "solver_optimal", "limit", "heuristic"]
@@ -135,7 +135,7 @@ class Proposal:
         What the bound rests on.
     data
         What a proof can be made of: ``prices`` (one a row of the program) and ``program`` (the rows, where they are
-        not the set's own).
+        not the set's own); ``labels`` of routes.
     status, nodes, by
         How the way to it ended, nodes looked at, who proposes it.
     remarks

@@ -13,8 +13,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.tours import ROUNDS
+from rmab_opt.actions.labels import MOST_STEPS, searched
+from rmab_opt.actions.tours import collected
 from rmab_opt.decisions.bench import Bench, Loaded, different, relaxation
+from rmab_opt.decisions.certify import allowed_gap
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question, Status
 from rmab_opt.encoder.record import LARGE_M
@@ -42,11 +44,14 @@ WANTED = 1e-6
 """A relaxation's share of a column that is nearer to one than this is a whole one."""
 
 
-TOUR_SHARE = 0.2
-"""Share of the time that routes are searched for before anything is proven of them."""
+TOUR_SHARE, LABEL_SHARE = 0.15, 0.8
+"""Shares of the time until which routes are searched for, and labels; the rest is for checking these."""
 
-MANY_ROUNDS = 50
-"""Rounds of that search where many decisions follow."""
+TOUR_ROUNDS, MANY_ROUNDS = 10, 50
+"""Rounds of that search a stop, and in all where many decisions follow: labels mend routes as well."""
+
+SMALL_PROGRAM = 30_000
+"""Moves of routes up to which the program goes on where labels leave a gap."""
 
 
 class Begun(NamedTuple):
@@ -172,6 +177,73 @@ class Routes:
         action, value = self.actions.routes.best(gain)
         by = f"listing of {len(self.actions.routes.sets)} routes"
         return Proposal(action, base + value, base + value, "listing", status="optimal", by=by)
+
+
+class Walks:
+    """Routes over more stops than can be listed: a local search, and the labels that prove what no route exceeds.
+
+    Where a gap is left, the program goes on as long as it is small and there is time.
+    """
+
+    name = "labels"
+    final = True
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def applies(self, question: Question) -> str | None:
+        """See :class:`Way`."""
+        if not isinstance(question.objective, LinearObjective) or not question.objective.linear(question.situation):
+            return "the objective is not linear in the columns"
+        if not question.plain or (question.many and self.bench.actions.listed is not None):
+            return "no bound over all routes is needed"
+        task = self.bench.actions.shape.orienteering
+        if task is None or len(task.between) ** 2 * (task.length + 1) > MOST_STEPS:
+            return "routes are not all that is declared, or they are too long"
+        return None
+
+    def propose(self, question: Question) -> Proposal | None:
+        """See :class:`Way`."""
+        assert isinstance(question.objective, LinearObjective)
+        actions, (gain, base) = self.bench.actions, question.objective.coefficients(question.situation)
+        task, profile, began = actions.shape.orienteering, question.profile, perf_counter()
+        assert task is not None
+        seconds = np.inf if question.seconds is None else question.seconds
+
+        def late(share: float) -> bool:
+            stopped = question.watch is not None and question.watch()
+            return stopped or perf_counter() - began >= share * seconds
+
+        rng = np.random.default_rng([question.seed, len(gain)])
+        rounds = MANY_ROUNDS if question.many else TOUR_ROUNDS * len(task.between)
+        routes = collected(task, task.worth(gain), rng, rounds=rounds, late=lambda: late(TOUR_SHARE))
+        value = float(gain @ task.action(routes, gain))
+        enough = allowed_gap(profile, value, value, 0.0)
+        # A little less, as what is rounded outward has to stay within.
+        routes, labels, limit = searched(task, gain, routes, rng, gap=0.8 * enough, late=lambda: late(LABEL_SHARE))
+        action, rows = actions.shape.routed(routes, gain)
+        value, bound = base + float(gain @ action), base + limit
+        if question.start is not None and base + float(gain @ question.start) > value:
+            action, rows, value = question.start, [], base + float(gain @ question.start)
+        found = Proposal(
+            action, value, bound, "labels", {"labels": labels}, "optimal" if bound - value <= enough else "limit",
+            by="labels of walks", witness=tuple(rows),
+        )  # fmt: skip
+        if found.status == "optimal" or late(LABEL_SHARE) or actions.shape.moves > SMALL_PROGRAM:
+            return found
+        return self._with_program(question, found)
+
+    def _with_program(self, question: Question, found: Proposal) -> Proposal:
+        """The better of the labels' answer and the program's that starts from it, under the lower bound of both."""
+        try:
+            other = MixedInteger(self.bench)._solved(replace(question, start=found.action))
+        except (SolverError, CertificateError):
+            return found
+        assert found.value is not None
+        bound, data = min(found.bound, other.bound), {**other.data, **found.data}
+        if other.value is not None and other.value > found.value:
+            return replace(other, bound=bound, data=data)
+        return replace(found, bound=bound, data=data, proof="dual", status=other.status, by=f"{found.by}, {other.by}")
 
 
 class Listing:
@@ -458,22 +530,7 @@ class MixedInteger:
                 best = max(at_hand, key=lambda action: objective.value(action, situation))
                 allow, allows = question.actions.plain_rows.allow, question.actions.allows
                 return Begun(*climb(objective.network(situation), best, allow, allows))
-        summed = isinstance(objective, LinearObjective) and objective.linear(situation)
-        if summed and question.plain and question.actions.shape.orienteering is not None:
-            toured = self._toured(question)
-            if not at_hand or toured.value >= objective.value(at_hand[0], situation):
-                return toured
         return Begun(at_hand[0], objective.value(at_hand[0], situation)) if at_hand else None
-
-    def _toured(self, question: Question) -> Begun:
-        """Routes by local search, within a share of the time."""
-        assert isinstance(question.objective, LinearObjective)
-        gain, base = question.objective.coefficients(question.situation)
-        seconds = question.seconds
-        until = np.inf if seconds is None else perf_counter() + TOUR_SHARE * seconds
-        rounds = MANY_ROUNDS if question.many else ROUNDS
-        action, rows = question.actions.shape.toured(gain, question.seed, lambda: perf_counter() >= until, rounds)
-        return Begun(action, base + float(gain @ action), tuple(rows))
 
     def _data(self, question: Question, loaded: Loaded) -> dict[str, object]:
         """Prices of the linear relaxation, from which a bound is proven."""
@@ -592,6 +649,7 @@ def ways(bench: Bench) -> tuple[Way, ...]:
     return (
         Prices(bench),
         Routes(bench),
+        Walks(bench),
         Listing(bench),
         Greedy(bench),
         Packing(bench),

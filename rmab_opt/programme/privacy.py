@@ -133,7 +133,8 @@ def _same_list(model: Model, document: Mapping[str, Any], key: bytes) -> tuple[D
     again = chooser.answer(question)
     if set(again.chosen) != chosen:
         # Ties are broken by id: of the lists of one value the one that is carried out is proven.
-        data = {} if again.proof.prices is None else {"prices": again.proof.prices}
+        found = {"prices": again.proof.prices, "labels": again.proof.labels}
+        data = {name: part for name, part in found.items() if part is not None}
         again = certify(question, Proposal(action, proof="dual", data=data, status="optimal", by=again.solver))
     return again, belief
 

@@ -49,6 +49,7 @@ class Path(Constraint, kind="path"):
     """
 
     limiting: ClassVar[tuple[str, ...]] = ("passed",)
+    own_variables: ClassVar[bool] = True
 
     edges: Annotated[Table, BeforeValidator(table_with("from", "to"))]
     """Table with columns ``from``, ``to`` (ids of arms) and optional ``minutes`` (whole time steps, 1 by
@@ -214,6 +215,10 @@ class Path(Constraint, kind="path"):
         arcs, depot = self._graph(columns)
         _, home = self._distances(columns)
         return _passed_sets(tuple(arcs), depot, tuple(home.tolist()), self.length)
+
+    def moves(self, columns: Columns) -> int:
+        """Moves between points at a time that :meth:`build` makes variables of, at most."""
+        return (len(self._graph(columns)[0]) + len(self._points(columns)[0])) * self.length
 
     def few(self, columns: Columns) -> bool:
         """Whether the stops within reach are so few that a table over their subsets is made in a moment."""

@@ -1,0 +1,151 @@
+"""Orienteering through `decide`: instances made the way Chao's are, several limits, one and two vehicles.
+
+python benchmarks/routes.py --quick                  # a minute: 64 stops, three limits
+python benchmarks/routes.py --record                 # all; writes benchmarks/data/routes.csv
+python benchmarks/routes.py --files FOLDER           # published files (`Tmax P`, then `x y score`), where you have them
+
+Points lie on a lattice about the depot, a tenth of its spacing off at random, and bring 6 a ring from the centre. Steps
+are tenths of the lattice's own unit, rounded up. Ten stops stand for what is listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path as File
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+import rmab_opt as ro
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Path
+from rmab_opt.actions.tours import collected
+from rmab_opt.decisions import Model, Scores
+from rmab_opt.problem import Arms, Problem, Table, Tabular
+from rmab_opt.report import table_text
+
+RECORD = File(__file__).parent / "data" / "routes.csv"
+
+SPACING = 10
+"""Steps between neighbours of the lattice."""
+
+HUNDREDTHS = 100
+"""Steps of a published file's unit."""
+
+
+def lattice(n: int, shape: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(places (n, 2) in steps, scores (n,)) of the n lattice points nearest to the depot at 0, by rings."""
+    rng = np.random.default_rng(seed)
+    side = np.arange(-15, 16)
+    points = np.array([(x, y) for x in side for y in side if shape == "square" or (x + y) % 2 == 0], dtype=float)
+    ring = np.abs(points).max(axis=1) if shape == "square" else np.abs(points).sum(axis=1) / 2
+    first = np.lexsort((rng.random(len(ring)), ring))[:n]
+    place = points[first] * SPACING + rng.uniform(-0.1, 0.1, (n, 2)) * SPACING
+    place[0] = 0.0
+    return place, 6.0 * np.ceil(ring[first])
+
+
+def published(folder: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
+    """(name, places in steps, scores, limit in steps) of files whose routes end where they begin."""
+    for file in sorted(folder.glob("*.txt")):
+        rows = [[float(cell) for cell in line.split()] for line in file.read_text().splitlines() if line.strip()]
+        points = np.array(rows[1:])
+        if not np.array_equal(points[0, :2], points[1, :2]):
+            print(f"{file.name}: begins and ends at different points, left out")
+            continue
+        points = np.delete(points, 1, axis=0)
+        yield file.stem, points[:, :2] * HUNDREDTHS, points[:, 2], int(rows[0][0] * HUNDREDTHS)
+
+
+def model_of(place: np.ndarray, scores: np.ndarray, length: int, vehicles: int) -> Model:
+    """One decision over routes, every point an arm."""
+    n = len(place)
+    steps = np.ceil(np.linalg.norm(place[:, None] - place[None], axis=2) - 1e-9).astype(int)
+    one, two = np.triu_indices(n, 1)
+    edges = {
+        "from": [f"arm{k}" for k in one],
+        "to": [f"arm{k}" for k in two],
+        "minutes": np.maximum(steps[one, two], 1).tolist(),
+    }
+    arms = Arms.from_arrays(n)
+    actions = ActionSet(arms, {"route": Path(edges=Table(edges), depot="arm0", length=length, vehicles=vehicles)})
+    tables = Tabular(np.full((n, 2, 2, 2), 0.5), np.zeros((n, 2, 2)))
+    return Model(Problem(arms, tables, start=np.zeros(n, dtype=int)), actions, Scores(scores), title="orienteering")
+
+
+def run(name: str, model: Model, scores: np.ndarray, length: int, vehicles: int, seconds: float) -> dict[str, object]:
+    """One row of the record."""
+    task = model.actions.shape.orienteering
+    assert task is not None
+    begun = time.process_time()
+    routes = collected(task, task.worth(scores), np.random.default_rng([0, len(scores)]), rounds=10 * len(scores))
+    start, first = float(scores @ task.action(routes, scores)), time.process_time() - begun
+    begun = time.process_time()
+    decision = ro.decide(model, seconds=seconds)
+    spent = time.process_time() - begun
+    again = decision.proof.seconds
+    return {
+        "instance": name,
+        "stops": len(scores) - 1,
+        "length": length,
+        "vehicles": vehicles,
+        "chosen": len(decision.chosen),
+        "start": start,
+        "start_cpu_seconds": round(first, 2),
+        "value": round(decision.value, 6),
+        "bound": round(decision.bound, 6),
+        "gap_percent": round(100 * (decision.bound - decision.value) / decision.value, 3),
+        "status": decision.status,
+        "proof": decision.proof.kind,
+        "cpu_seconds": round(spent, 2),
+        "check_wall_seconds": round(again, 2),
+        "proof_bytes": decision.proof.size,
+    }
+
+
+def instances(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, np.ndarray, int, int]]:
+    """(name, places, scores, length, vehicles)."""
+    if args.files:
+        for name, place, scores, length in published(File(args.files)):
+            yield name, place, scores, length, 1
+        return
+    yield "square 10", *lattice(11, "square", 0), 100, 1
+    shapes = [(64, "diamond"), (66, "square")] + ([] if args.quick else [(102, "diamond")])
+    for n, shape in shapes:
+        for seed in range(1 if args.quick else 2):
+            place, scores = lattice(n, shape, seed)
+            for length in (150, 250, 350) if args.quick else (150, 250, 350, 450, 600):
+                yield f"{shape} {n} seed {seed}", place, scores, length, 1
+    for length in () if args.quick else (150, 250):
+        yield "diamond 64 seed 0", *lattice(64, "diamond", 0), length, 2
+        yield "diamond 102 seed 0", *lattice(102, "diamond", 0), length, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="64 and 66 points, three limits, one seed")
+    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
+    parser.add_argument("--files", default="", help="folder of published files")
+    parser.add_argument("--seconds", type=float, default=200.0, help="wall seconds a decision (200)")
+    args = parser.parse_args()
+    rows = []
+    for name, place, scores, length, vehicles in instances(args):
+        model = model_of(place, scores, length, vehicles)
+        rows.append(run(name, model, scores, length, vehicles, args.seconds))
+        print(table_text(rows[-1:]), flush=True)
+        if args.record:
+            with RECORD.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+    done = [row for row in rows if row["status"] == "optimal"]
+    print(f"{len(done)} of {len(rows)} proven; largest gap {max(float(str(row['gap_percent'])) for row in rows)} %")
+
+
+if __name__ == "__main__":
+    main()
