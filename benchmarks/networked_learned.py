@@ -4,8 +4,8 @@
 
 Contacts with influencers, 60 people of whom 6 influence, 2 visits a round, 20 rounds. The network (messages along
 contacts, 8 channels) is trained by `targets: advantages` from the priced look-ahead, on 20 states; all rules then play
-the same episodes with draws that training never saw. Sizes were fixed before the runs. Every finished instance is a line
-of data/networked_learned.jsonl; the table at the end is over all lines.
+the same episodes with draws that training never saw. Sizes were fixed before the runs. Every finished instance is a
+line of data/networked_learned.jsonl; the table at the end is over all lines.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def one(instance: int, quick: bool) -> dict[str, Any]:
 def told(rows: list[dict[str, Any]]) -> list[str]:
     """Means, and the learned policy against each other one: paired by episode, intervals over instances."""
     learned = next(name for name in rows[0]["totals"] if name not in BESIDE)
-    lines = [f"{len(rows)} instances; trained in {min(r['training_cpu_seconds'] for r in rows):.0f} to "
-             f"{max(r['training_cpu_seconds'] for r in rows):.0f} CPU s; kept: {', '.join(r['kept'] for r in rows)}"]  # fmt: skip
+    spent, kept = [row["training_cpu_seconds"] for row in rows], ", ".join(row["kept"] for row in rows)
+    lines = [f"{len(rows)} instances; trained in {min(spent):.0f} to {max(spent):.0f} CPU s; kept: {kept}"]
     for name in rows[0]["totals"]:
         mean = np.mean([np.mean(row["totals"][name]) for row in rows])
         apart = np.array([np.mean(np.subtract(row["totals"][learned], row["totals"][name])) for row in rows])

@@ -256,15 +256,20 @@ class EquityProgram:
     def _serve(self, built: _Rows, service: Guarantee) -> np.ndarray:
         """Expected services of every arm, or of every group, in the window; the rows' numbers."""
         n_types, n_states, n_actions = self._table
-        member = np.eye(n_types) if service.owed is None else service.owed.member.astype(float)
-        own = np.repeat(member, n_states * n_actions, axis=1)
-        own = self._acted if service.per == "group" and service.owed is None else own
-        acted = own * (np.arange(self._block) % n_actions > 0)
-        who, column = np.nonzero(acted)
+        acting = np.arange(self._block) % n_actions > 0
+        if service.per == "group" and service.owed is None:
+            count = len(self._acted)
+            who, column = np.nonzero(self._acted * acting)
+            share = self._acted[who, column]
+        else:
+            count = n_types if service.owed is None else len(service.owed.least)
+            whose = np.arange(n_types) if service.owed is None else service.owed.of
+            column = np.flatnonzero(acting)
+            who, share = whose[column // (n_states * n_actions)], np.ones(len(column))
         rounds = range(self.horizon)[service.window(self.horizon)]
-        entries = [(who, column + t * self._block, acted[who, column]) for t in rounds]
-        least = np.full(len(acted), float(service.at_least)) if service.owed is None else service.owed.least
-        return built.add(least, np.full(len(acted), np.inf), *entries)
+        entries = [(who, column + t * self._block, share) for t in rounds]
+        least = np.full(count, float(service.at_least)) if service.owed is None else service.owed.least
+        return built.add(least, np.full(count, np.inf), *entries)
 
     def _tie_budgets(self, built: _Rows, pools: _Pools) -> None:
         """Use of each round, or of all rounds, is at most the budget variables."""
