@@ -18,11 +18,13 @@ __all__ = ["round_groups"]
 
 
 @register("report", "round_groups")
-def round_groups(model: Model, decision: Decision, column: str) -> Report:
+def round_groups(model: Model, decision: Decision, column: str, *, seconds: float | None = None) -> Report:
     """Each group's arms, how many are acted on, and its expected reward of the round with and without the decision.
 
-    What others' actions do to a group counts: a group may gain by contacts although nobody in it is chosen.
+    What others' actions do to a group counts: a group may gain by contacts although nobody in it is chosen. It takes
+    a moment, whatever ``seconds`` are left.
     """
+    del seconds
     problem = model.problem
     groups = problem.arms.groups(column)
     if "" in groups:

@@ -128,7 +128,8 @@ def decide(
         text += f"\nfrom the ledger: {standing}"
     parts: list[Any] = []
     if grouped is not None:
-        told = grouped(loaded, decision, groups)
+        left = None if seconds is None else max(0.0, began + seconds - perf_counter())
+        told = grouped(loaded, decision, groups, seconds=left)
         document["fairness"] = told.document
         text += f"\n\n{told.text}"
         parts = told.parts

@@ -26,7 +26,7 @@ from rmab_opt.cli.common import (
     has_tables,
     load_now,
 )
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import LimitError, ModelError
 from rmab_opt.progress import watch
 from rmab_opt.registry import register
 
@@ -106,7 +106,12 @@ def evaluate(
         if seeds > 1:
             raise ModelError(f"--groups with --seeds {seeds}", "give --episodes: groups are those of one instance.")
         limits = with_bound and has_tables(loaded)
-        told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=limits, out=out)
+        left = None if seconds is None else max(LEAST_LEFT, seconds - (perf_counter() - began))
+        try:
+            told = grouped(loaded, names, groups, episodes=episodes, seed=seed, bound=limits, out=out, seconds=left)
+        except LimitError as late:
+            _say_late(as_json, loaded.title, late)
+            return
         answer(as_json, told.document, told.text)
         return
     with watch("evaluating", len(names) * seeds * loaded.problem.horizon, quiet=as_json) as tell:
@@ -129,7 +134,11 @@ def evaluate(
             )
 
         count = episodes if seconds is None else min(FIRST_EPISODES, episodes)
-        table, spent = run(count), perf_counter() - began
+        try:
+            table, spent = run(count), perf_counter() - began
+        except LimitError as late:
+            _say_late(as_json, loaded.title, late)
+            return
         if seconds is not None:
             # What a few episodes took says how many fit into the rest; set-up counts as part of them, so they do.
             fitting = min(episodes, int(count * max(0.0, KEPT * seconds - spent) / spent))
@@ -144,10 +153,13 @@ def evaluate(
     answer(as_json, {"header": table.header, "rows": table.rows}, text)
 
 
+def _say_late(as_json: bool, title: str, late: LimitError) -> None:
+    """The answer of a limit within which nothing was played: an empty table that says so."""
+    answer(as_json, {"header": {"model": title, "stopped": late.message}, "rows": []}, f"{late.message}\n{late.fix}")
+
+
 def _longer(run: Callable[[int], Evaluation], fitting: int, table: Evaluation, count: int) -> tuple[Evaluation, int]:
     """The table of more episodes, unless the clock ended them; else the one at hand."""
-    from rmab_opt.errors import LimitError
-
     try:
         more = run(fitting)
     except LimitError:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import Policy, make_policy, round_of
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import LimitError, ModelError
 from rmab_opt.learning.plots import _axes, _save
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import Difference, interval, marks, paired
@@ -47,6 +47,10 @@ COLOURS = (
     "#b5b35c", "#5fb8c4", "#1f3f66", "#b8621b", "#2f6b2f", "#7a1f1f", "#4b3a86", "#c9c9c9",
 )  # fmt: skip
 """One a policy."""
+
+
+LIMIT_SHARE = 0.15
+"""Share of the seconds that each of the two limits may take."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def compare_groups(
     seed: int = 0,
     bound: bool = True,
     measures: Mapping[str, np.ndarray] | None = None,
+    seconds: float | None = None,
 ) -> GroupTable:
     """Simulate policies on the same draws and compare what every group gets.
 
@@ -127,6 +132,14 @@ def compare_groups(
         Whether to compute the limits of the worst group and of the mean, for ``price_of_fairness`` and the header.
     measures
         Further state measures, name to (N, S), summed over the rounds and averaged over arms.
+    seconds
+        Until the table is due, on the wall, limits included. Policies that were not played to their end by then have
+        no row; the header's ``stopped`` names them.
+
+    Raises
+    ------
+    LimitError
+        When no policy was played to its end within ``seconds``.
 
     Returns
     -------
@@ -135,17 +148,24 @@ def compare_groups(
     """
     if episodes < 1 or not policies:
         raise ModelError(f"{episodes} episodes, {len(policies)} policies", "give at least one of each.")
+    until = np.inf if seconds is None else perf_counter() + seconds
     model = model.by_nodes()
     groups = group if isinstance(group, Groups) else model_groups(model, group)
     limits: dict[str, float] = {}
     if bound:
         for name, key in (("utilitarian", "mean_limit"), ("max_min", "worst_limit")):
-            plan = fair_plan(model.problem, model.actions, groups, welfare=name, tolerance=1e-5)
+            share = None if seconds is None else LIMIT_SHARE * seconds
+            plan = fair_plan(model.problem, model.actions, groups, welfare=name, tolerance=1e-5, seconds=share)
             limits[key] = plan.upper
     rows, by_group, means, units = [], {}, {}, {}
+    stopped: list[str] = []
     for given in policies:
-        chosen = make_policy(given, model)
-        totals, counts, extra, seconds = _simulate(model, chosen, episodes, seed, measures or {})
+        try:
+            chosen = _made(given, model, until)
+            totals, counts, extra, spent = _simulate(model, chosen, episodes, seed, measures or {}, until)
+        except LimitError:
+            stopped.append(given if isinstance(given, str) else given.name)
+            continue
         name = chosen.name
         by_group[name], means[name] = groups.means(totals), totals.mean(axis=1)
         units[name] = groups.member @ counts
@@ -166,12 +186,17 @@ def compare_groups(
         }
         row |= _by_group(groups.names, pooled)
         row |= {f"measure:{key}": float(value.mean()) for key, value in extra.items()}
-        row["seconds_per_decision"] = seconds
+        row["seconds_per_decision"] = spent
         rows.append(row)
+    if not rows:
+        raise LimitError(
+            f"no policy was played to its end in {seconds:g} s", "give more seconds, fewer policies or fewer episodes."
+        )
     told = marks(means)
     for row in rows:
         row["against_best"] = told[row["policy"]]
     header = {"model": model.title, "arms": model.problem.n_arms, "episodes": episodes, "seed": seed, **limits}
+    header |= {"stopped": ", ".join(stopped)} if stopped else {}
     return GroupTable(rows, header, groups.names, by_group, means, units)
 
 
@@ -184,8 +209,15 @@ def _by_group(names: tuple[str, ...], values: np.ndarray) -> dict[str, float]:
     return {f"groups:{key}": float(value) for key, value in zip(marks_, at, strict=True)}
 
 
+def _made(given: str | Policy, model: Model, until: float) -> Policy:
+    """The policy, unless it is late already."""
+    if perf_counter() > until:
+        raise LimitError("the table is due", "give more seconds.")
+    return make_policy(given, model)
+
+
 def _simulate(
-    model: Model, chosen: Policy, episodes: int, seed: int, measures: Mapping[str, np.ndarray]
+    model: Model, chosen: Policy, episodes: int, seed: int, measures: Mapping[str, np.ndarray], until: float
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], float]:
     """Totals (E, N), actions an arm and round (N,), further measures (E,) each, and seconds a decision."""
     moves, choices = np.random.SeedSequence(seed).spawn(2)
@@ -199,6 +231,8 @@ def _simulate(
         for name, table in measures.items():
             extra[name] += weight * np.asarray(table)[arm, simulator.state].mean(axis=1)
         clock = perf_counter()
+        if clock > until:
+            raise LimitError("the table is due", "give more seconds.")
         made = round_of(chosen, simulator.state, simulator.period, memories, simulator.shared)
         memories = made.memories
         spent += perf_counter() - clock

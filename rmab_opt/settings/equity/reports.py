@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 @register("report", "decision_groups")
-def decision_groups(model: Model, decision: Decision, column: str) -> Report:
-    """What each group gets from a decision."""
+def decision_groups(model: Model, decision: Decision, column: str, *, seconds: float | None = None) -> Report:
+    """What each group gets from a decision; with ``seconds``, plans are shown as far as they are by then."""
     from rmab_opt.settings.equity.outcomes import fairness_of
 
-    fairness = fairness_of(model, decision, column)
+    fairness = fairness_of(model, decision, column, seconds=seconds)
     parts = [(f"By {column}", fairness.shown), ("", fairness.sentence)]
     return Report(fairness.summary(), str(fairness), parts)
 
@@ -51,12 +51,23 @@ def bound_groups(
 
 @register("report", "policy_groups")
 def policy_groups(
-    model: Model, names: list[str], column: str, *, episodes: int, seed: int, bound: bool, out: Path | None
+    model: Model,
+    names: list[str],
+    column: str,
+    *,
+    episodes: int,
+    seed: int,
+    bound: bool,
+    out: Path | None,
+    seconds: float | None = None,
 ) -> Report:
-    """Policies by what groups get from them; with ``out``, the table and its picture are written there."""
+    """Policies by what groups get from them; with ``out``, the table and its picture are written there.
+
+    With ``seconds``, policies that were not played to their end by then have no row, and the header names them.
+    """
     from rmab_opt.settings.equity.fairness import compare_groups, group_plot
 
-    grouped = compare_groups(model, names, group=column, episodes=episodes, seed=seed, bound=bound)
+    grouped = compare_groups(model, names, group=column, episodes=episodes, seed=seed, bound=bound, seconds=seconds)
     text = str(grouped)
     if out is not None:
         write_atomically(out / "groups.csv", grouped.to_csv())
