@@ -75,7 +75,7 @@ def test_room_lets_services_wait_and_without_it_they_are_spread():
         now = ActionSet(cohort(4), {"weekly": Budget(at_most=2), "sure": rule}).at(0)
         assert now.allows(np.zeros(4, dtype=int)) == (least == 0)
         assert now.allows(np.array([0, 0, 0, 1]))
-    late = Guarantee(at_least=1, end=4, room=2, done=table([0, 0, 0, 1]), before=3)
+    late = Guarantee(at_least=1, end=4, room=3, done=table([0, 0, 0, 1]), before=3)
     now = ActionSet(cohort(4), {"sure": late}).at(3)
     assert now.violations(np.array([1, 1, 0, 0])) == {
         "sure": ["0 services now of a2, to whom 1 are owed in 1 rounds: at least 1 are needed"]
