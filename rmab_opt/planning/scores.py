@@ -174,12 +174,19 @@ def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None =
     ----------
     Hawkins (2003); Adelman, Mersereau (2008); Killian, Perrault, Tambe (2021).
     """
+    return lagrangian_within(problem, actions, None, discount=discount)
+
+
+def lagrangian_within(
+    problem: Problem, actions: ActionSet, seconds: float | None, *, discount: float | None = None
+) -> ScoreTable:
+    """:func:`lagrangian` at the prices that are found in so many seconds."""
     require_tabular(problem.dynamics, "scores of arms")
     if shared_arms(actions.columns):
-        found = bound(problem, actions, coupling="hull", constant=True)
+        found = bound(problem, actions, coupling="hull", constant=True, seconds=seconds)
         return replace(lagrangian_at(problem, found.arm_prices), bound=found)
     factor = _steady_discount(problem) if discount is None else discount
-    found = bound(problem, actions, kind="discounted", discount=factor)
+    found = bound(problem, actions, kind="discounted", discount=factor, seconds=seconds)
     return replace(lagrangian_at(problem, found.arm_prices, discount=discount), bound=found)
 
 
