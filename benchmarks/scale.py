@@ -3,7 +3,9 @@
     python benchmarks/scale.py [--quick] [--out FILE]
 
 A run that passes its limit is cut and stands as such: the exponent is then of the runs that ended. It is the slope of
-log seconds over log arms between the two largest sizes, less what starting Python costs.
+log seconds over log arms, the larger of that between the smallest and the largest size and that between the two
+largest; seconds as measured, start of Python included (the row ``start``; taking it off leaves noise where it is most
+of a run).
 """
 
 from __future__ import annotations
@@ -90,13 +92,13 @@ def watched(command: list[str], limit: float) -> tuple[float, float, str]:
     return seconds, used.ru_maxrss / 1024, ended
 
 
-def exponent(runs: list[tuple[int, float]], idle: float) -> float:
-    """Slope of log seconds over log arms between the two largest runs that ended; nan for fewer."""
-    ended = [(n, max(seconds - idle, 0.01)) for n, seconds in sorted(runs)]
+def exponent(runs: list[tuple[int, float]]) -> float:
+    """The larger slope of log seconds over log arms, from the first and from the last but one to the last; or nan."""
+    ended = sorted(runs)
     if len(ended) < 2:
         return math.nan
-    (few, fast), (many, slow) = ended[-2:]
-    return math.log(slow / fast) / math.log(many / few)
+    many, slow = ended[-1]
+    return max(math.log(slow / fast) / math.log(many / few) for few, fast in (ended[0], ended[-2]))
 
 
 def main() -> None:
@@ -129,7 +131,7 @@ def main() -> None:
                     break  # Larger ones would be cut as well.
                 if ended == "ok":
                     kept.append((n_arms, seconds))
-            growth = exponent(kept, idle)
+            growth = exponent(kept)
             kept_so_far()
             rows.append([verb, setting, "exponent", f"{growth:.2f}", "", ""])
             print(f"{verb:8}{setting:10}{'':>8}{'':>9}{'':>8}  exponent {growth:.2f}", flush=True)

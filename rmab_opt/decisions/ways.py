@@ -20,7 +20,7 @@ from rmab_opt.decisions.certify import allowed_gap
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question, Status
 from rmab_opt.encoder.record import LARGE_M
-from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, LimitError, ModelError, SolverError
 from rmab_opt.planning import assign
 from rmab_opt.search import climb, maximise
 from rmab_opt.solver import Result, Session
@@ -497,7 +497,7 @@ class MixedInteger:
             if incumbent is not None:
                 session.start(act, incumbent.action)
             if self.final:
-                result = self._tightly(session)
+                result = self._tightly(session, None if question.deadline is None else question.seconds)
             else:
                 seconds = None if question.deadline is None else question.seconds
                 result = session.solve(seconds=seconds, interrupt=question.watch)
@@ -544,13 +544,15 @@ class MixedInteger:
         prices = relaxation(program).solve(seconds=limit).row_duals
         return {"prices": prices, "program": (program, loaded.act)}
 
-    def _tightly(self, session: Session) -> Result:
+    def _tightly(self, session: Session, seconds: float | None) -> Result:
         profile = self.bench.profile
         options = dict(profile.options)
         if profile.solver == "highs":
             # Presolve and tolerances of 1e-9 together cut off optima in HiGHS 1.16; without presolve they do not.
             options |= {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9, "presolve": "off"}
-        return Session.from_arrays(session.program, replace(profile, options=options, relative_gap=0.0)).solve()
+        return Session.from_arrays(session.program, replace(profile, options=options, relative_gap=0.0)).solve(
+            seconds=seconds
+        )
 
     def _proposal(self, question: Question, loaded: Loaded, result: Result, incumbent: Begun | None) -> Proposal:
         """What the solver's result comes to; raises when there is nothing honest to propose."""
@@ -581,7 +583,7 @@ class MixedInteger:
                 claimed = max(claimed, incumbent.value)
             action, witness = incumbent.action, incumbent.witness
         if action is None:
-            raise SolverError(
+            raise LimitError(
                 f"no action found before the limit ({result.status})",
                 "give the profile more seconds, or loosen the constraints.",
             )

@@ -174,12 +174,26 @@ def lagrangian(problem: Problem, actions: ActionSet, *, discount: float | None =
     ----------
     Hawkins (2003); Adelman, Mersereau (2008); Killian, Perrault, Tambe (2021).
     """
+    return lagrangian_within(problem, actions, None, discount=discount)
+
+
+def lagrangian_within(
+    problem: Problem, actions: ActionSet, seconds: float | None, *, discount: float | None = None
+) -> ScoreTable:
+    """:func:`lagrangian` at the prices that are found in so many seconds."""
     require_tabular(problem.dynamics, "scores of arms")
     if shared_arms(actions.columns):
+<<<<<<< HEAD
         found = bound(problem, actions.lasting, coupling="hull", constant=True)
         return replace(lagrangian_at(problem, found.arm_prices), bound=found)
     factor = _steady_discount(problem) if discount is None else discount
     found = bound(problem, actions.lasting, kind="discounted", discount=factor)
+=======
+        found = bound(problem, actions, coupling="hull", constant=True, seconds=seconds)
+        return replace(lagrangian_at(problem, found.arm_prices), bound=found)
+    factor = _steady_discount(problem) if discount is None else discount
+    found = bound(problem, actions, kind="discounted", discount=factor, seconds=seconds)
+>>>>>>> scale21
     return replace(lagrangian_at(problem, found.arm_prices, discount=discount), bound=found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective, S
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.chooser import METHODS
 from rmab_opt.decisions.policies.living import Living
-from rmab_opt.decisions.policy import Policy, make_policy
+from rmab_opt.decisions.policy import Policy, RulePolicy, make_policy
 from rmab_opt.decisions.priced import Priced
 from rmab_opt.decisions.proof import packed, unpacked
 from rmab_opt.decisions.question import Proposal, Question
@@ -27,7 +27,7 @@ from rmab_opt.decisions.saved import read_saved
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.planning import Bound
 from rmab_opt.planning.living import Course, first_gains, gains_at
-from rmab_opt.planning.scores import ScoreTable, lagrangian_at, priced_action_values
+from rmab_opt.planning.scores import ScoreTable, lagrangian_at, lagrangian_within, priced_action_values
 from rmab_opt.problem import Season
 from rmab_opt.problem.coupled import CoupledArms
 from rmab_opt.problem.dynamics import require_tabular
@@ -185,11 +185,17 @@ def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
     return replace(model, problem=replace(model.problem, start=start, horizon=left), objective=Immediate())
 
 
-def _policy(model: Model, plan: Plan, start: np.ndarray, period: int) -> Policy:
+PRICED_SHARE = 0.4
+"""Share of the time left that the default rule's prices may take."""
+
+
+def _policy(model: Model, plan: Plan, start: np.ndarray, period: int, seconds: float | None = None) -> Policy:
     model = _open(model, plan)
     # The default rule has one table for all rounds, made for the rounds that are left; other policies know the round.
     here = _from_here(model, start, period) if plan.policy == PLANNED_BY else model
     try:
+        if plan.policy == PLANNED_BY and seconds is not None:
+            return RulePolicy(here, PLANNED_BY, partial(lagrangian_within, seconds=seconds))
         return make_policy(plan.policy, here)
     except (CapabilityError, InfeasibleError):
         if plan.reason == "asked for":
@@ -214,7 +220,8 @@ def _offered(
     model: Model, plan: Plan, question: Question, belief: np.ndarray | None
 ) -> tuple[Policy, Proposal | Question]:
     """What the policy hands over; where a state is not known, by the mean of the gains over the states it may be."""
-    policy = _policy(model, plan, question.state if belief is None else belief, question.period)
+    seconds = None if question.deadline is None else PRICED_SHARE * question.left
+    policy = _policy(model, plan, question.state if belief is None else belief, question.period, seconds)
     if belief is not None and isinstance(policy, Living):
         return policy, question.about(policy.scored(belief, question.period, question.shared))
     rule = getattr(policy, "rule", None)

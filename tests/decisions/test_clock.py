@@ -158,3 +158,37 @@ def test_evaluation_ends_inside_an_episode_and_says_so(monkeypatch):
     whole = evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=1e6)
     assert "stopped" not in whole.header
     assert len(whole.rows) == 2
+
+
+def test_ctrl_c_brings_an_allowed_action_within_a_moment():
+    """The verb asks once more with a second to go; a second Ctrl-C ends it."""
+    from rmab_opt.cli.verbs.decide import STOPPED, _decided
+
+    asked = []
+
+    def once(deadline):
+        asked.append(deadline)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return "decision"
+
+    assert _decided(once, None) == ("decision", True)
+    assert asked[0] is None
+    assert asked[1] is not None
+    assert STOPPED <= 1.0
+
+    def always(deadline):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _decided(always, None)
+
+
+def test_an_evaluation_within_which_nothing_is_played_is_an_answer(monkeypatch):
+    def never(*_, **__):
+        raise LimitError("no episode was played to its end in 0.1 s", "give more seconds.")
+
+    monkeypatch.setattr("rmab_opt.learning.evaluate", never)
+    said = run("evaluate", "budget", "--seconds", "0.1")
+    assert said.code == 0
+    assert "no episode was played to its end" in said.out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 OUTLOOK_SHARE = 0.3
 """With --seconds, runs to the horizon follow a decision that took no more than this share of them."""
+
+STOPPED = 1.0
+"""Seconds for an answer after Ctrl-C."""
 
 Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
 NewLedger = Annotated[bool, typer.Option("--new", help="The --ledger is not there yet: this is its first round.")]
@@ -109,16 +114,20 @@ def decide(
     plan = choose_rule(loaded, period, policy)
     title = f"{loaded.title}{f' · {state.stem}' if state is not None else ''}"
     deadline = None if seconds is None else began + seconds
-    decision = plan_decision(
-        loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax, title=title,
-        method=method, deadline=deadline,
+    asked = partial(
+        plan_decision, loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax,
+        title=title, method=method,
     )  # fmt: skip
+    decision, stopped = _decided(asked, deadline)
+    if stopped:
+        seconds, episodes, began = STOPPED, 0, perf_counter()
     seen = decision.state if belief is None else belief
     # The runs to the horizon have no limit of their own: they are left out when the decision took most of the time.
     late = seconds is not None and perf_counter() - began > OUTLOOK_SHARE * seconds
     lying = None if late or not episodes else ahead_of(loaded, plan, seen, period, shared=shared)
     lines, horizon = _horizon(model, lying, episodes)
     lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
+    lines |= {"stopped": "by Ctrl-C; the best that was at hand is above"} if stopped else {}
     if out is not None:
         _write(decision, saved_document(loaded, decision, plan, belief), out)
     document = decision.summary() | {"rule": {"policy": plan.policy or "declared", "reason": plan.reason}} | horizon
@@ -137,6 +146,14 @@ def decide(
         _write_page(loaded, decision, parts, report)
     text += "".join(f"\nwritten to {written}" for written in (out, report) if written is not None)
     answer(as_json, document, text)
+
+
+def _decided(asked: Callable[..., Decision], deadline: float | None) -> tuple[Decision, bool]:
+    """(the decision, whether Ctrl-C stopped it): then an allowed action that says what it is; a second one ends it."""
+    try:
+        return asked(deadline=deadline), False
+    except KeyboardInterrupt:
+        return asked(deadline=perf_counter() + STOPPED), True
 
 
 def _decided_by_run(loaded: Model, run: Path, policy: str | None) -> Model:

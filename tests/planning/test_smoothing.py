@@ -1,0 +1,73 @@
+"""Prices by descents on smooth functions: against the cuts' own optimum and the linear program."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rmab_opt.actions import ActionSet
+from rmab_opt.actions.kinds import Budget, Linear
+from rmab_opt.instances.synthetic import ladder_mix
+from rmab_opt.planning import bound, lagrangian
+from rmab_opt.planning.occupancy import polyhedron
+from rmab_opt.problem import Arms, Problem
+
+
+def cohort(n_arms: int = 60, discount: float = 0.9) -> tuple[Problem, ActionSet]:
+    made = ladder_mix(n_arms=n_arms, n_states=4, n_actions=2, seed=3)
+    arms = Arms.from_arrays(n_arms, village=[f"v{i % 5}" for i in range(n_arms)])
+    actions = ActionSet(arms, {"budget": Budget(at_most=9), "village": Linear(per="village", at_most=2)})
+    return Problem(arms, made.dynamics, horizon=8, discount=discount, start=made.start), actions
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_both_ends_hold_and_meet_those_of_the_program(monkeypatch, discount):
+    """The value is a bound, the certified value below is one of the relaxed problem; both near the LP's optimum."""
+    problem, actions = cohort(discount=discount)
+    right = bound(problem, actions, method="highs").value
+    monkeypatch.setattr(lagrangian, "SMOOTHED_FROM", 0)
+    found = bound(problem, actions, method="dual", tolerance=2e-2)
+    assert found.lower <= right * (1 + 1e-9)
+    assert right <= found.value * (1 + 1e-9)
+    assert found.converged
+    assert found.relative_gap <= 2e-2
+
+
+def test_a_sample_of_the_arms_begins_and_a_clock_that_is_over_leaves_a_bound(monkeypatch):
+    problem, actions = cohort(200)
+    right = bound(problem, actions, method="highs").value
+    monkeypatch.setattr(lagrangian, "SMOOTHED_FROM", 0)
+    monkeypatch.setattr(lagrangian, "SAMPLED_FROM", 100)
+    monkeypatch.setattr(lagrangian, "SAMPLE", 80)
+    found = bound(problem, actions, method="dual", tolerance=2e-2)
+    assert found.lower <= right * (1 + 1e-9) <= found.value * (1 + 2e-9)
+    late = bound(problem, actions, method="dual", tolerance=2e-2, seconds=0.0)
+    assert late.value >= right * (1 - 1e-9)
+
+
+def test_constant_prices_of_many_rows_are_those_of_the_cuts(monkeypatch):
+    """One descent without heat for the endless run comes to the cuts' bound."""
+    problem, actions = cohort()
+    right = bound(problem, actions, kind="discounted", discount=0.9, tolerance=1e-6)
+    monkeypatch.setattr(lagrangian, "SMOOTHED_FROM", 0)
+    found = bound(problem, actions, kind="discounted", discount=0.9, method="dual", tolerance=1e-3)
+    assert right.lower <= found.value * (1 + 1e-9)
+    assert found.value == pytest.approx(right.value, rel=5e-3)
+    assert found.lower <= right.value * (1 + 1e-9)
+
+
+def test_passes_move_by_move_are_those_by_products():
+    """Totals and use of the same policies, with discount, end values and prices that differ from round to round."""
+    problem, actions = cohort(40, 0.9)
+    transition, reward = problem.dynamics.tabular()
+    coupling = polyhedron(actions, 2).coupling(40, 2)
+    rng = np.random.default_rng(0)
+    terminal = rng.random(reward.shape[:2])
+    start = np.full(reward.shape[:2], 0.25)
+    arms = lagrangian._Finite(transition, reward, coupling.cost, start, 0.9, 5, terminal)
+    price = rng.random(arms.n_prices)
+    fast = arms(price)
+    arms.rows = None
+    slow = arms(price)
+    assert fast[0] == pytest.approx(slow[0], rel=1e-12)
+    np.testing.assert_allclose(fast[1], slow[1], rtol=1e-10, atol=1e-12)
