@@ -183,17 +183,10 @@ def lagrangian_within(
     """:func:`lagrangian` at the prices that are found in so many seconds."""
     require_tabular(problem.dynamics, "scores of arms")
     if shared_arms(actions.columns):
-<<<<<<< HEAD
-        found = bound(problem, actions.lasting, coupling="hull", constant=True)
+        found = bound(problem, actions.lasting, coupling="hull", constant=True, seconds=seconds)
         return replace(lagrangian_at(problem, found.arm_prices), bound=found)
     factor = _steady_discount(problem) if discount is None else discount
-    found = bound(problem, actions.lasting, kind="discounted", discount=factor)
-=======
-        found = bound(problem, actions, coupling="hull", constant=True, seconds=seconds)
-        return replace(lagrangian_at(problem, found.arm_prices), bound=found)
-    factor = _steady_discount(problem) if discount is None else discount
-    found = bound(problem, actions, kind="discounted", discount=factor, seconds=seconds)
->>>>>>> scale21
+    found = bound(problem, actions.lasting, kind="discounted", discount=factor, seconds=seconds)
     return replace(lagrangian_at(problem, found.arm_prices, discount=discount), bound=found)
 
 
