@@ -139,6 +139,44 @@ def simulators() -> list[str]:
     return lines if len(lines) > 2 else ["Not recorded yet."]
 
 
+def long_simulators() -> list[str]:
+    """The learner at 200,000 hidden rounds: means over training seeds by instance, intervals over instances."""
+    known, full = coupled.records(), coupled.PLAN["simulator_only"]["full"]
+    lines = [
+        "| setting | instances, runs | random | hand rule | `mean_field` (knows the equations) | learned, by instance "
+        "| learned minus `hand`, 95 % | share of `mean_field`, 95 % |",
+        f"|{'---|' * 8}",
+    ]
+    for setting in coupled.PLAN["simulator_only"]["settings"]:
+        label = f"{setting}, simulator only, {full['steps']} rounds"
+        means: dict[str, list[float]] = {name: [] for name in ("random", "hand", "mean_field", "learned")}
+        runs = 0
+        for instance in full["instances"]:
+            tries = [
+                np.mean(known[label, instance, f"learned, seed {seed}"]["totals"])
+                for seed in full["seeds"]
+                if (label, instance, f"learned, seed {seed}") in known
+            ]
+            if not tries:
+                continue
+            runs += len(tries)
+            means["learned"].append(float(np.mean(tries)))
+            for name in ("random", "hand", "mean_field"):
+                means[name].append(float(np.mean(known[label, instance, name]["totals"])))
+        if not runs:
+            continue
+        each = {name: np.array(values) for name, values in means.items()}
+        gain, half = coupled.interval(each["learned"] - each["hand"])
+        share, wide = coupled.interval(100 * each["learned"] / each["mean_field"])
+        cells = [f"{each[name].mean():.1f}" for name in ("random", "hand", "mean_field")]
+        cells.append(" / ".join(f"{value:.1f}" for value in each["learned"]))
+        ends = "" if half is None else f" ({gain - half:+.1f} to {gain + half:+.1f})"
+        about = "" if wide is None else f" ({share - wide:.1f} to {share + wide:.1f})"
+        shown = [f"`{setting}`", f"{len(each['learned'])}, {runs}", *cells, f"{gain:+.1f}{ends}", f"{share:.1f}{about}"]
+        lines.append(f"| {' | '.join(shown)} |")
+    return lines if len(lines) > 2 else ["Not recorded yet."]
+
+
 def transfer() -> list[str]:
     """The network of one size on another, against the planner and the rule of thumb there."""
     sizes = [f"contagion, {n} arms" for n in coupled.PLAN["transfer"]["contagion"]]
@@ -235,6 +273,7 @@ def main() -> None:
         "learned": learned(),
         "programs": programs(),
         "simulators": simulators(),
+        "long": long_simulators(),
         "transfer": transfer(),
         "more": more(),
         "verdicts": verdicts(),
