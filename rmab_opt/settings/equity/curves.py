@@ -31,6 +31,10 @@ SINGLE = 1.2e-7
 EXACT = 1e-12
 """Relative distance of limits that count as one number; double precision resolves no less."""
 
+MOST_VALUES = 50_000
+"""Arms' values that a tangent takes at most: half a second over 20 rounds. In large groups one more or one less of a
+budget of hundreds hangs on the rest."""
+
 MOST_TANGENTS = 60
 """Tangents until a value's limits stay apart; three to six meet."""
 
@@ -238,11 +242,17 @@ class Curves:
         """The middle of the limits, (K, J + 1)."""
         return 0.5 * (self.lower + self.upper)
 
-    def refine(self, where: np.ndarray) -> None:
-        """Make values exact, bool (K, J + 1): tangents from both sides of the best charge meet at the next one."""
+    def refine(self, where: np.ndarray) -> bool:
+        """Make values exact, bool (K, J + 1): tangents from both sides of the best charge meet at the next one.
+
+        False, and nothing is done, where that takes values of more than :data:`MOST_VALUES` arms a tangent: the limits
+        stay as they are.
+        """
         group, budget = np.nonzero(where & ~self.refined)
         if not len(group):
-            return
+            return True
+        if sum(len(self._members[0][g]) for g in group.tolist()) > MOST_VALUES:
+            return False
         charges = self.table.charges
         best = self._best[group, budget]
         low, high = charges[np.maximum(best - 1, 0)], charges[np.minimum(best + 1, len(charges) - 1)]
@@ -274,6 +284,7 @@ class Curves:
         self.lower[group, budget] = np.where(
             value - under <= 2.0 * EXACT * (1.0 + np.abs(value)), value, np.minimum(under, value)
         )
+        return True
 
     def _totals(self, group: np.ndarray, budget: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What a group's arms and its budget are worth at a charge, (P,), and the slope in the charge."""

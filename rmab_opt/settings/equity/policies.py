@@ -273,7 +273,8 @@ class FairObjective(_Units):
         """Budgets of the groups at a state where only their number is limited, and the order of all units that gain.
 
         By the exact curves: those of the table are refined as far as the budgets may hang on it, or the order where
-        other constraints ask for it.
+        other constraints ask for it. In large cohorts they stay within their limits, see
+        :data:`~rmab_opt.settings.equity.curves.MOST_VALUES`.
         """
         left = max(1, self.problem.horizon - situation.period)
         helps = self.table.indices(situation.state, left) > 0
@@ -290,9 +291,8 @@ class FairObjective(_Units):
             if not self._whole:
                 return shares
             unsure = doubtful(curves.lower, curves.upper, shares, self.groups, **about)
-            if not (unsure & ~curves.refined).any():
+            if not (unsure & ~curves.refined).any() or not curves.refine(unsure):
                 return shares
-            curves.refine(unsure)
 
     @property
     def _whole(self) -> bool:
