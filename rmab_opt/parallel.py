@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from rmab_opt import registry
 from rmab_opt.errors import ModelError, RmabError
 
-__all__ = ["TaskLostError", "pmap"]
+__all__ = ["TaskLostError", "pmap", "runs_here"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -52,6 +52,13 @@ def _unsealed(plugins: tuple[str, ...], pickled: bytes) -> _Sealed:
 def _call(sealed: _Sealed) -> Any:
     function, task = sealed.value
     return function(task)
+
+
+def runs_here(n_jobs: int | None) -> bool:
+    """Whether :func:`pmap` runs tasks one after the other in this process, where they can report as they go."""
+    from joblib import effective_n_jobs
+
+    return n_jobs == 1 or (n_jobs is None and effective_n_jobs(None) == 1)
 
 
 def pmap(

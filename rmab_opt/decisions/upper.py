@@ -54,7 +54,8 @@ def bound(model: Model, state: np.ndarray | TableLike | None = None, **options: 
     brought = getattr(dynamics, "bound", None)
     if not hasattr(dynamics, "tabular") and callable(brought):
         _known(options)
-        found: StatisticalBound = brought(model.problem, model.actions, given)
+        limit = {} if options.get("seconds") is None else {"seconds": options["seconds"]}
+        found: StatisticalBound = brought(model.problem, model.actions, given, **limit)
         return found
     if not hasattr(dynamics, "tabular") and hasattr(dynamics, "chances_between"):
         return decoupled_bound(model.problem, model.actions, state=given, **_known(options))
@@ -110,7 +111,7 @@ def _by_round(
 def _known(options: dict[str, Any]) -> dict[str, Any]:
     """Options of the bound by relaxed information; those of the other bound at their defaults are left out."""
     usual = {"kind": "auto", "coupling": "auto", "method": "auto"}
-    # A limit on seconds is of no use here: the paths take one or two.
+    # A limit on seconds is of no use to the paths: they take one or two.
     asked = {name: value for name, value in options.items() if usual.get(name) != value and name != "seconds"}
     unknown = sorted(set(asked) - {"paths", "seed"})
     if unknown:

@@ -29,7 +29,7 @@ from rmab_opt.learning.statistics import (
     summaries,
     units,
 )
-from rmab_opt.parallel import pmap
+from rmab_opt.parallel import pmap, runs_here
 from rmab_opt.planning import Bound
 from rmab_opt.planning.relaxation import NORMAL_99, StatisticalBound, decoupled_bound
 from rmab_opt.problem.table import nearest
@@ -325,7 +325,7 @@ def _played(
     """What came of the blocks, by policy: one entry a seed, blocks joined; where the clock stopped others; what the
     rest lack."""
     results: list[Any] = [None] * len(tasks)
-    inside = on_event if n_jobs in (None, 1) else None
+    inside = on_event if runs_here(n_jobs) else None
     for number, result in pmap(partial(_work, on_event=inside), tasks, n_jobs=n_jobs):
         results[number] = result
         if on_event is not None and inside is None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,16 @@ class ContactBound:
         return f"upper bound {self.value:.6g} ({self.coupling}; proven by {self.rows} prices)"
 
 
-def contact_bound(problem: Problem, actions: ActionSet, *, state: np.ndarray | None = None) -> ContactBound:
-    """Upper limit of every policy's expected total from the problem's start, or from states (N,)."""
+def contact_bound(
+    problem: Problem, actions: ActionSet, *, state: np.ndarray | None = None, seconds: float | None = None
+) -> ContactBound:
+    """Upper limit of every policy's expected total from the problem's start, or from states (N,).
+
+    The search for prices ends after so many seconds on the wall; any prices give a limit.
+    """
+    deadline = np.inf if seconds is None else perf_counter() + seconds
     arms = _PricedArms(problem, actions, state)
-    prices = arms.search()
+    prices = arms.search(deadline)
     return ContactBound(arms.value(*prices)[0], prices[0].size + sum(len(row) for row in prices[1]))
 
 
@@ -143,7 +150,7 @@ class _PricedArms:
         # Rounding of each round is at most a few times the size of what is added in it.
         return total + sum(rents) + 16 * rounds * EPS * size, slope, row_slope
 
-    def search(self) -> tuple[np.ndarray, list[np.ndarray]]:
+    def search(self, deadline: float = np.inf) -> tuple[np.ndarray, list[np.ndarray]]:
         """Good prices, by subgradients scaled by their own size (Kingma, Ba 2015) in falling steps."""
         rounds, n = self.problem.horizon, self.problem.n_arms
         unit = self.worth * (self.problem.discount ** np.arange(rounds))[:, None]
@@ -158,6 +165,8 @@ class _PricedArms:
             value, slope, row_slope = self.value(now, rows)
             if value < best:
                 best, kept = value, (now.copy(), [row.copy() for row in rows])
+            if perf_counter() > deadline:
+                break
             gradient = np.concatenate([slope.ravel(), *row_slope])
             mean, square = 0.8 * mean + 0.2 * gradient, 0.95 * square + 0.05 * gradient**2
             size = 0.1 * float(self.worth.mean()) * (1.0 - step / (STEPS + 1.0)) ** 2

@@ -597,11 +597,18 @@ class Cascade:
 
         return rollouts_of(problem, actions, base)
 
-    def bound(self, problem: Problem, actions: ActionSet, state: np.ndarray | None = None) -> Any:
+    def bound(
+        self,
+        problem: Problem,
+        actions: ActionSet,
+        state: np.ndarray | None = None,
+        *,
+        seconds: float | None = None,
+    ) -> Any:
         """Upper limit of every policy's expected total; see :mod:`rmab_opt.settings.networked.bound`."""
         from rmab_opt.settings.networked.bound import contact_bound
 
-        return contact_bound(problem, actions, state=state)
+        return contact_bound(problem, actions, state=state, seconds=seconds)
 
     def arms_alone(self) -> tuple[np.ndarray, np.ndarray]:
         """The arms without their contacts: ``P[n, a, s, s']`` (N, 2, 2, 2) and ``r[n, s, a]``, paid on departure.

@@ -158,3 +158,13 @@ def test_influencers_come_last_and_only_they_are_heard():
     assert problem.arms.text("role")[25:27] == ["member", "influencer"]
     with pytest.raises(ro.errors.ModelError, match="influencers"):
         ro.load("contacts_influencers", n_arms=4, influencers=4)
+
+
+def test_a_bound_cut_short_holds_and_is_no_better_than_the_whole_one():
+    model = ro.load("contacts", n_arms=40)
+    whole, cut = ro.bound(model), ro.bound(model, seconds=0.0)
+    assert whole.value <= cut.value < np.inf
+    priced = _PricedArms(model.problem, model.actions, None)
+    assert priced.value(*priced.search())[0] == whole.value
+    # The first prices alone: nothing of the search is left.
+    assert cut.value > whole.value
