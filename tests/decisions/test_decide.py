@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import KINDS, action_sets, all_actions, cohorts, problem_for, tabular
 
 from rmab_opt.actions import ActionSet, Columns
-from rmab_opt.actions.kinds import Budget, Linear
+from rmab_opt.actions.kinds import Budget, Linear, LockedIn
 from rmab_opt.decisions import Chooser, Immediate, Model, NetworkObjective, Scores, Situation, decide, verify
 from rmab_opt.encoder import Network
 from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, ModelError, SolverError
@@ -168,11 +168,16 @@ def test_a_relaxed_decision_by_a_network_is_the_best_of_the_loosened_set(seed):
 
 def test_prices_are_refused_where_they_do_not_apply():
     model = small_model()
-    several = ActionSet(model.problem.arms, {"one": Budget(at_most=2), "two": Budget(at_most=1)})
+    several = ActionSet(model.problem.arms, {"one": Budget(at_most=2), "two": LockedIn(ids=["arm0"])})
     with pytest.raises(CapabilityError, match="ActionSet does not offer assignment by prices"):
         Chooser(model.problem, several, Immediate(), method="prices").decide()
     with pytest.raises(CapabilityError, match="NetworkObjective does not offer"):
         Chooser(model.problem, several, NetworkObjective(lambda _: Network.linear(np.ones(6))), method="prices")
+    # Limits inside each other are a budget's kind: sorted, and as good as the program.
+    nested = ActionSet(model.problem.arms, {"one": Budget(at_most=2), "two": Budget(at_most=1)})
+    sorted_, solved = (Chooser(model.problem, nested, Immediate(), method=m).decide() for m in ("prices", "program"))
+    assert sorted_.value == pytest.approx(solved.value, abs=1e-9)
+    assert sorted_.gap == 0.0
 
 
 def small_model(n: int = 6, at_most: int = 2, goal=None) -> Model:
