@@ -100,7 +100,8 @@ class Model:
         if left < 1:
             raise ModelError(f"round {first + 1} of {self.problem.horizon}: none is left", "set problem.horizon.")
         problem = replace(self.problem, start=start, horizon=left, start_shared=shared)
-        return replace(self, problem=problem, actions=self.actions.later(first))
+        # Other instances by seed would begin at their own first round.
+        return replace(self, problem=problem, actions=self.actions.later(first), instance=None)
 
     def by_nodes(self) -> Model:
         """The same model with node limits in place of a shipped profile's clock, for numbers that must repeat.
