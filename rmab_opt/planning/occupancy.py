@@ -278,122 +278,153 @@ def occupancy_program(
     """
     n_arms, n_actions, n_states, _ = transition.shape
     rounds = 1 if horizon is None else horizon
-    average = horizon is None and discount == 1.0
-    block = n_arms * n_states * n_actions
-    balance = n_arms * n_states
-    arm, action, state, following = np.nonzero(transition)
-    chance = transition[arm, action, state, following]
-    source = (arm * n_states + state) * n_actions + action
-    target = arm * n_states + following
-    own = np.arange(block)
-    own_row = own // n_actions
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    lower: list[np.ndarray] = []
-    cost = [np.tile(reward.reshape(-1), rounds) * np.repeat(_weights(discount, rounds, horizon), block)]
+    pay = np.repeat(_weights(discount, rounds, horizon), reward.size) * np.tile(reward.reshape(-1), rounds)
     if terminal is not None and horizon is not None:
         after = np.einsum("nasx,nx->nsa", transition, terminal).reshape(-1)
-        cost[0][-block:] += discount**horizon * after
-    upper = [np.full(rounds * block, np.inf)]
-    first = balance * rounds
-    if horizon is None:
-        parts.append((own_row, own, np.ones(block)))
-        parts.append((target, source, -discount * chance))
-        lower.append(np.zeros(balance) if average else start.reshape(-1).astype(float))
-        if average:
-            parts.append((first + own // (n_actions * n_states), own, np.ones(block)))
-            lower.append(start.sum(axis=1))
-            first += n_arms
-    else:
-        step = np.arange(rounds)[:, None]
-        parts.append(((step * balance + own_row).ravel(), (step * block + own).ravel(), np.ones(rounds * block)))
-        later = step[:-1]
-        parts.append(
-            (
-                ((later + 1) * balance + target).ravel(),
-                (later * block + source).ravel(),
-                np.tile(-chance, rounds - 1),
-            )
-        )
-        initial = np.zeros((rounds, balance))
-        initial[0] = start.reshape(-1)
-        lower.append(initial.ravel())
-    n_columns = rounds * block
-    if average and transient:
-        extra = n_columns + own
-        parts.append((first + own_row, own, np.ones(block)))
-        parts.append((first + own_row, extra, np.ones(block)))
-        parts.append((first + target, n_columns + source, -chance))
-        lower.append(start.reshape(-1).astype(float))
-        cost.append(np.zeros(block))
-        upper.append(np.full(block, np.inf))
-        n_columns += block
-        first += balance
-    row_lower = [np.concatenate(lower)]
-    row_upper = [row_lower[0]]
-    numbers: list[np.ndarray] = []
-    # With a discount, frequencies are divided by the number of discounted rounds: limits and w keep their meaning.
-    share = 1.0 - discount if horizon is None and discount < 1.0 else 1.0
-    if coupling is not None:
-        table = np.broadcast_to(coupling.cost, (coupling.n_rows, n_arms, n_states, n_actions)).reshape(
-            coupling.n_rows, block
-        )
-        k, column = np.nonzero(table)
-        amount = table[k, column] * share
-        for t in range(rounds):
-            parts.append((first + t * coupling.n_rows + k, t * block + column, amount))
-        limit = np.broadcast_to(coupling.limit, (rounds, coupling.n_rows))
-        assert coupling.equal is not None
-        row_lower.append(np.where(coupling.equal, limit, -np.inf).ravel())
-        row_upper.append(limit.ravel())
-        numbers.append(first + np.arange(rounds * coupling.n_rows).reshape(rounds, -1))
-        first += rounds * coupling.n_rows
-    bounds_low, bounds_high = [np.zeros(n_columns)], upper
+        pay[-after.size :] += discount**horizon * after
+    allowed = np.ones((n_arms, n_actions), dtype=bool)
     if rows is not None:
-        n_rows = rows.act.shape[0]
-        act = sparse.coo_array(rows.act)
-        extra_rows = sparse.coo_array(rows.extra)
-        base = (rows.arm[act.col] * n_states * n_actions + rows.action[act.col])[:, None]
-        column = (base + n_actions * np.arange(n_states)).ravel()
-        row = np.repeat(act.row, n_states)
-        amount = np.repeat(act.data, n_states) * share
-        allowed = np.zeros((n_arms, n_actions), dtype=bool)
-        allowed[:, 0] = True
+        allowed[:, 1:] = False
         open_ = rows.z_upper > 0
         allowed[rows.arm[open_], rows.action[open_]] = True
-        cap = np.where(allowed[:, None, :], np.inf, 0.0)
-        cap = np.broadcast_to(cap, (n_arms, n_states, n_actions)).reshape(-1)
-        upper[0] = np.tile(cap, rounds)
-        for t in range(rounds):
-            parts.append((first + t * n_rows + row, t * block + column, amount))
-            parts.append(
-                (first + t * n_rows + extra_rows.row, n_columns + t * rows.n_extra + extra_rows.col, extra_rows.data)
-            )
-        row_lower.append(np.tile(rows.lower, rounds))
-        row_upper.append(np.tile(rows.upper, rounds))
-        numbers.append(first + np.arange(rounds * n_rows).reshape(rounds, -1))
-        first += rounds * n_rows
-        n_columns += rounds * rows.n_extra
-        cost.append(np.zeros(rounds * rows.n_extra))
-        bounds_low.append(np.tile(rows.w_lower, rounds))
-        bounds_high.append(np.tile(rows.w_upper, rounds))
-    matrix = sparse.csr_array(
-        (
-            np.concatenate([p[2] for p in parts]),
-            (np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])),
-        ),
-        shape=(first, n_columns),
+    most = np.broadcast_to(np.where(allowed[:, None, :], np.inf, 0.0), (n_arms, n_states, n_actions)).reshape(-1)
+    draft = _Draft()
+    draft.columns(np.zeros(pay.size), np.tile(most, rounds), pay)
+    if horizon is None:
+        _stationary_balance(draft, transition, start, discount, transient)
+    else:
+        _timed_balance(draft, transition, start, rounds)
+    # With a discount, frequencies are divided by the number of discounted rounds: limits and w keep their meaning.
+    share = 1.0 - discount if horizon is None and discount < 1.0 else 1.0
+    numbers = np.empty((rounds, 0), dtype=np.int64)
+    if coupling is not None:
+        numbers = _coupling_rows(draft, coupling, (n_arms, n_states, n_actions), rounds, share)
+    if rows is not None:
+        numbers = np.hstack([numbers, _action_rows(draft, rows, (n_arms, n_states, n_actions), rounds, share)])
+    return draft.program(), numbers
+
+
+class _Draft:
+    """A program's columns and rows while they are written down, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.n_rows = self.n_columns = 0
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+        self._columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def columns(self, lower: np.ndarray, upper: np.ndarray, cost: np.ndarray) -> int:
+        """Number of the first of these columns."""
+        first, self.n_columns = self.n_columns, self.n_columns + cost.size
+        self._columns.append((lower, upper, cost))
+        return first
+
+    def rows(self, lower: np.ndarray, upper: np.ndarray) -> int:
+        """Number of the first of these rows."""
+        first, self.n_rows = self.n_rows, self.n_rows + lower.size
+        self._rows.append((lower, upper))
+        return first
+
+    def put(self, row: np.ndarray, column: np.ndarray, amount: np.ndarray | float) -> None:
+        """Coefficients; those of one place are added up."""
+        row, column, amount = np.broadcast_arrays(row, column, amount)
+        self._entries.append((row.ravel(), column.ravel(), amount.ravel()))
+
+    def program(self) -> Program:
+        row, column, amount = (np.concatenate(each) for each in zip(*self._entries, strict=True))
+        row_lower, row_upper = (np.concatenate(each) for each in zip(*self._rows, strict=True))
+        lower, upper, cost = (np.concatenate(each) for each in zip(*self._columns, strict=True))
+        return Program(
+            cost=cost,
+            matrix=sparse.csr_array((amount, (row, column)), shape=(self.n_rows, self.n_columns)),
+            row_lower=row_lower,
+            row_upper=row_upper,
+            lower=lower,
+            upper=upper,
+            integer=np.zeros(self.n_columns, dtype=bool),
+            maximise=True,
+        )
+
+
+def _moves(transition: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column (n, s, a) and balance row (n, next state) of each possible move, with its probability."""
+    _, n_actions, n_states, _ = transition.shape
+    arm, action, state, following = np.nonzero(transition)
+    source = (arm * n_states + state) * n_actions + action
+    return source, arm * n_states + following, transition[arm, action, state, following]
+
+
+def _stationary_balance(
+    draft: _Draft, transition: np.ndarray, start: np.ndarray, discount: float, transient: bool
+) -> None:
+    """What leaves a state is what enters it; on average over rounds where the discount is 1."""
+    n_arms, n_actions, n_states, _ = transition.shape
+    own = np.arange(n_arms * n_states * n_actions)
+    source, target, chance = _moves(transition)
+    average = discount == 1.0
+    begin = start.reshape(-1).astype(float)
+    balance = np.zeros_like(begin) if average else begin
+    first = draft.rows(balance, balance)
+    draft.put(first + own // n_actions, own, 1.0)
+    draft.put(first + target, source, -discount * chance)
+    if average:
+        total = start.sum(axis=1)
+        draft.put(draft.rows(total, total) + own // (n_actions * n_states), own, 1.0)
+    if average and transient:
+        extra = draft.columns(np.zeros(own.size), np.full(own.size, np.inf), np.zeros(own.size))
+        first = draft.rows(begin, begin)
+        draft.put(first + own // n_actions, own, 1.0)
+        draft.put(first + own // n_actions, extra + own, 1.0)
+        draft.put(first + target, extra + source, -chance)
+
+
+def _timed_balance(draft: _Draft, transition: np.ndarray, start: np.ndarray, rounds: int) -> None:
+    """What is in a state at a round is what entered it in the round before."""
+    n_arms, n_actions, n_states, _ = transition.shape
+    own = np.arange(n_arms * n_states * n_actions)
+    source, target, chance = _moves(transition)
+    step = np.arange(rounds)[:, None]
+    initial = np.zeros((rounds, n_arms * n_states))
+    initial[0] = start.reshape(-1)
+    first = draft.rows(initial.ravel(), initial.ravel())
+    draft.put(first + step * initial.shape[1] + own // n_actions, step * own.size + own, 1.0)
+    later = step[:-1]
+    draft.put(first + (later + 1) * initial.shape[1] + target, later * own.size + source, -chance)
+
+
+def _coupling_rows(
+    draft: _Draft, coupling: Coupling, shape: tuple[int, int, int], rounds: int, share: float
+) -> np.ndarray:
+    """Resources of each round; numbers of their rows, (rounds, K)."""
+    block = int(np.prod(shape))
+    table = np.broadcast_to(coupling.cost, (coupling.n_rows, *shape)).reshape(coupling.n_rows, block)
+    k, column = np.nonzero(table)
+    limit = np.broadcast_to(coupling.limit, (rounds, coupling.n_rows))
+    assert coupling.equal is not None
+    first = draft.rows(np.where(coupling.equal, limit, -np.inf).ravel(), limit.ravel())
+    step = np.arange(rounds)[:, None]
+    draft.put(first + step * coupling.n_rows + k, step * block + column, table[k, column] * share)
+    return first + np.arange(rounds * coupling.n_rows).reshape(rounds, -1)
+
+
+def _action_rows(draft: _Draft, rows: Polyhedron, shape: tuple[int, int, int], rounds: int, share: float) -> np.ndarray:
+    """An action set's polyhedron of each round, on expected use; numbers of its rows, (rounds, K)."""
+    _, n_states, n_actions = shape
+    block = int(np.prod(shape))
+    n_rows = rows.act.shape[0]
+    act, extra = sparse.coo_array(rows.act), sparse.coo_array(rows.extra)
+    base = (rows.arm[act.col] * n_states * n_actions + rows.action[act.col])[:, None]
+    column = (base + n_actions * np.arange(n_states)).ravel()
+    step = np.arange(rounds)[:, None]
+    first = draft.rows(np.tile(rows.lower, rounds), np.tile(rows.upper, rounds))
+    draft.put(
+        first + step * n_rows + np.repeat(act.row, n_states),
+        step * block + column,
+        np.repeat(act.data, n_states) * share,
     )
-    program = Program(
-        cost=np.concatenate(cost),
-        matrix=matrix,
-        row_lower=np.concatenate(row_lower),
-        row_upper=np.concatenate(row_upper),
-        lower=np.concatenate(bounds_low),
-        upper=np.concatenate(bounds_high),
-        integer=np.zeros(n_columns, dtype=bool),
-        maximise=True,
-    )
-    return program, np.concatenate(numbers, axis=1) if numbers else np.empty((rounds, 0), dtype=np.int64)
+    free = draft.columns(np.tile(rows.w_lower, rounds), np.tile(rows.w_upper, rounds), np.zeros(rounds * rows.n_extra))
+    draft.put(first + step * n_rows + extra.row, free + step * rows.n_extra + extra.col, extra.data)
+    return first + np.arange(rounds * n_rows).reshape(rounds, -1)
 
 
 def _weights(discount: float, rounds: int, horizon: int | None) -> np.ndarray:
