@@ -1,8 +1,8 @@
-"""Parts of scipy that Pyomo imports in advance are loaded when first used.
+"""Parts of scipy that are imported in advance are loaded when first used.
 
 Pyomo imports ``scipy.stats`` and what it stands on as soon as scipy is there, at a third of a second of CPU time in
-every process, for transformations that nothing here calls. The standard library's lazy loader leaves them where
-everybody expects them and runs them at the first look inside.
+every process, for transformations that nothing here calls; ``scipy.optimize`` is asked by few verbs. The standard
+library's lazy loader leaves them where everybody expects them and runs them at the first look inside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from types import ModuleType
 
 __all__ = ["load_scipy_lazily"]
 
-PARTS = frozenset({"scipy.integrate", "scipy.spatial", "scipy.stats"})
+PARTS = frozenset(
+    {"scipy.integrate", "scipy.optimize", "scipy.sparse.csgraph", "scipy.sparse.linalg", "scipy.spatial", "scipy.stats"}
+)
 
 
 class _AtFirstUse(MetaPathFinder):

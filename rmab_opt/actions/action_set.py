@@ -8,8 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
-from pyomo.repn import generate_standard_repn
 from scipy import sparse
 
 from rmab_opt.actions.agreement import Agreement, agreement_of
@@ -257,6 +255,8 @@ class ActionSet:
 
     def build(self, model: Any) -> None:
         """Add ``act`` (binary, 0 .. C-1) and one block a constraint, ``model.constraint[name]``, to a Pyomo model."""
+        import pyomo.environ as pyo
+
         model.act = pyo.Var(range(len(self.columns)), domain=pyo.Binary)
 
         def rule(block: Any, name: str) -> None:
@@ -277,6 +277,8 @@ class ActionSet:
 
     def model(self) -> Any:
         """A fresh Pyomo model of the set with the linear objective ``score`` (a mutable Param, maximised)."""
+        import pyomo.environ as pyo
+
         model = pyo.ConcreteModel()
         self.build(model)
         model.score = pyo.Param(range(len(self.columns)), mutable=True, initialize=0.0, domain=pyo.Reals)
@@ -811,6 +813,9 @@ def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:
 
 def _session(model: Any) -> Session:
     """The set's model compiled; rows whose weights have all come out as zero make it empty where they cannot hold."""
+    import pyomo.environ as pyo
+    from pyomo.repn import generate_standard_repn
+
     try:
         return Session(model, "fast", later=True)
     except InfeasibleError:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import minimize
 
 __all__ = ["COLD", "ROUGH", "Drawn", "Problem", "Smoothed", "smoothed"]
 
@@ -130,6 +129,8 @@ class _Late(Exception):
 
 def _descent(problem: Problem, price: Floats, heat: float, progress: float, deadline: float) -> tuple[Floats, int]:
     """(prices at which the smooth function is nearly least, evaluations)."""
+    from scipy.optimize import minimize
+
     rent, weight, unit = (problem.limit * problem.weight).ravel(), problem.weight.ravel(), problem.unit
     shape, tried = problem.limit.shape, 0
     found = price
