@@ -1047,8 +1047,8 @@ class Sweep:
         self.search.evaluate(np.clip(first, self.search.low, self.search.high))
         self.evaluations = 1
 
-    def solve(self, limit: np.ndarray) -> Dual:
-        """Bound at other limits, (K,) or (T, K)."""
+    def solve(self, limit: np.ndarray, deadline: float = np.inf) -> Dual:
+        """Bound at other limits, (K,) or (T, K), with the prices that are found by a time of ``perf_counter``."""
         begun = time.perf_counter()
         old = self.search
         rent = (np.broadcast_to(limit, self.shape) * self.scale).ravel()
@@ -1056,6 +1056,7 @@ class Sweep:
         self.search.adopt(old)
         before = len(self.search.heights)
         self.search.most_evaluations = before + 1000
+        self.search.deadline = deadline
         self.search.run()
         self.evaluations += len(self.search.heights) - before
         return _finish(self.search, self.shape, self.merged, self.n_arms, False, begun)
