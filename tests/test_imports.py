@@ -267,3 +267,23 @@ def test_torch_is_imported_where_networks_live_only():
     }
     assert "rmab_opt.learning.networks" in users
     assert {name for name in users if not name.startswith(TORCH_IN) and not name.endswith(".networks")} == set()
+
+
+def test_the_page_has_parts_of_scipy_whole_before_its_threads_begin():
+    code = (
+        "import sys\nfrom rmab_opt._startup import PARTS, load_whole\nload_whole()\n"
+        "assert {type(sys.modules[name]).__name__ for name in PARTS} == {'module'}\n"
+        "assert 'scipy.optimize._minimize' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_a_large_set_is_checked_without_pyomo_and_optimizers():
+    code = (
+        "import sys; sys.argv = ['rmab-opt', 'check', 'budget', '--set', 'n_arms=6000']\n"
+        "from rmab_opt.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "print('LOADED', sorted({'pyomo', 'scipy.optimize._minimize', 'scipy.special'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
-from pyomo.repn import generate_standard_repn
 from scipy import sparse
 
 from rmab_opt.actions.agreement import Agreement, agreement_of
@@ -257,6 +256,8 @@ class ActionSet:
 
     def build(self, model: Any) -> None:
         """Add ``act`` (binary, 0 .. C-1) and one block a constraint, ``model.constraint[name]``, to a Pyomo model."""
+        import pyomo.environ as pyo
+
         model.act = pyo.Var(range(len(self.columns)), domain=pyo.Binary)
 
         def rule(block: Any, name: str) -> None:
@@ -277,6 +278,8 @@ class ActionSet:
 
     def model(self) -> Any:
         """A fresh Pyomo model of the set with the linear objective ``score`` (a mutable Param, maximised)."""
+        import pyomo.environ as pyo
+
         model = pyo.ConcreteModel()
         self.build(model)
         model.score = pyo.Param(range(len(self.columns)), mutable=True, initialize=0.0, domain=pyo.Reals)
@@ -356,13 +359,14 @@ class ActionSet:
         """Whether the action, int64 (C,), breaks the constraint of that name."""
         return next(iter(self.constraints[name].violations(action, self.columns)), None) is not None
 
-    def agreement(self) -> Agreement:
+    def agreement(self, until: float = np.inf) -> Agreement:
         """Whether the rows and the checks mean the same actions; compared once, in two seconds at most.
 
-        Only for numbers as limits: ask the set of a round, :meth:`at`, where they depend on it.
+        Only for numbers as limits: ask the set of a round, :meth:`at`, where they depend on it. ``until`` is a time of
+        ``perf_counter``: what is compared until then is said, and what is left out.
         """
         if self._agreement is None or not self._agreement.compared:
-            self._agreement = agreement_of(self)
+            self._agreement = agreement_of(self, until)
         return self._agreement
 
     def demand_agreement(self, now: ActionSet) -> None:
@@ -671,20 +675,25 @@ class ActionSet:
         kept: np.ndarray = partial[possible]
         return kept
 
-    def explain(self) -> Conflict | None:
+    def explain(self, until: float = np.inf) -> Conflict | None:
         """A minimal set of clashing constraints with the least relaxation of each, or None when the set is not empty.
 
         Deletion filter over named constraints: each is dropped for good when the rest still clash, so
         the sets left clash while any of them left out frees the others. Integrality is respected.
+
+        Raises
+        ------
+        LimitError
+            When ``until``, a time of ``perf_counter``, comes before it is known whether an action exists.
         """
-        if self._shown_by_rows():
+        if self._shown_by_rows(until):
             return None
         if self.outer is not None and not self.violations(np.zeros(len(self), dtype=np.int64)):
             # A program that only says the same would be too large.
             return None
         model = self.model()
         session = _session(model)
-        if self._feasible(session):
+        if self._feasible(session, until):
             return None
         self._demand_nothing_known()
         rows = {name: session.rows(model.constraint[name]) for name in self.constraints}
@@ -695,7 +704,7 @@ class ActionSet:
         for name in list(needed):
             free = np.full(len(rows[name]), np.inf)
             session.set_rows(rows[name], -free, free)
-            if self._feasible(session):
+            if self._feasible(session, until):
                 session.set_rows(rows[name], *original[name])
             else:
                 needed.remove(name)
@@ -704,7 +713,7 @@ class ActionSet:
         sentences = {name: self.constraints[name].describe() for name in needed}
         return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
 
-    def _shown_by_rows(self) -> bool:
+    def _shown_by_rows(self, until: float = np.inf) -> bool:
         """Whether a linear program over the rows alone finds an action that every check allows; for very many columns.
 
         Only "yes" is an answer: rows of a large set are often nested, and then the program's solution is whole.
@@ -717,7 +726,7 @@ class ActionSet:
             np.zeros(n), rows.matrix, rows.lower, rows.upper, np.zeros(n), np.ones(n), np.zeros(n, dtype=bool),
             maximise=True,
         )  # fmt: skip
-        found = Session.from_arrays(program, "fast").solve().x
+        found = Session.from_arrays(program, "fast").solve(seconds=_seconds_to(until)).x
         return found is not None and not self.violations(np.rint(found).astype(np.int64))
 
     def _demand_nothing_known(self) -> None:
@@ -770,13 +779,18 @@ class ActionSet:
         return found[rows]
 
     @staticmethod
-    def _feasible(session: Session) -> bool:
-        result = session.solve()
+    def _feasible(session: Session, until: float = np.inf) -> bool:
+        result = session.solve(seconds=_seconds_to(until))
         if result.status in ("infeasible", "infeasible_or_unbounded", "empty"):
             return False
         if not result.has_solution:
             raise LimitError(f"feasibility was not settled: {result.status}", "give the profile more time.")
         return True
+
+
+def _seconds_to(until: float) -> float | None:
+    """What is left of a limit for a solve; None without one."""
+    return None if np.isinf(until) else max(0.01, until - perf_counter())
 
 
 def _units(constraint: Constraint, rows: Rows) -> np.ndarray:
@@ -811,6 +825,9 @@ def _demand_span(matrix: sparse.csr_array, owner: list[str]) -> None:
 
 def _session(model: Any) -> Session:
     """The set's model compiled; rows whose weights have all come out as zero make it empty where they cannot hold."""
+    import pyomo.environ as pyo
+    from pyomo.repn import generate_standard_repn
+
     try:
         return Session(model, "fast", later=True)
     except InfeasibleError:

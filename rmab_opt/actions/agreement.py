@@ -14,6 +14,7 @@ import itertools
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,9 @@ ALL_VECTORS = 14
 
 ALL_PAIRS = 40
 """Columns up to which every pair is a direction; above, only pairs that a constraint's fields name."""
+
+LATE = "the rest, when the time was over"
+"""What is left out when a limit ends the comparison."""
 
 MOST_COLUMNS = 5000
 """Columns up to which a program of the rows is compared: above, writing it down and solving it takes most of a verb."""
@@ -82,7 +86,7 @@ class Agreement:
         return said + "".join(f"; violations of {name} never said anything" for name in self.silent)
 
 
-def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
+def compare_rows(actions: ActionSet, work: float = WORK, until: float = np.inf) -> Agreement:
     """Hold the rows of an action set against its checks, as far as the work goes.
 
     Parameters
@@ -91,6 +95,8 @@ def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
         With numbers for limits: a template's set of one round, see :meth:`ActionSet.at`.
     work
         Most work to spend, see ``WORK``; directions come first.
+    until
+        Time of ``perf_counter`` at which it ends all the same and says what it left out.
     """
     if actions.outer is not None:
         return _compare_outer(actions)
@@ -98,7 +104,9 @@ def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
         return _compare_arrays(actions)
     if len(actions) > MOST_COLUMNS:
         return Agreement(0, (f"everything: {len(actions)} columns are too many",))
-    asked = _Comparison(actions, work)
+    if perf_counter() > until:
+        return Agreement(0, (LATE,))
+    asked = _Comparison(actions, work, until)
     try:
         # Where every vector can be looked at by products alone, nothing else is left to find.
         parts = ("vectors",) if len(actions) <= ALL_VECTORS and not actions.structured else _PARTS
@@ -106,6 +114,8 @@ def compare_rows(actions: ActionSet, work: float = WORK) -> Agreement:
             getattr(asked, part)()
     except _Disagree as found:
         return Agreement(asked.compared, tuple(asked.late), str(found))
+    except _Late:
+        return Agreement(asked.compared, (*asked.late, LATE))
     return Agreement(asked.compared, tuple(asked.late), None, asked.silent())
 
 
@@ -158,13 +168,13 @@ def _compare_arrays(actions: ActionSet) -> Agreement:
 _FOUND: dict[Any, Agreement] = {}
 
 
-def agreement_of(actions: ActionSet) -> Agreement:
+def agreement_of(actions: ActionSet, until: float = np.inf) -> Agreement:
     """:func:`compare_rows`, made once a process for sets of the same columns, kinds and fields."""
     key = _key(actions)
     found = None if key is None else _FOUND.get(key)
     if found is None:
-        found = compare_rows(actions)
-        if key is not None:
+        found = compare_rows(actions, until=until)
+        if key is not None and LATE not in found.left_out:
             _FOUND[key] = found
             if len(_FOUND) > KEPT:
                 del _FOUND[next(iter(_FOUND))]
@@ -188,11 +198,15 @@ class _Disagree(Exception):
     """An action that one of the two allows and the other forbids."""
 
 
+class _Late(Exception):
+    """The time that was given is over."""
+
+
 class _Comparison:
     _kept: np.ndarray | None
 
-    def __init__(self, actions: ActionSet, work: float) -> None:
-        self.actions, self.left = actions, work
+    def __init__(self, actions: ActionSet, work: float, until: float) -> None:
+        self.actions, self.left, self.until = actions, work, until
         once, column = CHECK_STRUCTURED if actions.structured else CHECK
         self.check_work = once + column * len(actions)
         self.solve_work = SOLVE + SOLVE_COLUMN * len(actions)
@@ -273,8 +287,18 @@ class _Comparison:
             self._judge(more)
 
     def _solved(self) -> Result:
-        self.left -= self.solve_work
-        return self.session.solve()
+        self._spend(self.solve_work)
+        left = None if np.isinf(self.until) else self.until - perf_counter()
+        found = self.session.solve(seconds=None if left is None else max(left, 0.01))
+        # What a limit stopped says nothing of the rows.
+        self._spend(0.0)
+        return found
+
+    def _spend(self, work: float) -> None:
+        """Count work, and end when the time is over."""
+        self.left -= work
+        if perf_counter() > self.until:
+            raise _Late
 
     def _judge(self, action: np.ndarray, *, by_rows: bool | None = None) -> None:
         """Raise when one allows the action and the other does not."""
@@ -285,7 +309,7 @@ class _Comparison:
             raise _Disagree(self._words(action, rows=rows))
 
     def _broken(self, action: np.ndarray) -> list[str]:
-        self.left -= self.check_work
+        self._spend(self.check_work)
         broken = [name for name in self.actions.constraints if self.actions.breaks(name, action)]
         for name in broken:
             self.spoke[name] = True

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -242,6 +241,8 @@ class Constraint(BaseModel):
 
     def build_short(self, block: Any, act: Any, columns: Columns) -> Any:
         """Add what :meth:`shortfall` needs to a Pyomo block, and return it as an expression to be minimised."""
+        import pyomo.environ as pyo
+
         rows = self._priced_rows(columns)
         sides = [
             (row, sign, limit)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
@@ -56,6 +55,8 @@ def build_levels(block: Any, act: Any, columns: Columns, n_actions: int) -> list
     list
         The (arm, level) pairs in order.
     """
+    import pyomo.environ as pyo
+
     effect = columns.effect.tocsc()
     touched = np.flatnonzero(np.diff(effect.indptr))
     allowed = arm_levels(columns, n_actions)
@@ -95,6 +96,8 @@ def build_interpolation(block: Any, act: Any, columns: Columns, points: dict[int
     list
         The (arm, level) pairs in order.
     """
+    import pyomo.environ as pyo
+
     effect = sparse.csc_array(columns.effect)
     keys = [(arm, level) for arm, levels in points.items() for level in levels]
     pieces = [(arm, k) for arm, levels in points.items() for k in range(1, len(levels))]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint
@@ -107,6 +106,8 @@ class Preferences:
 
     def build(self, block: Any, act: Any) -> Any:
         """Add what the cost needs to a Pyomo block and return the cost as an expression, to be subtracted."""
+        import pyomo.environ as pyo
+
         terms = []
         block.short = pyo.Block(list(self.plain))
         for name, one in self.plain.items():

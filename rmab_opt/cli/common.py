@@ -7,12 +7,13 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from rmab_opt import registry
-from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.errors import LimitError, ModelError, SolverError
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
@@ -22,7 +23,9 @@ __all__ = [
     "GROUPS",
     "PROGRAMME",
     "RESEARCH",
+    "STOPPED",
     "THIS_WEEK",
+    "Due",
     "Force",
     "GroupColumn",
     "Jobs",
@@ -37,9 +40,11 @@ __all__ = [
     "brought",
     "check_outputs",
     "demand_finite",
+    "in_time",
     "load_model",
     "printed",
     "say",
+    "stoppable",
 ]
 
 THIS_WEEK, PROGRAMME, CALENDAR, RESEARCH = GROUPS = ("this week", "a programme", "a calendar", "research")
@@ -72,6 +77,37 @@ StateFile = Annotated[
 LedgerFolder = Annotated[
     Path | None, typer.Option("--ledger", metavar="DIR", help="Start from the rounds recorded here.")
 ]
+
+
+STOPPED = 1.0
+"""Seconds for an answer after Ctrl-C."""
+
+Answer = TypeVar("Answer")
+
+Due = Callable[[str, bool], None]
+"""Told after each step what is done and whether anything is left; raises LimitError when the time is over."""
+
+
+def in_time(seconds: float | None, kept: str) -> Due:
+    """The clock of a verb whose work goes on when it is repeated; ``kept`` says so. It runs from here on."""
+    due = math.inf if seconds is None else perf_counter() + seconds
+
+    def ask(done: str, more: bool) -> None:
+        if more and perf_counter() > due:
+            raise LimitError(f"{done} in {seconds:g} s", f"repeat the command: {kept}.")
+
+    return ask
+
+
+def stoppable(asked: Callable[..., Answer], deadline: float | None) -> tuple[Answer, bool]:
+    """(the answer, whether Ctrl-C stopped it): then what a second more brings; a second Ctrl-C ends it.
+
+    ``asked`` takes ``deadline``, a time of ``perf_counter`` or None.
+    """
+    try:
+        return asked(deadline=deadline), False
+    except KeyboardInterrupt:
+        return asked(deadline=perf_counter() + STOPPED), True
 
 
 PLAIN = str.maketrans(

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
@@ -191,6 +190,8 @@ class Bench:
         return program, Support.from_program(program, act, names=self.actions.columns.ids), act
 
     def _compile(self, question: Question) -> tuple[Session, np.ndarray, Any]:
+        import pyomo.environ as pyo
+
         model = pyo.ConcreteModel()
         self.actions.build(model)
         model.objective_block = pyo.Block()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmab_opt import planning
@@ -231,6 +230,8 @@ def _rent(actions: ActionSet, price: np.ndarray, proof: Proven, t: int) -> float
 
 def _round_program(actions: ActionSet, price: np.ndarray) -> tuple[Rows, np.ndarray, float]:
     """Rows of one round, what every column of them collects, and what is collected whatever is done."""
+    import pyomo.environ as pyo
+
     columns = actions.columns
     if not shared_arms(columns):
         rows = rows_of_set(actions)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyomo.environ as pyo
 
 from rmab_opt.actions import (
     ActionSet,
@@ -155,6 +154,8 @@ class LinearObjective(Objective):
         return ("linear",) if type(self).build in (LinearObjective.build, ArmValues.build) else (self,)
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         n_columns = len(situation.columns)
         scores, base = self.coefficients(situation)
         block.score = pyo.Param(
@@ -181,6 +182,8 @@ class ArmValues(LinearObjective):
         raise NotImplementedError
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         if self.linear(situation):
             return super().build(block, act, situation)
         values = self.arm_values(situation)
@@ -320,6 +323,8 @@ class Interpolated(Immediate):
         return False
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         values = self.arm_values(situation)
         keys = build_interpolation(block, act, situation.columns, self._choose(situation)[0])
         block.value = pyo.Param(keys, mutable=True, domain=pyo.Reals, initialize={k: float(values[k]) for k in keys})

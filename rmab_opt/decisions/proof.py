@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import Literal
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmab_opt.actions import ActionSet
@@ -435,6 +434,8 @@ def objective_rows(
 
 def _own_program(question: Question) -> tuple[Program, np.ndarray]:
     """The question's program, with the objective's own variables, read without a solver."""
+    import pyomo.environ as pyo
+
     model = pyo.ConcreteModel()
     question.actions.build(model)
     model.objective_block = pyo.Block()

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 import torch
 from torch import Tensor, nn
 
@@ -163,6 +162,8 @@ class LoadObjective(Objective):
         return LoadObjective(_Fixed(self.tables(situation)), self._group)
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         q, c = self.tables(situation)
         sizes = np.bincount(self._group, minlength=len(c))
         groups, arms = range(len(c)), range(len(q))

@@ -48,11 +48,13 @@ def serve(
         from rmab_opt.page.app import Page, new_token
     except ImportError as error:
         raise ModelError(f"the page needs {error.name}", "pip install 'rmab-opt[app]'.") from None
+    from rmab_opt._startup import load_whole
     from rmab_opt.page.safety import Door
     from rmab_opt.programme.desk import Desk, begin_desk
 
     if host is not None and not password:
         raise ModelError(f"--host {host} without a password", "give one with --password or RMAB_OPT_PASSWORD.")
+    load_whole()
     listening = _socket(host, port)
     bound = listening.getsockname()[1]
     names = [*LOOPBACK, *([] if host is None else [f"[{host}]" if ":" in host else host])]

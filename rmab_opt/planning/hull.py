@@ -18,7 +18,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet, arm_levels, build_levels, column_values, shared_arms
@@ -87,6 +86,8 @@ class ActionOracle:
     @cached_property
     def _program(self) -> tuple[Any, Session, np.ndarray]:
         """(model, session, columns of ``act``); the Param ``price`` holds the objective."""
+        import pyomo.environ as pyo
+
         model = pyo.ConcreteModel()
         self.actions.build(model)
         columns = self.actions.columns

@@ -23,7 +23,7 @@ from scipy import sparse
 
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
-from rmab_opt.planning.smoothing import COLD, ROUGH, Drawn, Smoothed, smoothed
+from rmab_opt.planning.smoothing import COLD, FINE, ROUGH, Drawn, Rests, Smoothed, smoothed
 from rmab_opt.planning.smoothing import Problem as PriceProblem
 from rmab_opt.solver import Program, Session, load_profile
 
@@ -61,6 +61,9 @@ SMOOTHED_FROM = 200_000
 
 SAMPLED_FROM, SAMPLE = 25_000, 12_000
 """Arms from which the first of these looks at a sample of them, and its size."""
+
+NEVER = 1e6
+"""Price, in its unit, at which nobody acts."""
 
 FEW_PRICES = 3
 """Up to this many prices Kelley's cuts need fewer evaluations than the bundle."""
@@ -254,9 +257,7 @@ class _Stationary:
 
     def drawn(self, price: np.ndarray, _: float) -> Drawn:
         """What the best actions at a price come to; only where the columns are the arms' actions."""
-        total = self(price)[0]
-        flat = self._flat()
-        return Drawn(total, flat[None, :, 1:], flat[:, 0])
+        return Drawn(self(price)[0], self._flat()[None, :, 1:])
 
     def _weight(self, price: np.ndarray) -> np.ndarray:
         """What the columns of :attr:`base` count at a price, (N or 1, 1 + columns)."""
@@ -325,8 +326,6 @@ class _Pass(NamedTuple):
     total: float
     acted: np.ndarray
     """Expected actions, (T, A, N)."""
-    earned: np.ndarray
-    """Discounted rewards without prices of every arm, (N,); empty without heat."""
 
 
 class _Finite:
@@ -394,29 +393,63 @@ class _Finite:
         assert self.rows is not None
         n_arms, n_actions, _, _ = self.transition.shape
         paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
-        acted, earned = np.zeros((self.horizon, n_actions, n_arms)), np.zeros(n_arms if heat else 0)
-        total, first = 0.0, 0
-        for move, reward, start in self._planes:
-            part = slice(first, first + start.shape[1])
-            first = part.stop
-            ends = np.zeros(start.shape) if self.terminal is None else self.terminal[part].T
+        acted = np.zeros((self.horizon, n_actions, n_arms))
+        total = 0.0
+        for part, move, reward, start, ends in self._parts():
             value, chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)
             total += float((start * value).sum())
             mass, weight, step = start, 1.0, np.empty(start.shape[1])
             for t in range(self.horizon):
                 flow = chance[t] * mass
                 acted[t, :, part] = flow.sum(axis=1) / weight
-                if heat:
-                    earned[part] += (flow * reward).sum(axis=(0, 1))
-                mass = np.zeros(start.shape)
                 # Chances of moves hold the discount already.
                 weight *= self.discount
-                for k, (a, s, z) in enumerate(self.moves):
-                    np.multiply(move[k], flow[a, s], out=step)
-                    mass[z] += step
-            if heat and self.terminal is not None:
-                earned[part] += (mass * ends).sum(axis=0)
-        return _Pass(total, acted, earned)
+                mass = self._moved(move, flow, step)
+        return _Pass(total, acted)
+
+    def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Arms of each chunk with its planes, and values of the states after the last round, (S, n)."""
+        first = 0
+        for move, reward, start in self._planes:
+            part = slice(first, first + start.shape[1])
+            first = part.stop
+            yield part, move, reward, start, np.zeros(start.shape) if self.terminal is None else self.terminal[part].T
+
+    def _moved(self, move: np.ndarray, flow: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """States after a round, (S, n), from who acted in which, (A, S, n); ``step`` is room for a row."""
+        mass = np.zeros(flow.shape[1:])
+        for k, (a, s, z) in enumerate(self.moves):
+            np.multiply(move[k], flow[a, s], out=step)
+            mass[z] += step
+        return mass
+
+    def within(self, price: np.ndarray, heat: float, limit: np.ndarray, rests: Rests) -> tuple[float, np.ndarray]:
+        """Reward and use (T, K) when in each round arms rest with the chance that its rows ask for, then go on.
+
+        Action 0 uses nothing. The limits (T, K) are held in every round, so it is a point of the relaxed problem.
+        """
+        assert self.rows is not None
+        paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
+        parts, chances = list(self._parts()), []
+        for part, move, reward, _, ends in parts:
+            chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)[1]
+            # Half the room: what rounds of many arms take stays small beside what is read.
+            chances.append(chance.astype(np.float32) if heat else chance)
+        masses = [start for _, _, _, start, _ in parts]
+        use, total, weight = np.zeros(limit.shape), 0.0, 1.0
+        for t in range(self.horizon):
+            flows = [chance[t] * mass for chance, mass in zip(chances, masses, strict=True)]
+            acted = np.concatenate([flow.sum(axis=1) for flow in flows], axis=1).T / weight
+            share = rests.share(acted[None], limit[t : t + 1])
+            use[t] = self.rows.use(share[:, None] * acted)
+            for k, (part, move, reward, start, _) in enumerate(parts):
+                flow = flows[k]
+                flow[1:] *= share[part]
+                flow[0] = masses[k] - flow[1:].sum(axis=0)
+                total += float((flow * reward).sum())
+                masses[k] = self._moved(move, flow, np.empty(start.shape[1]))
+            weight *= self.discount
+        return total + sum(float((mass * ends).sum()) for mass, (*_, ends) in zip(masses, parts, strict=True)), use
 
     def _chances(
         self, move: np.ndarray, reward: np.ndarray, paid: np.ndarray, value: np.ndarray, heat: float
@@ -430,6 +463,18 @@ class _Finite:
                 np.multiply(move[k], value[z], out=step)
                 q[a, s] += step
             value = q.max(axis=0)
+            if heat and len(q) == 2:
+                # One exponential in place of two.
+                ahead = q[1] - q[0]
+                ahead /= heat
+                less = np.exp(-np.abs(ahead))
+                sums = 1.0 + less
+                less /= sums
+                np.copyto(chance[t, 1], less)
+                np.subtract(1.0, less, out=chance[t, 1], where=ahead > 0)
+                np.subtract(1.0, chance[t, 1], out=chance[t, 0])
+                value += heat * np.log(sums)
+                continue
             if heat:
                 q -= value
                 q /= heat
@@ -900,7 +945,8 @@ def _smooths(search: _Search, cost: np.ndarray, coupling: Coupling) -> bool:
     assert isinstance(evaluator, _Finite | _Stationary)
     assert coupling.equal is not None
     many = len(evaluator.start) * search.size >= SMOOTHED_FROM
-    return many and evaluator.rows is not None and not coupling.equal.any() and bool((cost >= 0).all())
+    free = bool((cost >= 0).all() and (cost[..., 0] == 0).all())
+    return many and evaluator.rows is not None and not coupling.equal.any() and free
 
 
 def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed:
@@ -919,6 +965,7 @@ def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed
         share = (np.abs(whole.rows) @ np.repeat(inside, evaluator.reward.shape[1])) / np.maximum(amount, 1e-300)
         rough = _smooth_problem(search, sample, limit * share)
         first = smoothed(rough, first, 0.0, search.deadline, heats=ROUGH).price
+        return smoothed(whole, first, search.tolerance, search.deadline, heats=FINE)
     return smoothed(whole, first, search.tolerance, search.deadline)
 
 
@@ -934,8 +981,20 @@ def _descended(search: _Search, first: np.ndarray) -> Smoothed:
     def hard(price: np.ndarray) -> float:
         return evaluator(price)[0] + float(search.rent @ price)
 
+    evaluator(first + NEVER * search.unit)
+    idle, rests = evaluator._flat()[:, 0].copy(), Rests(matrix, evaluator.reward.shape[1])
+
+    def within(price: np.ndarray, _: float) -> tuple[float, np.ndarray]:
+        evaluator(price)
+        flat = evaluator._flat()
+        # An endless run has no rounds to rest in: arms act from the start, or never.
+        share = rests.share(flat[None, :, 1:], limit)
+        return float((idle + share * (flat[:, 0] - idle)).sum()), rows.use(share[:, None] * flat[:, 1:])[None]
+
     span = max(float(np.ptp(evaluator.reward)), 1e-300)
-    problem = PriceProblem(evaluator.drawn, hard, matrix, limit, np.ones(limit.shape), search.high, search.unit, span)
+    problem = PriceProblem(
+        evaluator.drawn, hard, within, matrix, limit, np.ones(limit.shape), search.high, search.unit, span
+    )
     return smoothed(problem, first, search.tolerance, search.deadline, heats=COLD)
 
 
@@ -949,13 +1008,18 @@ def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> P
 
     def drawn(price: np.ndarray, heat: float) -> Drawn:
         found = evaluator._by_moves(price, heat)
-        return Drawn(found.total, found.acted.transpose(0, 2, 1), found.earned)
+        return Drawn(found.total, found.acted.transpose(0, 2, 1))
 
     def hard(price: np.ndarray) -> float:
         return evaluator._by_moves(price).total + float(rent @ price)
 
+    rests = Rests(matrix, evaluator.reward.shape[1])
+
+    def within(price: np.ndarray, heat: float) -> tuple[float, np.ndarray]:
+        return evaluator.within(price, heat, limit, rests)
+
     span = max(float(np.ptp(evaluator.reward)), 1e-300)
-    return PriceProblem(drawn, hard, matrix, limit, weight, search.high, search.unit, span)
+    return PriceProblem(drawn, hard, within, matrix, limit, weight, search.high, search.unit, span)
 
 
 def _dual_of(found: Smoothed, shape: tuple[int, ...], tolerance: float, begun: float) -> Dual:
@@ -1047,8 +1111,8 @@ class Sweep:
         self.search.evaluate(np.clip(first, self.search.low, self.search.high))
         self.evaluations = 1
 
-    def solve(self, limit: np.ndarray) -> Dual:
-        """Bound at other limits, (K,) or (T, K)."""
+    def solve(self, limit: np.ndarray, deadline: float = np.inf) -> Dual:
+        """Bound at other limits, (K,) or (T, K), with the prices that are found by a time of ``perf_counter``."""
         begun = time.perf_counter()
         old = self.search
         rent = (np.broadcast_to(limit, self.shape) * self.scale).ravel()
@@ -1056,6 +1120,7 @@ class Sweep:
         self.search.adopt(old)
         before = len(self.search.heights)
         self.search.most_evaluations = before + 1000
+        self.search.deadline = deadline
         self.search.run()
         self.evaluations += len(self.search.heights) - before
         return _finish(self.search, self.shape, self.merged, self.n_arms, False, begun)

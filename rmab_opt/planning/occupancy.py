@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
@@ -539,6 +538,8 @@ def occupancy_model(
     Components: ``x[t, n, s, a]``, ``balance``, ``resource[t, k]``, ``use[t, c]`` (expected use of column c in one
     round) and ``allowed[t]`` with the action set's own constraints on that expectation. ``t`` is 0 without a horizon.
     """
+    import pyomo.environ as pyo
+
     n_arms, n_actions, n_states, _ = transition.shape
     start = np.eye(n_states)[start] if np.ndim(start) == 1 else np.asarray(start)
     average = horizon is None and discount == 1.0

@@ -3,7 +3,7 @@
 Where actions are drawn with chances that fall off with what they lose, the arms' values under prices are smooth in the
 prices, and a gradient step knows the curvature of hundreds of them at once; cuts would need an evaluation or more a
 price. The bound is evaluated without smoothing at the prices found. The drawn actions, less what of them passes a
-limit, are a point of the relaxed problem itself: its value is certified from below.
+limit, round by round, are a point of the relaxed problem itself: its value is certified from below.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import minimize
 
-__all__ = ["COLD", "ROUGH", "Drawn", "Problem", "Smoothed", "smoothed"]
+__all__ = ["COLD", "FINE", "ROUGH", "Drawn", "Problem", "Rests", "Smoothed", "smoothed"]
 
 Floats = np.ndarray
 
@@ -26,14 +26,11 @@ HEATS = ((0.03, 1e-6), (0.004, 1e-8), (0.002, 1e-9), (0.001, 1e-10))
 """Heat of the drawn actions, as a share of the largest difference between rewards, and the relative progress of a step
 at which its search ends; each begins where the last ended."""
 
-ROUGH, COLD = HEATS[:1], ((0.0, 1e-9),)
-"""For a sample; and without heat, where single arms weigh too little to be felt."""
+ROUGH, FINE, COLD = HEATS[:3], HEATS[2:], ((0.0, 1e-9),)
+"""For a sample, and after it for all; and without heat, where single arms weigh too little to be felt."""
 
-MEMORY, MOST = 30, 150
-"""Steps that the curvature is read from, and evaluations of each heat."""
-
-NEVER = 1e6
-"""Price, in its unit, at which nobody acts."""
+MEMORY, MOST, LOOKED = 30, 150, 15
+"""Steps that the curvature is read from, evaluations of each heat, and those after which the gap is looked at."""
 
 
 class Drawn(NamedTuple):
@@ -43,8 +40,6 @@ class Drawn(NamedTuple):
     """The smooth value of all arms together, prices taken off."""
     acted: Floats
     """Expected actions, (T, N, A)."""
-    earned: Floats
-    """Rewards without prices, (N,)."""
 
 
 class Problem(NamedTuple):
@@ -53,6 +48,8 @@ class Problem(NamedTuple):
     drawn: Callable[[Floats, float], Drawn]
     hard: Callable[[Floats], float]
     """The bound itself at a price, rent included."""
+    within: Callable[[Floats, float], tuple[float, Floats]]
+    """What drawn actions earn where arms rest with the chance that their rows ask for, and use of the rows (T, K)."""
     rows: sparse.csr_array
     """What each arm's action takes of each row, (K, N * A)."""
     limit: Floats
@@ -104,32 +101,46 @@ def smoothed(
     """
     price, count = np.clip(first, 0.0, problem.high), 0
     best = Smoothed(price, problem.hard(price), -np.inf, np.full(problem.limit.shape, np.nan), 1)
-    idle = problem.drawn(price + NEVER * problem.unit, heats[0][0] * problem.span).earned
-    for heat, progress in heats:
-        price, tried = _descent(problem, price, heat * problem.span, progress, deadline)
-        count += tried
-        drawn = problem.drawn(price, heat * problem.span)
-        lower, use = _within(problem, drawn, idle)
-        value = problem.hard(price)
-        better = value < best.value
+
+    def enough(at: Floats, heat: float) -> bool:
+        nonlocal best
+        lower, use = problem.within(at, heat)
+        value = problem.hard(at)
         best = Smoothed(
-            price if better else best.price,
+            at if value < best.value else best.price,
             min(value, best.value),
             max(lower, best.lower),
             use if lower > best.lower else best.use,
-            count + 1,
+            count,
         )
-        if best.closed(tolerance) or time.perf_counter() > deadline:
+        return best.closed(tolerance)
+
+    for share, progress in heats:
+        heat = share * problem.span
+        # Without a gap to stop at, nobody asks for it on the way.
+        look = partial(enough, heat=heat) if tolerance > 0 else None
+        price, tried = _descent(problem, price, heat, progress, deadline, look)
+        count += tried
+        if enough(price, heat) or time.perf_counter() > deadline:
             break
-    return best
+    return replace(best, evaluations=count + 1)
 
 
-class _Late(Exception):
-    """The deadline passed while a descent went on."""
+class _Enough(Exception):
+    """The deadline passed while a descent went on, or the gap is closed."""
 
 
-def _descent(problem: Problem, price: Floats, heat: float, progress: float, deadline: float) -> tuple[Floats, int]:
-    """(prices at which the smooth function is nearly least, evaluations)."""
+def _descent(
+    problem: Problem,
+    price: Floats,
+    heat: float,
+    progress: float,
+    deadline: float,
+    look: Callable[[Floats], bool] | None,
+) -> tuple[Floats, int]:
+    """(prices at which the smooth function is nearly least, evaluations); ended early where ``look`` says so."""
+    from scipy.optimize import minimize
+
     rent, weight, unit = (problem.limit * problem.weight).ravel(), problem.weight.ravel(), problem.unit
     shape, tried = problem.limit.shape, 0
     found = price
@@ -138,8 +149,8 @@ def _descent(problem: Problem, price: Floats, heat: float, progress: float, dead
 
     def value(scaled: Floats) -> tuple[float, Floats]:
         nonlocal tried, found, least
-        if tried and time.perf_counter() > deadline:
-            raise _Late
+        if tried and (time.perf_counter() > deadline or (look is not None and not tried % LOOKED and look(found))):
+            raise _Enough
         tried += 1
         at = scaled * unit
         drawn = problem.drawn(at, heat)
@@ -151,7 +162,7 @@ def _descent(problem: Problem, price: Floats, heat: float, progress: float, dead
 
     options = {"maxfun": MOST, "maxiter": MOST, "maxcor": MEMORY, "ftol": progress, "gtol": 0.0}
     ends = list(zip(np.zeros(len(unit)), problem.high / unit, strict=True))
-    with suppress(_Late):
+    with suppress(_Enough):
         minimize(value, price / unit, jac=True, method="L-BFGS-B", bounds=ends, options=options)
     return found, tried
 
@@ -161,27 +172,31 @@ def _use(rows: sparse.csr_array, acted: Floats) -> Floats:
     return np.asarray((rows @ acted.reshape(len(acted), -1).T).T)
 
 
-def _within(problem: Problem, drawn: Drawn, idle: Floats) -> tuple[float, Floats]:
-    """(value of the drawn actions once each arm rests from the start with the chance that its rows ask for, use)."""
-    limit, (_, n_arms, n_actions) = problem.limit, drawn.acted.shape
-    acted = drawn.acted.copy()
-    entries = np.diff(problem.rows.indptr)
-    members = sparse.csr_array(
-        (np.ones(problem.rows.nnz), problem.rows.indices // n_actions, problem.rows.indptr),
-        shape=(problem.rows.shape[0], n_arms),
-    )
-    share = np.ones(n_arms)
-    # Small rows first: what they take off counts for those over many arms as well.
-    wide = 2 * entries > n_arms
-    for part in (np.flatnonzero(~wide), np.flatnonzero(wide)):
-        if not part.size:
-            continue
-        used = _use(problem.rows[part], acted)
-        over = np.where(used > 0, limit[:, part] / np.where(used > 0, used, 1.0), 1.0).min(axis=0)
-        own = members[part]
-        keep = np.ones(n_arms)
-        np.minimum.at(keep, own.indices, np.repeat(np.minimum(over, 1.0), np.diff(own.indptr)))
-        share *= keep
-        acted *= keep[None, :, None]
-    value = float((idle + share * (drawn.earned - idle)).sum())
-    return value, _use(problem.rows, acted)
+class Rests:
+    """With what chance arms must rest so that no row passes its limit."""
+
+    def __init__(self, rows: sparse.csr_array, n_actions: int) -> None:
+        n_arms = rows.shape[1] // n_actions
+        members = sparse.csr_array(
+            (np.ones(rows.nnz), rows.indices // n_actions, rows.indptr.copy()), (rows.shape[0], n_arms)
+        )
+        members.sum_duplicates()
+        wide = 2 * np.diff(members.indptr) > n_arms
+        # Small rows first: what they take off counts for those over many arms as well.
+        self.parts = []
+        for own in (np.flatnonzero(~wide), np.flatnonzero(wide)):
+            if own.size:
+                part = sparse.csr_array(rows[own])
+                row = np.repeat(np.arange(own.size), np.diff(part.indptr))
+                self.parts.append((own, part, row, part.indices // n_actions))
+
+    def share(self, acted: Floats, limit: Floats) -> Floats:
+        """Chance to act all the same, (N,), of expected actions (T, N, A) under limits (T, K)."""
+        share = np.ones(acted.shape[1])
+        for own, rows, row, arm in self.parts:
+            used = _use(rows, acted * share[None, :, None])
+            over = np.where(used > 0, limit[:, own] / np.where(used > 0, used, 1.0), 1.0).min(axis=0)
+            keep = np.ones(len(share))
+            np.minimum.at(keep, arm, np.minimum(over, 1.0)[row])
+            share *= keep
+        return share

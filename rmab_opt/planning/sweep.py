@@ -72,6 +72,7 @@ def sweep(
     resource: str | None = None,
     tolerance: float = 1e-6,
     breakpoints: int = 0,
+    seconds: float | None = None,
 ) -> Curve:
     """Curve of the time-indexed bound over one resource's limit.
 
@@ -85,6 +86,8 @@ def sweep(
         Relative gap at every limit.
     breakpoints
         Most further limits to evaluate in search of points where the slope changes.
+    seconds
+        Wall-clock time, shared among the limits; every value is a bound at any gap.
 
     Raises
     ------
@@ -116,6 +119,7 @@ def sweep(
         discount=problem.discount,
         tolerance=tolerance,
         breakpoints=breakpoints,
+        seconds=seconds,
     )
 
 
@@ -131,6 +135,7 @@ def budget_curve(
     discount: float = 1.0,
     tolerance: float = 1e-6,
     breakpoints: int = 0,
+    seconds: float | None = None,
 ) -> Curve:
     """:func:`sweep` on arrays; without a horizon the discounted bound with constant prices."""
     begun = time.perf_counter()
@@ -139,19 +144,22 @@ def budget_curve(
         raise ModelError(f"limits {limits.tolist()}", "give at least one finite, non-negative limit.")
     search = Sweep(transition, reward, coupling, start, horizon=horizon, discount=discount, tolerance=tolerance)
 
-    def at(limit: float) -> tuple[float, float, float]:
+    due = np.inf if seconds is None else begun + seconds
+
+    def at(limit: float, waiting: int = 1) -> tuple[float, float, float]:
         moved = np.array(coupling.limit)
         moved[..., row] = limit
-        found = search.solve(moved)
+        now = time.perf_counter()
+        found = search.solve(moved, now + (due - now) / waiting)
         weights = discount ** np.arange(horizon) if horizon is not None else np.array([1.0 / (1.0 - discount)])
         slope = float(weights @ np.atleast_2d(found.prices)[:, row])
         return found.value, slope, found.gap
 
-    known = {float(limit): at(float(limit)) for limit in limits}
+    known = {float(limit): at(float(limit), len(limits) - k) for k, limit in enumerate(limits)}
     corners: dict[float, float] = {}
     spent = 0
     pairs = list(zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True))
-    while pairs and spent < breakpoints:
+    while pairs and spent < breakpoints and time.perf_counter() < due:
         left, right = pairs.pop(0)
         (low, rise, _), (high, fall, _) = known[left], known[right]
         slack = 4.0 * tolerance * max(1.0, abs(high))

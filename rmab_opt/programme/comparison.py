@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ AS_IT_IS = "as it is"
 WORDS = ("without", "more", "less", "calls")
 """Changes that are no value of the model file: a constraint less, one more worker like a given one, one worker less,
 other calls of a worker in every slot of theirs."""
+
+DECIDING = 0.4
+"""Share of a case's time for its list; the rest is for what lies ahead."""
 
 MOST_NAMED = 8
 """Ids that a line names before it only counts."""
@@ -122,7 +126,7 @@ class Comparison:
     def changes(self) -> list[str]:
         """Who comes and who goes against the first case, a line a case."""
         if self.first.decision is None:
-            return []
+            return [f"{case.name}: no list; {case.said}" for case in self.cases if case.decision is None]
         base, lines = set(self.first.decision.chosen), []
         for case in self.cases[1:]:
             if case.decision is None:
@@ -339,7 +343,7 @@ def _reworded(model: Model, word: str, what: str) -> Model:
 
 def compare(
     here: Standpoint, changes: Sequence[str], *, episodes: int = 4, column: str = "", policy: str | None = None,
-    draws: int = 0,
+    draws: int = 0, until: float = np.inf,
 ) -> Comparison:  # fmt: skip
     """The model as it is beside each change, decided and valued with the same chance for all.
 
@@ -353,6 +357,8 @@ def compare(
         Of the cohort's table: lists are counted by it.
     draws
         Posterior draws of the estimate over which the change of the bound is looked at.
+    until
+        Time of ``perf_counter`` at which it ends; what is left is shared among the cases, and each says what it lacks.
 
     Raises
     ------
@@ -361,11 +367,16 @@ def compare(
     """
     # All changes are read before the first is decided, which takes a while.
     models = [(name, _model_of(here, name)) for name in (AS_IT_IS, *changes)]
-    cases = [_case(here, name, model, episodes, policy) for name, model in models]
+    cases = []
+    for waiting, (name, model) in zip(range(len(models), 0, -1), models, strict=True):
+        now = perf_counter()
+        cases.append(_case(here, name, model, episodes, policy, now + (until - now) / waiting))
     spread: dict[str, tuple[float, float]] = {}
     if draws and here.drawn is not None:
         moved: dict[str, list[float]] = {case.name: [] for case in cases[1:]}
         for k in range(draws):
+            if perf_counter() > until:
+                break
             bounds = [_bound_of(here, here.drawn(case.model, k), policy) for case in cases]
             for case, value in zip(cases[1:], bounds[1:], strict=True):
                 if value is not None and bounds[0] is not None:
@@ -381,20 +392,24 @@ def _model_of(here: Standpoint, name: str) -> Model:
     return model
 
 
-def _case(here: Standpoint, name: str, model: Model, episodes: int, policy: str | None) -> Case:
+def _case(here: Standpoint, name: str, model: Model, episodes: int, policy: str | None, until: float = np.inf) -> Case:
     plan = choose_rule(model, here.period, policy)
+    left = until - perf_counter()
+    if left <= 0:
+        return Case(name, model, plan, None, None, said="not decided, the time was over: give more --seconds")
     belief = here.belief
     unsure = belief if (belief.max(axis=1) < 1.0).any() else None
     try:
         made = plan_decision(
-            model, plan, belief.argmax(axis=1), here.period, belief=unsure, shared=_shared(here, model), title=name
-        )
+            model, plan, belief.argmax(axis=1), here.period, belief=unsure, shared=_shared(here, model), title=name,
+            deadline=None if np.isinf(left) else until - (1.0 - DECIDING) * left,
+        )  # fmt: skip
     except RmabError as error:
         return Case(name, model, plan, None, None, said=" ".join(error.message.split()))
-    seen = ahead_of(model, plan, belief, here.period, shared=_shared(here, model))
+    seen = ahead_of(model, plan, belief, here.period, shared=_shared(here, model), until=until)
     if seen is None:
         return Case(name, model, plan, made, None)
-    ahead = seen.outlook(episodes) if episodes > 0 else None
+    ahead = seen.outlook(episodes, until=until) if episodes > 0 else None
     return Case(name, model, plan, made, ahead, seen.bound, seen.worth)
 
 

@@ -16,7 +16,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -184,6 +186,8 @@ class _Now:
     """Digest of the file that told how the last week went."""
     by_hand: ByHand = field(default_factory=dict)
     """What a person changed in the last week's ``model.yaml``."""
+    due: float | None = None
+    """Time of ``perf_counter`` by which the list is made; None without a limit."""
 
     @property
     def own(self) -> RegisterColumns:
@@ -373,6 +377,9 @@ TOLD = "told.json"
 LEFT = "left"
 """Name of what is left of a season."""
 
+LISTED = 0.4
+"""Share of the time left for the list itself; the rest is for what lies ahead of it."""
+
 STAGE, WHOLE = ".next", "whole"
 """Folder in which a week is made, and the file that says it is whole: a crash leaves the old week or the new one."""
 
@@ -470,8 +477,11 @@ def start(
     roster: Path | None = None,
     columns: Path | None = None,
     plan: PlanSection | None = None,
+    due: float | None = None,
 ) -> Week:
     """A model folder and the first list from a register, a call log and a roster.
+
+    By ``due``, a time of ``perf_counter``, the list is made with what is at hand.
 
     Raises
     ------
@@ -487,7 +497,7 @@ def start(
     read, matched = _same_ids(list(members), read_log(found.log, given.log))
     with held(out, "starts a programme here"):
         return _started(
-            out, found, members, table, (read, matched), {"register": register, "log": log, "roster": roster}
+            out, found, members, table, (read, matched), {"register": register, "log": log, "roster": roster}, due
         )
 
 
@@ -498,6 +508,7 @@ def _started(
     table: Table,
     log: tuple[CallLog, list[str]],
     paths: dict[str, Path | None],
+    due: float | None,
 ) -> Week:
     """Write a programme's first week from what was read."""
     if (out / "model.yaml").exists():
@@ -511,7 +522,7 @@ def _started(
         found.said.extend(_write_roster(stage, found.roster, given))
     _write_readings(stage, tables, _private(members, given.register_))
     Cohort(stage / "cohort").join({name: _public(cells, given.register_) for name, cells in members.items()}, 0)
-    now = _Now(given, members, read, read.weeks[-1] + 1)
+    now = _Now(given, members, read, read.weeks[-1] + 1, due=due)
     return _list(out, now, [*found.said, *matched, *read.said, *_dropped(tables)])
 
 
@@ -570,16 +581,16 @@ def estimate_sheets(log: Path, register: Path, columns: Path | None = None) -> t
     return made, [*found.said, *matched, *read.said]
 
 
-def next_week(folder: Path, outcomes: Path, register: Path | None = None) -> Week:
+def next_week(folder: Path, outcomes: Path, register: Path | None = None, due: float | None = None) -> Week:
     """Record a week, take in what has changed, estimate anew and make the next list; as :func:`start` otherwise.
 
     The command can be repeated after a crash: what was recorded stays, and is recorded once. One at a time.
     """
     with alone(folder, "makes the next list here"):
-        return _next_week(folder, outcomes, register)
+        return _next_week(folder, outcomes, register, due)
 
 
-def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
+def _next_week(folder: Path, outcomes: Path, register: Path | None, due: float | None) -> Week:
     finish(folder)
     columns = read_columns(folder / "columns.yaml")
     standing = read_standing(folder)
@@ -618,7 +629,7 @@ def _next_week(folder: Path, outcomes: Path, register: Path | None) -> Week:
     met = frozenset(name for found in ledger.rounds for name in found["ids"])
     same_week = columns.log is not None and columns.log.call_acts == "same_week"
     grown = _extended(folder, ledger, week, same_week)
-    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met, told.digest, by_hand)
+    now = _Now(columns, members_after, grown, week + 1, period + 1, pauses, met, told.digest, by_hand, due)
     return _list(folder, now, [*changes.lines(), *said])
 
 
@@ -693,7 +704,11 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     said = [*said, *([f"planned to find things out: {meant.drawn}"] if meant.drawn else called_useless(made))]
     plan = choose_rule(model, now.period)
     title = f"{folder.name} · week {week_label(now.week)}"
-    decision = plan_decision(model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title, shared=shared)
+    # What lies ahead takes as long as the list itself.
+    due = None if now.due is None else perf_counter() + LISTED * max(0.0, now.due - perf_counter())
+    decision = plan_decision(
+        model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title, shared=shared, deadline=due
+    )
     if shared is not None:
         said = [*said, f"{shared[0]:g} calls are left of the season's {plan_section.season}"]
         if now.period >= plan_section.weeks:
@@ -703,14 +718,20 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
             ]
     if meant.drawn:
         decision = replace(decision, notes={**decision.notes, "explored": meant.drawn})
-    seen = ahead_of(model, plan, belief, now.period, shared=shared)
-    ahead = None if seen is None else seen.outlook(2)
+    until = np.inf if now.due is None else now.due
+    late = perf_counter() > until
+    seen = None if late else ahead_of(model, plan, belief, now.period, shared=shared, until=until)
+    ahead = None if seen is None else seen.outlook(2, until=until)
+    if late or (seen is not None and ahead is None):
+        said = [*said, "what lies ahead was not looked at: the time was over, give more --seconds"]
     said = [*said, *_with_joiners(stage, folder, now, made, seen)]
     sure = None
     if seen is not None:
-        drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in _spread(made, model))
+        draws = takewhile(lambda _: perf_counter() < until, _spread(made, model))
+        drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in draws)
         sure = stability_of(seen, decision, drawn)
-        said = [*sure.lines(), *said]
+        sure = sure if sure.draws else None
+        said = [*([] if sure is None else sure.lines()), *said]
     document = saved_document(model, decision, plan, belief)
     saved = json_text(document) + "\n"
     write_atomically(stage / "weeks" / f"{week_file(now.week)}.json", saved)

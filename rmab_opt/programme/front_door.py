@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, overload
 
 import numpy as np
 from scipy.special import stdtrit
@@ -186,7 +187,19 @@ def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
 
 
 PRICED_SHARE = 0.4
-"""Share of the time left that the default rule's prices may take."""
+"""Share of the time left that the default rule's prices may take, and those of a bound beside it."""
+
+
+def _share_of(until: float) -> float | None:
+    """Seconds for prices of what is left to a time; None without a limit."""
+    return None if np.isinf(until) else PRICED_SHARE * max(0.0, until - perf_counter())
+
+
+def _made(name: str, here: Model, seconds: float | None) -> Policy:
+    """A policy by name; the default rule's prices are those that are found in so many seconds."""
+    if name == PLANNED_BY and seconds is not None:
+        return RulePolicy(here, PLANNED_BY, partial(lagrangian_within, seconds=seconds))
+    return make_policy(name, here)
 
 
 def _policy(model: Model, plan: Plan, start: np.ndarray, period: int, seconds: float | None = None) -> Policy:
@@ -194,9 +207,7 @@ def _policy(model: Model, plan: Plan, start: np.ndarray, period: int, seconds: f
     # The default rule has one table for all rounds, made for the rounds that are left; other policies know the round.
     here = _from_here(model, start, period) if plan.policy == PLANNED_BY else model
     try:
-        if plan.policy == PLANNED_BY and seconds is not None:
-            return RulePolicy(here, PLANNED_BY, partial(lagrangian_within, seconds=seconds))
-        return make_policy(plan.policy, here)
+        return _made(plan.policy, here, seconds)
     except (CapabilityError, InfeasibleError):
         if plan.reason == "asked for":
             raise
@@ -434,16 +445,25 @@ def outlook(
 
 
 def ahead_of(
-    model: Model, plan: Plan, start: np.ndarray, period: int = 0, *, shared: np.ndarray | None = None
+    model: Model,
+    plan: Plan,
+    start: np.ndarray,
+    period: int = 0,
+    *,
+    shared: np.ndarray | None = None,
+    until: float = np.inf,
 ) -> Ahead | None:
-    """What lies ahead of a round with its bound; None where no bound can be had or only this round is left."""
+    """What lies ahead of a round with its bound; None where no bound can be had or only this round is left.
+
+    Until ``until``, a time of ``perf_counter``, prices are sought for the bound; it holds with those found by then.
+    """
     if model.problem.horizon - period <= 1:
         return None
     model = _open(model, plan)
     try:
         if plan.policy == LIVING:
-            return Ahead.living(model, plan, start, period, shared)
-        return Ahead.plain(model, plan, start, period)
+            return Ahead.living(model, plan, start, period, shared, until)
+        return Ahead.plain(model, plan, start, period, until)
     except (CapabilityError, InfeasibleError, SolverError, ModelError):
         return None
 
@@ -467,7 +487,7 @@ class Ahead:
     prices: tuple[np.ndarray, float] | None = None
 
     @classmethod
-    def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int) -> Ahead:
+    def plain(cls, model: Model, plan: Plan, start: np.ndarray, period: int, until: float = np.inf) -> Ahead:
         if model.problem.shared_names or model.actions.open_constraints:
             raise CapabilityError(
                 "an outlook over limits that change",
@@ -476,10 +496,11 @@ class Ahead:
             )
         here = _from_here(model, start, period)
         transition, reward = require_tabular(here.problem.dynamics, "an outlook")
-        limit = upper_bound(here)
+        seconds = _share_of(until)
+        limit = upper_bound(here, seconds=seconds)
         assert isinstance(limit, Bound)
-        name = plan.policy or "model"
-        policy = make_policy(name, here if plan.policy else replace(here, objective=model.objective))
+        declared = here if plan.policy else replace(here, objective=model.objective)
+        policy = _made(plan.policy or "model", declared, seconds)
         _, values = priced_action_values(
             transition, reward, limit.arm_prices, discount=here.problem.discount, horizon=here.problem.horizon
         )
@@ -492,12 +513,14 @@ class Ahead:
         return cls(here, policy, 0, start, None, transition, reward, values, limit.value, worth)
 
     @classmethod
-    def living(cls, model: Model, plan: Plan, start: np.ndarray, period: int, shared: np.ndarray | None) -> Ahead:
+    def living(
+        cls, model: Model, plan: Plan, start: np.ndarray, period: int, shared: np.ndarray | None, until: float = np.inf
+    ) -> Ahead:
         policy = make_policy(f"{LIVING}:again=false", model)
         assert isinstance(policy, Living)
         belief = np.eye(policy.reward.shape[1])[start] if start.ndim == 1 else start
         shared = model.problem.check_shared(model.problem.start_shared if shared is None else shared)
-        found = policy.bound(belief, period, shared)
+        found = policy.bound(belief, period, shared, seconds=_share_of(until))
         weight = model.problem.discount ** np.arange(len(found.prices))
         worth = {"the acts of a round": float(weight @ found.prices[:, 0])}
         if shared is not None:
@@ -528,19 +551,33 @@ class Ahead:
         tables = dynamics.frozen_tabular() if isinstance(dynamics, Season) else dynamics.tabular()
         return gains_at(replace(course, transition=tables[0], reward=tables[1]), *prices)
 
-    def outlook(self, episodes: int, seed: int = 0) -> Outlook:
-        """What the plan earns, from so many runs."""
-        totals = [self.run(np.random.default_rng(child)) for child in np.random.SeedSequence(seed).spawn(episodes)]
+    @overload
+    def outlook(self, episodes: int, seed: int = 0) -> Outlook: ...
+
+    @overload
+    def outlook(self, episodes: int, seed: int = 0, *, until: float) -> Outlook | None: ...
+
+    def outlook(self, episodes: int, seed: int = 0, *, until: float = np.inf) -> Outlook | None:
+        """What the plan earns, from so many runs, or from those that end before ``until``; None where none does."""
+        totals: list[float] = []
+        for child in np.random.SeedSequence(seed).spawn(episodes):
+            total = self.run(np.random.default_rng(child), until)
+            if total is None:
+                break
+            totals.append(total)
+        runs = len(totals)
+        if not runs:
+            return None
         mean, half = float(np.mean(totals)), 0.0
-        if episodes > 1:
-            half = float(stdtrit(episodes - 1, 0.975) * np.std(totals, ddof=1) / np.sqrt(episodes))
+        if runs > 1:
+            half = float(stdtrit(runs - 1, 0.975) * np.std(totals, ddof=1) / np.sqrt(runs))
         return Outlook(
-            self.rounds, mean, mean - half, mean + half, episodes, self.idle(), self.bound, dict(self.worth),
+            self.rounds, mean, mean - half, mean + half, runs, self.idle(), self.bound, dict(self.worth),
             tuple(totals),
         )  # fmt: skip
 
-    def run(self, rng: np.random.Generator) -> float:
-        """Total of one run, less what the values say was chance."""
+    def run(self, rng: np.random.Generator, until: float = np.inf) -> float | None:
+        """Total of one run, less what the values say was chance; None when ``until`` comes before its end."""
         problem, arms = self.model.problem, np.arange(self.model.problem.n_arms)
         cumulative = np.cumsum(self.start, axis=1)
         cumulative[:, -1] = 1.0
@@ -548,6 +585,8 @@ class Ahead:
         memory, shared = self.policy.begin(rng), self.shared
         total = float((self.start * self.values[0]).sum() - self.values[0][arms, now].sum())
         for t in range(self.rounds):
+            if perf_counter() > until:
+                return None
             made, memory = self.policy.act(now, self.first + t, memory, shared)
             taken = self.model.actions.columns.arm_action(made)
             ahead = np.einsum("ns,ns->", self.transition[arms, taken, now], self.values[t + 1])

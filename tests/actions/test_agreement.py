@@ -11,11 +11,11 @@ from amounts import amount
 from command_line import run
 
 import rmab_opt as ro
-from rmab_opt.actions import ActionSet, Constraint
+from rmab_opt.actions import ActionSet, Constraint, agreement
 from rmab_opt.actions.agreement import compare_rows
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Model, Scores, decide
-from rmab_opt.errors import CertificateError
+from rmab_opt.errors import CertificateError, LimitError
 from rmab_opt.problem import Arms, Ladder, Problem
 
 SIZE, MOST, MONEY = 24, 6, 75.0
@@ -201,3 +201,34 @@ def test_very_large_sets_are_shown_not_empty_by_their_rows_alone(monkeypatch):
     assert found.compared > 0
     assert found.fault is None
     assert "a program of the rows, too large" in str(found)
+
+
+def test_a_comparison_ends_when_its_time_is_over_and_says_what_it_left_out(monkeypatch):
+    """Every look at the clock is a second: some actions are compared, none is blamed, and nothing of it is kept."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(agreement, "perf_counter", lambda: float(next(ticks)))
+    rows = Rows(matrix=tuple(map(tuple, ROWS)), limit=tuple(LIMITS))
+    actions = ActionSet(Arms.from_arrays(SIZE), {"rows": rows})
+    late = compare_rows(actions, 5000, until=next(ticks) + 200.0)
+    assert 0 < late.compared < compare_rows(actions, 5000).compared
+    assert late.fault is None
+    assert late.left_out[-1] == agreement.LATE
+    assert compare_rows(actions, until=0.0) == agreement.Agreement(0, (agreement.LATE,))
+    assert agreement.LATE in agreement.agreement_of(actions, until=0.0).left_out
+    assert agreement._key(actions) not in agreement._FOUND
+
+
+def test_check_answers_within_its_seconds_and_says_what_is_not_settled(monkeypatch):
+    said = run("check", "budget", "--seconds", "60")
+    assert said.code == 0
+    assert "some action satisfies all constraints" in said.out
+
+    def never(*_, **__):
+        raise LimitError("feasibility was not settled: no_solution_limit", "give the profile more time.")
+
+    monkeypatch.setattr(ActionSet, "explain", never)
+    said = run("check", "budget", "--seconds", "60", "--json")
+    assert said.code == 0
+    assert json.loads(said.out)["ready"] is None
+    assert "not settled in 60 s: give more --seconds" in run("check", "budget", "--seconds", "60").out
+    assert run("check", "budget", "--seconds", "9", "--decision", "any.json").code == 2

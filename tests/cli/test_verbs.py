@@ -9,8 +9,10 @@ from command_line import run
 
 import rmab_opt as ro
 from rmab_opt import registry
+from rmab_opt.cli import common
 from rmab_opt.cli.verbs import train
 from rmab_opt.cli.verbs.bound import _limits
+from rmab_opt.errors import LimitError
 from rmab_opt.learning.learners import Lesson
 
 
@@ -60,3 +62,15 @@ def test_runs_side_by_side_are_a_table_by_seed_without_digests(tmp_path, monkeyp
     assert rows[0] == ["seed", "folder", "seconds"]
     assert [row[:2] for row in rows if row[0] in ("7", "8")] == [["7", "seed-7"], ["8", "seed-8"]]
     assert "fff" not in answer.out
+
+
+def test_a_verb_whose_work_goes_on_says_what_is_done_when_its_time_is_over(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(common, "perf_counter", lambda: now[0])
+    due = common.in_time(5.0, "the run goes on")
+    due("1 of 3 done", True)
+    now[0] = 6.0
+    due("3 of 3 done", False)
+    with pytest.raises(LimitError, match="2 of 3 done in 5 s"):
+        due("2 of 3 done", True)
+    common.in_time(None, "")("1 of 3 done", True)

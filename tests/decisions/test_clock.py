@@ -162,7 +162,7 @@ def test_evaluation_ends_inside_an_episode_and_says_so(monkeypatch):
 
 def test_ctrl_c_brings_an_allowed_action_within_a_moment():
     """The verb asks once more with a second to go; a second Ctrl-C ends it."""
-    from rmab_opt.cli.verbs.decide import STOPPED, _decided
+    from rmab_opt.cli.common import STOPPED, stoppable
 
     asked = []
 
@@ -172,7 +172,7 @@ def test_ctrl_c_brings_an_allowed_action_within_a_moment():
             raise KeyboardInterrupt
         return "decision"
 
-    assert _decided(once, None) == ("decision", True)
+    assert stoppable(once, None) == ("decision", True)
     assert asked[0] is None
     assert asked[1] is not None
     assert STOPPED <= 1.0
@@ -181,7 +181,7 @@ def test_ctrl_c_brings_an_allowed_action_within_a_moment():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _decided(always, None)
+        stoppable(always, None)
 
 
 def test_an_evaluation_within_which_nothing_is_played_is_an_answer(monkeypatch):

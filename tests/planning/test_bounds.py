@@ -400,3 +400,13 @@ def test_the_printed_bound_has_no_letter_from_a_paper():
     assert "one more    budget" in text
     assert set(found.summary()) >= {"value", "gap", "kind", "prices", "seconds"}
     assert float(found) == found.value
+
+
+def test_a_curve_in_no_time_is_a_bound_at_every_limit():
+    problem = small_problem(n_arms=6, horizon=6, seed=2)
+    actions = ActionSet(problem.arms, {"budget": Budget(at_most=2)})
+    whole = sweep(problem, actions, range(1, 4), tolerance=1e-4)
+    late = sweep(problem, actions, range(1, 4), tolerance=1e-4, breakpoints=5, seconds=0.0)
+    assert (late.values >= whole.values - whole.gaps - 1e-6).all()
+    assert late.breakpoints.size == 0
+    assert late.evaluations <= whole.evaluations

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.instances.synthetic import ladder_mix
-from rmab_opt.planning import bound, lagrangian
+from rmab_opt.planning import bound, lagrangian, smoothing
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.problem import Arms, Problem
 
@@ -71,3 +72,48 @@ def test_passes_move_by_move_are_those_by_products():
     slow = arms(price)
     assert fast[0] == pytest.approx(slow[0], rel=1e-12)
     np.testing.assert_allclose(fast[1], slow[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("heat", [0.0, 0.05])
+@pytest.mark.parametrize("n_actions", [2, 3])
+def test_arms_that_rest_round_by_round_keep_every_limit_and_earn_what_a_walk_of_their_chances_does(heat, n_actions):
+    """Against a walk over the rounds written out by products, every chance by its formula and rests by hand."""
+    rng = np.random.default_rng(n_actions)
+    n_arms, n_states, rounds, discount = 12, 3, 4, 0.9
+    transition = rng.dirichlet(np.ones(n_states), (n_arms, n_actions, n_states))
+    reward, terminal = rng.random((n_arms, n_states, n_actions)), rng.random((n_arms, n_states))
+    start = rng.dirichlet(np.ones(n_states), n_arms)
+    member = np.arange(n_arms) % 3
+    cost = np.zeros((4, n_arms, 1, n_actions))
+    cost[0, :, 0, 1:] = 1.0
+    for g in range(3):
+        cost[1 + g, member == g, 0, 1:] = 1.0
+    limit = np.tile([3.0, 1.0, 1.5, 2.0], (rounds, 1))
+    arms = lagrangian._Finite(transition, reward, cost, start, discount, rounds, terminal)
+    price = 0.2 * rng.random(arms.n_prices)
+    rests = smoothing.Rests(sparse.csr_array(cost[:, :, 0].reshape(4, -1)), n_actions)
+    earned, use = arms.within(price, heat, limit, rests)
+    assert (use <= limit + 1e-6).all()
+
+    paid = np.einsum("tk,kna->tna", price.reshape(rounds, 4), cost[:, :, 0])
+    chance, value = [], terminal
+    for t in range(rounds - 1, -1, -1):
+        q = reward + discount * np.einsum("nasz,nz->nsa", transition, value) - paid[t][:, None]
+        best = q.max(axis=2, keepdims=True)
+        drawn = np.exp((q - best) / heat) if heat else (q == best) * 1.0
+        chance.insert(0, drawn / drawn.sum(axis=2, keepdims=True))
+        value = best[..., 0] + (heat * np.log(drawn.sum(axis=2)) if heat else 0.0)
+    assert arms._by_moves(price, heat).total == pytest.approx(float((start * value).sum()))
+    mass, total = start, 0.0
+    for t in range(rounds):
+        flow = mass[:, :, None] * chance[t]
+        acts = flow[..., 1:].sum(axis=(1, 2))
+        keep = np.array([min(1.0, limit[t, 1 + g] / acts[member == g].sum()) for g in member])
+        keep *= min(1.0, limit[t, 0] / (keep * acts).sum())
+        flow[..., 1:] *= keep[:, None, None]
+        flow[..., 0] = mass - flow[..., 1:].sum(axis=2)
+        total += discount**t * float((flow * reward).sum())
+        np.testing.assert_allclose(use[t, 0], (keep * acts).sum(), rtol=1e-5)
+        mass = np.einsum("nsa,nasz->nz", flow, transition)
+    total += discount**rounds * float((mass * terminal).sum())
+    assert earned == pytest.approx(total, rel=1e-6)

@@ -11,6 +11,7 @@ from command_line import run
 from programmes import begun, make_log, needs_data
 
 from rmab_opt.catalog import load
+from rmab_opt.programme import comparison, front_door
 from rmab_opt.programme.comparison import Standpoint, changed, compare, standpoint
 
 
@@ -106,3 +107,30 @@ def test_the_right_values_of_several_budgets(tmp_path):
         assert case.bound == pytest.approx(bound, abs=0.02)
     assert found.first.worth["weekly"] == pytest.approx(14.14, abs=0.02)
     assert found.cases[5].bound - found.first.bound == pytest.approx(96.7, abs=0.1)
+
+
+def test_cases_that_the_time_was_not_enough_for_say_so(tmp_path, monkeypatch):
+    """The clock jumps past the end while the second case is decided: the first stands, the third names what to do."""
+    rng = np.random.default_rng(4)
+    folder = small(tmp_path / "m", 12, np.sort(rng.random((12, 2, 2)), axis=1), np.zeros(12, dtype=int), 3, 4)
+    here = standpoint(folder)
+    now = [0.0]
+    monkeypatch.setattr(comparison, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(front_door, "perf_counter", lambda: now[0])
+    decided = comparison.plan_decision
+
+    def timed(*given, **options):
+        assert options["deadline"] is not None
+        made = decided(*given, **{**options, "deadline": None})
+        now[0] = 1000.0 if options["title"] == "weekly=2" else now[0]
+        return made
+
+    monkeypatch.setattr(comparison, "plan_decision", timed)
+    found = compare(here, ["weekly=2", "weekly=4"], episodes=2, until=90.0)
+    whole, second, third = found.cases
+    assert whole.outlook.episodes == 2
+    assert second.decision is not None
+    assert (second.outlook, second.bound is not None) == (None, True), "a bound holds whenever its search ends"
+    assert third.decision is None
+    assert "give more --seconds" in str(found)
+    assert "no list" in str(compare(here, ["weekly=2"], until=0.0))

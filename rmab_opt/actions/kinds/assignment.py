@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import BeforeValidator
 from scipy import sparse
 
@@ -52,6 +51,8 @@ class Capacity(Constraint, kind="capacity"):
     """Column of the arms' table with the load of each arm; 1 an arm when absent."""
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
+        import pyomo.environ as pyo
+
         names, capacity, load = self._data(columns)
         pairs = [
             (c, i)

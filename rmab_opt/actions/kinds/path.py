@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import BeforeValidator, Field
 from scipy import sparse
 
@@ -65,6 +64,8 @@ class Path(Constraint, kind="path"):
     passes all arms there. By default the arms are the points."""
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
+        import pyomo.environ as pyo
+
         graph, depot = self._graph(columns)
         out, home = self._distances(columns)
         arcs: list[tuple[int, int, int, int]] = []

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import BeforeValidator
 
 from rmab_opt.actions.columns import Columns
@@ -188,6 +187,8 @@ def build_visits(block: Any, act: Any, open_to: np.ndarray, calls: list[int]) ->
 
     Continuous: for a fixed binary action the rows are a network, so some cheapest flow is whole.
     """
+    import pyomo.environ as pyo
+
     pairs = [(int(c), int(k)) for c, k in zip(*np.nonzero(open_to), strict=True)]
     block.visit = pyo.Var(pairs, bounds=(0, 1))
     by_column: dict[int, list[int]] = {}

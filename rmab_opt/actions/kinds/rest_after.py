@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import pyomo.environ as pyo
 from pydantic import Field
 
 from rmab_opt.actions.columns import Columns
@@ -43,6 +42,8 @@ class RestAfter(RosterRule, kind="rest_after"):
         self._days(self.other("roster").parts(columns))
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
+        import pyomo.environ as pyo
+
         works, roster = self.other_block(block, "roster").works, self.other("roster").parts(columns)
         # Windows of rest + 1 slots with at most one worked, and whole days with at most a_day.
         limits: dict[tuple[str, str], tuple[Sequence[str], int]] = {}

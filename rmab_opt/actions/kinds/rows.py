@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import Field, field_validator, model_validator
-from pyomo.core.expr import LinearExpression
 from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Limit, LimitField, Names, Rows, as_number, in_words
 from rmab_opt.errors import ModelError
+
+if TYPE_CHECKING:
+    from pyomo.core.expr import LinearExpression
 
 __all__ = [
     "ROW_TOLERANCE",
@@ -95,6 +96,8 @@ def opened(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def weighted(act: Any, members: np.ndarray, weights: np.ndarray | None = None) -> LinearExpression:
     """Sum of ``weights[k] * act[members[k]]``, built in one pass; without members zero times the first column."""
+    from pyomo.core.expr import LinearExpression
+
     if not len(members):
         members, weights = np.zeros(1, dtype=np.int64), np.zeros(1)
     coefficients = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
@@ -106,6 +109,8 @@ def impossible(variable: Any, lower: float | None, upper: float | None) -> Any:
 
     A row without coefficients cannot be written; this one makes the set empty and is relaxed by the same amount.
     """
+    import pyomo.environ as pyo
+
     if lower is not None and lower > 0:
         return -variable >= lower
     return variable <= upper if upper is not None and upper < 0 else pyo.Constraint.Feasible
@@ -116,6 +121,7 @@ def block_constraint(index: list[str], rows: Mapping[str, tuple[float | None, An
 
     A row whose weights are all zero is left out where it holds; elsewhere :func:`impossible` stands for it.
     """
+    import pyomo.environ as pyo
 
     def rule(_: Any, key: str) -> Any:
         lower, body, upper = rows[key]

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import pyomo.environ as pyo
 from pydantic import BeforeValidator, Field
 from scipy import sparse
 
@@ -140,6 +139,8 @@ class Scheduling(Constraint, kind="scheduling"):
     """Arms that are served in one shift of the roster or not at all: columns ``id``, ``worker`` and ``slot``."""
 
     def build(self, block: Any, act: Any, columns: Columns) -> None:
+        import pyomo.environ as pyo
+
         plan = self._plan(columns)
         pairs = [(c, unit) for c, units in enumerate(plan.demand) for unit in units]
         users = defaultdict(list)
@@ -180,6 +181,8 @@ class Scheduling(Constraint, kind="scheduling"):
 
     def _build_shifts(self, block: Any, plan: _Plan, pairs: list[tuple[int, int]]) -> None:
         """``serve`` and ``works``, the visits shift by shift, for the rules that look on."""
+        import pyomo.environ as pyo
+
         users: dict[Shift, list[int]] = defaultdict(list)
         ways = {
             (c, unit): [(plan.shifts[k].worker, plan.shifts[k].slot) for k in plan.pools[unit]] for c, unit in pairs
@@ -273,6 +276,8 @@ class Scheduling(Constraint, kind="scheduling"):
         return np.array([float(self._short(plan, np.flatnonzero(one), columns)) for one in actions])
 
     def build_short(self, block: Any, act: Any, columns: Columns) -> Any:
+        import pyomo.environ as pyo
+
         if self.rule != "any":
             raise ModelError(f"soft: rule {self.rule!r} has no price a visit", "use rule 'any', or make it firm.")
         plan = self._plan(columns)

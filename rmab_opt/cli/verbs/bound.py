@@ -22,12 +22,15 @@ from rmab_opt.cli.common import (
     check_outputs,
     has_tables,
     load_now,
+    stoppable,
 )
 from rmab_opt.errors import CapabilityError, ModelError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
+    from rmab_opt.planning import Bound
+    from rmab_opt.planning.relaxation import StatisticalBound
 
 WRITTEN = ("bound.csv", "bound.png")
 """Files of the folder --out."""
@@ -73,6 +76,7 @@ def bound(
     as_json: Json = False,
 ) -> None:
     """Say what no policy can exceed, and what one more unit of a resource is worth."""
+    began = perf_counter()
     if groups is not None:
         grouped, loaded = brought("report", "bound_groups", "equity", "--groups"), load_now(model, sets)
         if not has_tables(loaded):
@@ -84,14 +88,14 @@ def bound(
                     f"give each its share: a constraint {{kind: linear, per: {groups}, at_least: 1}}",
                 ),
             )
-        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [], seconds=seconds)
+        left = None if seconds is None else max(0.0, seconds - (perf_counter() - began))
+        told = grouped(loaded, groups, state=state, welfare=welfare, targets=target or [], seconds=left)
         answer(as_json, told.document, told.text)
         return
     if target or welfare != "leximin":
         flag = "--target" if target else "--welfare"
         brought("report", "bound_groups", "equity", flag)
         raise ModelError(f"{flag} without --groups", "say whose it is: --groups COLUMN.")
-    began = perf_counter()
     from rmab_opt.decisions import bound as upper_bound
     from rmab_opt.decisions import margin as arms_at_margin
     from rmab_opt.planning import Bound
@@ -101,23 +105,29 @@ def bound(
     if sweep is not None:
         if out is not None:
             check_outputs(loaded, *(out / name for name in WRITTEN), also=[state])
-        _sweep(loaded, sweep, out, as_json)
+        _sweep(loaded, sweep, out, None if seconds is None else began + KEPT * seconds, as_json)
         return
     if out is not None:
         if out.suffix != ".json":
             raise ModelError(f"--out {out}: unknown format {out.suffix!r}", "end it in .json; --sweep takes a folder.")
         check_outputs(loaded, out, also=[state])
-    left = None if seconds is None else max(0.0, KEPT * seconds - (perf_counter() - began))
-    found = upper_bound(loaded, state, kind=kind, coupling=coupling, method=method, seconds=left)
-    asked = "--margin" if margin > 0 else None if out is None else "--out"
-    if asked is not None and not isinstance(found, Bound):
-        raise ModelError(f"{asked} of coupled arms", "leave it out: their bound is an estimate, without prices.")
+
+    def asked(deadline: float | None) -> Bound | StatisticalBound:
+        left = None if deadline is None else max(0.0, deadline - perf_counter())
+        return upper_bound(loaded, state, kind=kind, coupling=coupling, method=method, seconds=left)
+
+    found, stopped = stoppable(asked, None if seconds is None else began + KEPT * seconds)
+    wanted = "--margin" if margin > 0 else None if out is None else "--out"
+    if wanted is not None and not isinstance(found, Bound):
+        raise ModelError(f"{wanted} of coupled arms", "leave it out: their bound is an estimate, without prices.")
     near = arms_at_margin(loaded, found, state, margin) if margin > 0 and isinstance(found, Bound) else []
     text, document = f"{found}\n{table_text(near)}" if near else str(found), found.summary()
     joiners = _joiners(Path(model), loaded, state)
     if joiners:
         text, document = f"{text}\nwith joiners: {joiners}", document | {"joiners": joiners}
     document |= {"margin": near} if near else {}
+    if stopped:
+        text, document = f"{text}\nstopped by Ctrl-C; the bound holds all the same", document | {"stopped": True}
     if out is not None and isinstance(found, Bound):
         from rmab_opt.decisions import save_bound
 
@@ -158,14 +168,15 @@ def _limits(sweep: str) -> tuple[str, list[float]]:
     return name, [low + step * k for k in range(int((high - low) / step + 1e-9) + 1)]
 
 
-def _sweep(loaded: Model, sweep: str, out: Path | None, as_json: bool) -> None:
+def _sweep(loaded: Model, sweep: str, out: Path | None, deadline: float | None, as_json: bool) -> None:
     """The bound over the limit of a resource."""
     from rmab_opt.planning import sweep as curve_over
     from rmab_opt.records import write_atomically
     from rmab_opt.report import table_csv, table_text
 
     name, limits = _limits(sweep)
-    curve = curve_over(loaded.problem, loaded.actions, limits, resource=name, breakpoints=20)
+    left = None if deadline is None else max(0.0, deadline - perf_counter())
+    curve = curve_over(loaded.problem, loaded.actions, limits, resource=name, breakpoints=20, seconds=left)
     rows = curve.rows()
     text = table_text(rows)
     if out is not None:

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import THIS_WEEK, Force, Json, ModelName, Sets, answer, check_outputs, load_model, load_now
-from rmab_opt.errors import ModelError
+from rmab_opt.cli.common import (
+    THIS_WEEK,
+    Force,
+    Json,
+    ModelName,
+    Seconds,
+    Sets,
+    answer,
+    check_outputs,
+    load_model,
+    load_now,
+    stoppable,
+)
+from rmab_opt.errors import LimitError, ModelError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
+    from rmab_opt.actions import ActionSet
+    from rmab_opt.actions.agreement import Agreement
     from rmab_opt.decisions import Model
     from rmab_opt.problem import Table
+
+KEPT = 0.9
+"""Share of --seconds for reading and comparing; the rest is for the answer."""
 
 
 @register("verb", "check", group=THIS_WEEK)
@@ -31,6 +51,7 @@ def check(
         Path | None,
         typer.Option("--export-proof", metavar="OUT", help="With --decision: its proof for other programs to check."),
     ] = None,
+    seconds: Seconds = None,
     force: Force = False,
     readings: Annotated[
         bool, typer.Option("--readings", help="Say line by line what was assumed, dropped or changed in the tables.")
@@ -41,6 +62,9 @@ def check(
     from rmab_opt.catalog import check_names
     from rmab_opt.report import tree
 
+    began = perf_counter()
+    if seconds is not None and (decision is not None or bound is not None):
+        raise ModelError("--seconds with --decision or --bound", "leave it out: a proof is followed to its end.")
     # A bound of a programme's folder is of the rounds that are left, as `bound` is.
     loaded = load_model(model, sets) if bound is None else load_now(model, sets)
     if decision is not None and bound is not None:
@@ -55,11 +79,9 @@ def check(
     check_names(loaded)
     problem = loaded.problem
     first = loaded.actions.at(0, problem.shared_values(problem.start_shared))
-    conflict = first.explain()
-    if conflict is not None:
-        raise conflict.error()
-    agreement = first.agreement()
-    agreement.demand()
+    due = None if seconds is None else began + KEPT * seconds
+    (ready, agreement), stopped = stoppable(partial(_looked, first), due)
+    late = "by Ctrl-C" if stopped else f"in {seconds:g} s: give more --seconds" if seconds is not None else ""
     sentences = loaded.actions.describe()
     lines = {
         "arms": f"{problem.n_arms} of {problem.dynamics.n_states} states and {problem.dynamics.n_actions} actions",
@@ -69,7 +91,7 @@ def check(
         "solver": f"profile {loaded.solver}",
         "compared": str(agreement),
         **{f"read {_name(table)}": _facts(table) for table in loaded.tables},
-        "ready": "some action satisfies all constraints",
+        "ready": "some action satisfies all constraints" if ready else f"not settled {late}",
     }
     found = {
         "title": loaded.title,
@@ -89,7 +111,7 @@ def check(
             }
             for table in loaded.tables
         ],
-        "ready": True,
+        "ready": ready,
     }
     text = tree(f"Model · {loaded.title}", lines)
     for table in loaded.tables if readings else ():
@@ -97,6 +119,29 @@ def check(
         text += "".join(f"\n  {key}: {value}" for key, value in table.log.facts.items())
         text += "".join(f"\n  {remark}" for remark in table.log.remarks)
     answer(as_json, found, text)
+
+
+def _looked(actions: ActionSet, *, deadline: float | None) -> tuple[bool | None, Agreement]:
+    """(whether some action is allowed, None where that is not settled in time; how far rows and checks were compared).
+
+    Raises
+    ------
+    InfeasibleError
+        When none is.
+    CertificateError
+        When rows and checks disagree.
+    """
+    until = math.inf if deadline is None else deadline
+    ready: bool | None = True
+    try:
+        conflict = actions.explain(until)
+    except LimitError:
+        conflict, ready = None, None
+    if conflict is not None:
+        raise conflict.error()
+    agreement = actions.agreement(until)
+    agreement.demand()
+    return ready, agreement
 
 
 def _judge(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt.cli.common import (
+    STOPPED,
     THIS_WEEK,
     Force,
     GroupColumn,
@@ -27,6 +28,7 @@ from rmab_opt.cli.common import (
     has_tables,
     in_programme,
     load_model,
+    stoppable,
 )
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
 OUTLOOK_SHARE = 0.3
 """With --seconds, runs to the horizon follow a decision that took no more than this share of them."""
 
-STOPPED = 1.0
-"""Seconds for an answer after Ctrl-C."""
+OUTLOOK_UNTIL = 0.9
+"""Share of --seconds after which no further round is run."""
 
 Period = Annotated[int, typer.Option(help="Round, counted from 0.")]
 NewLedger = Annotated[bool, typer.Option("--new", help="The --ledger is not there yet: this is its first round.")]
@@ -118,14 +120,15 @@ def decide(
         plan_decision, loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax,
         title=title, method=method,
     )  # fmt: skip
-    decision, stopped = _decided(asked, deadline)
+    decision, stopped = stoppable(asked, deadline)
     if stopped:
         seconds, episodes, began = STOPPED, 0, perf_counter()
     seen = decision.state if belief is None else belief
-    # The runs to the horizon have no limit of their own: they are left out when the decision took most of the time.
     late = seconds is not None and perf_counter() - began > OUTLOOK_SHARE * seconds
-    lying = None if late or not episodes else ahead_of(loaded, plan, seen, period, shared=shared)
-    lines, horizon = _horizon(model, lying, episodes)
+    until = math.inf if seconds is None else began + OUTLOOK_UNTIL * seconds
+    lying = None if late or not episodes else ahead_of(loaded, plan, seen, period, shared=shared, until=until)
+    lines, horizon = _horizon(model, lying, episodes, until)
+    late = late or (lying is not None and not lines)
     lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
     lines |= {"stopped": "by Ctrl-C; the best that was at hand is above"} if stopped else {}
     if out is not None:
@@ -146,14 +149,6 @@ def decide(
         _write_page(loaded, decision, parts, report)
     text += "".join(f"\nwritten to {written}" for written in (out, report) if written is not None)
     answer(as_json, document, text)
-
-
-def _decided(asked: Callable[..., Decision], deadline: float | None) -> tuple[Decision, bool]:
-    """(the decision, whether Ctrl-C stopped it): then an allowed action that says what it is; a second one ends it."""
-    try:
-        return asked(deadline=deadline), False
-    except KeyboardInterrupt:
-        return asked(deadline=perf_counter() + STOPPED), True
 
 
 def _decided_by_run(loaded: Model, run: Path, policy: str | None) -> Model:
@@ -180,13 +175,15 @@ def _believed(
     return loaded.problem.sample_start(np.random.default_rng(seed)), belief
 
 
-def _horizon(model: str, lying: Ahead | None, episodes: int) -> tuple[dict[str, str], dict[str, Any]]:
-    """What is expected to the horizon: lines to print and the part of the document; both empty when not asked."""
+def _horizon(model: str, lying: Ahead | None, episodes: int, until: float) -> tuple[dict[str, str], dict[str, Any]]:
+    """What is expected to the horizon: lines to print and the part of the document; empty when not asked or late."""
     if lying is None:
         return {}, {}
     from rmab_opt.programme.arrivals import arrivals_of
 
-    ahead = lying.outlook(episodes)
+    ahead = lying.outlook(episodes, until=until)
+    if ahead is None:
+        return {}, {}
     lines, document = ahead.lines(), ahead.summary()
     coming = arrivals_of(Path(model))
     if coming is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, answer, check_outputs
+from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, Seconds, answer, check_outputs, in_time
 from rmab_opt.progress import Tell, watch
 from rmab_opt.registry import register
 
@@ -23,6 +23,7 @@ def reproduce(
     full: Annotated[bool, typer.Option("--full/--quick", help="The published sizes, or a few minutes in all.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="Name the experiments and stop.")] = False,
     n_jobs: Jobs = None,
+    seconds: Seconds = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -31,6 +32,7 @@ def reproduce(
     Tables stand in DIR/NAME.csv, finished tasks in DIR/NAME. What came of the recorded runs, and why some claims do not
     hold, is in the guide's page on reproduction.
     """
+    due = in_time(seconds, "finished tasks are kept")
     from rmab_opt import registry
     from rmab_opt.experiments import data_file, measure, outline
     from rmab_opt.report import table_text
@@ -53,6 +55,7 @@ def reproduce(
 
             def event(found: dict[str, Any], tell: Tell = tell) -> None:
                 tell(done=found["done"], total=found["of"])
+                due(f"{found['done']} of {found['of']} tasks of {found['name']} done", found["done"] < found["of"])
 
             made = measure(name, out, full=full, n_jobs=n_jobs, on_event=event)
         documents.append(made.document)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmab_opt.cli.common import PROGRAMME, Force, Json, answer, say
+from rmab_opt.cli.common import PROGRAMME, Force, Json, Seconds, answer, say
 from rmab_opt.errors import ModelError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
     from rmab_opt.programme.folder import Week
 
+LISTED = 0.8
+"""Share of --seconds for the list; the rest is for its files."""
 
 Pseudonyms = Annotated[
     bool, typer.Option("--pseudonyms", help="Beside it a folder that can travel: no id, name or telephone in it.")
@@ -35,10 +38,12 @@ def start(
     weeks: Annotated[int | None, typer.Option(min=1, max=1000, help="Weeks to look ahead; 12 by default.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take the columns as they are inferred.")] = False,
     pseudonyms: Pseudonyms = False,
+    seconds: Seconds = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """From a programme's spreadsheets to this week's list."""
+    began = perf_counter()
     from rmab_opt.programme.columns import plan_section
     from rmab_opt.programme.folder import inferred_columns
     from rmab_opt.programme.folder import start as begin
@@ -59,8 +64,15 @@ def start(
         say("\n".join(said))
         if not typer.confirm("Is this right?", default=True):
             raise ModelError("the columns are not as inferred", "tell them in --columns FILE; see docs/programme.md.")
-    week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan)
+        began = perf_counter()  # A person's thinking is not the verb's time.
+    due = due_after(began, seconds)
+    week = begin(sheet, out, log=log, roster=roster, columns=columns, plan=plan, due=due)
     answer(as_json, week.document(), f"{week}\n{write_files(week, out, pseudonyms)}")
+
+
+def due_after(began: float, seconds: float | None) -> float | None:
+    """Time of ``perf_counter`` by which the list of --seconds is made; the rest is for its files."""
+    return None if seconds is None else began + LISTED * seconds
 
 
 def _strangers(out: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, ModelName, Sets, answer, load_model
+from rmab_opt.cli.common import RESEARCH, Due, Force, Jobs, Json, ModelName, Seconds, Sets, answer, in_time, load_model
 from rmab_opt.errors import ModelError
 from rmab_opt.progress import watch
 from rmab_opt.registry import register
@@ -28,6 +28,7 @@ def train(
         int, typer.Option(min=1, max=1_000_000, help="How many runs, each in a folder of its own under --out.")
     ] = 1,
     jobs: Jobs = None,
+    seconds: Seconds = None,
     sets: Sets = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     policy: Annotated[str, typer.Option(help="What is trained; see `rmab-opt kinds learner`.")] = "q_network",
@@ -35,6 +36,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a Q-network whose argmax is this model's program, or what another learner trains."""
+    due = in_time(seconds, f"the run in {out} goes on")
     learner = registry.find("learner", policy)
     if device not in ("cpu", "cuda"):
         raise ModelError(f"--device {device}", "give cpu or cuda.")
@@ -46,12 +48,13 @@ def train(
     if seeds < 1:
         raise ModelError(f"--seeds {seeds}", "give at least 1.")
     if seeds != 1:
-        _train_seeds(loaded, policy, out, range(seed, seed + seeds), device, jobs, as_json)
+        _train_seeds(loaded, policy, out, range(seed, seed + seeds), device, jobs, due, as_json)
         return
     with watch("training", quiet=as_json) as tell:
 
         def show(event: dict[str, Any]) -> None:
             tell(f"training · {event['said']}", done=event["done"], total=event["total"])
+            due(f"{event['done']} of {event['total']} done", event["done"] < event["total"])
 
         lesson: Lesson = learner.make(loaded, out=out, seed=seed, device=device, on_event=show)
     rivals = ",".join([str(lesson.folder), *lesson.rivals])
@@ -64,7 +67,7 @@ def _learn(loaded: Model, policy: str, out: Path, device: str, seed: int) -> Les
 
 
 def _train_seeds(
-    loaded: Model, policy: str, out: Path, seeds: range, device: str, jobs: int | None, as_json: bool
+    loaded: Model, policy: str, out: Path, seeds: range, device: str, jobs: int | None, due: Due, as_json: bool
 ) -> None:
     """Several runs side by side, each in a folder named after its seed."""
     from rmab_opt.parallel import pmap
@@ -75,5 +78,6 @@ def _train_seeds(
         for number, lesson in pmap(partial(_learn, loaded, policy, out, device), list(seeds), n_jobs=jobs):
             rows.append({"seed": seeds[number], **lesson.summary})
             tell(advance=1)
+            due(f"{len(rows)} of {len(seeds)} runs done", len(rows) < len(seeds))
     rows.sort(key=lambda row: row["seed"])
     answer(as_json, rows, table_text([{key: row[key] for key in row if key != "weights_sha256"} for row in rows]))

@@ -105,9 +105,11 @@ class Living(Policy):
         gains = first_gains(self.course(belief, period, shared, limits=False), prices)
         return Scores(_finite(np.einsum("cs,csa->ca", belief, gains)), prices)
 
-    def bound(self, belief: np.ndarray, period: int, shared: np.ndarray | None = None) -> LivingBound:
-        """What no policy can exceed from beliefs (N, S), with the prices that prove it."""
-        return living_bound(self.course(belief, period, shared), tolerance=TOLERANCE)
+    def bound(
+        self, belief: np.ndarray, period: int, shared: np.ndarray | None = None, *, seconds: float | None = None
+    ) -> LivingBound:
+        """What no policy can exceed from beliefs (N, S), with the prices that prove it, found in so many seconds."""
+        return living_bound(self.course(belief, period, shared), tolerance=TOLERANCE, seconds=seconds)
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         belief = np.eye(self.reward.shape[1])[question.state]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective, Situation
@@ -82,6 +81,8 @@ class CrowdedVisits(WithinRound):
     planned_by = "planned_round"
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         self.one_each(situation)
         world: Crowding = situation.problem.dynamics  # type: ignore[assignment]
         workers = range(world.member.shape[1])
@@ -124,6 +125,8 @@ class HeldSessions(WithinRound):
     planned_by = "planned_round"
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         self.one_each(situation)
         world: Sessions = situation.problem.dynamics  # type: ignore[assignment]
         groups, arms = range(world.member.shape[1]), range(world.n_arms)
@@ -156,6 +159,8 @@ class AssortmentRevenue(WithinRound):
     """
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         self.one_each(situation)
         world: Assortment = situation.problem.dynamics  # type: ignore[assignment]
         items = range(world.n_arms)

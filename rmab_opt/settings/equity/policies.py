@@ -28,7 +28,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.chooser import Chooser
@@ -114,6 +113,8 @@ class _Units(Objective):
         return other
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         n_arms, n_groups, most = len(self.columns_of), len(self.groups), self.most
         cells = range(n_groups * most)
         block.helps = pyo.Param(range(n_arms), mutable=True, domain=pyo.Reals, initialize=1.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ import typer
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
+    from rmab_opt.decisions import Model
     from rmab_opt.settings.inspection.calendar import Calendar
 
 CALENDAR = "a calendar"
@@ -38,6 +41,12 @@ def _force(given: bool) -> bool:
 
 
 Force = Annotated[bool, typer.Option("--force", callback=_force, help="Write over a file that rmab-opt did not write.")]
+Seconds = Annotated[
+    float | None, typer.Option(min=0.1, max=1e7, help="Until the plan is due, reading and solving together.")
+]
+SOLVED = 0.4
+"""Share of the time left for each of the programs of a plan, of which there are two at most."""
+
 Now = Annotated[str | None, typer.Option("--now", metavar="DATE", help="First date or slot that is still open.")]
 Stay = Annotated[float, typer.Option(help="Reward that moving a visit must gain.")]
 Records = Annotated[str, typer.Argument(metavar="CSV", help="Dated inspections, or pairs with the time between.")]
@@ -48,9 +57,15 @@ FitOut = Annotated[Path | None, typer.Option("--out", metavar="CSV", help="Write
 
 @register("verb", "plan", group=CALENDAR)
 def plan(
-    model: ModelName, out: PlanOut = Path("plan"), sets: Sets = None, force: Force = False, as_json: Json = False
+    model: ModelName,
+    out: PlanOut = Path("plan"),
+    sets: Sets = None,
+    seconds: Seconds = None,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Plan a period's visits, keep the plan in a folder with its log, and write it as tables, calendars and a page."""
+    began = perf_counter()
     from rmab_opt.catalog import load_with
     from rmab_opt.records import keep_safe
     from rmab_opt.settings.inspection.saved import SavedPlan
@@ -58,7 +73,7 @@ def plan(
     source = str(Path(model).resolve()) if Path(model).exists() else model
     loaded = load_with(model, sets)
     keep_safe([loaded.path, *(table.path for table in loaded.tables)])
-    _, made = SavedPlan.create(out, loaded, source, sets or [])
+    _, made = SavedPlan.create(out, _limited(loaded, began, seconds), source, sets or [])
     _answer(made, out, as_json)
 
 
@@ -69,10 +84,12 @@ def replan(
     file: EventFile = None,
     now: Now = None,
     stay: Stay = 0.0,
+    seconds: Seconds = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Plan the rest again after what happened; the whole log is replayed, and nothing that is due is dropped."""
+    began = perf_counter()
     from rmab_opt.catalog import load_with
     from rmab_opt.problem import Table
     from rmab_opt.records import keep_safe
@@ -80,7 +97,7 @@ def replan(
 
     source, sets = SavedPlan.source(folder)
     keep_safe([file])
-    saved = SavedPlan.open(folder, load_with(source, sets))
+    saved = SavedPlan.open(folder, _limited(load_with(source, sets), began, seconds))
     given: list[Any] = list(event or [])
     if file is not None:
         table = Table.from_csv(file)
@@ -88,6 +105,16 @@ def replan(
     events = [read_event(words, saved.dates) for words in given]
     slot = None if now is None else read_slot(now, saved.dates, "--now")
     _answer(saved.replan(events, now=slot, stay=stay), folder, as_json)
+
+
+def _limited(model: Model, began: float, seconds: float | None) -> Model:
+    """The model with what is left of the time as the limit of its profile."""
+    if seconds is None:
+        return model
+    from rmab_opt.solver import load_profile
+
+    left = SOLVED * max(0.0, seconds - (perf_counter() - began))
+    return replace(model, solver=replace(load_profile(model.solver), seconds=max(0.01, left)))
 
 
 def _answer(made: Calendar, folder: Path, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csgraph
 
 from rmab_opt.errors import CapabilityError, Findings, ModelError
 
@@ -257,7 +257,7 @@ def _reach(active: np.ndarray, tail: np.ndarray, head: np.ndarray, directed: boo
 
 def _components(n_nodes: int, tail: np.ndarray, head: np.ndarray) -> np.ndarray:
     matrix = sparse.coo_array((np.ones(len(tail), dtype=np.int8), (tail, head)), shape=(n_nodes, n_nodes))
-    return connected_components(matrix, directed=False)[1]
+    return csgraph.connected_components(matrix, directed=False)[1]
 
 
 # ------------------------------------------------------------------------------------------------- live-edge samples

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet, Columns
@@ -214,6 +213,8 @@ class CascadeObjective(Objective):
         return self._drawn[which]
 
     def build(self, block: Any, act: Any, situation: Situation) -> Any:
+        import pyomo.environ as pyo
+
         if self.estimator != "scenarios":
             raise CapabilityError("a linear program", self, ("use method 'greedy'", "use estimator 'scenarios'"))
         cover = self.coverage(situation)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv
 
 from rmab_opt.decisions import Model, Scores
 from rmab_opt.decisions.policy import Decider, Memory, Policy, adapted, round_of
@@ -137,6 +136,8 @@ def estimate(counts: np.ndarray, *, smoothing: float = 10.0, prior: str = "cohor
     weight = counts + smoothing * centre
     total = weight.sum(axis=3, keepdims=True)
     tail = 0.5 * (1.0 - level)
+    from scipy.special import betaincinv
+
     low = betaincinv(weight, total - weight, tail)
     high = betaincinv(weight, total - weight, 1.0 - tail)
     return Estimate(weight / total, low, high, counts, level)
