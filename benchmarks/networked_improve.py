@@ -96,8 +96,12 @@ def large(record: Path, instances: int, draws: int, seconds: float) -> None:
         with record.open(newline="") as file:
             done = {(row["regime"], int(row["seed"]), int(row["episode"])) for row in csv.DictReader(file)}
     until = perf_counter() + seconds
-    tasks = [
-        (name, seed, k) for name, (_, _, count) in LARGE.items() for seed in range(instances) for k in range(count)
+    # The regime that the figure is asked for first, then one episode of every instance of all regimes, then the next.
+    first, *others = LARGE
+    tasks = [(first, seed, k) for seed in range(instances) for k in range(LARGE[first][2])]
+    most = max(LARGE[name][2] for name in others)
+    tasks += [
+        (name, seed, k) for k in range(most) for seed in range(instances) for name in others if k < LARGE[name][2]
     ]
     for name, seed, k in tasks:
         if (name, seed, k) in done:
