@@ -3,9 +3,11 @@
     python benchmarks/networked_improve.py exact        # nine regimes of eight arms, values by enumeration
     python benchmarks/networked_improve.py simulated    # the same with drawn roll-outs: what simulation keeps
     python benchmarks/networked_improve.py rules        # look-aheads on arrays, 200 arms, ten instances, 32 episodes
-    python benchmarks/networked_improve.py large --part 0 --parts 4   # 200 arms, ten instances, paired episodes
+    python benchmarks/networked_improve.py large --seconds 400   # 200 arms, ten instances, paired episodes
+    python benchmarks/networked_improve.py summary      # the paired gains of that record with their intervals
 
-Writes CSV to standard output; recorded in ``benchmarks/data/networked_improve_*.csv``.
+Writes CSV to standard output; recorded in ``benchmarks/data/networked_improve_*.csv``. ``large`` appends to its record
+itself, an episode a row, and goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from time import process_time
+from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 import rmab_opt as ro
 from rmab_opt.decisions import Model
@@ -27,14 +31,18 @@ from rmab_opt.settings.networked.instances import TINY
 from rmab_opt.settings.networked.rollouts import BASES, BatchLookahead, ExactRollouts
 from rmab_opt.settings.networked.spread import backward_induction, policy_value, set_bits
 
-LARGE: dict[str, tuple[str, dict[str, Any]]] = {
-    "reference": ("contacts", {"n_arms": 200, "n_contacts": 690, "probability": 0.05, "at_most": 10, "discount": 0.95}),
-    "slow start": ("contacts_slow_start", {"n_arms": 200, "n_contacts": 330, "at_most": 5}),
-    "lapsing": ("contacts_lapsing", {"n_arms": 200, "n_contacts": 330, "at_most": 5}),
-    "influencers": ("contacts_influencers", {}),
-    "influencers, two visits": ("contacts_influencers", {"at_most": 2}),
+LARGE: dict[str, tuple[str, dict[str, Any], int]] = {
+    "influencers": ("contacts_influencers", {}, 6),
+    "reference": (
+        "contacts",
+        {"n_arms": 200, "n_contacts": 690, "probability": 0.05, "at_most": 10, "discount": 0.95},
+        3,
+    ),
+    "slow start": ("contacts_slow_start", {"n_arms": 200, "n_contacts": 330, "at_most": 5}, 3),
+    "lapsing": ("contacts_lapsing", {"n_arms": 200, "n_contacts": 330, "at_most": 5}, 3),
+    "influencers, two visits": ("contacts_influencers", {"at_most": 2}, 3),
 }
-"""Regimes of 200 arms."""
+"""Regimes of 200 arms, in the order of the record: model, its settings, paired episodes an instance."""
 
 
 def shares(model: Model, draws: int = 0) -> dict[str, float]:
@@ -81,24 +89,65 @@ def small(draws: int, instances: int) -> list[dict[str, Any]]:
     return rows
 
 
-def large(part: int, parts: int, instances: int, episodes: int, draws: int) -> list[dict[str, Any]]:
-    """Paired totals of 200 arms: same seeds of episodes for every policy."""
-    tasks = [(name, seed) for name in LARGE for seed in range(instances)]
-    rows = []
-    for name, seed in tasks[part::parts]:
-        source, given = LARGE[name]
+def large(record: Path, instances: int, draws: int, seconds: float) -> None:
+    """Paired totals of 200 arms, the same seeds of episodes for every policy: appends what the record lacks."""
+    done = set()
+    if record.exists():
+        with record.open(newline="") as file:
+            done = {(row["regime"], int(row["seed"]), int(row["episode"])) for row in csv.DictReader(file)}
+    until = perf_counter() + seconds
+    # The regime that the figure is asked for first, then one episode of every instance of all regimes, then the next.
+    first, *others = LARGE
+    tasks = [(first, seed, k) for seed in range(instances) for k in range(LARGE[first][2])]
+    most = max(LARGE[name][2] for name in others)
+    tasks += [
+        (name, seed, k) for k in range(most) for seed in range(instances) for name in others if k < LARGE[name][2]
+    ]
+    for name, seed, k in tasks:
+        if (name, seed, k) in done:
+            continue
+        if perf_counter() > until:
+            return
+        source, given, _ = LARGE[name]
         model = ro.load(source, seed=seed, **given)
-        names = ["none", "lookahead_priced", "lookahead_contacts", "improve"]
-        totals, cpu = {}, {}
-        for policy in names:
+        row: dict[str, Any] = {"regime": name, "seed": seed, "episode": k, "draws": draws}
+        for policy in ("none", "lookahead_priced", "lookahead_contacts", "improve"):
             began = process_time()
-            totals[policy] = np.array([episode(model, policy, [seed, k], draws) for k in range(episodes)])
-            cpu[policy] = (process_time() - began) / (episodes * model.problem.horizon)
-        none, base, contacts, improved = (totals[policy] for policy in names)
-        for k in range(episodes):
-            rows.append({"regime": name, "seed": seed, "episode": k, "draws": draws, "none": none[k], "base": base[k],
-                         "contacts": contacts[k],
-                         "improve": improved[k], "decision_cpu_s": round(cpu["improve"], 4)})  # fmt: skip
+            row[policy] = round(episode(model, policy, [seed, k], draws), 6)
+            row["decision_cpu_s"] = round((process_time() - began) / model.problem.horizon, 4)
+        new = not record.exists()
+        with record.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def summary(record: Path) -> list[dict[str, Any]]:
+    """By regime: gains over doing nothing, and paired differences with 95 % intervals over instances (Student's t)."""
+    with record.open(newline="") as file:
+        read = list(csv.DictReader(file))
+    rows = []
+    for name in dict.fromkeys(row["regime"] for row in read):
+        own = [row for row in read if row["regime"] == name]
+        seeds = sorted({int(row["seed"]) for row in own})
+
+        def mean(policy: str, own: list[dict[str, str]] = own, seeds: list[int] = seeds) -> np.ndarray:
+            return np.array([np.mean([float(row[policy]) for row in own if int(row["seed"]) == one]) for one in seeds])
+
+        base = mean("lookahead_priced")
+        room = float((base - mean("none")).mean())
+        row = {"regime": name, "instances": len(seeds), "episodes": len(own), "gain_of_base": round(room, 2)}
+        for policy in ("lookahead_contacts", "improve"):
+            less = mean(policy) - base
+            half = float(stats.t.ppf(0.975, len(less) - 1) * less.std(ddof=1) / len(less) ** 0.5)
+            row |= {
+                f"{policy}_less_base": round(float(less.mean()), 2),
+                f"{policy}_half": round(half, 2),
+                f"{policy}_percent": round(100 * float(less.mean()) / room, 2),
+                f"{policy}_percent_half": round(100 * half / room, 2),
+            }
+        rows.append(row | {"decision_cpu_s": round(float(np.mean([float(row["decision_cpu_s"]) for row in own])), 3)})
     return rows
 
 
@@ -106,7 +155,7 @@ def on_arrays(part: int, parts: int, instances: int, episodes: int) -> list[dict
     """Rules on arrays over many episodes side by side: means by instance, paired by seeds."""
     rows = []
     for name, seed in [(name, seed) for name in LARGE for seed in range(instances)][part::parts]:
-        source, given = LARGE[name]
+        source, given, _ = LARGE[name]
         model = ro.load(source, seed=seed, **given)
         problem, row = model.problem, {"regime": name, "seed": seed, "episodes": episodes}
         for policy, weights in {"none": "", **BASES}.items():
@@ -142,17 +191,21 @@ def episode(model: Model, policy: str, seed: list[int], draws: int) -> float:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("exact", "simulated", "rules", "large"))
+    parser.add_argument("what", choices=("exact", "simulated", "rules", "large", "summary"))
     parser.add_argument("--instances", type=int, default=0)
-    parser.add_argument("--episodes", type=int, default=6)
     parser.add_argument("--draws", type=int, default=32)
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1e9, help="large: begin no episode later than this")
+    parser.add_argument("--record", type=Path, default=Path("benchmarks/data/networked_improve_large.csv"))
     given = parser.parse_args()
+    if given.what == "large":
+        large(given.record, given.instances or 10, given.draws, given.seconds)
+        return
     if given.what == "rules":
         rows = on_arrays(given.part, given.parts, given.instances or 10, 32)
-    elif given.what == "large":
-        rows = large(given.part, given.parts, given.instances or 10, given.episodes, given.draws)
+    elif given.what == "summary":
+        rows = summary(given.record)
     else:
         rows = small(given.draws if given.what == "simulated" else 0, given.instances or 4)
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))

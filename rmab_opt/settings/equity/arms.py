@@ -40,7 +40,7 @@ class Plans:
     paid
         Reward of each type, discounted, (M,).
     first
-        Action taken in the first round in every state, int8 (S, M).
+        Probability of each action in the first round in every state, float32 (A, S, M).
     actions
         Probability of each action, float32 (T, A, M), where they were asked for.
     """
@@ -119,22 +119,26 @@ class Arms:
         """What plans with these actions (T, A, M) use, (P, T)."""
         return self._used @ actions.reshape(self.horizon, -1).T.astype(float)
 
-    def evaluate(self, worth: np.ndarray, prices: np.ndarray, *, actions: bool = False) -> Plans:
-        """Best plans where rewards of a cell are worth ``worth`` (Q,) and resources cost ``prices`` (T, R)."""
+    def evaluate(self, worth: np.ndarray, prices: np.ndarray, *, actions: bool = False, heat: float = 0.0) -> Plans:
+        """Best plans where rewards of a cell are worth ``worth`` (Q,) and resources cost ``prices`` (T, R).
+
+        With ``heat`` actions are drawn, with chances that fall off with what they lose in units of the heat; ``total``
+        is then smooth in worth and prices, the plans' rewards and use are its slopes, and it lies above the best.
+        """
         n_actions, n_states, n_types = self.shape
         depth = n_states if self.by_state else 1
         charge = (self._charged @ prices.T).T.reshape(self.horizon, n_actions, depth, n_types)
         # A table of all rounds is kept once: what is done, of which use follows.
         done = np.empty((self.horizon, n_actions, depth, n_types))
         paid, total = np.empty(n_types), 0.0
-        first = np.empty((n_states, n_types), dtype=np.int8)
+        first = np.empty((n_actions, n_states, n_types), dtype=np.float32)
         of_type = worth[self.cell]
         for begin in range(0, n_types, self.chunk):
             part = slice(begin, min(begin + self.chunk, n_types))
-            choice, value = self._backward(part, of_type[part], charge[..., part])
+            chance, value = self._backward(part, of_type[part], charge[..., part], heat)
             total += float((self.start[:, part] * value).sum())
-            first[:, part] = choice[0]
-            paid[part] = self._forward(part, choice, done[..., part])
+            first[..., part] = chance[0]
+            paid[part] = self._forward(part, chance, done[..., part])
         acted = done[:, 1:].sum(axis=(1, 2))
         return Plans(
             total,
@@ -146,13 +150,15 @@ class Arms:
             done.sum(axis=2).astype(np.float32) if actions else None,
         )
 
-    def _backward(self, part: slice, worth: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Actions of every round and state, int8 (T, S, m), and values of the first round (S, m)."""
+    def _backward(
+        self, part: slice, worth: np.ndarray, charge: np.ndarray, heat: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Chances of actions in every round and state (T, A, S, m), and values of the first round (S, m)."""
         kernel, reward = self.kernel[..., part], self.reward[..., part] * worth
         n_actions, n_states = self.shape[:2]
         closed = np.where(self.allowed[:, part], 0.0, -np.inf)[:, None, :]
         value = np.zeros(reward.shape[1:])
-        choice = np.empty((self.horizon, *value.shape), dtype=np.int8)
+        chance = np.empty((self.horizon, n_actions, *value.shape), dtype=np.float64 if heat else bool)
         product = np.empty_like(kernel[:, :, 0])
         for t in range(self.horizon - 1, -1, -1):
             gain = reward - charge[t]
@@ -162,21 +168,29 @@ class Arms:
                     np.multiply(kernel[:, :, after], value[after], out=product)
                     gain += product
             gain += closed
-            if n_actions == 2:
-                choice[t] = gain[1] > gain[0]
-            else:
-                choice[t] = gain.argmax(axis=0)
             value = gain.max(axis=0)
-        return choice, value
+            if heat:
+                gain -= value
+                gain /= heat
+                np.exp(gain, out=gain)
+                mass = gain.sum(axis=0)
+                np.divide(gain, mass, out=chance[t])
+                value += heat * np.log(mass)
+            elif n_actions == 2:
+                np.greater(gain[1], gain[0], out=chance[t, 1])
+                np.logical_not(chance[t, 1], out=chance[t, 0])
+            else:
+                chance[t] = gain.argmax(axis=0) == np.arange(n_actions)[:, None, None]
+        return chance, value
 
-    def _forward(self, part: slice, choice: np.ndarray, done: np.ndarray) -> np.ndarray:
+    def _forward(self, part: slice, chance: np.ndarray, done: np.ndarray) -> np.ndarray:
         """Rewards paid to each arm, (m,); what is done in every round goes into ``done`` (T, A, S or 1, m)."""
         kernel, reward = self.kernel[..., part], self.reward[..., part]
         n_actions, n_states = self.shape[:2]
         mass = self.start[:, part]
         paid = np.zeros(mass.shape[1])
         for t in range(self.horizon):
-            flow = np.stack([np.where(choice[t] == action, mass, 0.0) for action in range(n_actions)])
+            flow = chance[t] * mass
             paid += self.round[t] * (flow * reward).sum(axis=(0, 1))
             done[t] = flow if done.shape[2] > 1 or n_states == 1 else flow.sum(axis=1, keepdims=True)
             if t + 1 < self.horizon:

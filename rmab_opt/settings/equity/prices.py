@@ -24,6 +24,7 @@ from rmab_opt.errors import InfeasibleError, ModelError
 from rmab_opt.planning.occupancy import Polyhedron
 from rmab_opt.settings.equity.arms import Arms, Plans
 from rmab_opt.settings.equity.cohort import Cohort, Limits
+from rmab_opt.settings.equity.descent import HEATS, MANY, descended
 from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.master import Master, Multipliers
 from rmab_opt.settings.equity.relaxed import Answer, Spread, Stage
@@ -90,6 +91,8 @@ class PricedGroups:
         self.evaluations = 0
         self.learnt = 0
         """Cells that the last evaluation taught something."""
+        self._begun: set[bool] = set()
+        """Kinds of linear stages that were begun: for the lowest group (True), for a sum."""
         self.parts: np.ndarray | None = None
         """Of every plan and cell in the mixture that was answered last, (J, Q)."""
         self.master = self._new_master()
@@ -169,6 +172,26 @@ class PricedGroups:
         at[seen] = stage.welfare.inverse_slope(share[seen] / stage.weights[seen])
         self.master.bend_at(stage, np.clip(at, 1e-6 * self.top, 10.0 * self.top))
 
+    def _descends(self, stage: Stage) -> bool:
+        """Whether a stage begins with descents: of many arms, and the first whose objective is of its kind."""
+        if stage.curved or self.separator is not None or self.spread.matrix.shape[0] or self.arms.shape[2] < MANY:
+            return False
+        lowest = stage.free is not None
+        first = lowest not in self._begun
+        self._begun.add(lowest)
+        return first
+
+    def _descended(
+        self, stage: Stage, start: Multipliers | None, heat: tuple[float, float], until: float | None
+    ) -> Multipliers:
+        """Multipliers found by a descent; the plans drawn there are known from now on."""
+        point, drawn = descended(
+            self.arms, self.per_mean, self.resources, self.past, stage, self.span, start, heat, until
+        )
+        self.plans.append(drawn)
+        self.master.add(drawn, np.ones(self.arms.n_cells, dtype=bool))
+        return point
+
     # ---- the mixture
     def solve(self, stage: Stage, *, tolerance: float = 1e-7, until: float | None = None) -> Answer:
         """Best group values of a stage, to a relative gap or until the clock says ``until``; see :class:`Answer`.
@@ -217,6 +240,7 @@ class PricedGroups:
         upper, best, kept = np.inf, -np.inf, None
         centre = proven = None
         rounds = 0
+        heats = list(HEATS) if self._descends(stage) else []
         limit_size = max(1.0, float(np.abs(self.resources.limit).max(initial=0.0)))
         while rounds < MOST_ROUNDS:
             rounds += 1
@@ -236,6 +260,9 @@ class PricedGroups:
             # Prices between the best so far and the newest; where that proves or teaches nothing, the newest alone.
             taught = 0
             points = [mixture.next] if centre is None else [_between(centre, mixture.next), mixture.next]
+            if heats:
+                points = [self._descended(stage, centre, heats.pop(0), until)]
+                taught = self.arms.n_cells
             for point in points:
                 found = self.bound(stage, *point)
                 taught += self.learnt
@@ -296,7 +323,7 @@ class PricedGroups:
         chance = np.zeros((len(member), self.arms.shape[0]))
         for part, plans in zip(self.parts, self.plans, strict=False):
             if part.any():
-                chance[np.arange(len(member)), plans.first[state, member]] += part[self.arms.cell[member]]
+                chance += part[self.arms.cell[member]][:, None] * plans.first[:, state, member].T
         return chance
 
     def persons(self) -> np.ndarray:

@@ -8,12 +8,14 @@ import pytest
 import rmab_opt as ro
 from rmab_opt.planning import Coupling
 from rmab_opt.planning.occupancy import polyhedron
+from rmab_opt.settings.equity import descent, prices
 from rmab_opt.settings.equity.cohort import Cohort
 from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.master import Mixture
 from rmab_opt.settings.equity.prices import PricedGroups
 from rmab_opt.settings.equity.relaxed import Stage
 from rmab_opt.settings.equity.resources import Separator
+from rmab_opt.settings.equity.welfare import Welfare
 
 MOVE = np.tile(np.array([[[0.9, 0.1], [0.3, 0.7]], [[0.5, 0.5], [0.1, 0.9]]]), (2, 1, 1, 1))
 PAY = np.tile(np.array([[0.0, 0.0], [1.0, 1.0]]), (2, 1, 1))
@@ -99,3 +101,80 @@ def test_rows_of_a_roster_hold_for_every_allowed_action_and_cut_the_plan_off():
     for _ in range(40):
         chosen = np.asarray(model.actions.sample(rng))
         assert (matrix @ np.stack([1 - chosen, chosen]).T.ravel() <= limit + 1e-9).all()
+
+
+def _warm(seed: int = 5):
+    """Arms of three actions in two overlapping groups under two costs, with what drawn actions come to."""
+    rng = np.random.default_rng(seed)
+    move, pay = rng.dirichlet(np.ones(3), (6, 3, 3)), rng.random((6, 3, 3))
+    cost = rng.random((2, 6, 1, 3)) * (np.arange(3) > 0)
+    member = np.array([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]], dtype=bool)
+    cohort = Cohort(
+        move, pay, rng.integers(0, 3, 6), Groups(("a", "b"), member), Coupling(cost, np.array([1.0, 1.0])), 4, 0.9
+    )
+    return PricedGroups(cohort), rng
+
+
+def test_drawn_actions_are_the_slopes_of_a_smooth_value_above_the_best():
+    made, rng = _warm()
+    arms, heat, step = made.arms, 0.1, 1e-6
+    worth, prices = rng.random(arms.n_cells) + 0.5, rng.random((4, 2))
+    found, best = (arms.evaluate(worth, prices, heat=warm) for warm in (heat, 0.0))
+    discounted = 6 * float(arms.round.sum())
+    assert best.total < found.total <= best.total + heat * np.log(3) * discounted + 1e-12
+    assert best.total == pytest.approx(arms.evaluate(worth, prices, heat=1e-9).total, abs=1e-6)
+    use = np.zeros((2, 4))
+    np.add.at(use, arms.pair_row, found.use)
+    for change, slope in [((one, np.zeros((4, 2))), found.values @ one) for one in np.eye(arms.n_cells)] + [
+        ((np.zeros(arms.n_cells), one.reshape(4, 2)), -(arms.round * use).T.ravel() @ one) for one in np.eye(8)
+    ]:
+        high, low = (
+            arms.evaluate(worth + sign * step * change[0], prices + sign * step * change[1], heat=heat).total
+            for sign in (1.0, -1.0)
+        )
+        assert (high - low) / (2 * step) == pytest.approx(slope, abs=1e-6)
+
+
+@pytest.mark.parametrize("lowest", [True, False])
+def test_a_descent_follows_the_slopes_of_its_bound(monkeypatch, lowest):
+    """Floors, past and prices that may be below zero included, along the ray of shares."""
+    made, _ = _warm()
+    asked = []
+
+    def met(value, first, **given):
+        asked.append((value, first))
+        value(first)
+
+    monkeypatch.setattr("scipy.optimize.minimize", met)
+    free = np.array([True, True]) if lowest else None
+    weights = None if lowest else np.array([0.3, 0.7])
+    stage = Stage(np.array([0.4, -np.inf]), free, weights, None if lowest else Welfare.of("utilitarian"))
+    past = np.array([0.1, 0.3])
+    descent.descended(made.arms, made.per_mean, made.resources, past, stage, made.span, None, (0.1, 1e-6), None)
+    value, first = asked[0]
+    at = first + np.random.default_rng(0).random(len(first))
+    slope, step = value(at)[1], 1e-6
+    by_hand = [(value(at + step * one)[0] - value(at - step * one)[0]) / (2 * step) for one in np.eye(len(at))]
+    np.testing.assert_allclose(slope, by_hand, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("welfare", ["max_min", "utilitarian"])
+def test_descents_and_columns_alone_find_the_same(monkeypatch, welfare):
+    """From many arms on a stage begins with descents; what is proven is what columns prove, in fewer mixtures."""
+    rng = np.random.default_rng(1)
+    move, pay = rng.dirichlet(np.ones(2), (120, 2, 2)), np.tile(PAY[0], (120, 1, 1))
+    cohort = Cohort(
+        move, pay, rng.integers(0, 2, 120), Groups.from_labels(np.arange(120) % 4), Coupling.budgets([12]), 5, 0.95
+    )
+    kind = Welfare.of(welfare)
+    stage = (
+        Stage(np.full(4, -np.inf), free=np.ones(4, dtype=bool))
+        if kind.lowest_first
+        else Stage(np.array([2.6, -np.inf, -np.inf, -np.inf]), weights=kind.weights(cohort.groups), welfare=kind)
+    )
+    answers = [PricedGroups(cohort).solve(stage, tolerance=1e-6)]
+    monkeypatch.setattr(prices, "MANY", 1000)
+    answers.append(PricedGroups(cohort).solve(stage, tolerance=1e-6))
+    assert answers[0].lower == pytest.approx(answers[1].lower, rel=3e-6)
+    assert all(answer.lower <= other.upper + 1e-9 for answer in answers for other in answers)
+    assert answers[0].rounds < answers[1].rounds
