@@ -235,9 +235,17 @@ class ActionSet:
 
     def later(self, first: int) -> ActionSet:
         """The set as rounds are counted from round ``first`` on; itself where it is the same in all rounds."""
-        moved = {name: constraint.later(first) for name, constraint in self.declared.items()}
-        same = all(moved[name] is constraint for name, constraint in self.declared.items())
-        return self if same else ActionSet(self.columns, moved)
+        return self._changed({name: constraint.later(first) for name, constraint in self.declared.items()})
+
+    def counted(self, services: np.ndarray) -> ActionSet:
+        """The set after rounds in which arms had services, int (rounds, N); itself where they do not matter."""
+        declared = self.declared.items()
+        return self._changed({name: constraint.counted(services, self.columns) for name, constraint in declared})
+
+    def _changed(self, constraints: dict[str, Constraint]) -> ActionSet:
+        """The set of other constraints by the same names; itself where they are the same."""
+        same = all(constraints[name] is constraint for name, constraint in self.declared.items())
+        return self if same else ActionSet(self.columns, constraints)
 
     @cached_property
     def open_constraints(self) -> tuple[str, ...]:

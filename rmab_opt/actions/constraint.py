@@ -308,6 +308,10 @@ class Constraint(BaseModel):
         moved = {name: limit.later(first) for name, limit in fields.items() if isinstance(limit, ByRound)}
         return type(self).model_validate(fields | moved) if moved and first else self
 
+    def counted(self, services: np.ndarray, columns: Columns) -> Constraint:
+        """The constraint after rounds in which arms had services, int (rounds, N); itself where they do not matter."""
+        return self
+
     def monotone(self, columns: Columns) -> bool:
         """Whether dropping a chosen column never breaks this constraint; lets the sampler grow actions."""
         return False

@@ -246,9 +246,10 @@ def load_now(name: str, sets: list[str] | None) -> Model:
     if not in_programme(name):
         return loaded
     from rmab_opt.programme.comparison import standpoint
+    from rmab_opt.programme.ledger import Ledger
 
     here = standpoint(name)
-    return loaded.later(here.period, here.belief, here.shared)
+    return Ledger(Path(name) / "ledger", loaded).model.later(here.period, here.belief, here.shared)
 
 
 def brought(kind: str, name: str, setting: str, what: str) -> Callable[..., Any]:

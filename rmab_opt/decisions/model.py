@@ -81,6 +81,11 @@ class Model:
         """The same model deciding by another objective."""
         return replace(self, objective=objective)
 
+    def counted(self, services: np.ndarray) -> Model:
+        """The model after rounds in which arms had services, int (rounds, N); itself where nothing counts them."""
+        actions = self.actions.counted(services)
+        return self if actions is self.actions else replace(self, actions=actions)
+
     def later(self, first: int, start: np.ndarray, shared: np.ndarray | None = None) -> Model:
         """The rounds that are left from round ``first`` on, as a model of its own; its limits by round go along.
 

@@ -246,7 +246,7 @@ class Desk:
         """What was recorded."""
         paths = [self.folder / "model.yaml", *sorted((self.folder / "ledger").glob("*.json"))]
         found: Ledger = self._once(
-            "ledger", paths, lambda: Ledger(self.folder / "ledger", self.model(), keep=self._keep())
+            "ledger", paths, lambda: Ledger(self.folder / "ledger", self._declared(), keep=self._keep())
         )
         return found
 
@@ -254,10 +254,17 @@ class Desk:
         columns = self.columns()
         return () if columns is None else ("group", *columns.register_.keep)
 
-    def model(self) -> Model:
-        """This week's model, locks and moved visits included."""
+    def _declared(self) -> Model:
+        """This week's model before anything recorded is counted."""
         paths = [self.folder / "model.yaml", *sorted(self.folder.glob("*.csv"))]
-        found: Model = self._once("model", paths, lambda: load(self.folder))
+        found: Model = self._once("declared", paths, lambda: load(self.folder))
+        return found
+
+    def model(self) -> Model:
+        """This week's model, locks and moved visits included, with what the weeks recorded count towards guarantees."""
+        paths = [self.folder / "model.yaml", *sorted(self.folder.glob("*.csv"))]
+        paths += sorted((self.folder / "ledger").glob("*.json"))
+        found: Model = self._once("model", paths, lambda: Ledger(self.folder / "ledger", self._declared()).model)
         return found
 
     # ------------------------------------------------------------------------------------------------------- deciding
@@ -306,7 +313,7 @@ class Desk:
             content, _ = read_yaml(self.folder / "model.yaml")
             changed = asked.applied(content, stage)
             write_atomically(stage / "model.yaml", model_text(changed))
-            model = load(stage)
+            model = Ledger(self.folder / "ledger", load(stage)).model
             made, document = self._decide(model, asked, watch)
             for path in copied:
                 # Only what is new goes into place: nothing that somebody has changed meanwhile.

@@ -696,7 +696,8 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
         model = load(stage)
     # What is believed of the states rests on the estimate itself, whatever the list is planned on.
     known = model if not meant.drawn else with_tables(model, _in_order(made, made.transition, model))
-    standing = Ledger(folder / "ledger", known).standing()
+    ledger = Ledger(folder / "ledger", known)
+    standing, model = ledger.standing(), replace(model, actions=ledger.model.actions)
     belief = model.problem.start_distribution if standing is None else standing.belief
     shared = model.shared(None, None if standing is None else standing.shared or None)
     if standing is not None:

@@ -163,6 +163,10 @@ class Ledger:
     keep
         Columns of the cohort that each round keeps, e.g. village and type.
 
+    Notes
+    -----
+    :attr:`model` counts what the rounds recorded so far brought (guarantees), so it decides the next one.
+
     Raises
     ------
     ModelError
@@ -170,12 +174,29 @@ class Ledger:
     """
 
     def __init__(self, folder: str | Path, model: Model, *, keep: tuple[str, ...] = ()) -> None:
-        self.folder, self.model, self.keep = Path(folder), model, keep
+        self.folder, self._declared, self.keep = Path(folder), model, keep
         # Format 1 was written before a head file protected the newest round.
         self._log: Log[Round] = Log(self.folder, Round, stem="round", context=model, headless=(1,))
         self.rounds: list[dict[str, Any]] = []
+        self._counted: tuple[int, Model] | None = None
         for number, found in enumerate(self._log.entries):
             self._take(found, number)
+
+    @property
+    def model(self) -> Model:
+        """The model as it stands after the rounds recorded."""
+        if self._counted is None or self._counted[0] != len(self.rounds):
+            self._counted = len(self.rounds), self.before(len(self.rounds))
+        return self._counted[1]
+
+    def before(self, period: int) -> Model:
+        """The model as it stood before a round, counted from 0: what its constraints count is what came before."""
+        columns = self._declared.actions.columns
+        services = np.zeros((period, self._declared.problem.n_arms), dtype=np.int64)
+        for number, found in enumerate(self.rounds[:period]):
+            # Who has left is in no column any more.
+            services[number] = columns.arm_action(np.isin(columns.ids, found["done"]).astype(np.int64)) > 0
+        return self._declared.counted(services)
 
     def _take(self, found: Round, number: int) -> None:
         if found.period != number:
@@ -273,7 +294,8 @@ class Ledger:
             raise ModelError(
                 f"the decision's {where}: {fault['msg']}", "record what `rmab-opt decide --out FILE.json` wrote."
             ) from None
-        problem, actions = self.model.problem, self.model.actions
+        model = self.before(saved.period) if saved.period <= len(self.rounds) else self.model
+        problem, actions = model.problem, model.actions
         columns = actions.columns
         if saved.ids != columns.ids or len(saved.state) != problem.n_arms:
             raise ModelError(

@@ -131,6 +131,23 @@ class Guarantee(PlainKind, kind="guarantee"):
             return self.model_copy(update={**window, "at_least": 0, "before": 0, "done": None})
         return self.model_copy(update={**window, "before": 0})
 
+    def counted(self, services: np.ndarray, columns: Columns) -> Constraint:
+        """What was given in rounds ``before`` and later is added to ``done``; columns of who left are in no round."""
+        rounds = len(services)
+        if rounds <= self.before:
+            return self
+        served = self._served(columns) + services[max(self.begin, self.before) : self.end].sum(axis=0)
+        done = Table({"id": columns.arms.ids, "services": served.tolist()}, source="the rounds recorded")
+        return self.model_copy(update={"done": done, "before": rounds})
+
+    def _served(self, columns: Columns) -> np.ndarray:
+        """Services that ``done`` counts, (N,)."""
+        served = np.zeros(len(columns.arms))
+        if self.done is not None:
+            place = [columns.arms.index(name) for name in self.done.text("id")]
+            np.add.at(served, place, self.done.numbers("services", minimum=0))
+        return served
+
     def owed(self, columns: Columns, period: int | None = None) -> Owed:
         """What is left of it before round ``before``, the window counted from ``period``, by default that round.
 
@@ -139,11 +156,7 @@ class Guarantee(PlainKind, kind="guarantee"):
         ModelError
             When ``done`` names an unknown arm.
         """
-        arms = columns.arms
-        served = np.zeros(len(arms))
-        if self.done is not None:
-            place = [arms.index(name) for name in self.done.text("id")]
-            np.add.at(served, place, self.done.numbers("services", minimum=0))
+        arms, served = columns.arms, self._served(columns)
         if self.per == ARM:
             names, of = arms.ids, np.arange(len(arms))
         else:

@@ -19,6 +19,7 @@ from rmab_opt.cli.common import (
     Sets,
     answer,
     check_outputs,
+    in_programme,
     load_model,
     load_now,
     stoppable,
@@ -69,6 +70,8 @@ def check(
     loaded = load_model(model, sets) if bound is None else load_now(model, sets)
     if decision is not None and bound is not None:
         raise ModelError("--decision and --bound", "check one file at a time.")
+    if decision is not None and in_programme(model):
+        loaded = _as_it_was(loaded, Path(model), decision)
     if export is not None:
         if decision is None:
             raise ModelError("--export-proof without --decision", "name the saved decision whose proof it is.")
@@ -142,6 +145,16 @@ def _looked(actions: ActionSet, *, deadline: float | None) -> tuple[bool | None,
     agreement = actions.agreement(until)
     agreement.demand()
     return ready, agreement
+
+
+def _as_it_was(loaded: Model, folder: Path, decision: Path) -> Model:
+    """A programme's model as it stood before the round of a saved decision: guarantees count the rounds before it."""
+    from rmab_opt.programme.ledger import Ledger
+    from rmab_opt.records import read_object
+
+    ledger = Ledger(folder / "ledger", loaded)
+    period = read_object(decision, "saved decision", "give the file that `decide --out` wrote.").get("period")
+    return ledger.before(period) if isinstance(period, int) and 0 <= period <= len(ledger.rounds) else ledger.model
 
 
 def _judge(

@@ -110,7 +110,7 @@ def decide(
         # A programme's folder keeps its own rounds; before the first there are none.
         own = Path(model) / "ledger"
         ledger = own if own.exists() else None
-    given, period, standing = _start(loaded, state, period, ledger)
+    loaded, given, period, standing = _start(loaded, state, period, ledger)
     given, belief = _believed(loaded, given, standing, seed)
     shared = loaded.shared(state, None if standing is None else standing.shared or None)
     plan = choose_rule(loaded, period, policy)
@@ -224,14 +224,15 @@ def _check_formats(out: Path | None, report: Path | None) -> None:
 
 def _start(
     loaded: Model, state: Path | None, period: int, ledger: Path | None
-) -> tuple[np.ndarray | None, int, Standing | None]:
-    """State and round to decide from, and what the ledger says when it was asked."""
+) -> tuple[Model, np.ndarray | None, int, Standing | None]:
+    """The model, the state and round to decide from, and what the ledger says when it was asked."""
     given = loaded.state(state)
     standing = None
     if ledger is not None:
         from rmab_opt.programme.ledger import Ledger
 
-        standing = Ledger(ledger, loaded).standing()
+        kept = Ledger(ledger, loaded)
+        loaded, standing = kept.model, kept.standing()
         if standing is not None:
             if state is not None or period:
                 raise ModelError("--ledger says state and round itself", "leave out --state and --period.")
@@ -241,7 +242,7 @@ def _start(
             f"--period {period}" if standing is None else f"the ledger stands before round {period + 1}, past the last",
             f"give --period from 0 to {loaded.problem.horizon - 1}, or set problem.horizon.",
         )
-    return given, period, standing
+    return loaded, given, period, standing
 
 
 def _asked(loaded: Model, decision: Decision, why_not: list[str], alternatives: int) -> str:
