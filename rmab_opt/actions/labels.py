@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmab_opt.actions.tours import Orienteering, collected, shortened
+from rmab_opt.actions.tours import Orienteering, collected, tightened
 
 __all__ = ["MOST_ROUNDS", "MOST_STEPS", "Labels", "proven", "searched"]
 
@@ -254,13 +254,8 @@ class _Searching:
     def _mend(self, walk: list[int]) -> None:
         """Routes from a walk: each stop once, as many as fit, and what fits beside them."""
         task, worth = self.task, self.task.worth(self.gain)
-        route = shortened([0, *dict.fromkeys(walk), 0], task.between)
-        while task.steps(route) > task.length:
-            stops = np.array(route)
-            saved = task.between[stops[:-2], stops[1:-1]] + task.between[stops[1:-1], stops[2:]]
-            saved -= task.between[stops[:-2], stops[2:]]
-            del route[1 + int((worth[stops[1:-1]] / (saved + 1e-3)).argmin())]
-            route = shortened(route, task.between)
+        # A walk without its later visits to a stop is in time as well: no way round is shorter.
+        route = tightened(task, [0, *dict.fromkeys(walk), 0])
         if len(route) < 3 or (task.room < len(route) - 2):
             return
         others = sorted(self.routes, key=lambda one: len({*one} & {*route}), reverse=True)[1:]
@@ -302,40 +297,32 @@ class _Searching:
 
 
 class _Kept:
-    """Moves and times of arrival that may be part of a route above the target."""
+    """Moves and begins of visits that may be part of a route above the target."""
 
     def __init__(self, task: Orienteering) -> None:
-        self.between, self.length = task.between.astype(np.int64), task.length
-        points = len(self.between)
-        self.moves = self.between + self.between[0][:, None] + self.between[:, 0][None, :] <= self.length
+        self.between, self.length, self.turns = task.between.astype(np.int64), task.length, task.turns
+        self.points = len(self.between)
+        self.moves = task.moves.copy()
         self.moves[:, 0] = False
-        np.fill_diagonal(self.moves, False)
         times = np.arange(self.length + 1)[:, None]
-        self.times = (times >= self.between[0]) & (times + self.between[:, 0] <= self.length)
+        self.times = (times >= task.opens) & (times <= task.closes)
         self.times[:, 0] = False
-        self.points = points
 
     def narrow(self, walks: _Walks, target: float) -> int:
         """Leaves out what no walk above the target holds; how many times and moves went."""
         before = int(self.times.sum()) + int(self.moves.sum())
-        best, ahead = walks.by_point()
-        # Ways are alike in both directions: a walk's end is a walk from the depot, turned round.
+        times, moves = walks.most_through()
         room = target - walks.rest - walks.slack
-        self.times &= best + ahead[::-1] - walks.worth >= room
-        times = np.arange(self.length + 1)
-        for j in range(self.points):
-            onward = np.flatnonzero(self.moves[j])
-            if not len(onward):
-                continue
-            left = self.length - times[:, None] - self.between[j, onward]
-            most = best[:, j, None] + np.where(left >= 0, ahead[np.maximum(left, 0), onward], -np.inf)
-            self.moves[j, onward[most.max(axis=0) < room]] = False
-        self.moves[1:, 1:] &= self.moves[1:, 1:].T
+        self.times &= times >= room
+        self.moves &= moves >= room
+        if self.turns:
+            # What no way holds in one direction none holds in the other.
+            self.moves[1:, 1:] &= self.moves[1:, 1:].T
         return before - int(self.times.sum()) - int(self.moves.sum())
 
 
 class _Walks:
-    """The best walks by cell: a time of arrival, a point, and which of the stops remembered there were passed.
+    """The best walks by cell: when a visit begins, its point, and which of the stops remembered there were passed.
 
     Parameters
     ----------
@@ -368,7 +355,11 @@ class _Walks:
         state = number[state[inside]]
         order = np.argsort(state, kind="stable")
         self.moves = (number[source[inside]][order], state[order], steps[inside][order])
-        self.at_once = int(steps.min(initial=self.length + 1))
+        # Visits that take no time and lie at one place follow each other at one moment, level by level.
+        task = self.task
+        meet = np.maximum(task.opens[:, None], task.opens) <= np.minimum(task.closes[:, None], task.closes)
+        self.level = _levels(self.kept.moves & (self.kept.between == 0) & meet)
+        self.at_once = 1 if self.level.any() else int(steps.min(initial=self.length + 1))
 
     @property
     def size(self) -> int:
@@ -403,33 +394,66 @@ class _Walks:
         return one, two, three
 
     def _expand(self) -> None:
-        """Numbers the cells that are reached, by time and state, and lists the cells before each."""
+        """Numbers the cells that are reached, by time, level and state, and lists the cells before each."""
         source, state, steps = self.moves
         number = np.full(self.size, -1, dtype=np.int32)
         number[0], count = 0, 1
         open_ = self.kept.times[:, self.point]
+        opens = self.task.opens[self.point[state]]
         before, begin, places = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)], [np.zeros(1, np.int64)]
         self.blocks, pairs = list[tuple[int, int]](), 0
+        level = self.level[self.point[state]]
+        levels = [(source, state, steps, opens)]
+        if level.any():
+            levels = [tuple(each[level == k] for each in levels[0]) for k in range(int(level.max()) + 1)]  # type: ignore[misc]
         for first in range(1, self.length + 1, self.at_once):
-            times = np.arange(first, min(self.length + 1, first + self.at_once))[:, None]
-            left = times - steps
-            came = np.where(left >= 0, number.take(np.maximum(left, 0) * self.states + source), -1)
-            row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, state])
-            if not len(row):
-                continue
-            cell = (first + row) * self.states + state[move]
-            start = np.flatnonzero(np.diff(cell, prepend=-1))
-            number[cell[start]] = np.arange(count, count + len(start))
-            before.append(came[row, move])
-            begin.append(pairs + start)
-            places.append(cell[start])
-            self.blocks.append((count, count + len(start)))
-            count, pairs = count + len(start), pairs + len(row)
+            last = min(self.length + 1, first + self.at_once)
+            times = np.arange(first, last)[:, None]
+            for moves in levels:
+                live = np.flatnonzero(open_[first:last].any(axis=0)[moves[1]])
+                come, to, took, opening = (each[live] for each in moves)
+                left = times - took
+                came = np.where(left >= 0, number.take(np.maximum(left, 0) * self.states + come), -1)
+                row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, to])
+                cell, came = (first + row) * self.states + to[move], came[row, move]
+                waiting = np.flatnonzero((opening >= first) & (opening < last) & (opening > took))
+                if self.task.window is not None and len(waiting):
+                    early = [self._waited(number, come[own], to[own], took[own]) for own in self._by_point(to, waiting)]
+                    cell, came = (
+                        np.concatenate(each) for each in zip((cell, came), *early, strict=True)
+                    )
+                    order = np.argsort(cell, kind="stable")
+                    cell, came = cell[order], came[order]
+                if not len(cell):
+                    continue
+                start = np.flatnonzero(np.diff(cell, prepend=-1))
+                number[cell[start]] = np.arange(count, count + len(start))
+                before.append(came)
+                begin.append(pairs + start)
+                places.append(cell[start])
+                self.blocks.append((count, count + len(start)))
+                count, pairs = count + len(start), pairs + len(cell)
         self.before = np.concatenate(before)
         # Cell c > 0 comes from the cells before[begin[c - 1] : begin[c]].
         self.begin = np.append(np.concatenate(begin), pairs)
         self.time, at = np.divmod(np.concatenate(places), self.states)
         self.place = self.point[at]
+
+    def _by_point(self, to: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
+        """Moves to states, grouped by the states' point where its opening may be waited for."""
+        open_ = self.kept.times[self.task.opens[self.point[to[moves]]].astype(np.int64), self.point[to[moves]]]
+        moves = moves[open_]
+        point = self.point[to[moves]]
+        return [moves[point == k] for k in np.unique(point)]
+
+    def _waited(
+        self, number: np.ndarray, come: np.ndarray, to: np.ndarray, took: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(cells at which visits at one point begin as it opens, numbers of the cells before) of who comes before."""
+        opening = int(self.task.opens[self.point[to[0]]])
+        early = number.reshape(self.length + 1, self.states)[:opening, come]
+        time, move = np.nonzero((early >= 0) & (np.arange(opening)[:, None] + took < opening))
+        return opening * self.states + to[move], early[time, move]
 
     def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
         """What any choice along kept moves brings at most at prices (k + 2,): of stops, and of one more column."""
@@ -450,7 +474,7 @@ class _Walks:
         top = float(self.best[self.end]) if self.end else -np.inf
         fixed = float(price[:-1].sum()) + at_depot + counted * (task.most or 0)
         self.rest = fixed + (task.vehicles - 1) * max(top, 0.0)
-        stops = 2 + self.length / self.at_once
+        stops = 2 + self.length / self.at_once * (1 + int(self.level.max()))
         mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())
         self.slack = 8 * EPS * (stops + len(price)) * (mass + abs(fixed))
         return (top if task.vehicles == 1 or not self.end else max(top, 0.0)) + self.rest + self.slack
@@ -464,10 +488,33 @@ class _Walks:
             cell = int(came[self.best[came].argmax()])
         return stops[::-1]
 
-    def by_point(self) -> tuple[np.ndarray, np.ndarray]:
-        """(best at exactly a time, best until it), (length + 1, k + 1)."""
-        exact = np.full((self.length + 1, self.kept.points), -np.inf)
-        key = self.time * self.kept.points + self.place
-        first = np.flatnonzero(np.diff(key, prepend=-1))
-        exact.flat[key[first]] = np.maximum.reduceat(self.best, first)
-        return exact, np.maximum.accumulate(exact, axis=0)
+    def most_through(self) -> tuple[np.ndarray, np.ndarray]:
+        """What walks bring at most through a visit (length + 1, k + 1) and through a move (k + 1, k + 1)."""
+        brings, points = self.worth[self.place], self.kept.points
+        ahead, moves = np.zeros(len(self.place)), np.full(points * points, -np.inf)
+        for first, last in self.blocks[::-1]:
+            start, end = self.begin[first - 1], self.begin[last - 1]
+            came, counts = self.before[start:end], np.diff(self.begin[first - 1 : last])
+            onward = np.repeat(brings[first:last] + ahead[first:last], counts)
+            np.maximum.at(ahead, came, onward)
+            move = self.place[came] * points + np.repeat(self.place[first:last], counts)
+            np.maximum.at(moves, move, self.best[came] + onward)
+        times = np.full((self.length + 1) * points, -np.inf)
+        np.maximum.at(times, self.time * points + self.place, self.best + ahead)
+        return times.reshape(-1, points), moves.reshape(points, points)
+
+
+def _levels(at_once: np.ndarray) -> np.ndarray:
+    """How many moves that take no time may come before each point, one after the other, int64 (k + 1,).
+
+    Parameters
+    ----------
+    at_once
+        Moves that take no time, bool (k + 1, k + 1); they lead nowhere round.
+    """
+    level = np.zeros(len(at_once), dtype=np.int64)
+    while True:
+        more = np.where(at_once, level[:, None] + 1, 0).max(axis=0)
+        if (more <= level).all():
+            return level
+        level = np.maximum(level, more)
