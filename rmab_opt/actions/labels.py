@@ -359,7 +359,7 @@ class _Walks:
         task = self.task
         meet = np.maximum(task.opens[:, None], task.opens) <= np.minimum(task.closes[:, None], task.closes)
         self.level = _levels(self.kept.moves & (self.kept.between == 0) & meet)
-        self.at_once = 1 if self.level.any() else int(steps.min(initial=self.length + 1))
+        self.at_once = max(1, int(steps.min(initial=self.length + 1)))
 
     @property
     def size(self) -> int:
