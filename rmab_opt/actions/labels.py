@@ -2,13 +2,15 @@
 
 A walk may come back to a stop that it no longer remembers; each visit pays the stop's price, and every price is earned
 once. No route brings more than the best walk and all prices together. What no walk above the target passes, at a time
-or from a stop, is left out for good, so that later walks have fewer ways to come back. See :func:`proven` and
+or from a stop, is left out for good, so that later walks have fewer ways to come back. Where few routes without a stop
+twice are left, they are listed, and as many of them as there are vehicles are put together. See :func:`proven` and
 :func:`searched`.
 
 References
 ----------
 Baldacci, Mingozzi, Roberti (2011) for the memories; Righini, Salani (2008) for letting them grow where walks repeat
-stops; Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better.
+stops; Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better; Baldacci,
+Christofides, Mingozzi (2008) for listing what is left.
 """
 
 from __future__ import annotations
@@ -57,6 +59,15 @@ MOST_MOVES = 30_000_000
 MOST_REMEMBERED = 12
 """Stops that a stop's walks remember at most: each doubles its states."""
 
+MOST_LISTED, SOON_LISTED = 1_000_000, 60_000
+"""Beginnings of routes that are listed at most, and those worth a try after every round."""
+
+MOST_TOGETHER = 2_000_000
+"""Routes that are put together at most."""
+
+MOST_VALUED = 20_000
+"""Of these, those that are valued one by one where a count is declared."""
+
 FINEST = 1e-6
 """Part of the largest gain down to which gains are looked at for a common measure."""
 
@@ -96,6 +107,7 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
     if not (np.isfinite(labels.prices).all() and (labels.prices >= 0).all() and np.isfinite(labels.target)):
         return np.inf
     kept, bound = _Kept(task), np.inf
+    walks: _Walks | None = None
     at_home = float(gain @ task.action([], gain))
     for number, price in enumerate(labels.prices):
         memory = (labels.joined >= 0) & (labels.joined <= number)
@@ -104,6 +116,9 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
             return np.inf
         bound = min(bound, walks.bound(gain, price))
         kept.narrow(walks, labels.target)
+    if walks is not None and bound > labels.target:
+        found = _together(walks, gain, labels.target, MOST_LISTED)
+        bound = bound if found is None else min(bound, found[0])
     return _whole(max(bound, labels.target, at_home * (1 + 4 * len(gain) * EPS)), gain)
 
 
@@ -173,6 +188,7 @@ class _Searching:
         self.measure, self.kept = measure(gain), _Kept(task)
         self.value = float(gain @ task.action(routes, gain))
         self.joined = np.full((points, points), -1, dtype=np.int16)
+        self.narrowed: float | None = None
         self.price, self.bound, self.pace = np.zeros(points + 1), np.inf, 1.0
         self.pulls = np.zeros(points + 1)
         self.full = False
@@ -187,12 +203,13 @@ class _Searching:
     def run(self) -> tuple[list[list[int]], Labels, float]:
         """See :func:`searched`."""
         rounds: list[np.ndarray] = []
+        walks: _Walks | None = None
         idle = 0
         while len(rounds) < MOST_ROUNDS and idle < IDLE_ROUNDS:
-            walks = _Walks(self.task, self.joined >= 0, self.kept)
-            if not walks.fits:
+            looked = _Walks(self.task, self.joined >= 0, self.kept)
+            if not looked.fits:
                 break
-            before = self.bound
+            walks, before = looked, self.bound
             passed = self._descend(walks)
             found = walks.bound(self.gain, self.price)
             rounds.append(self.price)
@@ -200,15 +217,33 @@ class _Searching:
             if self.bound <= self.target or self.late():
                 break
             gone = self.kept.narrow(walks, self.target)
+            if self._list(walks, SOON_LISTED):
+                break
             grown = self._grow(walks, passed, len(rounds)) if len(rounds) >= PLAIN_ROUNDS else 1
             lower = not np.isfinite(before) or self.bound < before - 1e-4 * abs(before)
             useful = lower or gone > 0.002 * self.kept.times.sum()
             idle = 0 if useful else idle + 1
             if not grown and not useful:
                 break
+        if walks is not None and self.narrowed is None and self.bound > self.target and not self.late():
+            self.kept.narrow(walks, self.target)
+            self._list(walks, MOST_LISTED)
+        target = self.target if self.narrowed is None else self.narrowed
         prices = np.array(rounds).reshape(len(rounds), len(self.price))
-        limit = _whole(max(self.bound, self.target), self.gain)
-        return self.routes, Labels(prices, self.joined, self.target), limit
+        limit = _whole(max(self.bound, target), self.gain)
+        return self.routes, Labels(prices, self.joined, target), limit
+
+    def _list(self, walks: _Walks, most: int) -> bool:
+        """Whether the routes that are left are few enough to be put together; the best of them are taken."""
+        target = self.target
+        found = _together(walks, self.gain, target, most)
+        if found is None:
+            return False
+        self.narrowed, self.bound = target, min(self.bound, found[0])
+        value = float(self.gain @ self.task.action(found[1], self.gain))
+        if value > self.value:
+            self.routes, self.value = found[1], value
+        return True
 
     def _descend(self, walks: _Walks) -> list[list[int]]:
         """Prices moved along the walks' repeats (Polyak's steps); the walks seen."""
@@ -473,7 +508,7 @@ class _Walks:
         self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
         top = float(self.best[self.end]) if self.end else -np.inf
         fixed = float(price[:-1].sum()) + at_depot + counted * (task.most or 0)
-        self.rest = fixed + (task.vehicles - 1) * max(top, 0.0)
+        self.fixed, self.rest = fixed, fixed + (task.vehicles - 1) * max(top, 0.0)
         stops = 2 + self.length / self.at_once * (1 + int(self.level.max()))
         mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())
         self.slack = 8 * EPS * (stops + len(price)) * (mass + abs(fixed))
@@ -489,7 +524,10 @@ class _Walks:
         return stops[::-1]
 
     def most_through(self) -> tuple[np.ndarray, np.ndarray]:
-        """What walks bring at most through a visit (length + 1, k + 1) and through a move (k + 1, k + 1)."""
+        """What walks bring at most through a visit (length + 1, k + 1) and through a move (k + 1, k + 1).
+
+        Kept in ``onward``: what they bring after a visit that begins at a time or later, (length + 1, k + 1).
+        """
         brings, points = self.worth[self.place], self.kept.points
         ahead, moves = np.zeros(len(self.place)), np.full(points * points, -np.inf)
         for first, last in self.blocks[::-1]:
@@ -499,9 +537,130 @@ class _Walks:
             np.maximum.at(ahead, came, onward)
             move = self.place[came] * points + np.repeat(self.place[first:last], counts)
             np.maximum.at(moves, move, self.best[came] + onward)
-        times = np.full((self.length + 1) * points, -np.inf)
-        np.maximum.at(times, self.time * points + self.place, self.best + ahead)
+        cell = self.time * points + self.place
+        times, later = np.full((2, (self.length + 1) * points), -np.inf)
+        np.maximum.at(times, cell, self.best + ahead)
+        np.maximum.at(later, cell, ahead)
+        self.onward = np.maximum.accumulate(later.reshape(-1, points)[::-1], axis=0)[::-1]
         return times.reshape(-1, points), moves.reshape(points, points)
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """Routes that pass no stop twice and may be part of something above the target, one for every set of stops."""
+
+    inside: np.ndarray
+    """Whether a route passes a point, bool (M, k + 1)."""
+    priced: np.ndarray
+    """What it brings at the walks' prices, (M,), falling."""
+    ends: list[tuple[int, int]]
+    """Where it ends: (layer, number in it)."""
+    layers: list[tuple[np.ndarray, np.ndarray]]
+    """(last stop, number of the beginning before) of every beginning of so many stops."""
+
+    def route(self, number: int) -> list[int]:
+        """Points of a route, the depot first and last."""
+        layer, k = self.ends[number]
+        stops = list[int]()
+        while layer >= 0:
+            last, before = self.layers[layer]
+            stops.append(int(last[k]))
+            layer, k = layer - 1, int(before[k])
+        return [0, *stops[::-1], 0]
+
+
+def _listed(walks: _Walks, room: float, most: int) -> _Listed | None:
+    """Routes along kept moves worth ``room`` at the walks' prices; None where their beginnings are more than ``most``.
+
+    Of the beginnings that pass the same stops and end at the same one, the one that begins its last visit first can be
+    followed by whatever may follow the others.
+    """
+    kept, points = walks.kept, walks.kept.points
+    between, opens, closes = (np.asarray(each) for each in (kept.between, walks.task.opens, walks.task.closes))
+    words = -(-points // 64)
+    word, bit = np.arange(points) // 64, np.uint64(1) << (np.arange(points) % 64).astype(np.uint64)
+    last, clock, brought = np.zeros(1, dtype=np.int64), np.zeros(1), np.zeros(1)
+    passed, count = np.zeros((1, words), dtype=np.uint64), 0
+    layers, found = list[tuple[np.ndarray, np.ndarray]](), list[tuple[np.ndarray, np.ndarray, np.ndarray]]()
+    if room <= 0.0:
+        found.append((passed, np.zeros(1), np.array([[-1, 0]])))
+    while len(last):
+        if int(kept.moves.sum(axis=1)[last].sum()) > 8 * most:
+            return None
+        source, stop = np.nonzero(kept.moves[last])
+        begin = np.maximum(clock[source] + between[last[source], stop], opens[stop])
+        fresh = (passed[source, word[stop]] & bit[stop] == 0) & (begin <= closes[stop])
+        source, stop, begin = source[fresh], stop[fresh], begin[fresh]
+        worth = brought[source] + walks.worth[stop]
+        useful = worth + walks.onward[begin.astype(np.int64), stop] >= room
+        source, stop, begin, worth = source[useful], stop[useful], begin[useful], worth[useful]
+        sets = passed[source]
+        sets[np.arange(len(stop)), word[stop]] |= bit[stop]
+        order = np.lexsort((begin, stop, *sets.T))
+        own = np.column_stack([sets, stop.astype(np.uint64)])[order]
+        order = order[np.append(True, (own[1:] != own[:-1]).any(axis=1))] if len(order) else order
+        last, clock, brought, passed = stop[order], begin[order], worth[order], sets[order]
+        layers.append((last, source[order]))
+        count += len(order)
+        if count > most:
+            return None
+        good = np.flatnonzero(brought >= room)
+        _, first = np.unique(passed[good], axis=0, return_index=True)
+        ends = np.column_stack([np.full(len(first), len(layers) - 1), good[first]])
+        found.append((passed[good[first]], brought[good[first]], ends))
+    sets, priced, ends = (np.concatenate(each) for each in zip(*found, strict=True))
+    order = np.argsort(-priced, kind="stable")
+    inside = sets[order][:, word] & bit > 0
+    return _Listed(inside, priced[order], [tuple(end) for end in ends[order].tolist()], layers)
+
+
+def _together(
+    walks: _Walks, gain: np.ndarray, target: float, most: int
+) -> tuple[float, list[list[int]]] | None:
+    """(what routes bring together at most, those routes) by a list of all that may; None where they are too many.
+
+    The walks' prices and what :meth:`_Walks.most_through` found are used; what is worth less than ``target`` is not
+    looked for.
+    """
+    task, slack = walks.task, 2 * walks.slack
+    listed = _listed(walks, target - walks.rest - slack, most)
+    if listed is None:
+        return None
+    worth = task.worth(gain)
+    at_depot, worth[0] = float(worth[0]), 0.0
+    need, priced = target - walks.fixed - slack, listed.priced
+    if not len(priced):
+        return target, []
+    plans, union, together = np.zeros((1, 0), dtype=np.int64), np.zeros((1, len(worth)), dtype=bool), np.zeros(1)
+    for left in range(task.vehicles - 1, -1, -1):
+        first = plans[:, -1] if plans.shape[1] else np.zeros(len(plans), dtype=np.int64)
+        # The list falls: whoever joins stands between the last one that did and the first that brings too little.
+        end = np.searchsorted(-priced, together + left * max(float(priced[0]), 0.0) - need, side="right")
+        counts = np.maximum(end - first, 0)
+        if int(counts.sum()) * len(worth) > 64 * MOST_TOGETHER:
+            return None
+        of = np.repeat(np.arange(len(plans)), counts)
+        joins = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts) + first[of]
+        plans = np.column_stack([plans[of], joins])
+        union, together = union[of] | listed.inside[joins], together[of] + priced[joins]
+    parts = np.array_split(union, 1 + len(union) // 100_000)
+    value = np.concatenate([part @ worth for part in parts]) + at_depot
+    if task.most is not None and task.most < len(gain):
+        above = np.flatnonzero(np.minimum(value, together + walks.fixed) + slack >= target)
+        if len(above) > MOST_VALUED:
+            return None
+        value = np.full(len(plans), -np.inf)
+        for k in above.tolist():
+            value[k] = float(gain @ task.action([np.flatnonzero(union[k]).tolist()], gain))
+    if not len(plans):
+        return target, []
+    best = int(value.argmax())
+    routes, seen = list[list[int]](), set[int]()
+    for number in plans[best].tolist():
+        route = [k for k in listed.route(number)[1:-1] if k not in seen]
+        seen |= {*route}
+        routes += [[0, *route, 0]] if route else []
+    return max(target, float(value[best]) * (1 + 4 * len(gain) * EPS)), routes
 
 
 def _levels(at_once: np.ndarray) -> np.ndarray:
