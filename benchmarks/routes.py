@@ -15,6 +15,7 @@ import csv
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path as File
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,6 +63,54 @@ def published(folder: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]
         yield file.stem, points[:, :2] * HUNDREDTHS, points[:, 2], int(rows[0][0] * HUNDREDTHS)
 
 
+@dataclass(frozen=True)
+class Town:
+    """Visits with windows, drawn the way Solomon's are: minutes, a start at 0, a day that ends at ``length``."""
+
+    place: np.ndarray
+    scores: np.ndarray
+    windows: np.ndarray
+    """Earliest and latest begin, (n, 2)."""
+    minutes: np.ndarray
+    """From each to each, (n, n), tenths of a minute; uphill takes longer than downhill."""
+    service: float
+
+
+def town(n: int, seed: int, width: float, length: float, *, grouped: bool = False, service: float = 10.0) -> Town:
+    """n points, the depot first: spread or in groups over a square of 60 minutes, windows ``width`` minutes on average."""
+    rng = np.random.default_rng([seed, n, int(width)])
+    centres = rng.uniform(0, 60, (8, 2))
+    spread = centres[rng.integers(0, 8, n)] + rng.normal(0, 4, (n, 2))
+    place = np.clip(spread, 0, 60) if grouped else rng.uniform(0, 60, (n, 2))
+    place[0] = 30.0
+    far = np.linalg.norm(place[:, None] - place[None], axis=2)
+    height = place[:, 1] / 60
+    minutes = np.round(far * (1.0 + 0.3 * np.clip(height[None] - height[:, None], 0, None)) + 1.0, 1)
+    centre, wide = rng.uniform(0, length - service, n), rng.uniform(0.5, 1.5, n) * width
+    windows = np.round(np.stack([centre - wide / 2, centre + wide / 2], axis=1).clip(0, length))
+    scores = rng.integers(1, 21, n).astype(float)
+    scores[0] = 0.0
+    return Town(place, scores, windows, minutes, service)
+
+
+def town_model(given: Town, length: float, vehicles: int) -> Model:
+    """One decision over routes in the windows of a town."""
+    n = len(given.place)
+    one, two = np.nonzero(~np.eye(n, dtype=bool))
+    edges = {
+        "from": [f"arm{k}" for k in one], "to": [f"arm{k}" for k in two], "one_way": ["yes"] * len(one),
+        "minutes": given.minutes[one, two].tolist(),
+    }  # fmt: skip
+    arms = Arms.from_arrays(n, opens=given.windows[:, 0].tolist(), closes=given.windows[:, 1].tolist())
+    route = Path(
+        edges=Table(edges), depot="arm0", length=length, vehicles=vehicles, service=given.service, earliest="opens",
+        latest="closes",
+    )  # fmt: skip
+    tables = Tabular(np.full((n, 2, 2, 2), 0.5), np.zeros((n, 2, 2)))
+    start = np.zeros(n, dtype=int)
+    return Model(Problem(arms, tables, start=start), ActionSet(arms, {"route": route}), Scores(given.scores))
+
+
 def model_of(place: np.ndarray, scores: np.ndarray, length: int, vehicles: int) -> Model:
     """One decision over routes, every point an arm."""
     n = len(place)
@@ -78,7 +127,7 @@ def model_of(place: np.ndarray, scores: np.ndarray, length: int, vehicles: int) 
     return Model(Problem(arms, tables, start=np.zeros(n, dtype=int)), actions, Scores(scores), title="orienteering")
 
 
-def run(name: str, model: Model, scores: np.ndarray, length: int, vehicles: int, seconds: float) -> dict[str, object]:
+def run(name: str, model: Model, scores: np.ndarray, length: float, vehicles: int, seconds: float) -> dict[str, object]:
     """One row of the record."""
     task = model.actions.shape.orienteering
     assert task is not None

@@ -390,6 +390,9 @@ class _Walks:
         state = number[state[inside]]
         order = np.argsort(state, kind="stable")
         self.moves = (number[source[inside]][order], state[order], steps[inside][order])
+        kept = self.kept.times
+        self.first, self.span = kept.argmax(axis=0), np.where(kept.any(axis=0), 1 + np.ptp(_ends(kept), axis=0), 0)
+        self.first[0], self.span[0] = 0, 1
         # Visits that take no time and lie at one place follow each other at one moment, level by level.
         task = self.task
         meet = np.maximum(task.opens[:, None], task.opens) <= np.minimum(task.closes[:, None], task.closes)
@@ -398,13 +401,13 @@ class _Walks:
 
     @property
     def size(self) -> int:
-        """Times by states."""
-        return (self.length + 1) * self.states
+        """Times by states, as far as they may be part of a route."""
+        return int(self.span[self.point].sum())
 
     @property
     def work(self) -> int:
         """Times by moves."""
-        return (self.length + 1) * len(self.moves[0])
+        return int(self.span[self.point[self.moves[1]]].sum())
 
     def _moves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(from state, to state, steps) of every move between all states, numbered point by point."""
@@ -431,8 +434,12 @@ class _Walks:
     def _expand(self) -> None:
         """Numbers the cells that are reached, by time, level and state, and lists the cells before each."""
         source, state, steps = self.moves
+        base = np.concatenate([[0], np.cumsum(self.span[self.point])])
         number = np.full(self.size, -1, dtype=np.int32)
         number[0], count = 0, 1
+        # The number of a state at a time stands at its place plus the time, as long as it lies within its span.
+        begin_, end_ = self.first[self.point], self.first[self.point] + self.span[self.point]
+        base = base[:-1] - begin_
         open_ = self.kept.times[:, self.point]
         opens = self.task.opens[self.point[state]]
         before, begin, places = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)], [np.zeros(1, np.int64)]
@@ -448,21 +455,24 @@ class _Walks:
                 live = np.flatnonzero(open_[first:last].any(axis=0)[moves[1]])
                 come, to, took, opening = (each[live] for each in moves)
                 left = times - took
-                came = np.where(left >= 0, number.take(np.maximum(left, 0) * self.states + come), -1)
+                came = np.where(
+                    (left >= begin_[come]) & (left < end_[come]), number.take(left + base[come], mode="clip"), -1
+                )
                 row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, to])
                 cell, came = (first + row) * self.states + to[move], came[row, move]
                 waiting = np.flatnonzero((opening >= first) & (opening < last) & (opening > took))
                 if self.task.window is not None and len(waiting):
-                    early = [self._waited(number, come[own], to[own], took[own]) for own in self._by_point(to, waiting)]
-                    cell, came = (
-                        np.concatenate(each) for each in zip((cell, came), *early, strict=True)
-                    )
+                    early = [
+                        self._waited(number, base, come[own], to[own], took[own]) for own in self._by_point(to, waiting)
+                    ]
+                    cell, came = (np.concatenate(each) for each in zip((cell, came), *early, strict=True))
                     order = np.argsort(cell, kind="stable")
                     cell, came = cell[order], came[order]
                 if not len(cell):
                     continue
                 start = np.flatnonzero(np.diff(cell, prepend=-1))
-                number[cell[start]] = np.arange(count, count + len(start))
+                when, which = np.divmod(cell[start], self.states)
+                number[when + base[which]] = np.arange(count, count + len(start))
                 before.append(came)
                 begin.append(pairs + start)
                 places.append(cell[start])
@@ -482,12 +492,15 @@ class _Walks:
         return [moves[point == k] for k in np.unique(point)]
 
     def _waited(
-        self, number: np.ndarray, come: np.ndarray, to: np.ndarray, took: np.ndarray
+        self, number: np.ndarray, base: np.ndarray, come: np.ndarray, to: np.ndarray, took: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """(cells at which visits at one point begin as it opens, numbers of the cells before) of who comes before."""
-        opening = int(self.task.opens[self.point[to[0]]])
-        early = number.reshape(self.length + 1, self.states)[:opening, come]
-        time, move = np.nonzero((early >= 0) & (np.arange(opening)[:, None] + took < opening))
+        opening, point = int(self.task.opens[self.point[to[0]]]), self.point[come]
+        first, end = self.first[point], np.minimum(self.first[point] + self.span[point], opening - took)
+        times = np.arange(int(first.min()), max(int(end.max()), int(first.min())))[:, None]
+        inside = (times >= first) & (times < end)
+        early = np.where(inside, number.take(times + base[come], mode="clip"), -1)
+        time, move = np.nonzero(early >= 0)
         return opening * self.states + to[move], early[time, move]
 
     def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
@@ -614,9 +627,7 @@ def _listed(walks: _Walks, room: float, most: int) -> _Listed | None:
     return _Listed(inside, priced[order], [tuple(end) for end in ends[order].tolist()], layers)
 
 
-def _together(
-    walks: _Walks, gain: np.ndarray, target: float, most: int
-) -> tuple[float, list[list[int]]] | None:
+def _together(walks: _Walks, gain: np.ndarray, target: float, most: int) -> tuple[float, list[list[int]]] | None:
     """(what routes bring together at most, those routes) by a list of all that may; None where they are too many.
 
     The walks' prices and what :meth:`_Walks.most_through` found are used; what is worth less than ``target`` is not
@@ -661,6 +672,11 @@ def _together(
         seen |= {*route}
         routes += [[0, *route, 0]] if route else []
     return max(target, float(value[best]) * (1 + 4 * len(gain) * EPS)), routes
+
+
+def _ends(kept: np.ndarray) -> np.ndarray:
+    """First and last true row of each column, (2, n); for columns without one, the table's ends."""
+    return np.array([kept.argmax(axis=0), len(kept) - 1 - kept[::-1].argmax(axis=0)])
 
 
 def _levels(at_once: np.ndarray) -> np.ndarray:
