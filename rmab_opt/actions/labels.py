@@ -611,7 +611,9 @@ def _listed(walks: _Walks, room: float, most: int) -> _Listed | None:
         sets[np.arange(len(stop)), word[stop]] |= bit[stop]
         order = np.lexsort((begin, stop, *sets.T))
         own = np.column_stack([sets, stop.astype(np.uint64)])[order]
-        order = order[np.append(True, (own[1:] != own[:-1]).any(axis=1))] if len(order) else order
+        if len(order):
+            other = np.asarray((own[1:] != own[:-1]).any(axis=1))
+            order = order[np.append(True, other)]
         last, clock, brought, passed = stop[order], begin[order], worth[order], sets[order]
         layers.append((last, source[order]))
         count += len(order)

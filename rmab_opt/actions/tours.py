@@ -311,9 +311,7 @@ def tightened(task: Orienteering, route: list[int]) -> list[int]:
     return shortened(route, task.between, None if task.window is None else task.fits)
 
 
-def shortened(
-    route: list[int], between: np.ndarray, fits: Callable[[Sequence[int]], bool] | None = None
-) -> list[int]:
+def shortened(route: list[int], between: np.ndarray, fits: Callable[[Sequence[int]], bool] | None = None) -> list[int]:
     """A closed route through the same points that no exchange of two legs or move of up to three stops shortens.
 
     Parameters

@@ -241,7 +241,10 @@ class Path(Constraint, kind="path"):
             yield f"{names}: there and back from {self.depot} takes longer than {self.length:g}"
         elif self._routes(stops, columns) is None:
             routes = "no route" if self.vehicles == 1 else f"no {self.vehicles} routes"
-            passed, windows = ", ".join(table.names[k] for k in stops), "" if table.window is None else " in the windows"
+            passed, windows = (
+                ", ".join(table.names[k] for k in stops),
+                "" if table.window is None else " in the windows",
+            )
             yield f"{routes} of {self.length:g} {self._word} from {self.depot} and back passes {passed}{windows}"
 
     def describe(self) -> str:
@@ -454,7 +457,7 @@ class Path(Constraint, kind="path"):
         return sets
 
     def _routes(self, stops: list[int], columns: Columns) -> list[list[int]] | None:
-        """Routes through all stops that are back in time, by a table over their subsets, or None when there are none."""
+        """Routes through all stops that are back in time, by a table over their subsets; None when there are none."""
         count = len(stops)
         if not count:
             return []
@@ -715,7 +718,7 @@ def _told(minutes: float | str) -> str:
 
 
 def _split(fits: np.ndarray, stops: int, vehicles: int) -> list[int] | None:
-    """At most so many subsets that fit, (2**k,), and hold the stops, a bit mask, together; None where there are none."""
+    """At most so many subsets that fit, (2**k,), and together hold the stops, a bit mask; None where none do."""
     if fits[stops]:
         return [stops]
     if vehicles == 1:
