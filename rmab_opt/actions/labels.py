@@ -84,11 +84,14 @@ class Labels:
         Round from which on walks at a point remember another one, -1 for never, int16 (k + 1, k + 1).
     target
         What is left out is worth less.
+    listed
+        Whether the routes that are left after the last round are listed and put together.
     """
 
     prices: np.ndarray
     joined: np.ndarray
     target: float
+    listed: bool = False
 
 
 def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
@@ -116,7 +119,7 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
             return np.inf
         bound = min(bound, walks.bound(gain, price))
         kept.narrow(walks, labels.target)
-    if walks is not None and bound > labels.target:
+    if labels.listed and walks is not None and bound > labels.target:
         found = _together(walks, gain, labels.target, MOST_LISTED)
         bound = bound if found is None else min(bound, found[0])
     return _whole(max(bound, labels.target, at_home * (1 + 4 * len(gain) * EPS)), gain)
@@ -231,7 +234,7 @@ class _Searching:
         target = self.target if self.narrowed is None else self.narrowed
         prices = np.array(rounds).reshape(len(rounds), len(self.price))
         limit = _whole(max(self.bound, target), self.gain)
-        return self.routes, Labels(prices, self.joined, target), limit
+        return self.routes, Labels(prices, self.joined, target, self.narrowed is not None), limit
 
     def _list(self, walks: _Walks, most: int) -> bool:
         """Whether the routes that are left are few enough to be put together; the best of them are taken."""

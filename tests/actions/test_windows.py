@@ -168,7 +168,8 @@ def test_labels_close_small_towns_and_no_prices_prove_less_than_the_best(part):
         prices = np.maximum(rng.normal(size=(int(rng.integers(0, 4)), k + 1)), 0.0)
         joined = rng.integers(-1, 4, (k, k)).astype(np.int16)
         for target in (-5.0, 0.9 * best, best, best + 0.1):
-            assert proven(task, gain, Labels(prices, joined, target)) >= best - 1e-12, (seed, target)
+            for listed in (False, True):
+                assert proven(task, gain, Labels(prices, joined, target, listed)) >= best - 1e-12, (seed, target)
 
 
 def test_a_count_is_part_of_what_is_put_together():
@@ -383,6 +384,7 @@ def test_a_decision_by_labels_is_proven_and_a_forged_file_proves_no_less(monkeyp
     forged = [
         {"target": 0.0}, {"prices": 0.5 * again.labels.prices}, {"prices": again.labels.prices[:0]},
         {"joined": again.labels.joined * 0 - 1}, {"joined": again.labels.joined[::-1]},
+        {"listed": not again.labels.listed}, {"target": 0.0, "listed": True},
     ]  # fmt: skip
     for change in forged:
         other = replace(again, labels=replace(again.labels, **change))
