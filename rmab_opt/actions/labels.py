@@ -2,13 +2,15 @@
 
 A walk may come back to a stop that it no longer remembers; each visit pays the stop's price, and every price is earned
 once. No route brings more than the best walk and all prices together. What no walk above the target passes, at a time
-or from a stop, is left out for good, so that later walks have fewer ways to come back. See :func:`proven` and
+or from a stop, is left out for good, so that later walks have fewer ways to come back. Where few routes without a stop
+twice are left, they are listed, and as many of them as there are vehicles are put together. See :func:`proven` and
 :func:`searched`.
 
 References
 ----------
 Baldacci, Mingozzi, Roberti (2011) for the memories; Righini, Salani (2008) for letting them grow where walks repeat
-stops; Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better.
+stops; Irnich, Desaulniers, Desaulniers, Hadjar (2010) for leaving out what cannot be part of anything better; Baldacci,
+Christofides, Mingozzi (2008) for listing what is left.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmab_opt.actions.tours import Orienteering, collected, shortened
+from rmab_opt.actions.tours import Orienteering, collected, tightened
 
 __all__ = ["MOST_ROUNDS", "MOST_STEPS", "Labels", "proven", "searched"]
 
@@ -57,6 +59,15 @@ MOST_MOVES = 30_000_000
 MOST_REMEMBERED = 12
 """Stops that a stop's walks remember at most: each doubles its states."""
 
+MOST_LISTED, SOON_LISTED = 1_000_000, 60_000
+"""Beginnings of routes that are listed at most, and those worth a try after every round."""
+
+MOST_TOGETHER = 2_000_000
+"""Routes that are put together at most."""
+
+MOST_VALUED = 20_000
+"""Of these, those that are valued one by one where a count is declared."""
+
 FINEST = 1e-6
 """Part of the largest gain down to which gains are looked at for a common measure."""
 
@@ -73,11 +84,14 @@ class Labels:
         Round from which on walks at a point remember another one, -1 for never, int16 (k + 1, k + 1).
     target
         What is left out is worth less.
+    listed
+        Whether the routes that are left after the last round are listed and put together.
     """
 
     prices: np.ndarray
     joined: np.ndarray
     target: float
+    listed: bool = False
 
 
 def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
@@ -96,6 +110,7 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
     if not (np.isfinite(labels.prices).all() and (labels.prices >= 0).all() and np.isfinite(labels.target)):
         return np.inf
     kept, bound = _Kept(task), np.inf
+    walks: _Walks | None = None
     at_home = float(gain @ task.action([], gain))
     for number, price in enumerate(labels.prices):
         memory = (labels.joined >= 0) & (labels.joined <= number)
@@ -104,6 +119,9 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
             return np.inf
         bound = min(bound, walks.bound(gain, price))
         kept.narrow(walks, labels.target)
+    if labels.listed and walks is not None and bound > labels.target:
+        found = _together(walks, gain, labels.target, MOST_LISTED)
+        bound = bound if found is None else min(bound, found[0])
     return _whole(max(bound, labels.target, at_home * (1 + 4 * len(gain) * EPS)), gain)
 
 
@@ -173,6 +191,7 @@ class _Searching:
         self.measure, self.kept = measure(gain), _Kept(task)
         self.value = float(gain @ task.action(routes, gain))
         self.joined = np.full((points, points), -1, dtype=np.int16)
+        self.narrowed: float | None = None
         self.price, self.bound, self.pace = np.zeros(points + 1), np.inf, 1.0
         self.pulls = np.zeros(points + 1)
         self.full = False
@@ -187,12 +206,13 @@ class _Searching:
     def run(self) -> tuple[list[list[int]], Labels, float]:
         """See :func:`searched`."""
         rounds: list[np.ndarray] = []
+        walks: _Walks | None = None
         idle = 0
         while len(rounds) < MOST_ROUNDS and idle < IDLE_ROUNDS:
-            walks = _Walks(self.task, self.joined >= 0, self.kept)
-            if not walks.fits:
+            looked = _Walks(self.task, self.joined >= 0, self.kept)
+            if not looked.fits:
                 break
-            before = self.bound
+            walks, before = looked, self.bound
             passed = self._descend(walks)
             found = walks.bound(self.gain, self.price)
             rounds.append(self.price)
@@ -200,15 +220,33 @@ class _Searching:
             if self.bound <= self.target or self.late():
                 break
             gone = self.kept.narrow(walks, self.target)
+            if self._list(walks, SOON_LISTED):
+                break
             grown = self._grow(walks, passed, len(rounds)) if len(rounds) >= PLAIN_ROUNDS else 1
             lower = not np.isfinite(before) or self.bound < before - 1e-4 * abs(before)
             useful = lower or gone > 0.002 * self.kept.times.sum()
             idle = 0 if useful else idle + 1
             if not grown and not useful:
                 break
+        if walks is not None and self.narrowed is None and self.bound > self.target and not self.late():
+            self.kept.narrow(walks, self.target)
+            self._list(walks, MOST_LISTED)
+        target = self.target if self.narrowed is None else self.narrowed
         prices = np.array(rounds).reshape(len(rounds), len(self.price))
-        limit = _whole(max(self.bound, self.target), self.gain)
-        return self.routes, Labels(prices, self.joined, self.target), limit
+        limit = _whole(max(self.bound, target), self.gain)
+        return self.routes, Labels(prices, self.joined, target, self.narrowed is not None), limit
+
+    def _list(self, walks: _Walks, most: int) -> bool:
+        """Whether the routes that are left are few enough to be put together; the best of them are taken."""
+        target = self.target
+        found = _together(walks, self.gain, target, most)
+        if found is None:
+            return False
+        self.narrowed, self.bound = target, min(self.bound, found[0])
+        value = float(self.gain @ self.task.action(found[1], self.gain))
+        if value > self.value:
+            self.routes, self.value = found[1], value
+        return True
 
     def _descend(self, walks: _Walks) -> list[list[int]]:
         """Prices moved along the walks' repeats (Polyak's steps); the walks seen."""
@@ -254,13 +292,8 @@ class _Searching:
     def _mend(self, walk: list[int]) -> None:
         """Routes from a walk: each stop once, as many as fit, and what fits beside them."""
         task, worth = self.task, self.task.worth(self.gain)
-        route = shortened([0, *dict.fromkeys(walk), 0], task.between)
-        while task.steps(route) > task.length:
-            stops = np.array(route)
-            saved = task.between[stops[:-2], stops[1:-1]] + task.between[stops[1:-1], stops[2:]]
-            saved -= task.between[stops[:-2], stops[2:]]
-            del route[1 + int((worth[stops[1:-1]] / (saved + 1e-3)).argmin())]
-            route = shortened(route, task.between)
+        # A walk without its later visits to a stop is in time as well: no way round is shorter.
+        route = tightened(task, [0, *dict.fromkeys(walk), 0])
         if len(route) < 3 or (task.room < len(route) - 2):
             return
         others = sorted(self.routes, key=lambda one: len({*one} & {*route}), reverse=True)[1:]
@@ -302,40 +335,32 @@ class _Searching:
 
 
 class _Kept:
-    """Moves and times of arrival that may be part of a route above the target."""
+    """Moves and begins of visits that may be part of a route above the target."""
 
     def __init__(self, task: Orienteering) -> None:
-        self.between, self.length = task.between.astype(np.int64), task.length
-        points = len(self.between)
-        self.moves = self.between + self.between[0][:, None] + self.between[:, 0][None, :] <= self.length
+        self.between, self.length, self.turns = task.between.astype(np.int64), task.length, task.turns
+        self.points = len(self.between)
+        self.moves = task.moves.copy()
         self.moves[:, 0] = False
-        np.fill_diagonal(self.moves, False)
         times = np.arange(self.length + 1)[:, None]
-        self.times = (times >= self.between[0]) & (times + self.between[:, 0] <= self.length)
+        self.times = (times >= task.opens) & (times <= task.closes)
         self.times[:, 0] = False
-        self.points = points
 
     def narrow(self, walks: _Walks, target: float) -> int:
         """Leaves out what no walk above the target holds; how many times and moves went."""
         before = int(self.times.sum()) + int(self.moves.sum())
-        best, ahead = walks.by_point()
-        # Ways are alike in both directions: a walk's end is a walk from the depot, turned round.
+        times, moves = walks.most_through()
         room = target - walks.rest - walks.slack
-        self.times &= best + ahead[::-1] - walks.worth >= room
-        times = np.arange(self.length + 1)
-        for j in range(self.points):
-            onward = np.flatnonzero(self.moves[j])
-            if not len(onward):
-                continue
-            left = self.length - times[:, None] - self.between[j, onward]
-            most = best[:, j, None] + np.where(left >= 0, ahead[np.maximum(left, 0), onward], -np.inf)
-            self.moves[j, onward[most.max(axis=0) < room]] = False
-        self.moves[1:, 1:] &= self.moves[1:, 1:].T
+        self.times &= times >= room
+        self.moves &= moves >= room
+        if self.turns:
+            # What no way holds in one direction none holds in the other.
+            self.moves[1:, 1:] &= self.moves[1:, 1:].T
         return before - int(self.times.sum()) - int(self.moves.sum())
 
 
 class _Walks:
-    """The best walks by cell: a time of arrival, a point, and which of the stops remembered there were passed.
+    """The best walks by cell: when a visit begins, its point, and which of the stops remembered there were passed.
 
     Parameters
     ----------
@@ -368,17 +393,24 @@ class _Walks:
         state = number[state[inside]]
         order = np.argsort(state, kind="stable")
         self.moves = (number[source[inside]][order], state[order], steps[inside][order])
-        self.at_once = int(steps.min(initial=self.length + 1))
+        kept = self.kept.times
+        self.first, self.span = kept.argmax(axis=0), np.where(kept.any(axis=0), 1 + np.ptp(_ends(kept), axis=0), 0)
+        self.first[0], self.span[0] = 0, 1
+        # Visits that take no time and lie at one place follow each other at one moment, level by level.
+        task = self.task
+        meet = np.maximum(task.opens[:, None], task.opens) <= np.minimum(task.closes[:, None], task.closes)
+        self.level = _levels(self.kept.moves & (self.kept.between == 0) & meet)
+        self.at_once = max(1, int(steps.min(initial=self.length + 1)))
 
     @property
     def size(self) -> int:
-        """Times by states."""
-        return (self.length + 1) * self.states
+        """Times by states, as far as they may be part of a route."""
+        return int(self.span[self.point].sum())
 
     @property
     def work(self) -> int:
         """Times by moves."""
-        return (self.length + 1) * len(self.moves[0])
+        return int(self.span[self.point[self.moves[1]]].sum())
 
     def _moves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(from state, to state, steps) of every move between all states, numbered point by point."""
@@ -403,33 +435,76 @@ class _Walks:
         return one, two, three
 
     def _expand(self) -> None:
-        """Numbers the cells that are reached, by time and state, and lists the cells before each."""
+        """Numbers the cells that are reached, by time, level and state, and lists the cells before each."""
         source, state, steps = self.moves
+        base = np.concatenate([[0], np.cumsum(self.span[self.point])])
         number = np.full(self.size, -1, dtype=np.int32)
         number[0], count = 0, 1
+        # The number of a state at a time stands at its place plus the time, as long as it lies within its span.
+        begin_, end_ = self.first[self.point], self.first[self.point] + self.span[self.point]
+        base = base[:-1] - begin_
         open_ = self.kept.times[:, self.point]
+        opens = self.task.opens[self.point[state]]
         before, begin, places = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)], [np.zeros(1, np.int64)]
         self.blocks, pairs = list[tuple[int, int]](), 0
+        level = self.level[self.point[state]]
+        levels = [(source, state, steps, opens)]
+        if level.any():
+            levels = [tuple(each[level == k] for each in levels[0]) for k in range(int(level.max()) + 1)]  # type: ignore[misc]
         for first in range(1, self.length + 1, self.at_once):
-            times = np.arange(first, min(self.length + 1, first + self.at_once))[:, None]
-            left = times - steps
-            came = np.where(left >= 0, number.take(np.maximum(left, 0) * self.states + source), -1)
-            row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, state])
-            if not len(row):
-                continue
-            cell = (first + row) * self.states + state[move]
-            start = np.flatnonzero(np.diff(cell, prepend=-1))
-            number[cell[start]] = np.arange(count, count + len(start))
-            before.append(came[row, move])
-            begin.append(pairs + start)
-            places.append(cell[start])
-            self.blocks.append((count, count + len(start)))
-            count, pairs = count + len(start), pairs + len(row)
+            last = min(self.length + 1, first + self.at_once)
+            times = np.arange(first, last)[:, None]
+            for moves in levels:
+                live = np.flatnonzero(open_[first:last].any(axis=0)[moves[1]])
+                come, to, took, opening = (each[live] for each in moves)
+                left = times - took
+                came = np.where(
+                    (left >= begin_[come]) & (left < end_[come]), number.take(left + base[come], mode="clip"), -1
+                )
+                row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, to])
+                cell, came = (first + row) * self.states + to[move], came[row, move]
+                waiting = np.flatnonzero((opening >= first) & (opening < last) & (opening > took))
+                if self.task.window is not None and len(waiting):
+                    early = [
+                        self._waited(number, base, come[own], to[own], took[own]) for own in self._by_point(to, waiting)
+                    ]
+                    cell, came = (np.concatenate(each) for each in zip((cell, came), *early, strict=True))
+                    order = np.argsort(cell, kind="stable")
+                    cell, came = cell[order], came[order]
+                if not len(cell):
+                    continue
+                start = np.flatnonzero(np.diff(cell, prepend=-1))
+                when, which = np.divmod(cell[start], self.states)
+                number[when + base[which]] = np.arange(count, count + len(start))
+                before.append(came)
+                begin.append(pairs + start)
+                places.append(cell[start])
+                self.blocks.append((count, count + len(start)))
+                count, pairs = count + len(start), pairs + len(cell)
         self.before = np.concatenate(before)
         # Cell c > 0 comes from the cells before[begin[c - 1] : begin[c]].
         self.begin = np.append(np.concatenate(begin), pairs)
         self.time, at = np.divmod(np.concatenate(places), self.states)
         self.place = self.point[at]
+
+    def _by_point(self, to: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
+        """Moves to states, grouped by the states' point where its opening may be waited for."""
+        open_ = self.kept.times[self.task.opens[self.point[to[moves]]].astype(np.int64), self.point[to[moves]]]
+        moves = moves[open_]
+        point = self.point[to[moves]]
+        return [moves[point == k] for k in np.unique(point)]
+
+    def _waited(
+        self, number: np.ndarray, base: np.ndarray, come: np.ndarray, to: np.ndarray, took: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(cells at which visits at one point begin as it opens, numbers of the cells before) of who comes before."""
+        opening, point = int(self.task.opens[self.point[to[0]]]), self.point[come]
+        first, end = self.first[point], np.minimum(self.first[point] + self.span[point], opening - took)
+        times = np.arange(int(first.min()), max(int(end.max()), int(first.min())))[:, None]
+        inside = (times >= first) & (times < end)
+        early = np.where(inside, number.take(times + base[come], mode="clip"), -1)
+        time, move = np.nonzero(early >= 0)
+        return opening * self.states + to[move], early[time, move]
 
     def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
         """What any choice along kept moves brings at most at prices (k + 2,): of stops, and of one more column."""
@@ -449,8 +524,8 @@ class _Walks:
         self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
         top = float(self.best[self.end]) if self.end else -np.inf
         fixed = float(price[:-1].sum()) + at_depot + counted * (task.most or 0)
-        self.rest = fixed + (task.vehicles - 1) * max(top, 0.0)
-        stops = 2 + self.length / self.at_once
+        self.fixed, self.rest = fixed, fixed + (task.vehicles - 1) * max(top, 0.0)
+        stops = 2 + self.length / self.at_once * (1 + int(self.level.max()))
         mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())
         self.slack = 8 * EPS * (stops + len(price)) * (mass + abs(fixed))
         return (top if task.vehicles == 1 or not self.end else max(top, 0.0)) + self.rest + self.slack
@@ -464,10 +539,162 @@ class _Walks:
             cell = int(came[self.best[came].argmax()])
         return stops[::-1]
 
-    def by_point(self) -> tuple[np.ndarray, np.ndarray]:
-        """(best at exactly a time, best until it), (length + 1, k + 1)."""
-        exact = np.full((self.length + 1, self.kept.points), -np.inf)
-        key = self.time * self.kept.points + self.place
-        first = np.flatnonzero(np.diff(key, prepend=-1))
-        exact.flat[key[first]] = np.maximum.reduceat(self.best, first)
-        return exact, np.maximum.accumulate(exact, axis=0)
+    def most_through(self) -> tuple[np.ndarray, np.ndarray]:
+        """What walks bring at most through a visit (length + 1, k + 1) and through a move (k + 1, k + 1).
+
+        Kept in ``onward``: what they bring after a visit that begins at a time or later, (length + 1, k + 1).
+        """
+        brings, points = self.worth[self.place], self.kept.points
+        ahead, moves = np.zeros(len(self.place)), np.full(points * points, -np.inf)
+        for first, last in self.blocks[::-1]:
+            start, end = self.begin[first - 1], self.begin[last - 1]
+            came, counts = self.before[start:end], np.diff(self.begin[first - 1 : last])
+            onward = np.repeat(brings[first:last] + ahead[first:last], counts)
+            np.maximum.at(ahead, came, onward)
+            move = self.place[came] * points + np.repeat(self.place[first:last], counts)
+            np.maximum.at(moves, move, self.best[came] + onward)
+        cell = self.time * points + self.place
+        times, later = np.full((2, (self.length + 1) * points), -np.inf)
+        np.maximum.at(times, cell, self.best + ahead)
+        np.maximum.at(later, cell, ahead)
+        self.onward = np.maximum.accumulate(later.reshape(-1, points)[::-1], axis=0)[::-1]
+        return times.reshape(-1, points), moves.reshape(points, points)
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """Routes that pass no stop twice and may be part of something above the target, one for every set of stops."""
+
+    inside: np.ndarray
+    """Whether a route passes a point, bool (M, k + 1)."""
+    priced: np.ndarray
+    """What it brings at the walks' prices, (M,), falling."""
+    ends: list[tuple[int, int]]
+    """Where it ends: (layer, number in it)."""
+    layers: list[tuple[np.ndarray, np.ndarray]]
+    """(last stop, number of the beginning before) of every beginning of so many stops."""
+
+    def route(self, number: int) -> list[int]:
+        """Points of a route, the depot first and last."""
+        layer, k = self.ends[number]
+        stops = list[int]()
+        while layer >= 0:
+            last, before = self.layers[layer]
+            stops.append(int(last[k]))
+            layer, k = layer - 1, int(before[k])
+        return [0, *stops[::-1], 0]
+
+
+def _listed(walks: _Walks, room: float, most: int) -> _Listed | None:
+    """Routes along kept moves worth ``room`` at the walks' prices; None where their beginnings are more than ``most``.
+
+    Of the beginnings that pass the same stops and end at the same one, the one that begins its last visit first can be
+    followed by whatever may follow the others.
+    """
+    kept, points = walks.kept, walks.kept.points
+    between, opens, closes = (np.asarray(each) for each in (kept.between, walks.task.opens, walks.task.closes))
+    words = -(-points // 64)
+    word, bit = np.arange(points) // 64, np.uint64(1) << (np.arange(points) % 64).astype(np.uint64)
+    last, clock, brought = np.zeros(1, dtype=np.int64), np.zeros(1), np.zeros(1)
+    passed, count = np.zeros((1, words), dtype=np.uint64), 0
+    layers, found = list[tuple[np.ndarray, np.ndarray]](), list[tuple[np.ndarray, np.ndarray, np.ndarray]]()
+    if room <= 0.0:
+        found.append((passed, np.zeros(1), np.array([[-1, 0]])))
+    while len(last):
+        if int(kept.moves.sum(axis=1)[last].sum()) > 8 * most:
+            return None
+        source, stop = np.nonzero(kept.moves[last])
+        begin = np.maximum(clock[source] + between[last[source], stop], opens[stop])
+        fresh = (passed[source, word[stop]] & bit[stop] == 0) & (begin <= closes[stop])
+        source, stop, begin = source[fresh], stop[fresh], begin[fresh]
+        worth = brought[source] + walks.worth[stop]
+        useful = worth + walks.onward[begin.astype(np.int64), stop] >= room
+        source, stop, begin, worth = source[useful], stop[useful], begin[useful], worth[useful]
+        sets = passed[source]
+        sets[np.arange(len(stop)), word[stop]] |= bit[stop]
+        order = np.lexsort((begin, stop, *sets.T))
+        own = np.column_stack([sets, stop.astype(np.uint64)])[order]
+        if len(order):
+            other = np.asarray((own[1:] != own[:-1]).any(axis=1))
+            order = order[np.append(True, other)]
+        last, clock, brought, passed = stop[order], begin[order], worth[order], sets[order]
+        layers.append((last, source[order]))
+        count += len(order)
+        if count > most:
+            return None
+        good = np.flatnonzero(brought >= room)
+        _, first = np.unique(passed[good], axis=0, return_index=True)
+        ends = np.column_stack([np.full(len(first), len(layers) - 1), good[first]])
+        found.append((passed[good[first]], brought[good[first]], ends))
+    sets, priced, ends = (np.concatenate(each) for each in zip(*found, strict=True))
+    order = np.argsort(-priced, kind="stable")
+    inside = sets[order][:, word] & bit > 0
+    return _Listed(inside, priced[order], [tuple(end) for end in ends[order].tolist()], layers)
+
+
+def _together(walks: _Walks, gain: np.ndarray, target: float, most: int) -> tuple[float, list[list[int]]] | None:
+    """(what routes bring together at most, those routes) by a list of all that may; None where they are too many.
+
+    The walks' prices and what :meth:`_Walks.most_through` found are used; what is worth less than ``target`` is not
+    looked for.
+    """
+    task, slack = walks.task, 2 * walks.slack
+    listed = _listed(walks, target - walks.rest - slack, most)
+    if listed is None:
+        return None
+    worth = task.worth(gain)
+    at_depot, worth[0] = float(worth[0]), 0.0
+    need, priced = target - walks.fixed - slack, listed.priced
+    if not len(priced):
+        return target, []
+    plans, union, together = np.zeros((1, 0), dtype=np.int64), np.zeros((1, len(worth)), dtype=bool), np.zeros(1)
+    for left in range(task.vehicles - 1, -1, -1):
+        first = plans[:, -1] if plans.shape[1] else np.zeros(len(plans), dtype=np.int64)
+        # The list falls: whoever joins stands between the last one that did and the first that brings too little.
+        end = np.searchsorted(-priced, together + left * max(float(priced[0]), 0.0) - need, side="right")
+        counts = np.maximum(end - first, 0)
+        if int(counts.sum()) * len(worth) > 64 * MOST_TOGETHER:
+            return None
+        of = np.repeat(np.arange(len(plans)), counts)
+        joins = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts) + first[of]
+        plans = np.column_stack([plans[of], joins])
+        union, together = union[of] | listed.inside[joins], together[of] + priced[joins]
+    parts = np.array_split(union, 1 + len(union) // 100_000)
+    value = np.concatenate([part @ worth for part in parts]) + at_depot
+    if task.most is not None and task.most < len(gain):
+        above = np.flatnonzero(np.minimum(value, together + walks.fixed) + slack >= target)
+        if len(above) > MOST_VALUED:
+            return None
+        value = np.full(len(plans), -np.inf)
+        for k in above.tolist():
+            value[k] = float(gain @ task.action([np.flatnonzero(union[k]).tolist()], gain))
+    if not len(plans):
+        return target, []
+    best = int(value.argmax())
+    routes, seen = list[list[int]](), set[int]()
+    for number in plans[best].tolist():
+        route = [k for k in listed.route(number)[1:-1] if k not in seen]
+        seen |= {*route}
+        routes += [[0, *route, 0]] if route else []
+    return max(target, float(value[best]) * (1 + 4 * len(gain) * EPS)), routes
+
+
+def _ends(kept: np.ndarray) -> np.ndarray:
+    """First and last true row of each column, (2, n); for columns without one, the table's ends."""
+    return np.array([kept.argmax(axis=0), len(kept) - 1 - kept[::-1].argmax(axis=0)])
+
+
+def _levels(at_once: np.ndarray) -> np.ndarray:
+    """How many moves that take no time may come before each point, one after the other, int64 (k + 1,).
+
+    Parameters
+    ----------
+    at_once
+        Moves that take no time, bool (k + 1, k + 1); they lead nowhere round.
+    """
+    level = np.zeros(len(at_once), dtype=np.int64)
+    while True:
+        more = np.where(at_once, level[:, None] + 1, 0).max(axis=0)
+        if (more <= level).all():
+            return level
+        level = np.maximum(level, more)

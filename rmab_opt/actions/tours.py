@@ -5,13 +5,14 @@ Nothing is proven here; what is found is a start for :mod:`rmab_opt.actions.labe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["ROUNDS", "Orienteering", "collected", "shortened"]
+__all__ = ["ROUNDS", "Orienteering", "collected", "shortened", "through", "tightened"]
 
 ROUNDS = 2000
 """Times that routes are taken apart and mended: two to four seconds for a hundred stops."""
@@ -28,6 +29,12 @@ LONGEST_PART = 0.5
 TURNS_KEPT = 1e-9
 """Exchanges that save less are rounding."""
 
+TRIES = 25
+"""Exchanges that are held against windows, the best first, before a route counts as short."""
+
+THROUGH_ROUNDS = 40
+"""Rounds in which routes through all of some stops with windows are looked for where insertion finds none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Orienteering:
@@ -36,7 +43,8 @@ class Orienteering:
     Parameters
     ----------
     between
-        Fewest steps from point to point, (k + 1, k + 1), the same in both directions; no way round is shorter.
+        Fewest steps from the begin of a visit to the arrival at another stop, (k + 1, k + 1), whole numbers; what the
+        visit itself takes is in them, and no way round is shorter.
     length
         Steps that one way may take.
     vehicles
@@ -45,6 +53,9 @@ class Orienteering:
         Columns that may be chosen in all; any number by default.
     members
         Columns at each point, (k + 1,); by default every point but the first is one.
+    window
+        Earliest and latest begin of each visit, (k + 1, 2), in steps after the start; who comes early waits. None: any
+        time will do.
     """
 
     between: np.ndarray
@@ -52,6 +63,89 @@ class Orienteering:
     vehicles: int = 1
     most: int | None = None
     members: tuple[np.ndarray, ...] = ()
+    window: np.ndarray | None = None
+
+    @cached_property
+    def opens(self) -> np.ndarray:
+        """Earliest begin of each visit that a way can come to, (k + 1,); 0 at the start."""
+        soonest = self.between[0].copy()
+        soonest[0] = 0.0
+        if self.window is not None:
+            soonest[1:] = np.maximum(soonest[1:], self.window[1:, 0])
+        return soonest
+
+    @cached_property
+    def closes(self) -> np.ndarray:
+        """Latest begin of each visit from which a way is back in time, (k + 1,)."""
+        last = self.length - self.between[:, 0]
+        last[0] = self.length
+        if self.window is not None:
+            last[1:] = np.minimum(last[1:], self.window[1:, 1])
+        return last
+
+    @cached_property
+    def moves(self) -> np.ndarray:
+        """Moves (from, to) that a way may hold, bool (k + 1, k + 1).
+
+        Visits that take no time at one place, at one moment, are made in the order of their numbers: another order
+        brings nothing, and so no two moves lead round in no time.
+        """
+        kept = self.opens[:, None] + self.between <= self.closes[None, :]
+        np.fill_diagonal(kept, False)
+        at_once = (self.between == 0) & (self.between.T == 0)
+        meet = np.maximum(self.opens[:, None], self.opens[None, :]) <= np.minimum(self.closes[:, None], self.closes)
+        at_once[0], at_once[:, 0] = False, False
+        return kept & ~(at_once & meet & np.tri(len(kept), k=-1, dtype=bool))
+
+    @cached_property
+    def turns(self) -> bool:
+        """Whether every way may as well be gone the other way round."""
+        return self.window is None and bool((self.between == self.between.T).all())
+
+    def begins(self, route: Sequence[int]) -> np.ndarray | None:
+        """When each visit of a route begins, as early as can be; None where one is too late, or the route."""
+        opens, closes, between = self.opens, self.closes, self.between
+        times, clock, at = [0.0], 0.0, route[0]
+        for k in route[1:]:
+            clock = max(clock + between[at, k], opens[k])
+            if clock > closes[k]:
+                return None
+            times.append(clock)
+            at = k
+        return np.array(times) if clock + between[at, 0] <= self.length else None
+
+    def fits(self, route: Sequence[int]) -> bool:
+        """Whether a route that begins and ends at point 0 is in time everywhere."""
+        return self.begins(route) is not None
+
+    def insertions(self, routes: list[list[int]], stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What stops would add to each leg of the routes, infinite where they are late: (legs (L, 3), steps (L, S)).
+
+        A leg is where it begins, where it ends, and the number of its route.
+        """
+        between = self.between
+        legs = np.array([[a, b, number] for number, route in enumerate(routes) for a, b in pairwise(route)])
+        to, on = between[legs[:, 0]][:, stops], between[:, legs[:, 1]][stops].T
+        extra = to + on - between[legs[:, 0], legs[:, 1]][:, None]
+        if self.window is None:
+            left = np.array([self.length - self.steps(route) for route in routes])
+            extra[extra > left[legs[:, 2]][:, None]] = np.inf
+            return legs, extra
+        begins, ends = zip(*(self._slack(route) for route in routes), strict=True)
+        visit = np.maximum(np.concatenate(begins)[:, None] + to, self.opens[stops])
+        late = (visit > self.closes[stops]) | (visit + on > np.concatenate(ends)[:, None])
+        extra[late] = np.inf
+        return legs, extra
+
+    def _slack(self, route: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """(begin of each leg's first visit, latest arrival at its end from which the rest is in time)."""
+        begins = self.begins(route)
+        assert begins is not None
+        last, ends = float(self.length), [float(self.length)]
+        for a, b in zip(route[-2:0:-1], route[:1:-1], strict=True):
+            last = min(self.closes[a], last - self.between[a, b])
+            ends.append(last)
+        return begins[:-1], np.array(ends[::-1])
 
     def worth(self, gain: np.ndarray, price: float = 0.0) -> np.ndarray:
         """What each point brings when every column costs ``price``, (k + 1,); columns at a loss are left out."""
@@ -150,7 +244,7 @@ def _filled(
 ) -> list[list[int]]:
     """The routes shortened, and stops added where they bring most for their steps, until none has room."""
     for again in (False, True):
-        routes = [shortened(route, task.between) for route in routes]
+        routes = [tightened(task, route) for route in routes]
         if not _inserted(task, gain, routes, weight, rng) and again:
             break
     return routes
@@ -160,18 +254,14 @@ def _inserted(
     task: Orienteering, gain: np.ndarray, routes: list[list[int]], weight: float, rng: np.random.Generator
 ) -> bool:
     """Adds stops in place, the one with the largest gain**weight for its steps first; whether any was added."""
-    between, added = task.between, False
+    added = False
     inside = {k for route in routes for k in route}
     open_ = np.array([k for k in np.flatnonzero(gain > 0).tolist() if k not in inside and k > 0], dtype=np.int64)
     pull = gain[open_] ** weight * rng.uniform(0.9, 1.1, len(open_))
-    left = np.array([task.length - task.steps(route) for route in routes])
     room = task.room - sum(len(route) - 2 for route in routes)
     while len(open_) and room > 0:
         # All legs of all routes beside one another: what a stop would add in each, (legs, open).
-        ends = np.array([[a, b, number] for number, r in enumerate(routes) for a, b in pairwise(r)])
-        extra = between[ends[:, 0]][:, open_] + between[ends[:, 1]][:, open_]
-        extra -= between[ends[:, 0], ends[:, 1]][:, None]
-        extra[extra > left[ends[:, 2]][:, None]] = np.inf
+        ends, extra = task.insertions(routes, open_)
         leg = extra.argmin(axis=0)
         least = extra[leg, np.arange(len(open_))]
         score = pull / (least + 1.0)
@@ -180,7 +270,6 @@ def _inserted(
             return added
         number, place = int(ends[leg[k], 2]), int(leg[k]) - int((ends[:, 2] < ends[leg[k], 2]).sum())
         routes[number].insert(place + 1, int(open_[k]))
-        left[number] -= least[k]
         fits = least < np.inf
         fits[k] = False
         # A stop that fits nowhere now fits nowhere later in these routes: legs only get fuller.
@@ -189,7 +278,40 @@ def _inserted(
     return added
 
 
-def shortened(route: list[int], between: np.ndarray) -> list[int]:
+def through(task: Orienteering) -> list[list[int]] | None:
+    """Routes through all stops, without the depot, by cheapest insertion; None where that fails.
+
+    The farthest stop goes first, or the one that closes first. With windows, routes that collect as many stops as they
+    can are tried as well.
+    """
+    stops, windows = np.arange(1, len(task.between)), task.window is not None
+    routes = [[0, 0] for _ in range(task.vehicles)]
+    late = task.closes[stops] if windows else -task.between[0, stops]
+    for stop in stops[np.argsort(late, kind="stable")].tolist():
+        for again in (False, True):
+            if again:
+                routes = [tightened(task, route) for route in routes]
+            legs, extra = task.insertions(routes, np.array([stop]))
+            leg = int(extra[:, 0].argmin())
+            if extra[leg, 0] < np.inf:
+                break
+        else:
+            break
+        number = int(legs[leg, 2])
+        routes[number].insert(leg - int((legs[:, 2] < number).sum()) + 1, stop)
+    if windows and sum(len(route) - 2 for route in routes) < len(stops):
+        gain = np.append(0.0, np.ones(len(stops)))
+        routes = collected(task, gain, np.random.default_rng(0), rounds=THROUGH_ROUNDS)
+    found = [route[1:-1] for route in routes if len(route) > 2]
+    return found if sum(map(len, found)) == len(stops) else None
+
+
+def tightened(task: Orienteering, route: list[int]) -> list[int]:
+    """:func:`shortened` within the task's windows."""
+    return shortened(route, task.between, None if task.window is None else task.fits)
+
+
+def shortened(route: list[int], between: np.ndarray, fits: Callable[[Sequence[int]], bool] | None = None) -> list[int]:
     """A closed route through the same points that no exchange of two legs or move of up to three stops shortens.
 
     Parameters
@@ -197,38 +319,56 @@ def shortened(route: list[int], between: np.ndarray) -> list[int]:
     route
         Begins and ends at the same point.
     between
-        Steps, the same in both directions, (k, k).
+        Steps, (k, k).
+    fits
+        What a shorter route has to pass as well; the best exchanges are tried.
     """
-    way = np.array(route)
+    way, tries = np.array(route), 1 if fits is None else TRIES
     while len(way) > 3:
-        if _turn(way, between):
-            continue
-        moved = _moved(way, between)
-        if moved is None:
+        for better in (_turned, _moved):
+            found = next((one for one in better(way, between, tries) if fits is None or fits(one.tolist())), None)
+            if found is not None:
+                way = found
+                break
+        else:
             break
-        way = moved
     return [int(k) for k in way]
 
 
-def _turn(way: np.ndarray, between: np.ndarray) -> bool:
-    """Turns a part of the way round, in place, where that shortens it most (2-opt); False where it does nowhere."""
+def _largest(gain: np.ndarray, tries: int) -> list[int]:
+    """Positions of the largest gains beyond rounding, largest first, in the flat array."""
+    flat = gain.ravel()
+    if tries == 1:
+        best = np.array([int(flat.argmax())])
+    else:
+        best = np.argpartition(-flat, min(tries, len(flat) - 1))[:tries]
+        best = best[np.argsort(-flat[best], kind="stable")]
+    return best[flat[best] > TURNS_KEPT].tolist()
+
+
+def _inner(way: np.ndarray, between: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(steps of each leg, what the legs before each stop cost more when gone the other way)."""
     own = between[way[:-1], way[1:]]
+    return own, np.append(0.0, np.cumsum(between[way[1:], way[:-1]] - own))
+
+
+def _turned(way: np.ndarray, between: np.ndarray, tries: int) -> Iterator[np.ndarray]:
+    """The way with a part of it turned round, where that shortens it most first (2-opt)."""
+    own, more = _inner(way, between)
     gain = own[:, None] + own[None, :]
     # Turning round what lies between legs i and j > i, (legs, legs).
     gain -= between[way[:-1, None], way[None, :-1]] + between[way[1:, None], way[None, 1:]]
+    gain -= more[None, :-1] - more[1:, None]
     gain[np.tri(len(own), dtype=bool)] = 0.0
-    at = int(gain.argmax())
-    if gain.flat[at] <= TURNS_KEPT:
-        return False
-    i, j = divmod(at, len(own))
-    way[i + 1 : j + 1] = way[i + 1 : j + 1][::-1]
-    return True
+    for at in _largest(gain, tries):
+        i, j = divmod(at, len(own))
+        yield np.concatenate([way[: i + 1], way[i + 1 : j + 1][::-1], way[j + 1 :]])
 
 
-def _moved(way: np.ndarray, between: np.ndarray) -> np.ndarray | None:
-    """The way with one to three stops in a row moved, either way round, where that shortens it most (or-opt)."""
-    best, found = TURNS_KEPT, None
-    own = between[way[:-1], way[1:]]
+def _moved(way: np.ndarray, between: np.ndarray, tries: int) -> Iterator[np.ndarray]:
+    """The way with one to three stops in a row moved, either way round, where that shortens it most first (or-opt)."""
+    own, more = _inner(way, between)
+    found = list[tuple[float, int, int, int, bool]]()
     for size in range(1, min(3, len(way) - 3) + 1):
         first = np.arange(1, len(way) - size)
         last = first + size - 1
@@ -239,14 +379,13 @@ def _moved(way: np.ndarray, between: np.ndarray) -> np.ndarray | None:
         for turned in (False, True)[: 1 + (size > 1)]:
             head, tail = (last, first) if turned else (first, last)
             added = between[way[:-1][None], way[head][:, None]] + between[way[tail][:, None], way[1:][None]] - own
+            if turned:
+                added = added + (more[last] - more[first])[:, None]
             gain = np.where(near, -np.inf, saved[:, None] - added)
-            at = int(gain.argmax())
-            if gain.flat[at] > best:
-                best, found = float(gain.flat[at]), (size, at // len(own), at % len(own), turned)
-    if found is None:
-        return None
-    size, i, leg, turned = found
-    part = way[i + 1 : i + 1 + size]
-    rest = np.concatenate([way[: i + 1], way[i + 1 + size :]])
-    place = leg + 1 if leg < i else leg + 1 - size
-    return np.concatenate([rest[:place], part[::-1] if turned else part, rest[place:]])
+            found += [(float(gain.flat[at]), size, *divmod(at, len(own)), turned) for at in _largest(gain, tries)]
+    # Of equal ones the first found, as without windows.
+    for _, size, i, leg, turned in sorted(found, key=lambda one: -one[0])[:tries]:
+        part = way[i + 1 : i + 1 + size]
+        rest = np.concatenate([way[: i + 1], way[i + 1 + size :]])
+        place = leg + 1 if leg < i else leg + 1 - size
+        yield np.concatenate([rest[:place], part[::-1] if turned else part, rest[place:]])

@@ -157,18 +157,22 @@ class Decision:
         return {"relative_gap": profile.relative_gap, "absolute_gap": profile.absolute_gap}
 
     def rows(self) -> list[dict[str, str]]:
-        """One row a visit (or a chosen column without one): ``id`` and who, when, as constraints say."""
+        """One row a visit (or a chosen column without one): ``id``, who, when, as constraints say; routes in order."""
         served: dict[str, list[dict[str, str]]] = {name: [] for name in self.chosen}
         for row in self.assignment:
             served[row["column"]].append(
                 {key: cell for key, cell in row.items() if key not in ("column", "constraint")}
             )
         keys = list(dict.fromkeys(key for rows in served.values() for row in rows for key in row))
-        return [
+        listed = [
             {"id": name, **{key: row.get(key, "") for key in keys}}
             for name, rows in served.items()
             for row in (rows or [{}])
         ]
+        if {"route", "stop"} <= {*keys}:
+            # Who drives reads from the first stop to the last.
+            listed.sort(key=lambda row: [int(row[key]) if row[key].isdecimal() else -1 for key in ("route", "stop")])
+        return listed
 
     def sheet_rows(self) -> list[dict[str, Any]]:
         """As :meth:`rows`, with what the cohort's table says of each column behind: a list to work from."""

@@ -157,6 +157,7 @@ class Proof:
             count=self.count,
             walks=None if labels is None else packed(labels.prices, "<f8"),
             joined=None if labels is None else packed(labels.joined, "<i2"),
+            listed=True if labels is not None and labels.listed else None,
         )
 
 
@@ -186,6 +187,7 @@ class ProofFile(BaseModel):
     count: int | None = Field(default=None, ge=0)
     walks: str | None = None
     joined: str | None = None
+    listed: bool | None = None
 
     def proof(self) -> Proof:
         """What it holds.
@@ -223,7 +225,8 @@ class ProofFile(BaseModel):
         points = int(np.sqrt(len(joined)))
         if points**2 != len(joined) or len(prices) % (points + 1) or len(prices) > MOST_ROUNDS * (points + 1):
             raise ModelError("proof.walks do not fit proof.joined", "give the file that `decide --out` wrote.")
-        return Labels(prices.reshape(-1, points + 1), joined.reshape(points, points), self.target)
+        shaped = prices.reshape(-1, points + 1), joined.reshape(points, points)
+        return Labels(*shaped, self.target, bool(self.listed))
 
 
 def packed(array: np.ndarray, number: str) -> str:

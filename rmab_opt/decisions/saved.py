@@ -48,7 +48,7 @@ CLOSE = 1e-9
 LOOSE = 1e-3
 """A wanted gap above this is said beside the word optimal: no shipped profile asks for so little."""
 
-NEWER = ("soft", "point", "placed")
+NEWER = ("soft", "point", "placed", "service", "earliest", "latest")
 """Fields of constraints that older files' digests do not know; where they say nothing they are left out."""
 
 FIX = "give the file that `decide --out` wrote, or decide again."

@@ -53,7 +53,8 @@ def test_no_route_is_worth_more_than_any_prices_and_memories_say(seed, stops, le
     prices = np.maximum(rng.normal(size=(rounds, stops + 2)), 0.0)
     joined = rng.integers(-1, 4, (stops + 1, stops + 1)).astype(np.int16)
     for target in (-5.0, 0.9 * best, best, best + 0.1):
-        assert proven(task, gain, Labels(prices, joined, target)) >= best - 1e-12, (target, best)
+        for listed in (False, True):
+            assert proven(task, gain, Labels(prices, joined, target, listed)) >= best - 1e-12, (target, best)
 
 
 @settings(max_examples=40, deadline=None)

@@ -97,7 +97,7 @@ def test_the_published_twenty_node_graph_has_its_visitable_sets():
     [
         ({"depot": "arm9"}, "depot: no arm 'arm9'"),
         ({"edges": Table({"from": ["arm0"], "to": ["arm7"]}, source="edges")}, "edges:1: no arm 'arm7'"),
-        ({"edges": Table({"from": ["arm0"], "to": ["arm1"], "minutes": [1.5]}, source="edges")}, "minutes is 1.5"),
+        ({"edges": Table({"from": ["arm0"], "to": ["arm1"], "minutes": [1 / 3]}, source="edges")}, "minutes is 0.3333"),
     ],
 )
 def test_wrong_graphs_name_the_row(change, message):
