@@ -1,6 +1,6 @@
 """Verbs over settings and sizes: CPU seconds, memory and the growth exponent, each run in a process of its own.
 
-    python benchmarks/scale.py [--quick] [--out FILE]
+    python benchmarks/scale.py [--quick] [--only SETTING,SETTING] [--out FILE]
 
 A run that passes its limit is cut and stands as such: the exponent is then of the runs that ended. It is the slope of
 log seconds over log arms, the larger of that between the smallest and the largest size and that between the two
@@ -105,35 +105,43 @@ def main() -> None:
     """One row a run, and the growth exponents after them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="to 1,000 arms, 20 CPU seconds a run")
+    parser.add_argument("--only", help="names of settings, separated by commas")
     parser.add_argument("--out", type=Path, help="CSV file to record the runs in")
     given = parser.parse_args()
     sizes, limit = (QUICK, QUICK_LIMIT) if given.quick else (FULL, FULL_LIMIT)
     begun = perf_counter()
     idle = measured("check", "budget", 10, limit)[0]
-    rows: list[list[object]] = [["start", "none", 10, f"{idle:.2f}", "", "ok"]]
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=MODELS
+    )
+    commit = asked.stdout.strip()
+    rows: list[list[object]] = [["start", "none", 10, f"{idle:.2f}", "", "ok", "", commit]]
 
     def kept_so_far() -> None:
         if given.out is not None:
             with given.out.open("w", newline="", encoding="utf-8") as file:
-                head = [["verb", "setting", "arms", "cpu_seconds", "megabytes", "ended"]]
+                head = [["verb", "setting", "arms", "cpu_seconds", "megabytes", "ended", "load", "commit"]]
                 csv.writer(file, lineterminator="\n").writerows([*head, *rows])
 
     print(f"a run of nothing: {idle:.2f} CPU s; load {os.getloadavg()[0]:.1f}")
     print(f"{'verb':8}{'setting':10}{'arms':>8}{'cpu_s':>9}{'MB':>8}  ended")
-    for setting in SETTINGS:
-        for verb in VERBS:
+    chosen = list(SETTINGS) if given.only is None else given.only.split(",")
+    # Verb by verb: the longest come last.
+    for verb in VERBS:
+        for setting in chosen:
             kept: list[tuple[int, float]] = []
             for n_arms in sizes:
+                load = os.getloadavg()[0]
                 seconds, memory, ended = measured(verb, setting, n_arms, limit)
-                rows.append([verb, setting, n_arms, f"{seconds:.2f}", f"{memory:.0f}", ended])
+                rows.append([verb, setting, n_arms, f"{seconds:.2f}", f"{memory:.0f}", ended, f"{load:.1f}", commit])
                 print(f"{verb:8}{setting:10}{n_arms:>8}{seconds:>9.2f}{memory:>8.0f}  {ended}", flush=True)
                 if ended == "cut":
                     break  # Larger ones would be cut as well.
                 if ended == "ok":
                     kept.append((n_arms, seconds))
             growth = exponent(kept)
+            rows.append([verb, setting, "exponent", f"{growth:.2f}", "", "", "", commit])
             kept_so_far()
-            rows.append([verb, setting, "exponent", f"{growth:.2f}", "", ""])
             print(f"{verb:8}{setting:10}{'':>8}{'':>9}{'':>8}  exponent {growth:.2f}", flush=True)
     print(f"{perf_counter() - begun:.0f} s")
 

@@ -97,3 +97,11 @@ def test_the_gallery_has_every_shipped_model_as_it_is():
     for name, block in blocks.items():
         if not settings_of(name) & registry.hidden_settings():
             assert block.splitlines() == section(name), "run scripts/gallery.py"
+
+
+def test_the_tables_of_size_and_limits_are_those_of_the_records():
+    script = runpy.run_path(str(DOCS.parent / "scripts" / "scale_tables.py"))
+    page = (DOCS / "decisions.md").read_text("utf-8")
+    for name in ("scale", "limits"):
+        block = re.findall(rf"<!-- {name} -->\n(.*?)<!-- end -->", page, flags=re.S)
+        assert [part.splitlines() for part in block] == [script[name]()], "run scripts/scale_tables.py"

@@ -742,7 +742,8 @@ class _Asked:
 
 def arm_prices_of(coupling: Coupling, prices: np.ndarray, n_arms: int) -> np.ndarray:
     """Resource prices as prices of arm-actions, (N, A) or (T, N, A); state-dependent costs are averaged over states."""
-    cost = np.broadcast_to(coupling.cost.mean(axis=2), (coupling.n_rows, n_arms, coupling.cost.shape[3]))
+    mean = coupling.cost[:, :, 0] if coupling.cost.shape[2] == 1 else coupling.cost.mean(axis=2)
+    cost = np.broadcast_to(mean, (coupling.n_rows, n_arms, coupling.cost.shape[3]))
     return np.tensordot(prices, cost, axes=(-1, 0))
 
 

@@ -120,11 +120,11 @@ def merge_identical(
     """
     n_arms = transition.shape[0]
     rows = [transition.reshape(n_arms, -1), reward.reshape(n_arms, -1)]
-    if cost.shape[1] == n_arms and n_arms > 1:
-        rows.append(np.ascontiguousarray(np.moveaxis(cost, 1, 0)).reshape(n_arms, -1))
+    # Row by row of the resources: what arms cost is never copied.
+    costs = [each.reshape(n_arms, -1) for each in cost] if cost.shape[1] == n_arms and n_arms > 1 else []
     # A random projection sorts candidates; equality of the rows themselves decides.
     rng = np.random.default_rng(seed)
-    key = sum((row @ rng.normal(size=row.shape[1]) for row in rows), np.zeros(n_arms))
+    key = sum((row @ rng.normal(size=row.shape[1]) for row in (*rows, *costs)), np.zeros(n_arms))
     order = np.argsort(key, kind="stable")
     near = np.abs(np.diff(key[order])) <= 1e-9 * (1.0 + np.abs(key[order][1:]))
     same = np.zeros(n_arms - 1, dtype=bool)
@@ -132,7 +132,7 @@ def merge_identical(
     if pair.size:
         left, right = order[pair], order[pair + 1]
         equal = np.ones(pair.size, dtype=bool)
-        for row in rows:
+        for row in (*rows, *costs):
             equal &= (row[left] == row[right]).all(axis=1)
         same[pair] = equal
     if not same.any():

@@ -13,7 +13,7 @@ Few prices are found by Kelley's cuts alone, many (one a round) by a level bundl
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -877,7 +877,13 @@ def _stationary(
     low, high = search.low, search.high
     first = np.clip(np.zeros(coupling.n_rows) if prices is None else prices, low, high)
     if not occupancy and search.size > FEW_PRICES and _smooths(search, cost, coupling):
-        found = _descended(search, first)
+        found = _descended(
+            search,
+            first,
+            lambda arms: _Stationary(
+                kernel[arms], pay[arms], cost if cost.shape[1] == 1 else cost[:, arms], merged.start[arms], discount
+            ),
+        )
         if tolerance >= ROUGH_TOLERANCE or found.closed(tolerance) or search.stopped:
             return _dual_of(found, (coupling.n_rows,), tolerance, begun)
         first = found.price
@@ -953,33 +959,45 @@ def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed
     """Prices by descents on smooth functions, of a sample of the arms first."""
     evaluator = search.evaluator
     assert isinstance(evaluator, _Finite)
-    n_arms = len(evaluator.start)
     whole = _smooth_problem(search, evaluator, limit)
-    if n_arms >= SAMPLED_FROM:
-        part = np.sort(np.random.default_rng(0).permutation(n_arms)[:SAMPLE])
-        sample = evaluator.sampled(part)
-        weight = evaluator.start.sum(axis=1)
-        amount = np.abs(whole.rows) @ np.repeat(weight, evaluator.reward.shape[1])
-        inside = np.zeros(n_arms)
-        inside[part] = weight[part]
-        share = (np.abs(whole.rows) @ np.repeat(inside, evaluator.reward.shape[1])) / np.maximum(amount, 1e-300)
-        rough = _smooth_problem(search, sample, limit * share)
-        first = smoothed(rough, first, 0.0, search.deadline, heats=ROUGH).price
-        return smoothed(whole, first, search.tolerance, search.deadline, heats=FINE)
-    return smoothed(whole, first, search.tolerance, search.deadline)
+    if len(evaluator.start) < SAMPLED_FROM:
+        return smoothed(whole, first, search.tolerance, search.deadline)
+    part, share = _sample(evaluator, whole.rows)
+    rough = _smooth_problem(search, evaluator.sampled(part), limit * share)
+    first = smoothed(rough, first, 0.0, search.deadline, heats=ROUGH).price
+    return smoothed(whole, first, search.tolerance, search.deadline, heats=FINE)
 
 
-def _descended(search: _Search, first: np.ndarray) -> Smoothed:
-    """Constant prices of very many rows by one descent, without heat."""
+def _sample(evaluator: _Finite | _Stationary, rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Arms to begin with, and what share of each row (K, N * A) is theirs."""
+    n_arms, n_actions = len(evaluator.start), evaluator.reward.shape[1]
+    part = np.sort(np.random.default_rng(0).permutation(n_arms)[:SAMPLE])
+    weight, inside = evaluator.start.sum(axis=1), np.zeros(n_arms)
+    inside[part] = weight[part]
+    amount = np.abs(rows) @ np.repeat(weight, n_actions)
+    return part, (np.abs(rows) @ np.repeat(inside, n_actions)) / np.maximum(amount, 1e-300)
+
+
+def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray], _Stationary]) -> Smoothed:
+    """Constant prices of very many rows by one descent, without heat; ``sampled`` makes the evaluator of some arms."""
     evaluator = search.evaluator
     assert isinstance(evaluator, _Stationary)
+    whole = _endless_problem(search, evaluator, search.rent[None], first)
+    if len(evaluator.start) >= SAMPLED_FROM:
+        part, share = _sample(evaluator, whole.rows)
+        rough = _endless_problem(search, sampled(part), search.rent[None] * share, first)
+        first = smoothed(rough, first, 0.0, search.deadline, heats=COLD).price
+    return smoothed(whole, first, search.tolerance, search.deadline, heats=COLD)
+
+
+def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray, first: np.ndarray) -> PriceProblem:
+    """Of all arms, or of a sample of them under its share of the limits, (1, K)."""
     assert evaluator.rows is not None
-    limit, n_arms = search.rent[None], len(evaluator.start)
-    rows = evaluator.rows
+    n_arms, rows = len(evaluator.start), evaluator.rows
     matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
 
     def hard(price: np.ndarray) -> float:
-        return evaluator(price)[0] + float(search.rent @ price)
+        return evaluator(price)[0] + float(limit[0] @ price)
 
     evaluator(first + NEVER * search.unit)
     idle, rests = evaluator._flat()[:, 0].copy(), Rests(matrix, evaluator.reward.shape[1])
@@ -992,10 +1010,8 @@ def _descended(search: _Search, first: np.ndarray) -> Smoothed:
         return float((idle + share * (flat[:, 0] - idle)).sum()), rows.use(share[:, None] * flat[:, 1:])[None]
 
     span = max(float(np.ptp(evaluator.reward)), 1e-300)
-    problem = PriceProblem(
-        evaluator.drawn, hard, within, matrix, limit, np.ones(limit.shape), search.high, search.unit, span
-    )
-    return smoothed(problem, first, search.tolerance, search.deadline, heats=COLD)
+    ones = np.ones(limit.shape)
+    return PriceProblem(evaluator.drawn, hard, within, matrix, limit, ones, search.high, search.unit, span)
 
 
 def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> PriceProblem:

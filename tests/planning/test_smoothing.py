@@ -46,8 +46,11 @@ def test_a_sample_of_the_arms_begins_and_a_clock_that_is_over_leaves_a_bound(mon
     assert late.value >= right * (1 - 1e-9)
 
 
-def test_constant_prices_of_many_rows_are_those_of_the_cuts(monkeypatch):
-    """One descent without heat for the endless run comes to the cuts' bound."""
+@pytest.mark.parametrize("sampled_from", [10**6, 30])
+def test_constant_prices_of_many_rows_are_those_of_the_cuts(monkeypatch, sampled_from):
+    """One descent without heat for the endless run comes to the cuts' bound, begun on a sample or not."""
+    monkeypatch.setattr(lagrangian, "SAMPLED_FROM", sampled_from)
+    monkeypatch.setattr(lagrangian, "SAMPLE", 30)
     problem, actions = cohort()
     right = bound(problem, actions, kind="discounted", discount=0.9, tolerance=1e-6)
     monkeypatch.setattr(lagrangian, "SMOOTHED_FROM", 0)
