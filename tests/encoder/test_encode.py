@@ -157,7 +157,7 @@ def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, formulation, re
         assert record.value(point) == pytest.approx(result.objective, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(13, 40), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(2, 6),

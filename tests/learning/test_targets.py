@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from amounts import amount
 from torch import Tensor, nn
 
 import rmab_opt as ro
@@ -392,7 +393,7 @@ class OwnStep:
         return self.inner.expected_reward(state, action)
 
 
-@pytest.mark.parametrize("network", ["pooled", "dense"])
+@pytest.mark.parametrize("network", amount(["dense"], ["pooled", "dense"]))
 @pytest.mark.parametrize("warm_start", ["lasting", "published"])
 def test_an_own_step_is_enough_to_train_and_to_decide(tmp_path, network, warm_start):
     """No tables anywhere: training, warm start, validation, loading and evaluation; twice the same."""

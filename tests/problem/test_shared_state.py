@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from amounts import amount
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
@@ -377,7 +378,7 @@ def test_batches_decide_each_at_its_own_shared_state():
     assert [each.shared for each in made] == [{"stock": value} for value in (2.0, 0.0, 1.0)]
 
 
-@pytest.mark.parametrize("make", [stock, fatigue])
+@pytest.mark.parametrize("make", amount([stock], [stock, fatigue]))
 def test_policies_are_evaluated_at_the_shared_state(make):
     """The myopic rule's simulated worth is its exact one, and every plain policy respects the stock."""
     model = make()

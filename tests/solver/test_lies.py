@@ -60,7 +60,7 @@ def refuted(decision, best: float) -> str | None:
 
 
 @pytest.mark.parametrize("lie", LIES)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(amount(1, 2)))
 def test_programs(lie, seed):
     problem, actions, best = instance(seed)
     chooser = Chooser(problem, actions, Immediate(), "default", many=False, method="program")
