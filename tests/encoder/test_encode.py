@@ -137,7 +137,7 @@ FORMS = [("big-m", False), ("partition", False), ("cuts", False), ("big-m", True
 
 @pytest.mark.parametrize("kind", ACTIVATIONS, ids=str)
 @pytest.mark.parametrize(("formulation", "reusable"), FORMS)
-@pytest.mark.parametrize("sense", amount(["minimise", "equal"], ["maximise", "minimise", "equal"]))
+@pytest.mark.parametrize("sense", amount(["equal"], ["maximise", "minimise", "equal"]))
 @pytest.mark.parametrize("linked", amount([True], [False, True]))
 def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, formulation, reusable, sense, linked):
     rng = np.random.default_rng(5)

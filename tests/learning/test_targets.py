@@ -336,6 +336,7 @@ def paid_for_acting(n: int = 8, size: float = 1.0) -> Model:
     return Model(problem, ActionSet(arms, {"budget": Budget(at_most=2)}), title="paid for acting")
 
 
+@pytest.mark.slow
 def test_pooled_learns_where_passive_arms_earn_nothing(tmp_path):
     """The unit is what acting pays; a short run beats random actions by more than the noise."""
     model = paid_for_acting()

@@ -117,7 +117,7 @@ def optimum(model: Model) -> tuple[float, np.ndarray]:
     return best((1, 1, 1), float(model.problem.start_shared[0]), model.problem.horizon)
 
 
-@pytest.mark.parametrize("make", [stock, fatigue])
+@pytest.mark.parametrize("make", amount([stock], [stock, fatigue]))
 def test_an_exact_plan_earns_in_the_simulator_what_enumeration_says(make):
     model = make()
     exact, _ = optimum(model)
@@ -382,7 +382,9 @@ def test_batches_decide_each_at_its_own_shared_state():
 def test_policies_are_evaluated_at_the_shared_state(make):
     """The myopic rule's simulated worth is its exact one, and every plain policy respects the stock."""
     model = make()
-    table = evaluate(model, ["none", "random", "sampling", "myopic", "iterative_myopic"], episodes=40, bound=False)
+    table = evaluate(
+        model, ["none", "random", "sampling", "myopic", "iterative_myopic"], episodes=amount(20, 40), bound=False
+    )
     begin = (1, 1, 1), float(model.problem.start_shared[0]), model.problem.horizon
     exact = _values(model, myopic=True)[begin]
     row = next(row for row in table.rows if row["policy"] == "myopic")

@@ -306,8 +306,8 @@ def test_a_chain_of_re_plans_loses_nothing_that_is_due(seed):
     rules = {"season": Window(), "yearly": Frequency(equal=1), "slot": SlotBudget(at_most=8)}
     plan = calendar(Model(problem, ActionSet(VisitColumns(problem.arms, 12), rules), VisitGains()))
     log: list[CalendarEvent] = []
-    for step in range(30):
-        now = step * 12 // 30
+    for step in range(steps := amount(10, 30)):
+        now = step * 12 // steps
         events = events_at(rng, plan, now)
         if any(e.event == "missed" for e in events):
             known = {(e.arm, e.slot) for e in log if e.event == "missed"}
