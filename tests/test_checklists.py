@@ -118,6 +118,7 @@ def test_a_constraint_kind_is_one_file(copy, tmp_path):
     assert copy.added() == {"rmab_opt/actions/kinds/one_of_each.py"}
 
 
+@pytest.mark.slow
 def test_a_policy_is_one_file(copy):
     """Listed, with its argument checked; compared with others."""
     assert "worst_first" not in copy.names("policy")[0]
@@ -135,6 +136,7 @@ def test_a_policy_is_one_file(copy):
     assert copy.added() == {"rmab_opt/decisions/policies/worst_first.py"}
 
 
+@pytest.mark.slow
 def test_a_setting_is_one_folder(copy, tmp_path):
     """Its domain and its policy are found; hidden, both say which setting they need."""
     folder = "rmab_opt/settings/gardens"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import allowed
@@ -67,7 +68,7 @@ def test_one_allowed_and_one_forbidden_action(kind, fine, broken, sentence):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60)
+@settings(max_examples=amount(20, 60))
 @given(data=st.data())
 def test_the_checkers_agree_with_an_independent_oracle(kind, data):
     """`violations` against plain search written without flows, rows or packing tricks."""
@@ -77,7 +78,7 @@ def test_the_checkers_agree_with_an_independent_oracle(kind, data):
         assert (not actions.violations(action)) == allowed(rule, action, actions.columns), (rule, action)
 
 
-@settings(max_examples=150)
+@settings(max_examples=amount(50, 150))
 @given(action_sets())
 def test_enumeration_and_sampler_give_what_the_checkers_accept(actions):
     accepted = {tuple(a) for a in all_actions(len(actions)) if not actions.violations(a)}
@@ -90,7 +91,7 @@ def test_enumeration_and_sampler_give_what_the_checkers_accept(actions):
             actions.sample(rng)
 
 
-@settings(max_examples=100)
+@settings(max_examples=amount(33, 100))
 @given(action_sets())
 def test_an_empty_set_is_explained_by_a_minimal_clash(actions):
     """Exactly the sets that are empty are explained; dropping any named constraint frees the rest."""
@@ -111,7 +112,7 @@ def test_an_empty_set_is_explained_by_a_minimal_clash(actions):
     assert all(f"  {name}" in str(conflict.error()) for name in named)
 
 
-@settings(max_examples=100)
+@settings(max_examples=amount(33, 100))
 @given(action_sets())
 def test_assignments_hold_what_the_roster_says(actions):
     """Every assignment printed is itself within the workers' hours and capacities."""

@@ -7,6 +7,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problem_for
@@ -57,7 +58,7 @@ def test_no_route_is_worth_more_than_any_prices_and_memories_say(seed, stops, le
             assert proven(task, gain, Labels(prices, joined, target, listed)) >= best - 1e-12, (target, best)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(13, 40), deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(5, 40))
 def test_the_search_closes_small_tasks_of_one_vehicle(seed, stops, length):
     rng = np.random.default_rng(seed)
@@ -99,7 +100,9 @@ def routed(seed: int, stops: int, length: int, vehicles: int = 1, most: int | No
     return ActionSet(Arms.from_arrays(stops + 1), rules)
 
 
-@pytest.mark.parametrize(("seed", "vehicles", "most"), [(0, 1, None), (1, 1, None), (2, 2, None), (3, 1, 6)])
+@pytest.mark.parametrize(
+    ("seed", "vehicles", "most"), amount([(2, 2, None)], [(0, 1, None), (1, 1, None), (2, 2, None), (3, 1, 6)])
+)
 def test_seventeen_stops_are_decided_as_the_list_over_all_their_subsets_says(monkeypatch, seed, vehicles, most):
     length = 14 if vehicles == 2 else 24
     actions = routed(seed, 17, length, vehicles, most)

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import all_actions, problem_for
@@ -60,7 +61,7 @@ def graphs(draw):
     return n, edges, draw(st.integers(1, 7)), draw(st.integers(1, 2))
 
 
-@settings(max_examples=120)
+@settings(max_examples=amount(40, 120))
 @given(graphs(), st.integers(0, 999))
 def test_checker_and_program_agree_with_every_walk(graph, seed):
     n, edges, length, vehicles = graph
@@ -164,7 +165,7 @@ def test_insertion_keeps_limits_and_2_opt_never_lengthens(seed):
                     assert between[other[:-1], other[1:]].sum() >= length[1] - 1e-6
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(amount(2, 6)))
 def test_collected_routes_keep_their_limits_and_are_nearly_as_good_as_the_list(seed):
     """Eleven stops, one or two vehicles, at most six of them: the list says what is best."""
     rng = np.random.default_rng(seed)

@@ -96,7 +96,7 @@ def rosters_with_rules(draw, most_rules: int = 1) -> tuple[ActionSet, bool, tupl
     return ActionSet(Arms.from_arrays(n, slots=cells), {**constraints, "duty": roster}), days, order
 
 
-@settings(max_examples=amount(25, 120))
+@settings(max_examples=amount(12, 120))
 @given(rosters_with_rules(most_rules=2))
 def test_a_rule_allows_what_some_roster_of_all_rosters_keeps(drawn):
     """The closing search against every roster; the program against the search, action by action."""

@@ -112,7 +112,7 @@ def test_the_best_action_is_that_of_trying_all(name):
     assert actions.shape.most_chosen >= allowed.sum(axis=1).max()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(50, 150), deadline=None)
 @given(actions=action_sets(), seed=st.integers(0, 1000), listed=st.booleans())
 def test_random_sets_are_never_undervalued(actions, seed, listed):
     """Values bound every allowed action's; exact ones are met by an allowed action; empty sets are said to be empty."""
@@ -137,7 +137,7 @@ def test_random_sets_are_never_undervalued(actions, seed, listed):
         assert all(actions.allows(action) for action in found.actions)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(50, 150), deadline=None)
 @given(actions=action_sets(), seed=st.integers(0, 1000))
 def test_room_is_what_the_checkers_leave(actions, seed):
     """A column fits exactly when the action with it is allowed; sets that cannot be grown are refused."""
@@ -159,7 +159,7 @@ def test_room_is_what_the_checkers_leave(actions, seed):
     assert actions.allows(room.action)
 
 
-@settings(max_examples=amount(70, 200), deadline=None)
+@settings(max_examples=amount(35, 200), deadline=None)
 @given(actions=action_sets())
 def test_allows_violations_enumerate_and_explain_agree(actions):
     """One answer for every action of every set, empty ones included."""
@@ -174,7 +174,7 @@ def test_allows_violations_enumerate_and_explain_agree(actions):
             actions.sample(np.random.default_rng(0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(20, 60), deadline=None)
 @given(actions=action_sets())
 def test_plain_kinds_say_the_rows_that_they_build(actions):
     """The arrays a kind hands over are those of its compiled program, row for row."""

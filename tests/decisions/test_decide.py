@@ -86,7 +86,7 @@ def check_against_enumeration(actions: ActionSet, kind: str, seed: int, method: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=amount(12, 30))
+@settings(max_examples=amount(6, 30))
 @given(data=st.data())
 def test_every_kind_alone_equals_enumeration(kind, data):
     check_against_enumeration(
@@ -94,13 +94,13 @@ def test_every_kind_alone_equals_enumeration(kind, data):
     )
 
 
-@settings(max_examples=amount(100, 300))
+@settings(max_examples=amount(50, 300))
 @given(action_sets(), st.sampled_from(OBJECTIVES), st.integers(0, 9999))
 def test_random_combinations_equal_enumeration(actions, kind, seed):
     check_against_enumeration(actions, kind, seed)
 
 
-@settings(max_examples=amount(50, 150))
+@settings(max_examples=amount(10, 150))
 @given(action_sets(), st.integers(0, 9999))
 def test_the_exact_search_equals_enumeration(actions, seed):
     check_against_enumeration(actions, "network", seed, method="search")
@@ -114,7 +114,7 @@ def test_an_unknown_method_and_a_search_without_a_network_are_refused():
         Chooser(model.problem, model.actions, Immediate(), method="search")
 
 
-@settings(max_examples=40)
+@settings(max_examples=amount(13, 40))
 @given(cohorts(most=3), st.integers(0, 9999))
 def test_several_actions_an_arm_equal_enumeration(arms, seed):
     rng = np.random.default_rng(seed)
@@ -128,7 +128,7 @@ def test_several_actions_an_arm_equal_enumeration(arms, seed):
         assert Chooser(problem, actions, goal, "exact").decide().value == pytest.approx(best, abs=1e-7)
 
 
-@settings(max_examples=60)
+@settings(max_examples=amount(20, 60))
 @given(cohorts(most=4), st.integers(0, 9999))
 def test_prices_equal_enumeration_under_plain_budgets(arms, seed):
     rng = np.random.default_rng(seed)

@@ -137,7 +137,7 @@ FORMS = [("big-m", False), ("partition", False), ("cuts", False), ("big-m", True
 
 @pytest.mark.parametrize("kind", ACTIVATIONS, ids=str)
 @pytest.mark.parametrize(("formulation", "reusable"), FORMS)
-@pytest.mark.parametrize("sense", amount(["minimise", "equal"], ["maximise", "minimise", "equal"]))
+@pytest.mark.parametrize("sense", amount(["equal"], ["maximise", "minimise", "equal"]))
 @pytest.mark.parametrize("linked", amount([True], [False, True]))
 def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, formulation, reusable, sense, linked):
     rng = np.random.default_rng(5)
@@ -157,7 +157,7 @@ def test_encoded_value_is_the_forward_pass_at_fixed_inputs(kind, formulation, re
         assert record.value(point) == pytest.approx(result.objective, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(13, 40), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(2, 6),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amounts import amount
 from feasibility_checks import by_definition, drawn_model, simulator_rejects_by_definition
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from rmab_opt.instances import generate
 
 
 @pytest.mark.parametrize("name", ["scheduling", "capacity", "path", "interventions"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=amount(8, 25), deadline=None)
 @given(seed=st.integers(0, 9999))
 def test_the_simulator_rejects_exactly_what_a_search_by_definition_rejects(name, seed):
     simulator_rejects_by_definition(name, seed)

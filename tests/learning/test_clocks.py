@@ -10,6 +10,7 @@ from rmab_opt.solver import Profile, Program, Session, load_profile, profile_nam
 from rmab_opt.solver.highs import HighsSolver
 
 
+@pytest.mark.slow
 def test_a_clock_that_runs_a_hundred_times_faster_changes_no_episode():
     models = [("weekly_calls", "model"), ("budget", "lagrangian")]
     assert played(1, models) == played(100, models)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from amounts import amount
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
@@ -104,7 +105,7 @@ def binaries(of: Model, network) -> int:
     return count
 
 
-@pytest.mark.parametrize("targets", ["bellman", "advantages"])
+@pytest.mark.parametrize("targets", amount(["bellman"], ["bellman", "advantages"]))
 def test_penalised_runs_need_fewer_binaries(targets, tmp_path):
     """Both loops, by the encoder's own count."""
     from rmab_opt.learning.run_folder import RunFolder

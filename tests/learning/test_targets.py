@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from amounts import amount
 from torch import Tensor, nn
 
 import rmab_opt as ro
@@ -335,6 +336,7 @@ def paid_for_acting(n: int = 8, size: float = 1.0) -> Model:
     return Model(problem, ActionSet(arms, {"budget": Budget(at_most=2)}), title="paid for acting")
 
 
+@pytest.mark.slow
 def test_pooled_learns_where_passive_arms_earn_nothing(tmp_path):
     """The unit is what acting pays; a short run beats random actions by more than the noise."""
     model = paid_for_acting()
@@ -392,7 +394,7 @@ class OwnStep:
         return self.inner.expected_reward(state, action)
 
 
-@pytest.mark.parametrize("network", ["pooled", "dense"])
+@pytest.mark.parametrize("network", amount(["dense"], ["pooled", "dense"]))
 @pytest.mark.parametrize("warm_start", ["lasting", "published"])
 def test_an_own_step_is_enough_to_train_and_to_decide(tmp_path, network, warm_start):
     """No tables anywhere: training, warm start, validation, loading and evaluation; twice the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amounts import amount
 from hull_checks import asking_gives_what_listing_gives, hull_lies_between, mixture_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def test_asking_programs_gives_what_listing_gives(name, monkeypatch):
     asking_gives_what_listing_gives(name, SMALL[name], monkeypatch)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=amount(10, 30), deadline=None)
 @given(st.integers(0, 9999))
 def test_any_prices_bound_the_optimum_and_stopping_early_does_too(seed):
     """Shared arms and columns that touch several; random prices, by definition of g."""
@@ -86,6 +87,7 @@ def test_values_after_the_last_round_count():
     ).value == pytest.approx(first, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_the_published_routes_are_bounded_much_tighter():
     model = ro.load("path")
     hull = ro.bound(model, coupling="hull")
@@ -93,7 +95,7 @@ def test_the_published_routes_are_bounded_much_tighter():
     assert hull.value < 0.95 * ro.bound(model).value
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=amount(5, 15), deadline=None)
 @given(st.integers(0, 9999))
 def test_arms_with_several_exclusive_actions_and_lower_limits(seed):
     """One column an arm-action, budgets to be met exactly: optimum <= hull <= relaxation."""

@@ -64,7 +64,7 @@ def test_two_arms_agree_with_plain_recursion(seed):
     assert joint_value(problem, actions, found.action) == pytest.approx(found.value, abs=1e-10)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", amount(["capacity"], list(SMALL)))
 def test_no_policy_beats_the_optimum_and_no_bound_undercuts_it(name):
     model = ro.load(name, **SMALL[name])
     best = joint_optimum(model.problem, model.actions)

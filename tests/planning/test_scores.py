@@ -66,6 +66,7 @@ def make(name, problem, actions, found):
     return build(problem, actions, **({"found": found} if needs_bound else {}))
 
 
+@pytest.mark.slow
 def test_every_rule_keeps_the_budgets_and_stays_below_the_bound():
     """Small hard cohort: means below the bound beyond noise, no violation, and better than doing nothing."""
     problem, actions = hard(n_arms=amount(12, 20), budgets=(2, 1), horizon=amount(10, 15))
@@ -84,6 +85,7 @@ def test_every_rule_keeps_the_budgets_and_stays_below_the_bound():
         assert total.mean() > nothing, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [amount(30, 60), pytest.param(400, marks=pytest.mark.slow)])
 def test_lagrangian_and_lp_index_earn_98_per_cent_on_hard_arms(runs):
     problem, actions = hard()

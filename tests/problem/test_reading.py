@@ -9,6 +9,7 @@ import string
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,7 +240,7 @@ def fuzz_of_tables(data: bytes, folder) -> None:
         assert lines + 1 >= len([line for line in read if line.strip(b" ,;\t|\xef\xbb\xbf")]) - 1
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=amount(100, 300), deadline=2000)
 @given(data=FUZZ)
 def test_any_bytes_are_a_table_or_refused(data, tmp_path_factory):
     fuzz_of_tables(data, tmp_path_factory.getbasetemp())

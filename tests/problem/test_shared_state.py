@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from amounts import amount
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
@@ -116,7 +117,7 @@ def optimum(model: Model) -> tuple[float, np.ndarray]:
     return best((1, 1, 1), float(model.problem.start_shared[0]), model.problem.horizon)
 
 
-@pytest.mark.parametrize("make", [stock, fatigue])
+@pytest.mark.parametrize("make", amount([stock], [stock, fatigue]))
 def test_an_exact_plan_earns_in_the_simulator_what_enumeration_says(make):
     model = make()
     exact, _ = optimum(model)
@@ -377,11 +378,13 @@ def test_batches_decide_each_at_its_own_shared_state():
     assert [each.shared for each in made] == [{"stock": value} for value in (2.0, 0.0, 1.0)]
 
 
-@pytest.mark.parametrize("make", [stock, fatigue])
+@pytest.mark.parametrize("make", amount([stock], [stock, fatigue]))
 def test_policies_are_evaluated_at_the_shared_state(make):
     """The myopic rule's simulated worth is its exact one, and every plain policy respects the stock."""
     model = make()
-    table = evaluate(model, ["none", "random", "sampling", "myopic", "iterative_myopic"], episodes=40, bound=False)
+    table = evaluate(
+        model, ["none", "random", "sampling", "myopic", "iterative_myopic"], episodes=amount(20, 40), bound=False
+    )
     begin = (1, 1, 1), float(model.problem.start_shared[0]), model.problem.horizon
     exact = _values(model, myopic=True)[begin]
     row = next(row for row in table.rows if row["policy"] == "myopic")

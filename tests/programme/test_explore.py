@@ -26,6 +26,7 @@ def other(tmp_path, **plan):
     return folder
 
 
+@pytest.mark.slow
 def test_draws_are_recorded_and_the_same_seed_draws_the_same(tmp_path):
     plain = begun(tmp_path / "plain")
     one, two = (other(tmp_path / name, explore="sampling", seed=3) for name in ("one", "two"))

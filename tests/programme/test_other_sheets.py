@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 import openpyxl
 import pytest
+from amounts import amount
 from command_line import run
 
 from rmab_opt.errors import ModelError
@@ -101,7 +102,7 @@ def test_an_id_of_an_unknown_name_is_where_register_and_log_meet():
         infer(twice, log, None, PlanSection(calls=1))
 
 
-@pytest.mark.parametrize("unknown", ["?", "-", "n/a", "Desconocido", "unbekannt"])
+@pytest.mark.parametrize("unknown", amount(["?", "unbekannt"], ["?", "-", "n/a", "Desconocido", "unbekannt"]))
 def test_a_state_that_nobody_knows_is_none_of_the_two(tmp_path, unknown):
     rows = [[f"m{k}", ["engaged", "away", unknown][k % 3]] for k in range(30)]
     log = [[f"m{k}", w, (k + w) % 3 == 0, (k * w) % 2] for k in range(30) for w in range(1, 9)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search.test_branch_and_bound import FREE, KINDS, draw_rows, points_of, search_equals_enumeration
@@ -76,7 +77,7 @@ def root(network: Network, rows) -> tuple[NodeBounds, dict[str, np.ndarray]]:
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_lines_and_ends_hold_at_every_action(kind, share):
     """Of the root and of a node with fixed columns: heights, ends of the second layer, and the bound of the output."""
-    for seed in range(4):
+    for seed in range(amount(2, 4)):
         rng = np.random.default_rng(seed)
         n = 8
         layers = [
@@ -120,6 +121,7 @@ def test_a_tilted_line_is_as_low_as_the_set_allows():
     assert made.evaluate(node, False)["bound"][0] == pytest.approx(0.2, abs=2e-2)
 
 
+@pytest.mark.slow
 def test_a_hard_network_is_proven_in_a_tenth_of_the_nodes(monkeypatch):
     full = Network.from_safetensors(DATA / "argmax_100_64_64.safetensors")
     rng = np.random.default_rng([100, 1, 0])

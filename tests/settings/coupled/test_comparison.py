@@ -59,6 +59,7 @@ def test_a_killed_table_goes_on_to_the_same_table(tmp_path):
     assert seen == []
 
 
+@pytest.mark.slow
 def test_its_numbers_are_those_of_evaluate_and_pairs_are_over_instances(tmp_path):
     found = compare(SMALL, tmp_path, load=ro.load)
     model = ro.load("budget", n_arms=5, horizon=3)

@@ -50,6 +50,7 @@ def test_every_registered_name_has_an_example():
     assert registered("constraint", "coupled") == []
 
 
+@pytest.mark.slow
 def test_the_setting_keeps_its_promises():
     check_setting("coupled")
 

@@ -86,7 +86,7 @@ def test_every_touch_takes_its_own_visit_or_load(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["scheduling", "capacity", *(pytest.param(name, marks=pytest.mark.slow) for name in ("path", "interventions"))],
+    ["capacity", *(pytest.param(name, marks=pytest.mark.slow) for name in ("scheduling", "path", "interventions"))],
 )
 def test_the_best_constant_action_is_provably_poor(name):
     """Its exact value is at most three quarters of the bound."""

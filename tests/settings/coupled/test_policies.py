@@ -133,6 +133,7 @@ def test_a_set_too_large_to_list_is_refused_or_left_to_the_program():
         Chooser(model.problem, model.actions, Immediate(), method="listing").decide(np.zeros(40, dtype=np.int64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", amount(["scheduling"], ["scheduling", "capacity", "path", "interventions_stateful"]))
 def test_two_rounds_ahead_is_optimal_planning_over_two_rounds_up_to_the_next_rounds_competition(name):
     """Over a horizon of two it earns nearly the joint optimum, and never less than myopic by much."""
@@ -171,6 +172,7 @@ def test_names_with_arguments():
         make_policy("myopic:fast", model)
 
 
+@pytest.mark.slow
 def test_greedy_on_a_trained_network_in_all_four_settings(tmp_path):
     for name in ("scheduling", "capacity", "path", "interventions"):
         model = small(name)

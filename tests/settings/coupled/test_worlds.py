@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from amounts import amount
 from scipy import stats
 from settings.coupled.tiny import WORLDS, tiny
 
@@ -38,7 +39,7 @@ ASSORTMENT = {
 """Optimum, best expected revenue now, dearest items."""
 
 
-@pytest.mark.parametrize(("name", "seed"), EXACT)
+@pytest.mark.parametrize(("name", "seed"), amount([one for one in EXACT if one[1] == 0], list(EXACT)))
 def test_exact_values_of_the_small_worlds(name, seed):
     model = tiny(name, seed)
     table = CoupledTable(model.problem, model.actions)
@@ -52,7 +53,7 @@ def test_exact_values_of_the_small_worlds(name, seed):
     assert table.value(better) == pytest.approx(once, abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", ASSORTMENT)
+@pytest.mark.parametrize("seed", amount([0], list(ASSORTMENT)))
 def test_exact_values_of_the_small_assortment(seed):
     model = tiny("assortment", seed)
     table = CoupledTable(model.problem, model.actions)
@@ -118,7 +119,7 @@ def test_features_of_an_episode_come_from_a_file(tmp_path):
     assert np.allclose(read.attraction(None), drawn.attraction(None))
 
 
-@pytest.mark.parametrize("name", ["contagion", "fatigue", "stock"])
+@pytest.mark.parametrize("name", amount(["contagion"], ["contagion", "fatigue", "stock"]))
 def test_the_myopic_policy_earns_its_exact_value(name):
     model = tiny(name, 0)
     policy = make_policy("myopic", model)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,7 +95,7 @@ CLASHES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", amount([1], [1, 2, 3]))
 @pytest.mark.parametrize("name", CLASHES)
 def test_a_plan_exists_with_the_change_and_none_with_a_little_less(name, seed, monkeypatch):
     of, limits = cohort(seed), CLASHES[name]

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from amounts import amount
 from fair_plans import planned
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ def test_theorem_1_more_budget_never_lowers_a_group_s_value(seed):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=amount(4, 6), deadline=None)
 def test_theorem_2_the_relaxation_is_concave_in_the_budget_and_does_not_fall(seed):
     given_arms = arms(seed, 3)
     values = np.array([relaxed(*given_arms, budget) for budget in np.linspace(0, 3, 7)])

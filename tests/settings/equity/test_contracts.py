@@ -49,6 +49,7 @@ def test_every_registered_name_has_an_example():
     assert missing("objective", "equity", ["fair"]) == (set(), set())
 
 
+@pytest.mark.slow
 def test_the_setting_keeps_its_promises():
     check_setting("equity")
 

@@ -25,6 +25,7 @@ from rmab_opt.settings.equity.fairness import (
 )
 
 
+@pytest.mark.slow
 def test_no_policy_exceeds_its_limits_beyond_noise():
     model = ro.load("equity_synthetic", n_arms=amount(20, 40), at_most=amount(2, 4))
     names = ["none", "random", "leximin", "nash", "mmr", "whittle"]
@@ -42,6 +43,7 @@ def test_groups_out_of_reach_meet_the_same_draws_under_every_policy():
     assert table.difference("leximin", "none")[0] > 1.0
 
 
+@pytest.mark.slow
 def test_fronts_and_capacity_are_solved_and_drawn(tmp_path):
     model = ro.load("equity_synthetic")
     front = welfare_front(model, ["utilitarian", "nash", "leximin"])

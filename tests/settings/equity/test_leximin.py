@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from amounts import amount
 from scipy import sparse
 from scipy.optimize import linprog
 
@@ -99,7 +100,7 @@ def test_the_unit_of_the_reward_does_not_matter(unit):
     assert [scaled.lower / unit, scaled.upper / unit] == pytest.approx([plain.lower, plain.upper], rel=1e-6)
 
 
-@pytest.mark.parametrize("k", [-40, -20, 24, 40])
+@pytest.mark.parametrize("k", amount([-40, 24], [-40, -20, 24, 40]))
 @pytest.mark.parametrize("welfare", ["nash", 0.5, 2.0])
 @pytest.mark.parametrize("method", ["prices", "program"])
 def test_a_curved_welfare_is_planned_in_one_unit(method, welfare, k):

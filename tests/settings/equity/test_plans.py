@@ -159,7 +159,7 @@ def test_the_full_diabetes_cohort_has_one_optimum_by_all_three_methods():
     assert leximin.values.min() == pytest.approx(program.lower, rel=1e-6)
 
 
-@pytest.mark.parametrize(("alpha", "worst"), [(0.0, 9.2206), (0.5, 10.4885), (1.0, 11.5211)])
+@pytest.mark.parametrize(("alpha", "worst"), amount([(0.5, 10.4885)], [(0.0, 9.2206), (0.5, 10.4885), (1.0, 11.5211)]))
 def test_diabetes_with_group_means_reaches_the_published_optimum(alpha, worst):
     plan = plan_of(digital_diabetes(noise=0.0, alpha=alpha).problem, 30, welfare="max_min", method="prices")
     assert plan.lower == pytest.approx(worst, abs=6e-5)
@@ -313,7 +313,7 @@ def test_no_joint_policy_exceeds_the_plan(seed):
 
 # ---- what must hold whatever the numbers
 @given(st.integers(0, 10_000))
-@settings(max_examples=amount(4, 10), deadline=None)
+@settings(max_examples=amount(2, 10), deadline=None)
 def test_more_budget_never_lowers_welfare(seed):
     transition, reward, start, groups, horizon = cohort(seed, (2, 3))
     for welfare in ("max_min", "nash"):

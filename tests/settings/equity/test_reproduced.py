@@ -54,6 +54,7 @@ measure(sys.argv[1], sys.argv[2], on_event=stop)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_step_3_killed_at_half_it_goes_on_to_the_same_table(whole, tmp_path):
     folder, rows = whole

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def best_course(model: Model) -> float:
     return best(model.problem.start, 0)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=amount(4, 8), deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_open_loop_equals_closed_loop_where_beliefs_are_certain(seed):
     """The exact look-aheads earn what the best closed-loop course does, over one period and over two."""

@@ -85,6 +85,7 @@ def test_every_registered_name_has_an_example():
         assert missing(kind, "inspection", known) == (set(), set()), kind
 
 
+@pytest.mark.slow
 def test_the_setting_keeps_its_promises():
     check_setting("inspection")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ def beta_arms(seed: int, n_arms: int, **options) -> BeliefChains:
     return BeliefChains.build(rng.beta(5, 1, n_arms), rng.beta(1, 5, n_arms), **options)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=amount(4, 12), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     cells=st.lists(st.sampled_from(["0-1", "2-4", "5", "0-5", "0-1;3-4", "1;3;5"]), min_size=3, max_size=3),

@@ -112,7 +112,7 @@ MIXED = ("gap", "hours")
 
 
 @pytest.mark.parametrize("name", LINEAR + MIXED)
-@settings(max_examples=amount(4, 8), deadline=None)
+@settings(max_examples=amount(2, 8), deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_a_kinds_checker_and_its_rows_are_its_definition(name, seed):
     rng = np.random.default_rng(seed)

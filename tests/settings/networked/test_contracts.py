@@ -58,6 +58,7 @@ def test_every_registered_name_has_an_example():
         assert missing(kind, "networked", known) == (set(), set()), kind
 
 
+@pytest.mark.slow
 def test_the_setting_keeps_its_promises():
     check_setting("networked")
 

@@ -137,6 +137,7 @@ train(model, config, seed=1, out=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_graph_run_goes_on_to_the_uninterrupted_one(tmp_path):
     """SIGKILL inside the third episode; the resumed run has the weights of one that was left alone."""
     kind = "graph_lookahead"

@@ -134,7 +134,7 @@ def test_the_policy_says_what_it_gained_and_keeps_limits_on_larger_graphs():
     assert np.array_equal(hurried.decide(np.zeros(40, dtype=np.int64), 0).action, base.action)
 
 
-@pytest.mark.parametrize("name", amount(list(TINY)[::3], list(TINY)))
+@pytest.mark.parametrize("name", amount(list(TINY)[::5], list(TINY)))
 def test_no_policy_is_above_the_bound_whatever_the_prices(name):
     model = tiny(name, 5, seed=3)
     problem, best = model.problem, optimum(model)
@@ -160,6 +160,7 @@ def test_influencers_come_last_and_only_they_are_heard():
         ro.load("contacts_influencers", n_arms=4, influencers=4)
 
 
+@pytest.mark.slow
 def test_a_bound_cut_short_holds_and_is_no_better_than_the_whole_one():
     model = ro.load("contacts", n_arms=40)
     whole, cut = ro.bound(model), ro.bound(model, seconds=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from contract_models import registered, several_actions_model
 
 from rmab_opt.testing import check_policy, check_setting
@@ -15,6 +16,7 @@ def test_every_registered_name_has_an_example():
     assert registered("policy", "neural_index") == ["neural_index"]
 
 
+@pytest.mark.slow
 def test_the_setting_keeps_its_promises():
     check_setting("neural_index")
 

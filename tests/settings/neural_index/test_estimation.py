@@ -86,6 +86,7 @@ def test_more_data_gives_better_estimates_and_rewards():
     assert rewards[0] < rewards[1] <= 1.02 * exact
 
 
+@pytest.mark.slow
 def test_refitting_as_it_acts_comes_near_the_truth_without_reading_it():
     model = cohort(20)
     config = NeuralIndexConfig(steps=300, uniform=0.25, weight_decay=1.0, log_episodes=0)

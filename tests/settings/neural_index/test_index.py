@@ -89,7 +89,7 @@ def test_rounding_under_costs_is_the_best_of_all_actions(seed):
     assert decision.value == pytest.approx(best, abs=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["tempered", "occupancy", "rollout"])
+@pytest.mark.parametrize("loss", amount(["tempered"], ["tempered", "occupancy", "rollout"]))
 @pytest.mark.parametrize("masses", amount(["upper"], ["upper", "equal"]))
 def test_every_loss_trains_to_more_than_half_of_what_can_be_gained(loss, masses):
     model = cohort(12)
@@ -124,6 +124,7 @@ def test_it_works_under_constraints_that_are_not_budgets(make):
         assert decision.status == "optimal"
 
 
+@pytest.mark.slow
 def test_harmful_actions_are_left_unused_below_upper_limits():
     """Acting makes these arms worse: the trained index must say so, whatever constant the budgets absorb."""
     model = cohort(10)
@@ -237,6 +238,7 @@ class _Samples:
         return self._inner.expected_reward(state, action)
 
 
+@pytest.mark.slow
 def test_unknown_dynamics_are_learned_from_samples_alone():
     known = cohort(12)
     problem = Problem(known.problem.arms, _Samples(known.problem.dynamics), 15, 1.0, known.problem.start)
@@ -272,6 +274,7 @@ def test_published_targets_on_arms_with_delayed_effect(seed):
         assert simulate_table(made, table, 400, np.random.default_rng(99)).mean() >= share * limit
 
 
+@pytest.mark.slow
 def test_unseen_arms_stay_near_the_lagrangian_policy():
     """A small version of the benchmark: 150 arms trained, 50 others acted on."""
     trained = train_neural_index(cohort(150, 0, (15, 9)), NeuralIndexConfig(steps=400, log_episodes=0)).network
@@ -284,7 +287,7 @@ def test_unseen_arms_stay_near_the_lagrangian_policy():
     assert mine > 0.95 * theirs
 
 
-@pytest.mark.parametrize("name", ["scheduling", "path"])
+@pytest.mark.parametrize("name", amount(["scheduling"], ["scheduling", "path"]))
 def test_it_works_under_rosters_and_routes(name):
     """The shipped coupled settings: every decision is allowed, proven, and carries who goes where."""
     model = ro.load(name, horizon=4).instance(0)
