@@ -455,8 +455,7 @@ class _Walks:
             last = min(self.length + 1, first + self.at_once)
             times = np.arange(first, last)[:, None]
             for moves in levels:
-                open_now: np.ndarray = open_[first:last].any(axis=0)
-                live = np.flatnonzero(open_now[moves[1]])
+                live = np.flatnonzero(np.any(open_[first:last], axis=0)[moves[1]])
                 come, to, took, opening = (each[live] for each in moves)
                 left = times - took
                 came = np.where(

@@ -169,7 +169,9 @@ def test_a_wrong_kind_of_ones_own_stops_the_first_decision_and_a_right_one_is_as
 
     asked = []
     real = agreement.compare_rows
-    monkeypatch.setattr(agreement, "compare_rows", lambda *given: asked.append(given) or real(*given, work=2e4))
+    monkeypatch.setattr(
+        agreement, "compare_rows", lambda *given, **more: asked.append(given) or real(*given, work=2e4, **more)
+    )
     agreement._FOUND.clear()
     first, again = (decide(model(the_set(ROWS, LIMITS)), np.zeros(SIZE, int)) for _ in range(2))
     assert first.status == again.status == "optimal"
