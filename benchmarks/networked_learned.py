@@ -1,6 +1,6 @@
 """A graph network trained on effects of actions against the rule it begins at, and against one step of improvement.
 
-    python benchmarks/networked_learned.py [--instances 0,1,2] [--quick]
+    python benchmarks/networked_learned.py [--instances 0,1,2] [--network graph|dense] [--quick]
 
 Contacts with influencers, 60 people of whom 6 influence, 2 visits a round, 20 rounds. The network (messages along
 contacts, 8 channels) is trained by `targets: advantages` from the priced look-ahead, on 20 states; all rules then play
@@ -36,12 +36,12 @@ EPISODES, EPISODE_SEED = 12, 7
 QUICK = {"n_arms": 16, "problem.influencers": 3, "visits.at_most": 1}
 
 
-def one(instance: int, quick: bool) -> dict[str, Any]:
+def one(instance: int, network: str, quick: bool) -> dict[str, Any]:
     """Train on an instance and play all rules on it."""
     model = ro.load("contacts_influencers", **{**(QUICK if quick else MODEL), "problem.seed": instance})
     with tempfile.TemporaryDirectory() as folder:
         clock = process_time()
-        train(model, DQNConfig.from_mapping(TRAIN), seed=0, out=folder)
+        train(model, DQNConfig.from_mapping({**TRAIN, "network": network}), seed=0, out=folder)
         spent = process_time() - clock
         kept = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))["kept"]
         learned = load_policy(folder, model)
@@ -51,6 +51,7 @@ def one(instance: int, quick: bool) -> dict[str, Any]:
     totals = {name: np.round(each[0], 6).tolist() for name, each in table.episodes.items()}
     return {
         "instance": instance,
+        "network": network,
         "kept": kept,
         "training_cpu_seconds": round(spent, 1),
         "playing_cpu_seconds": round(process_time() - clock, 1),
@@ -78,16 +79,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", default="0,1,2")
     parser.add_argument("--quick", action="store_true", help="one small instance, not recorded")
+    parser.add_argument("--network", default="graph", choices=("graph", "dense"))
     given = parser.parse_args()
     if given.quick:
-        print("\n".join(told([one(0, quick=True)])))
+        print("\n".join(told([one(0, given.network, quick=True)])))
         return
-    rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()] if RECORDS.exists() else []
+    every = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()] if RECORDS.exists() else []
+    rows = [row for row in every if row.get("network", "graph") == given.network]
     for instance in map(int, given.instances.split(",")):
         if instance in {row["instance"] for row in rows}:
             continue
-        rows.append(one(instance, quick=False))
-        RECORDS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        rows.append(one(instance, given.network, quick=False))
+        every.append(rows[-1])
+        RECORDS.write_text("".join(json.dumps(row) + "\n" for row in every), encoding="utf-8")
         print(instance, {name: round(float(np.mean(each)), 2) for name, each in rows[-1]["totals"].items()}, flush=True)
     print("\n".join(told(rows)))
 
