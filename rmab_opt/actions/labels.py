@@ -437,12 +437,11 @@ class _Walks:
     def _expand(self) -> None:
         """Numbers the cells that are reached, by time, level and state, and lists the cells before each."""
         source, state, steps = self.moves
-        base = np.concatenate([[0], np.cumsum(self.span[self.point])])
         number = np.full(self.size, -1, dtype=np.int32)
         number[0], count = 0, 1
-        # The number of a state at a time stands at its place plus the time, as long as it lies within its span.
-        begin_, end_ = self.first[self.point], self.first[self.point] + self.span[self.point]
-        base = base[:-1] - begin_
+        # The number of a state at a time stands at its base plus the time, as long as it lies within its span.
+        since, span = self.first[self.point], self.span[self.point]
+        until, base = since + span, np.cumsum(span) - span - since
         open_ = self.kept.times[:, self.point]
         opens = self.task.opens[self.point[state]]
         before, begin, places = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)], [np.zeros(1, np.int64)]
@@ -455,11 +454,12 @@ class _Walks:
             last = min(self.length + 1, first + self.at_once)
             times = np.arange(first, last)[:, None]
             for moves in levels:
-                live = np.flatnonzero(np.any(open_[first:last], axis=0)[moves[1]])
+                ever = np.asarray(open_[first:last].any(axis=0))
+                live = np.flatnonzero(ever[moves[1]])
                 come, to, took, opening = (each[live] for each in moves)
                 left = times - took
                 came = np.where(
-                    (left >= begin_[come]) & (left < end_[come]), number.take(left + base[come], mode="clip"), -1
+                    (left >= since[come]) & (left < until[come]), number.take(left + base[come], mode="clip"), -1
                 )
                 row, move = np.nonzero((came >= 0) & open_[times[:, 0]][:, to])
                 cell, came = (first + row) * self.states + to[move], came[row, move]

@@ -97,6 +97,12 @@ class Orienteering:
         at_once[0], at_once[:, 0] = False, False
         return kept & ~(at_once & meet & np.tri(len(kept), k=-1, dtype=bool))
 
+    @property
+    def work(self) -> float:
+        """Times by moves that a table of walks looks at, or times by points where these are more."""
+        span = np.maximum(self.closes - self.opens + 1, 0.0)
+        return max(float(span @ self.moves.sum(axis=0)), (self.length + 1.0) * len(span))
+
     @cached_property
     def turns(self) -> bool:
         """Whether every way may as well be gone the other way round."""

@@ -198,7 +198,7 @@ class Walks:
         if not question.plain or (question.many and self.bench.actions.listed is not None):
             return "no bound over all routes is needed"
         task = self.bench.actions.shape.orienteering
-        if task is None or len(task.between) ** 2 * (task.length + 1) > MOST_STEPS:
+        if task is None or task.work > MOST_STEPS:
             return "routes are not all that is declared, or they are too long"
         return None
 

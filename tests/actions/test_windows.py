@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from strategies import problem_for
 
+import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Path, path
 from rmab_opt.actions.labels import Labels, proven, searched
@@ -463,3 +464,70 @@ def test_every_small_set_of_product_is_counted_once():
     given = Town(roads, ["v1", "v2", "v3"], [0.0] * 3, [0.0] * 3, [np.inf] * 3, 6.0, 1)
     allowed = {bits for bits in product((0, 1), repeat=3) if not bits[2]}
     assert {tuple(action) for action in bits(3)[given.fits()].tolist()} == allowed
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_the_program_over_the_order_of_stops_serves_plain_routes_too(monkeypatch, seed):
+    """Where layers of time would be too many; several families at a point are one stop."""
+    monkeypatch.setattr(path, "MOST_MOVES", 0)
+    given = town(seed)
+    rule = Path(edges=given.roads, depot="v0", length=given.length, vehicles=given.vehicles, point="village")
+    actions = ActionSet(given.set().columns.arms, {"way": rule})
+    n = len(given.home)
+    free = replace(given, service=[0.0] * n, earliest=[0.0] * n, latest=[np.inf] * n)
+    gain = np.random.default_rng(seed).uniform(0.1, 1.0, n).round(2)
+    solved = chooser(actions, gain, method="program").decide(np.zeros(n, dtype=int))
+    assert solved.value == pytest.approx(best_of(free, gain), abs=1e-7)
+    assert solved.assignment
+
+
+def test_times_in_millionths_are_decided_without_layers_of_time():
+    """A table over times would have 10**8 rows: the program over the order of stops answers, and says so."""
+    arms = Arms.from_arrays(18)
+    edges = {
+        "from": ["arm0"] * 17,
+        "to": [f"arm{k}" for k in range(1, 18)],
+        "minutes": [k + 1e-6 for k in range(1, 18)],
+    }
+    actions = ActionSet(arms, {"way": Path(edges=Table(edges), depot="arm0", length=13.000005)})
+    assert actions.shape.orienteering.work > 10**8
+    decision = chooser(actions, np.ones(18), many=False).decide(np.zeros(18, dtype=int))
+    assert sorted(decision.chosen) == ["arm0", "arm1", "arm2", "arm3"]
+    assert decision.proof.kind != "labels"
+    for length in (24.000001, 24.000002):
+        rule = Path(edges=Table(edges), depot="arm0", length=length)
+        assert ActionSet(arms, {"way": rule}).allows(np.eye(1, 18, 12, dtype=int)[0]) == (length > 24.0000015)
+
+
+def test_a_model_file_names_its_columns_and_the_list_is_written_in_order(tmp_path):
+    (tmp_path / "families.csv").write_text(
+        'id,village,visit,opens,closes\na,A,5,,\nlate,A,5,20,\nb,B,10,,\nearly,B,"1.5",25,30\n'
+    )
+    (tmp_path / "roads.csv").write_text("from,to,minutes,one_way\nclinic,A,2.5,yes\nA,B,4,yes\nB,clinic,3.25,yes\n")
+    cells = product(("a", "late", "b", "early"), "xy", "01")
+    chances = "".join(f"{','.join(row)},0.5,0.5\n" for row in cells)
+    (tmp_path / "moves.csv").write_text("id,state,action,x,y\n" + chances)
+    text = """format: 1
+title: Visits
+problem:
+  arms: families.csv
+  dynamics: {kind: tabular, file: moves.csv, reward: {x: 0, y: 1}}
+  horizon: 2
+constraints:
+  way: {kind: path, edges: roads.csv, depot: clinic, point: village, length: 43.75, service: visit,
+        earliest: opens, latest: closes}
+objective: {kind: immediate}
+solver: exact
+"""
+    (tmp_path / "model.yaml").write_text(text)
+    model = ro.load(tmp_path / "model.yaml")
+    decision = chooser(model.actions, np.ones(4), many=False).decide(np.zeros(4, dtype=int))
+    lines = decision.to_csv().splitlines()
+    assert lines[0].startswith("id,route,stop,arrival")
+    assert [line.split(",")[:4] for line in lines[1:]] == [
+        ["a", "1", "1", "2.5"], ["late", "1", "2", "20"], ["early", "1", "3", "29"], ["b", "1", "4", "30.5"]
+    ]  # fmt: skip
+    wrong = text.replace("service: visit", "service: vist")
+    (tmp_path / "model.yaml").write_text(wrong)
+    with pytest.raises(ModelError, match="way: service: no column 'vist'"):
+        ro.load(tmp_path / "model.yaml")

@@ -27,6 +27,9 @@ REMEMBERED = 100_000
 MOST_WALKS = 4_000_000
 """Walks told apart at one time, beyond which the sets they pass are not listed."""
 
+MOST_MOVES = 500_000
+"""Moves at a time beyond which the program is over the order of stops: layers of time would take minutes to write."""
+
 MOST_LAYERS = 2_000
 """Units of time beyond which the sets that walks pass are not listed layer by layer."""
 
@@ -115,9 +118,10 @@ class Path(Constraint, kind="path"):
     depot; act[j] <= sum of the flow into j. Layers make the flow a closed walk, so no subtours arise. Arcs that
     cannot be reached from the depot in time, or not return in time, are left out.
 
-    With them: x[i, j] says that a vehicle goes from stop i to stop j by the fastest way, b[j] when the visit at j
-    begins; flow in = flow out <= 1, at most ``vehicles`` leave the depot, b[j] >= b[i] + service[i] + way[i, j] where
-    x[i, j] = 1 (Miller, Tucker, Zemlin 1960), act[c] <= flow into the stop of c. Who comes early waits.
+    With them, or where time has too many layers: x[i, j] says that a vehicle goes from stop i to stop j by the fastest
+    way, b[j] when the visit at j begins; flow in = flow out <= 1, at most ``vehicles`` leave the depot,
+    b[j] >= b[i] + service[i] + way[i, j] where x[i, j] = 1 (Miller, Tucker, Zemlin 1960), act[c] <= flow into the stop
+    of c. Who comes early waits.
 
     References
     ----------
@@ -162,7 +166,7 @@ class Path(Constraint, kind="path"):
 
     def _ordered(self, columns: Columns) -> bool:
         """Whether the program is over the order of stops, not over layers of time."""
-        return self._timed or not self._table(columns).length
+        return self._timed or not self._table(columns).length or self.moves(columns) > MOST_MOVES
 
     @property
     def _timed(self) -> bool:
