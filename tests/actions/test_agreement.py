@@ -164,11 +164,12 @@ def test_a_wrong_kind_of_ones_own_stops_the_first_decision_and_a_right_one_is_as
 
     with pytest.raises(CertificateError, match=r"constraints\.own"):
         decide(model(the_set(*FAULTS["budget one too small"])), np.zeros(SIZE, int))
-    from rmab_opt.actions import agreement
 
     asked = []
     real = agreement.compare_rows
-    monkeypatch.setattr(agreement, "compare_rows", lambda *given: asked.append(given) or real(*given, work=2e4))
+    monkeypatch.setattr(
+        agreement, "compare_rows", lambda *given, **by: asked.append(given) or real(*given, work=2e4, **by)
+    )
     agreement._FOUND.clear()
     first, again = (decide(model(the_set(ROWS, LIMITS)), np.zeros(SIZE, int)) for _ in range(2))
     assert first.status == again.status == "optimal"
@@ -187,7 +188,7 @@ def test_check_says_how_many_were_compared():
 
 def test_very_large_sets_are_shown_not_empty_by_their_rows_alone(monkeypatch):
     """Writing out hundreds of thousands of columns takes minutes and gigabytes; rows are said as arrays already."""
-    from rmab_opt.actions import action_set, agreement
+    from rmab_opt.actions import action_set
 
     monkeypatch.setattr(action_set, "LARGE_SET", 0)
     free = ActionSet(Arms.from_arrays(9), {"budget": Budget(at_most=7, at_least=2)})
