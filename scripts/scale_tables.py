@@ -2,14 +2,16 @@
 
     python scripts/scale_tables.py
 
-Reads benchmarks/data/scale.csv and limits.csv and nothing else; writes between ``<!-- scale -->``, ``<!-- limits -->``
-and their ends. What was wanted and is missed is worked out from the records, so that no sentence can forget a row.
+Reads benchmarks/data/scale.csv and limits.csv, and from benchmarks/limits.py what was asked; writes between
+``<!-- scale -->``, ``<!-- limits -->`` and their ends. What was wanted and is missed is worked out from the records, so
+that no sentence can forget a row.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+import runpy
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +19,7 @@ PAGE = ROOT / "docs" / "decisions.md"
 DATA = ROOT / "benchmarks" / "data"
 
 SETTINGS = {"budget": "budget", "groups": "budget and groups", "roster": "roster", "capacity": "loads"}
+VERBS = ("check", "decide", "record", "bound", "evaluate")
 SIZES = (1000, 10_000, 100_000)
 AT_TEN_THOUSAND = {"check": 3.0, "decide": 10.0, "bound": 60.0}
 AT_MOST = {"budget": 10.0, "groups": 10.0, "roster": 100.0, "capacity": 100.0}
@@ -40,7 +43,6 @@ def scale() -> list[str]:
     """One row a verb, what it took at each size; then what was wanted and is missed."""
     record = rows("scale.csv")
     found = {(row["verb"], row["setting"], row["arms"]): row for row in record}
-    verbs = list(dict.fromkeys(row["verb"] for row in record if row["verb"] != "start"))
 
     def cell(verb: str, setting: str) -> str:
         said = []
@@ -52,7 +54,7 @@ def scale() -> list[str]:
         return " / ".join(said)
 
     lines = [f"| verb | {' | '.join(SETTINGS.values())} |", "|---|" + "---|" * len(SETTINGS)]
-    lines += [f"| `{verb}` | {' | '.join(cell(verb, setting) for setting in SETTINGS)} |" for verb in verbs]
+    lines += [f"| `{verb}` | {' | '.join(cell(verb, setting) for setting in SETTINGS)} |" for verb in VERBS]
     runs = [row for row in record if row["arms"] in map(str, SIZES)]
     ended = [row for row in runs if row["ended"] == "ok"]
     most = max(float(row["megabytes"]) for row in ended)
@@ -65,8 +67,8 @@ def scale() -> list[str]:
 
 def missed() -> str:
     """What of the targets the record misses, in words."""
-    said = []
-    for row in rows("scale.csv"):
+    said, record = [], rows("scale.csv")
+    for row in record:
         verb, name = row["verb"], SETTINGS.get(row["setting"], "")
         if verb == "start":
             continue
@@ -85,7 +87,15 @@ def missed() -> str:
             said.append(f"{where} {seconds(row['cpu_seconds'])} s (wanted {wanted:g})")
         if float(row["megabytes"] or 0.0) > MOST_MEGABYTES:
             said.append(f"{where} takes {float(row['megabytes']) / 1024:.1f} GiB (wanted 4)")
-    return f"Missed: {'; '.join(said)}." if said else "Nothing that was wanted is missed."
+    done = {(row["verb"], row["setting"], row["arms"]) for row in record}
+    open_ = [
+        f"`{verb}` under {name} at {' and '.join(f'{size:,}' for size in lacking)}"
+        for verb in VERBS
+        for setting, name in SETTINGS.items()
+        if (lacking := [size for size in SIZES if (verb, setting, str(size)) not in done])
+    ]
+    text = f"Missed: {'; '.join(said)}." if said else "Of what was run nothing that was wanted is missed."
+    return text + (f" Not run, so not known at this commit: {'; '.join(open_)} arms." if open_ else "")
 
 
 def limits() -> list[str]:
@@ -102,8 +112,13 @@ def limits() -> list[str]:
         f"`{r['verb']}` of {r['model']} ({r['cpu_seconds']} CPU s, {r['ended']})" for r in record if r["held"] != "yes"
     ]
     said = f"Not held: {'; '.join(late)}." if late else "All held."
-    models = len({row["model"] for row in record})
-    return [*lines, "", f"{models} models, {len(record)} runs; {taken(record)}. {said}"]
+    asked = runpy.run_path(str(ROOT / "benchmarks" / "limits.py"))
+    names = [*asked["HARD"], *asked["LARGE"]]
+    runs = {name: len(asked["VERBS"]) + (name in asked["GROUPED"]) * (len(asked["VERBS"]) - 1) for name in names}
+    models = {name for name in names if sum(row["model"] == name for row in record) == runs[name]}
+    rest = [name for name in names if name not in models]
+    said += f" Not reached: {'; '.join(rest)}." if rest else ""
+    return [*lines, "", f"{len(models)} of {len(names)} models, {len(record)} runs; {taken(record)}. {said}"]
 
 
 def taken(record: list[dict[str, str]]) -> str:
