@@ -215,9 +215,9 @@ class Path(Constraint, kind="path"):
         arcs = [(i, j) for i, j in np.argwhere(task.moves).tolist() if j] + [(i, 0) for i in range(1, len(places))]
         block.move = pyo.Var(arcs, domain=pyo.Binary)
         opens, closes, between = task.opens * scale, task.closes * scale, task.between * scale
-        block.begin = pyo.Var(
-            range(1, len(places)), bounds=lambda _, j: (float(opens[j]), float(closes[j])), initialize=0.0
-        )
+        ends = [(float(opens[j]), float(closes[j])) for j in range(len(places))]
+        # Nothing begins before its window opens, also before the first solve.
+        block.begin = pyo.Var(range(1, len(places)), bounds=lambda _, j: ends[j], initialize=lambda _, j: ends[j][0])
         entering: dict[int, list[Any]] = defaultdict(list)
         leaving: dict[int, list[Any]] = defaultdict(list)
         for i, j in arcs:
