@@ -142,7 +142,7 @@ FILES = [
     ("match no column", [("model.yaml", "match: region", "match: regio")], 2, "no column 'regio'"),
     ("worker doubled", [("workers.csv", "bina,45", "asha,45")], 2, "workers.csv:3: worker 'asha' stands twice"),
     ("capacity text", [("workers.csv", "bina,45", "bina,much")], 2, "workers.csv:3: capacity: 'much' is not a number"),
-    ("cost column unknown", [("model.yaml", "kind: knapsack, cost: minutes", "kind: knapsack, cost: minuts")], 2, "no column 'minuts'"),
+    ("cost column unknown", [("model.yaml", "kind: knapsack, cost: minutes", "kind: knapsack, cost: minuts")], 2, "model.yaml:13: constraints.hours: "),
     ("objective unknown", [("model.yaml", "kind: immediate", "kind: imediate")], 2, "objective.kind: unknown kind 'imediate'"),
     ("objective key", [("model.yaml", "kind: immediate", "kind: immediate, weight: 2")], 2, "objective.weight: unknown key"),
     ("scores no column", [("model.yaml", "kind: immediate", "kind: scores, column: prio")], 2, "no column 'prio'"),

@@ -199,12 +199,18 @@ class _Reader:
         return self.lines.get(place, 1)
 
     def add(self, place: tuple[Any, ...], what: str, fix: str = "") -> None:
-        name = ".".join(str(part) for part in place)
-        self.faults.append((self.line(place), f"{name}: {what}" + (f"; to fix, {fix}" if fix else "")))
+        name = f"{'.'.join(str(part) for part in place)}: " if place else ""
+        self.faults.append((self.line(place), f"{name}{what}" + (f"; to fix, {fix}" if fix else "")))
 
     def add_error(self, place: tuple[Any, ...], error: ModelError) -> None:
         self.needs += [name for name in error.needs if name not in self.needs]
-        self.add(place, error.message, error.fix.rstrip("."))
+        message = error.message
+        if not place:
+            # What is made of several sections names the one that is wrong.
+            named, _, said = message.partition(": ")
+            if tuple(named.split(".")) in self.lines:
+                place, message = tuple(named.split(".")), said
+        self.add(place, message, error.fix.rstrip("."))
 
     def validate(self, place: tuple[Any, ...], schema: Any, given: Mapping[str, Any], context: Any = None) -> Any:
         """A pydantic model of the values that stand at a place; None with the faults noted."""

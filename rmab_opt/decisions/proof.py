@@ -128,7 +128,7 @@ class Proof:
             "prices": "prices",
             "table": "prices and a table",
             "listing": f"listing all {self.count}",
-            "routes": f"listing {self.count} routes",
+            "routes": f"listing {self.count} route{'s' * (self.count != 1)}",
             "labels": "prices of stops and the best walks at them",
             "gains": "gains that only shrink (an assumption)",
             "none": "nobody",

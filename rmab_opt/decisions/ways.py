@@ -175,7 +175,8 @@ class Routes:
         assert self.actions.routes is not None
         gain, base = question.objective.coefficients(question.situation)
         action, value = self.actions.routes.best(gain)
-        by = f"listing of {len(self.actions.routes.sets)} routes"
+        count = len(self.actions.routes.sets)
+        by = f"listing of {count} route{'s' * (count != 1)}"
         return Proposal(action, base + value, base + value, "listing", status="optimal", by=by)
 
 

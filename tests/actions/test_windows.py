@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from pyomo.environ import ConcreteModel
 from strategies import problem_for
 
 import rmab_opt as ro
@@ -499,7 +500,7 @@ def test_times_in_millionths_are_decided_without_layers_of_time():
         assert ActionSet(arms, {"way": rule}).allows(np.eye(1, 18, 12, dtype=int)[0]) == (length > 24.0000015)
 
 
-def test_a_model_file_names_its_columns_and_the_list_is_written_in_order(tmp_path):
+def test_a_model_file_names_its_columns_and_the_list_is_written_in_order(tmp_path, caplog):
     (tmp_path / "families.csv").write_text(
         'id,village,visit,opens,closes\na,A,5,,\nlate,A,5,20,\nb,B,10,,\nearly,B,"1.5",25,30\n'
     )
@@ -522,6 +523,8 @@ solver: exact
     (tmp_path / "model.yaml").write_text(text)
     model = ro.load(tmp_path / "model.yaml")
     decision = chooser(model.actions, np.ones(4), many=False).decide(np.zeros(4, dtype=int))
+    model.actions.build(ConcreteModel())
+    assert caplog.records == []
     lines = decision.to_csv().splitlines()
     assert lines[0].startswith("id,route,stop,arrival")
     assert [line.split(",")[:4] for line in lines[1:]] == [
