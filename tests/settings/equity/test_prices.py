@@ -12,6 +12,7 @@ from rmab_opt.settings.equity import descent, prices
 from rmab_opt.settings.equity.cohort import Cohort
 from rmab_opt.settings.equity.groups import Groups
 from rmab_opt.settings.equity.master import Mixture
+from rmab_opt.settings.equity.plan import fair_plan_arrays
 from rmab_opt.settings.equity.prices import PricedGroups
 from rmab_opt.settings.equity.relaxed import Stage
 from rmab_opt.settings.equity.resources import Separator
@@ -178,3 +179,21 @@ def test_descents_and_columns_alone_find_the_same(monkeypatch, welfare):
     assert answers[0].lower == pytest.approx(answers[1].lower, rel=3e-6)
     assert all(answer.lower <= other.upper + 1e-9 for answer in answers for other in answers)
     assert answers[0].rounds < answers[1].rounds
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_levels_of_many_arms_are_those_of_the_program(overlap):
+    """Leximin of 110 arms, whose groups earn so differently that each level is another's."""
+    rng = np.random.default_rng(3)
+    n_arms, n_groups = 110, 5
+    move, pay = rng.dirichlet(np.ones(3), (n_arms, 2, 3)), np.sort(rng.random((n_arms, 3)), axis=1)
+    label = np.arange(n_arms) % n_groups
+    pay = np.repeat((pay * (0.4 + 0.6 * rng.random(n_groups)[label])[:, None])[:, :, None], 2, axis=2)
+    member = label == np.arange(n_groups)[:, None]
+    if overlap:
+        member = member | (rng.random(member.shape) < 0.4)
+    groups = Groups(tuple("abcde"), member)
+    cohort = Cohort(move, pay, rng.integers(0, 3, n_arms), groups, Coupling.budgets([n_arms / 8]), 4, 0.95)
+    priced, plain = (fair_plan_arrays(cohort, method=method) for method in ("prices", "program"))
+    assert len(plain.levels) > 2
+    np.testing.assert_allclose(priced.values, plain.values, atol=1e-5)
