@@ -54,7 +54,7 @@ def train(
 
         def show(event: dict[str, Any]) -> None:
             tell(f"training · {event['said']}", done=event["done"], total=event["total"])
-            due(f"{event['done']} of {event['total']} done", event["done"] < event["total"])
+            due(f"training: {event['done']} of {event['total']} done", event["done"] < event["total"])
 
         lesson: Lesson = learner.make(loaded, out=out, seed=seed, device=device, on_event=show)
     rivals = ",".join([str(lesson.folder), *lesson.rivals])
