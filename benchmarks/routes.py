@@ -215,13 +215,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="64 and 66 points, three limits, one seed")
     parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
-    parser.add_argument("--only", default="", help="instances whose name holds this")
+    parser.add_argument("--only", default="", help="instances whose name, with vehicles, holds one of these, by commas")
     parser.add_argument("--files", default="", help="folder of published files")
     parser.add_argument("--seconds", type=float, default=200.0, help="wall seconds a decision (200)")
     args = parser.parse_args()
     rows = []
     for name, made, scores, length, vehicles in instances(args):
-        if args.only not in name:
+        if not any(part in f"{name} vehicles {vehicles}" for part in args.only.split(",")):
             continue
         rows.append(run(name, made(), scores, length, vehicles, args.seconds))
         print(table_text(rows[-1:]), flush=True)

@@ -278,7 +278,12 @@ class Shape:
     @cached_property
     def orienteering(self) -> Orienteering | None:
         """Ways that bring what they pass, where routes and at most a count are all that is declared."""
-        return None if self._route is None else self._routed.task(self.actions.columns, self._route)[0]
+        if self._route is None:
+            return None
+        try:
+            return self._routed.task(self.actions.columns, self._route)[0]
+        except UnsettledError:
+            return None
 
     @property
     def moves(self) -> int:

@@ -534,3 +534,11 @@ solver: exact
     (tmp_path / "model.yaml").write_text(wrong)
     with pytest.raises(ModelError, match="way: service: no column 'vist'"):
         ro.load(tmp_path / "model.yaml")
+
+
+def test_very_many_stops_are_refused_by_number_and_villages_are_not(monkeypatch):
+    monkeypatch.setattr(path, "MOST_ORDERED", 5)
+    actions, gain = spread(10)
+    assert actions.shape.orienteering is None
+    with pytest.raises(CapabilityError, match=r"the order of 10 stops within reach \(at most 4\)"):
+        chooser(actions, gain, method="program").decide(np.zeros(11, dtype=int))

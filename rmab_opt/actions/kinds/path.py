@@ -30,6 +30,9 @@ MOST_WALKS = 4_000_000
 MOST_MOVES = 500_000
 """Moves at a time beyond which the program is over the order of stops: layers of time would take minutes to write."""
 
+MOST_ORDERED = 1_500
+"""Stops within reach whose order is looked at: times from each to each take 18 MB."""
+
 MOST_LAYERS = 2_000
 """Units of time beyond which the sets that walks pass are not listed layer by layer."""
 
@@ -374,9 +377,23 @@ class Path(Constraint, kind="path"):
         ----------
         most
             Columns that may be chosen in all.
+
+        Raises
+        ------
+        UnsettledError
+            When there are more stops than can be held against each other.
         """
         stops = self._table(columns)
         places = [0, *self._within_reach(columns)]
+        if len(places) > MOST_ORDERED:
+            raise UnsettledError(
+                f"the order of {len(places) - 1} stops within reach (at most {MOST_ORDERED - 1})",
+                self,
+                (
+                    "leave out service times and windows and attach arms to villages by `point`",
+                    "split the area into depots",
+                ),
+            )
         return self._task(places, columns, most, tuple(stops.members[k] for k in places)), places
 
     def _task(
