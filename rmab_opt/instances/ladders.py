@@ -73,7 +73,7 @@ def scheduling(
     late, early = np.sort(rng.random(n_slots)), np.sort(rng.random(n_slots))[::-1]
 
     def draw(size: int, popularity: np.ndarray) -> list[str]:
-        return [names[k] for k in sorted(rng.choice(n_slots, size, replace=False, p=popularity / popularity.sum()))]
+        return [names[k] for k in sorted(_distinct(rng, size, popularity / popularity.sum()))]
 
     cells = [";".join(draw(2, late)) for _ in range(n_arms)]
     duty = [(f"worker{i + 1}", slot) for i in range(n_workers) for slot in draw(3, early)]
@@ -97,6 +97,24 @@ def capacity(
     arms = Arms.from_arrays(n_arms, load=rng.integers(2, 7, n_arms).tolist())
     dynamics = _ladder(n_arms, n_workers, np.random.default_rng(arm_seed))
     return Instance(_problem(arms, dynamics, horizon, discount), {"workers": workers})
+
+
+def _distinct(rng: np.random.Generator, size: int, chance: np.ndarray) -> list[int]:
+    """Different positions drawn with these chances, as ``rng.choice`` without replacement draws them, without its cost.
+
+    Uniform numbers are looked up in the cumulated chances; those that fall on a position again are drawn anew among
+    the rest. A hundred thousand arms take a second.
+    """
+    found: list[int] = []
+    left = chance
+    while len(found) < size:
+        reach = left.cumsum()
+        new = (reach / reach[-1]).searchsorted(rng.random(size - len(found)), side="right").tolist()
+        found += [k for k in dict.fromkeys(new) if k not in found]
+        if len(found) < size:
+            left = chance.copy()
+            left[found] = 0.0
+    return found
 
 
 LONDON_20 = (

@@ -15,6 +15,7 @@ from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser, Immediate, Situation
 from rmab_opt.errors import ModelError
 from rmab_opt.instances import generate
+from rmab_opt.instances.ladders import _distinct
 from rmab_opt.problem import Arms, Ladder, Problem, Table
 
 
@@ -98,3 +99,14 @@ def test_columns_that_share_arms_are_valued_exactly_by_the_program(seed):
         situation = Situation(problem, columns, state)
         best = max(Immediate().value(a, situation) for a in all_actions(n_columns) if not actions.violations(a))
         assert chooser.decide(state).value == pytest.approx(best, abs=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_positions_are_those_that_numpy_draws(seed, size):
+    chance = np.sort(np.random.default_rng(seed).random(5))
+    chance /= chance.sum()
+    own, numpys = np.random.default_rng(seed), np.random.default_rng(seed)
+    for _ in range(60):
+        assert _distinct(own, size, chance) == numpys.choice(5, size, replace=False, p=chance).tolist()
+    assert own.random() == numpys.random()
