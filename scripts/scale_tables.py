@@ -123,7 +123,7 @@ def limits() -> list[str]:
 
 def taken(record: list[dict[str, str]]) -> str:
     """Commit and load of a record."""
-    loads, commits = [float(row["load"]) for row in record], sorted({row["commit"] for row in record})
+    loads, commits = [float(row["load"]) for row in record if row["load"]], sorted({row["commit"] for row in record})
     return f"commit {', '.join(commits)}, load {min(loads):.0f} to {max(loads):.0f} on two cores"
 
 
