@@ -45,6 +45,8 @@ def one(instance: int, network: str, quick: bool) -> dict[str, Any]:
         spent = process_time() - clock
         kept = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))["kept"]
         learned = load_policy(folder, model)
+        # A rule that was kept would stand under its own name, beside itself.
+        learned.name = "learned"
     clock = process_time()
     here = replace(model, instance=None)
     table = evaluate(here, [*BESIDE, learned], episodes=2 if quick else EPISODES, seeds=[EPISODE_SEED], bound=False)

@@ -37,7 +37,7 @@ from rmab_opt.progress import watch
 from rmab_opt.report import cell, frame, notebook_html, table_csv, table_latex, table_text
 from rmab_opt.solver import load_profile
 
-__all__ = ["Evaluation", "evaluate", "summary_rows"]
+__all__ = ["Evaluation", "evaluate", "row_names", "summary_rows"]
 
 BLOCK = 50
 """Episodes of one task: the split is the same whatever the number of workers."""
@@ -167,6 +167,7 @@ def evaluate(
     until = None if seconds is None else perf_counter() + seconds
     seeds = list(seeds)
     _refuse(model, policies, seeds, episodes, reward)
+    names = row_names(policies)
     model = model.by_nodes()
     if model.instance is None:
         instances = [model] * len(seeds)
@@ -175,9 +176,9 @@ def evaluate(
     variates = _variates(instances, bound, n_jobs, seconds)
     expected = reward == "expected"
     tasks = [
-        _Block(instance, given, seed, first, min(BLOCK, episodes - first), episodes, expected, variate, until)
+        _Block(instance, given, name, seed, first, min(BLOCK, episodes - first), episodes, expected, variate, until)
         for seed, instance, variate in zip(seeds, instances, variates, strict=True)
-        for given in policies
+        for given, name in zip(policies, names, strict=True)
         for first in range(0, episodes, BLOCK)
     ]
     with watch("evaluating", sum(each.model.problem.horizon for each in tasks), quiet=on_event is not None) as tell:
@@ -237,6 +238,31 @@ def _refuse(
             raise ModelError(
                 f"no policy {given!r} and no run folder of that name", nearest(given, registry.names("policy"))
             )
+
+
+def row_names(policies: Sequence[str | Policy | Decider]) -> list[str]:
+    """Under what name each policy stands in a table: runs by the end of their folder where that tells them apart.
+
+    Raises
+    ------
+    ModelError
+        When two are of one name: their rows, and their draws, would be taken for one.
+    """
+    runs = [isinstance(given, str) and not known_policy(given) for given in policies]
+    short = [
+        Path(str(given)).name if run else given if isinstance(given, str) else given.name
+        for given, run in zip(policies, runs, strict=True)
+    ]
+    whole = [
+        str(given) if run and short.count(name) > 1 else name
+        for given, run, name in zip(policies, runs, short, strict=True)
+    ]
+    for name in whole:
+        if whole.count(name) > 1:
+            raise ModelError(
+                f"policy {name!r} stands {whole.count(name)} times", "give each once, under a name of its own."
+            )
+    return whole
 
 
 def _rows(
@@ -379,6 +405,7 @@ class _Block:
 
     model: Model
     given: str | Policy | Decider
+    name: str
     seed: int
     first: int
     count: int
@@ -422,10 +449,10 @@ def _work(
     try:
         chosen = _policy(task.given, task.model)
     except CapabilityError as error:
-        return task.given if isinstance(task.given, str) else task.given.name, error
+        return task.name, error
     # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
     chosen.forget()
-    return chosen.name, _simulate(task, chosen, on_event)
+    return task.name, _simulate(task, chosen, on_event)
 
 
 def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]], None] | None) -> _Played | int:
@@ -461,7 +488,7 @@ def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]],
             taken.append(arm_action)
         weight *= model.problem.discount
         if on_event is not None:
-            event = {"policy": chosen.name, "seed": seed, "round": simulator.period, "rounds": model.problem.horizon}
+            event = {"policy": task.name, "seed": seed, "round": simulator.period, "rounds": model.problem.horizon}
             on_event({**event, "advance": 1})
     blind = variate is not None and chosen.blind and all((each == each[0]).all() for each in taken)
     exact = exact_value(model.problem, np.stack([each[0] for each in taken])) if blind else None

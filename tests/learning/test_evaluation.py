@@ -20,6 +20,7 @@ from rmab_opt.decisions import Chooser, Model, Scores
 from rmab_opt.decisions.policy import ChooserPolicy, make_policy
 from rmab_opt.errors import ModelError, SolverError
 from rmab_opt.learning import RestlessBanditEnv, Simulator, evaluate
+from rmab_opt.learning.evaluation import row_names
 from rmab_opt.problem import Arms, Problem
 
 
@@ -216,3 +217,16 @@ def test_a_dask_cluster_gives_the_same_rewards():
     ):
         cluster = evaluate(small_model(), ["random", "myopic"], episodes=6, n_jobs=-1)
     assert _rewards(alone) == _rewards(cluster)
+
+
+def test_two_policies_of_one_name_are_refused_and_runs_of_one_name_told_apart(tmp_path):
+    """Their episodes were taken for those of one policy: twice as many draws, and a narrower interval."""
+    model = small_model()
+    for names in (["none", "none"], ["static", "none", "static"], ["none", make_policy("none", model)]):
+        with pytest.raises(ModelError, match="stands 2 times"):
+            evaluate(model, names, episodes=2, bound=False)
+    runs = [str(tmp_path / one / "run") for one in "ab"]
+    assert row_names([*runs, "none"]) == [*runs, "none"]
+    assert row_names([runs[0], "none"]) == ["run", "none"]
+    with pytest.raises(ModelError, match="stands 2 times"):
+        row_names([runs[0], runs[0]])

@@ -13,6 +13,7 @@ import numpy as np
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import Policy, make_policy, round_of
 from rmab_opt.errors import LimitError, ModelError
+from rmab_opt.learning.evaluation import row_names
 from rmab_opt.learning.plots import _axes, _save
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import Difference, interval, marks, paired
@@ -148,6 +149,7 @@ def compare_groups(
     """
     if episodes < 1 or not policies:
         raise ModelError(f"{episodes} episodes, {len(policies)} policies", "give at least one of each.")
+    names = row_names(policies)
     until = np.inf if seconds is None else perf_counter() + seconds
     model = model.by_nodes()
     groups = group if isinstance(group, Groups) else model_groups(model, group)
@@ -159,14 +161,13 @@ def compare_groups(
             limits[key] = plan.upper
     rows, by_group, means, units = [], {}, {}, {}
     stopped: list[str] = []
-    for given in policies:
+    for given, name in zip(policies, names, strict=True):
         try:
             chosen = _made(given, model, until)
             totals, counts, extra, spent = _simulate(model, chosen, episodes, seed, measures or {}, until)
         except LimitError:
-            stopped.append(given if isinstance(given, str) else given.name)
+            stopped.append(name)
             continue
-        name = chosen.name
         by_group[name], means[name] = groups.means(totals), totals.mean(axis=1)
         units[name] = groups.member @ counts
         mean, low, high = interval(means[name])
