@@ -297,7 +297,7 @@ def test_a_hundred_orienteering_instances_equal_trying_every_order(part):
         )
         assert decision.value == pytest.approx(best_tour(minutes, gain, length), abs=1e-9), seed
         assert decision.status == "optimal"
-        assert "routes" in decision.solver
+        assert "route" in decision.solver
 
 
 @settings(max_examples=40, deadline=None)
