@@ -17,6 +17,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.question import Question
 from rmab_opt.encoder import Network, Record, Support, bounds
+from rmab_opt.errors import UnsettledError
 from rmab_opt.solver import Profile, Program, Result, Session, load_profile
 
 __all__ = ["Bench", "Embedded"]
@@ -125,7 +126,13 @@ class Bench:
             return None
         share = result.x[act]
         action = np.rint(share).astype(np.int64)
-        return action if np.abs(share - action).max(initial=0.0) <= WHOLE and self.actions.allows(action) else None
+        if np.abs(share - action).max(initial=0.0) > WHOLE:
+            return None
+        try:
+            return action if self.actions.allows(action) else None
+        except UnsettledError:
+            # A hint whose check is too hard is none.
+            return None
 
     def _relaxation(self, gain: np.ndarray, seconds: float | None = None) -> tuple[Result, np.ndarray]:
         """The set's linear relaxation solved at the columns' values (C,), from the last basis; the columns' places."""

@@ -61,6 +61,9 @@ class Policy:
         self.model = model
         self.name = self.name if name is None else name
 
+    due: float | None = None
+    """Time of ``perf_counter`` by which rounds are answered with what is at hand; None: they take what they need."""
+
     def begin(self, rng: np.random.Generator) -> Memory:
         """Memory at the start of an episode; by default the episode's own generator, for policies that draw."""
         return rng
@@ -95,7 +98,7 @@ class Policy:
         CertificateError
             When what the policy hands over breaks a constraint or a claim does not hold; names the policy.
         """
-        question = self.chooser.question(state, period, shared=shared)
+        question = self.chooser.question(state, period, shared=shared, deadline=self.due)
         offered, kept = self.propose(question, memory)
         try:
             decision = self.chooser.settle(question, offered, self.name)

@@ -15,7 +15,7 @@ from rmab_opt import registry
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import Decider, Policy, known_policy, make_policy, round_of
-from rmab_opt.errors import CapabilityError, LimitError, ModelError
+from rmab_opt.errors import CapabilityError, LimitError, ModelError, SolverError
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import (
@@ -41,6 +41,9 @@ __all__ = ["Evaluation", "evaluate", "row_names", "summary_rows"]
 
 BLOCK = 50
 """Episodes of one task: the split is the same whatever the number of workers."""
+
+UNHURRIED = 0.5
+"""With a limit in seconds: the share of what is left of it up to which a decision was not cut short."""
 
 BOUND_SHARE = 0.5
 """With a limit in seconds: the share of it that bounds may take; stopped there they are looser and hold."""
@@ -448,11 +451,18 @@ def _work(
     """The policy's name and what it played, the round in which the clock ended it, or what the model lacks for it."""
     try:
         chosen = _policy(task.given, task.model)
+        # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
+        chosen.forget()
+        chosen.due = task.until
+        return task.name, _simulate(task, chosen, on_event)
     except CapabilityError as error:
+        # Some policies find out when they are asked, others when they are made.
         return task.name, error
-    # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
-    chosen.forget()
-    return task.name, _simulate(task, chosen, on_event)
+
+
+def _hurried(begun: float, until: float | None) -> bool:
+    """Whether the clock may have ended a decision early: what it then is depends on the machine, and does not count."""
+    return until is not None and perf_counter() - begun > UNHURRIED * (until - begun)
 
 
 def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]], None] | None) -> _Played | int:
@@ -472,7 +482,14 @@ def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]],
             if task.until is not None and clock > task.until:
                 return simulator.period + 1
             shared = None if simulator.shared is None else simulator.shared[e : e + 1]
-            found = round_of(chosen, state[None], simulator.period, [memories[e]], shared)
+            try:
+                found = round_of(chosen, state[None], simulator.period, [memories[e]], shared)
+            except (LimitError, SolverError):
+                if not _hurried(clock, task.until):
+                    raise
+                return simulator.period + 1
+            if _hurried(clock, task.until):
+                return simulator.period + 1
             spent.append(perf_counter() - clock)
             made += found.decisions
             memories[e] = found.memories[0]

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import problem_for
 
+import rmab_opt as ro
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Capacity, assignment
 from rmab_opt.decisions import Chooser, Scores
-from rmab_opt.errors import CapabilityError
+from rmab_opt.errors import CapabilityError, UnsettledError
 from rmab_opt.problem import Arms, Table
 
 
@@ -73,3 +74,29 @@ def test_filling_agrees_with_depth_first_search(loads, capacity):
         assert (used <= room).all()
         assert sorted(filled) == list(range(len(loads)))
         assert not actions.violations(np.ones(len(loads), dtype=int))
+
+
+def test_full_workers_that_were_packed_are_not_packed_from_nothing_again(monkeypatch):
+    """No minute is left over: the search from nothing gives up, what was found and holds is remembered."""
+    actions = ro.load("capacity", n_arms=1000, **{"problem.n_workers": 100}).actions
+    (name,) = actions.structured
+    drawn = actions.sample(np.random.default_rng(0), 3)
+    for action in drawn:
+        rows = actions.constraints[name].assignment(action, actions.columns)
+        assert actions.constraints[name].misassigned(rows, action, actions.columns) is None
+    fresh = ro.load("capacity", n_arms=1000, **{"problem.n_workers": 100}).actions
+    monkeypatch.setattr(assignment, "PACKING_NODES", 1000)
+    with pytest.raises(UnsettledError):
+        fresh.violations(drawn[0])
+
+
+def test_a_hint_whose_check_is_too_hard_is_none(monkeypatch):
+    model = ro.load("budget", n_arms=5)
+    bench = Chooser(model.problem, model.actions, Scores(np.arange(5.0)), "fast")._bench
+    assert bench.vertex(np.arange(5.0)) is not None
+
+    def too_hard(*_):
+        raise UnsettledError("a check", model.actions, ("wait", "ask less"))
+
+    monkeypatch.setattr(type(model.actions), "allows", too_hard)
+    assert bench.vertex(np.arange(5.0)) is None

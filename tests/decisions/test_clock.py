@@ -1,6 +1,7 @@
 """The clock of the whole verb: shares of what is left, last resorts that say what they are, the one-sided rule."""
 
 from dataclasses import replace
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -145,11 +146,12 @@ def test_only_unsettled_checks_end_in_a_last_resort(monkeypatch):
 def test_evaluation_ends_inside_an_episode_and_says_so(monkeypatch):
     from rmab_opt.learning import evaluation
 
-    model, ticks = ro_model(), iter(range(10**9))
-    monkeypatch.setattr(evaluation, "perf_counter", lambda: float(next(ticks)))
+    # Far ahead of the clock that decisions read: those have all the time they need.
+    model, ticks, ahead = ro_model(), iter(range(10**9)), perf_counter() + 1e6
+    monkeypatch.setattr(evaluation, "perf_counter", lambda: ahead + float(next(ticks)))
     rounds = model.problem.horizon
-    # Two looks at the clock a round: the first policy is done, the second comes half-way.
-    table = evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=3.0 * rounds)
+    # Three looks at the clock a round: the first policy is done, the second comes half-way.
+    table = evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=4.5 * rounds)
     assert [row["policy"] for row in table.rows] == ["none"]
     assert table.header["stopped"] == f"myopic in round {rounds // 2 + 1} of {rounds}"
     assert "stopped myopic" in str(table)

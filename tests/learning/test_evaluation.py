@@ -18,7 +18,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.decisions import Chooser, Model, Scores
 from rmab_opt.decisions.policy import ChooserPolicy, make_policy
-from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.errors import CapabilityError, ModelError, SolverError
 from rmab_opt.learning import RestlessBanditEnv, Simulator, evaluate
 from rmab_opt.learning.evaluation import row_names
 from rmab_opt.problem import Arms, Problem
@@ -230,3 +230,19 @@ def test_two_policies_of_one_name_are_refused_and_runs_of_one_name_told_apart(tm
     assert row_names([runs[0], "none"]) == ["run", "none"]
     with pytest.raises(ModelError, match="stands 2 times"):
         row_names([runs[0], runs[0]])
+
+
+class _Lacking:
+    name = "lacking"
+
+    def decide(self, state, period, rng):
+        raise CapabilityError("what it needs", self, ("use policy 'none'", "declare it"))
+
+
+def test_a_policy_that_finds_out_in_play_what_a_model_lacks_has_a_row_that_says_so():
+    model = small_model()
+    table = evaluate(model, ["none", _Lacking()], episodes=2, bound=False)
+    assert [row["policy"] for row in table.rows] == ["none", "lacking"]
+    assert "what it needs" in table.rows[1]["note"]
+    with pytest.raises(CapabilityError, match="what it needs"):
+        evaluate(model, [_Lacking()], episodes=2, bound=False)

@@ -28,7 +28,7 @@ LARGE = 4000
 FILLED_UNITS = 100_000
 """Room of a worker, in units of load, up to which the packing check lists all sums."""
 
-REMEMBERED = 100_000
+REMEMBERED = 50_000
 """Lists of loads whose answer is kept."""
 
 
@@ -103,7 +103,7 @@ class Capacity(Constraint, kind="capacity"):
         too_big = [columns.ids[c] for c in chosen if load[c] > capacity.max() + tolerance(capacity.max())]
         if too_big:
             yield f"{', '.join(too_big)}: no worker has the capacity for one of them"
-        elif not self._fits(chosen, capacity, load, columns):
+        elif self._packing(chosen, columns) is None:
             unit = self.unit(columns)
             yield f"loads {', '.join(f'{load[c] * unit:g}' for c in chosen)} do not fit the workers' capacities"
 
@@ -132,22 +132,39 @@ class Capacity(Constraint, kind="capacity"):
         place = pack(wanted, others, gain, worth, load, _opened(capacity), swap)
         action = np.zeros(len(columns), dtype=np.int64)
         action[list(place)] = 1
-        return action, [
-            {"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, c) for c, i in place.items())
-        ]
+        rows = [{"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, c) for c, i in place.items())]
+        if self.proves(rows, action, columns):
+            # Full workers are hard to fill again from nothing: what was found and holds is remembered for the check.
+            known, order, key = self._remembered(np.flatnonzero(action), columns)
+            known[key] = np.array([place[c] for c in order.tolist()], dtype=np.int32)
+        return action, rows
 
     def alike(self, columns: Columns) -> np.ndarray:
         return np.unique(self._data(columns)[2], return_inverse=True)[1]
 
-    def _fits(self, chosen: np.ndarray, capacity: np.ndarray, load: np.ndarray, columns: Columns) -> bool:
-        """Whether a packing exists; only the loads matter, and the same few lists of loads come again and again."""
-        known: dict[bytes, bool] = self._once(columns, dict)
-        key = np.sort(load[chosen]).tobytes()
+    def _packing(self, chosen: np.ndarray, columns: Columns) -> dict[int, int] | None:
+        """Worker of every chosen column, None where there is no packing.
+
+        Only the loads matter, and the same few lists of loads come again and again.
+        """
+        _, capacity, load = self._data(columns)
+        known, order, key = self._remembered(chosen, columns)
         if key not in known:
-            if len(known) >= REMEMBERED:
-                known.clear()
-            known[key] = self._pack(chosen, capacity, load) is not None
-        return known[key]
+            found = self._pack(chosen, capacity, load)
+            known[key] = None if found is None else np.array([found[c] for c in order.tolist()], dtype=np.int32)
+        workers = known[key]
+        return None if workers is None else dict(zip(order.tolist(), workers.tolist(), strict=True))
+
+    def _remembered(
+        self, chosen: np.ndarray, columns: Columns
+    ) -> tuple[dict[bytes, np.ndarray | None], np.ndarray, bytes]:
+        """(workers by loads in rising order; the chosen columns in that order; what they are remembered by)."""
+        known: dict[bytes, np.ndarray | None] = self._once(columns, dict)
+        if len(known) >= REMEMBERED:
+            known.clear()
+        load = self._data(columns)[2]
+        order = chosen[np.argsort(load[chosen], kind="stable")]
+        return known, order, load[order].tobytes()
 
     def describe(self) -> str:
         return f"every arm with one of {len(self.workers)} workers, {self.cost or 'arms'} within each worker's capacity"
@@ -160,9 +177,8 @@ class Capacity(Constraint, kind="capacity"):
 
     def assignment(self, action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
         """Rows ``column, worker``, worker by worker; empty when the action does not fit."""
-        names, capacity, load = self._data(columns)
-        chosen = np.flatnonzero(action)
-        packed = self._pack(chosen, capacity, load)
+        names = self._data(columns)[0]
+        packed = self._packing(np.flatnonzero(action), columns)
         if packed is None:
             return []
         return [
