@@ -454,7 +454,11 @@ def _work(
         # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
         chosen.forget()
         chosen.due = task.until
-        return task.name, _simulate(task, chosen, on_event)
+        try:
+            return task.name, _simulate(task, chosen, on_event)
+        finally:
+            # The caller's own object goes on without this table's limit.
+            chosen.due = None
     except CapabilityError as error:
         # Some policies find out when they are asked, others when they are made.
         return task.name, error

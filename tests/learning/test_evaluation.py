@@ -246,3 +246,11 @@ def test_a_policy_that_finds_out_in_play_what_a_model_lacks_has_a_row_that_says_
     assert "what it needs" in table.rows[1]["note"]
     with pytest.raises(CapabilityError, match="what it needs"):
         evaluate(model, [_Lacking()], episodes=2, bound=False)
+
+
+def test_a_policy_that_was_played_under_a_limit_has_none_afterwards():
+    model = small_model()
+    mine = make_policy("myopic", model)
+    evaluate(model, [mine], episodes=2, bound=False, seconds=60.0, n_jobs=1)
+    assert mine.due is None
+    assert mine.decide(model.problem.start).status == "optimal"
