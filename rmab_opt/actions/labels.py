@@ -44,6 +44,9 @@ LEAST_GAP = 5e-10
 MOST_ROUNDS = 60
 """Rounds at most."""
 
+UNKNOWN = 0.1
+"""Share of the bound by which prices aim below it as long as no allowed choice is known."""
+
 IDLE_ROUNDS = 5
 """Rounds without a gain, after which the search ends."""
 
@@ -66,7 +69,10 @@ MOST_TOGETHER = 2_000_000
 """Routes that are put together at most."""
 
 MOST_VALUED = 20_000
-"""Of these, those that are valued one by one where a count is declared."""
+"""Of these, those that are valued one by one where sorting values them."""
+
+MOST_CHOSEN = 30
+"""Of these, those that are valued where each takes a program."""
 
 FINEST = 1e-6
 """Part of the largest gain down to which gains are looked at for a common measure."""
@@ -79,7 +85,8 @@ class Labels:
     Parameters
     ----------
     prices
-        Of the stops, the depot's being 0, and of one more column, (rounds, k + 2).
+        Of the stops, the depot's being 0, and of the rows :attr:`~rmab_opt.actions.tours.Orienteering.far` from one
+        stop, positive for upper limits and negative for lower ones, (rounds, k + 1 + R).
     joined
         Round from which on walks at a point remember another one, -1 for never, int16 (k + 1, k + 1).
     target
@@ -104,25 +111,34 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
     labels
         Of :func:`searched`, or anybody's: whatever they hold, the limit holds.
     """
-    points = len(task.between)
-    if labels.prices.ndim != 2 or labels.prices.shape[1] != points + 1 or labels.joined.shape != (points, points):
+    points, rows = len(task.between), 0 if task.far is None else len(task.far)
+    if labels.prices.ndim != 2 or labels.prices.shape[1] != points + rows or labels.joined.shape != (points, points):
         return np.inf
-    if not (np.isfinite(labels.prices).all() and (labels.prices >= 0).all() and np.isfinite(labels.target)):
+    if not (np.isfinite(labels.prices).all() and (labels.prices[:, :points] >= 0).all()):
+        return np.inf
+    if not np.isfinite(labels.target):
         return np.inf
     kept, bound = _Kept(task), np.inf
     walks: _Walks | None = None
-    at_home = float(gain @ task.action([], gain))
+    at_home = _at_home(task, gain)
     for number, price in enumerate(labels.prices):
         memory = (labels.joined >= 0) & (labels.joined <= number)
         walks = _Walks(task, memory, kept)
         if not walks.fits:
             return np.inf
-        bound = min(bound, walks.bound(gain, price))
+        bound, at_home = min(bound, walks.bound(gain, price)), min(at_home, walks.at_home)
         kept.narrow(walks, labels.target)
     if labels.listed and walks is not None and bound > labels.target:
         found = _together(walks, gain, labels.target, MOST_LISTED)
         bound = bound if found is None else min(bound, found[0])
-    return _whole(max(bound, labels.target, at_home * (1 + 4 * len(gain) * EPS)), gain)
+    return _whole(task, max(bound, labels.target, at_home), gain)
+
+
+def _at_home(task: Orienteering, gain: np.ndarray) -> float:
+    """What the depot's own columns bring at most, rounded outward; infinite where only prices say."""
+    if task.beside is not None and not task.beside.sorts:
+        return np.inf
+    return task.value([], gain) * (1 + 4 * len(gain) * EPS)
 
 
 def measure(gain: np.ndarray) -> float:
@@ -139,12 +155,18 @@ def measure(gain: np.ndarray) -> float:
     return common * finest
 
 
-def _whole(bound: float, gain: np.ndarray) -> float:
+def _measure(task: Orienteering, gain: np.ndarray) -> float:
+    """:func:`measure` of the gains that a best choice may hold: losses are taken only where rows ask for them."""
+    needed = task.beside is not None and not task.beside.growing.all()
+    return measure(np.abs(gain) if needed else gain)
+
+
+def _whole(task: Orienteering, bound: float, gain: np.ndarray) -> float:
     """The bound lowered to a multiple of the gains' measure."""
-    step = measure(gain)
+    step = _measure(task, gain)
     if step == 0.0 or not np.isfinite(bound):
         return bound
-    return float(np.floor(bound / step * (1 + 4 * EPS)) * step)
+    return float(np.floor(bound / step + 4 * EPS * abs(bound / step)) * step)
 
 
 def searched(
@@ -188,17 +210,23 @@ class _Searching:
     ) -> None:
         self.task, self.gain, self.routes, self.rng, self.gap, self.late = task, gain, routes, rng, gap, late
         points = len(task.between)
-        self.measure, self.kept = measure(gain), _Kept(task)
-        self.value = float(gain @ task.action(routes, gain))
+        self.measure, self.kept = _measure(task, gain), _Kept(task)
+        self.value = task.value(routes, gain)
         self.joined = np.full((points, points), -1, dtype=np.int16)
         self.narrowed: float | None = None
-        self.price, self.bound, self.pace = np.zeros(points + 1), np.inf, 1.0
-        self.pulls = np.zeros(points + 1)
+        rows = np.zeros((0, 2)) if task.far is None else np.stack([task.far.lower, task.far.upper], axis=1)
+        # A price lowers the limit only on a side that has one; a stop is passed once at most.
+        self.least = np.append(np.zeros(points), np.where(np.isfinite(rows[:, 0]), -np.inf, 0.0))
+        self.dearest = np.append(np.full(points, np.inf), np.where(np.isfinite(rows[:, 1]), np.inf, 0.0))
+        self.price, self.bound, self.pace = np.zeros(len(self.least)), np.inf, 1.0
+        self.pulls = np.zeros(len(self.least))
         self.full = False
 
     @property
     def target(self) -> float:
-        """What is not worth more is left out."""
+        """What is not worth more is left out; less than anything is worth until an allowed choice is known."""
+        if not np.isfinite(self.value):
+            return -float(np.abs(self.gain).sum()) - 1.0
         if self.measure:
             return max(self.value + (1 - 1e-6) * self.measure, self.value + self.gap)
         return self.value + max(self.gap, LEAST_GAP * abs(self.value))
@@ -233,7 +261,7 @@ class _Searching:
             self._list(walks, MOST_LISTED)
         target = self.target if self.narrowed is None else self.narrowed
         prices = np.array(rounds).reshape(len(rounds), len(self.price))
-        limit = _whole(max(self.bound, target), self.gain)
+        limit = _whole(self.task, max(self.bound, target), self.gain)
         return self.routes, Labels(prices, self.joined, target, self.narrowed is not None), limit
 
     def _list(self, walks: _Walks, most: int) -> bool:
@@ -243,7 +271,7 @@ class _Searching:
         if found is None:
             return False
         self.narrowed, self.bound = target, min(self.bound, found[0])
-        value = float(self.gain @ self.task.action(found[1], self.gain))
+        value = self.task.value(found[1], self.gain)
         if value > self.value:
             self.routes, self.value = found[1], value
         return True
@@ -272,35 +300,39 @@ class _Searching:
             size = float(self.pulls @ self.pulls)
             if size == 0.0:
                 break
-            step = self.pace * max(bound - self.value, 0.0) / size
-            price = np.maximum(price + step * self.pulls, 0.0)
+            aim = self.value if np.isfinite(self.value) else bound - UNKNOWN * abs(bound)
+            step = self.pace * max(bound - aim, 0.0) / size
+            price = np.clip(price + step * self.pulls, self.least, self.dearest)
         self.price = best
         return seen
 
     def _pulls(self, walk: list[int], price: np.ndarray) -> np.ndarray:
-        """How the bound falls with each price at the walk, (k + 2,)."""
-        task = self.task
-        counts = task.vehicles * np.bincount(walk, minlength=len(task.between)).astype(np.float64)
-        pulls = np.append(counts - 1.0, 0.0)
+        """How the bound falls with each price at the walk, (k + 1 + R,)."""
+        task, points = self.task, len(self.task.between)
+        counts = task.vehicles * np.bincount(walk, minlength=points).astype(np.float64)
+        pulls, counts[0] = counts - 1.0, 1.0
         pulls[0] = 0.0
-        if task.most is not None and task.most < len(self.gain):
-            columns = task.worth((self.gain > price[-1]).astype(np.float64))
-            pulls[-1] = float(counts @ columns) + float(columns[0]) - task.most
-        pulls[(price <= 0) & (pulls < 0)] = 0.0
+        if task.far is not None:
+            own, (columns, where) = price[points:], task.at
+            times = np.zeros(len(self.gain))
+            times[columns] = counts[where]
+            pulls = np.append(pulls, task.far.pulls(times * task.picked(self.gain - task.far.priced(own)[0]), own))
+        pulls[((price <= self.least) & (pulls < 0)) | ((price >= self.dearest) & (pulls > 0))] = 0.0
         return pulls
 
     def _mend(self, walk: list[int]) -> None:
         """Routes from a walk: each stop once, as many as fit, and what fits beside them."""
-        task, worth = self.task, self.task.worth(self.gain)
+        task, worth = self.task, self.task.sought(self.gain, self.price[len(self.task.between) :])
         # A walk without its later visits to a stop is in time as well: no way round is shorter.
         route = tightened(task, [0, *dict.fromkeys(walk), 0])
-        if len(route) < 3 or (task.room < len(route) - 2):
+        route = task.within([route], worth)[0]
+        if len(route) < 3:
             return
         others = sorted(self.routes, key=lambda one: len({*one} & {*route}), reverse=True)[1:]
         kept = [[0, *(k for k in one if k not in {*route}), 0] for one in others]
-        begun = [route, *kept, *([[0, 0]] * task.vehicles)][: task.vehicles]
+        begun = task.within([route, *kept, *([[0, 0]] * task.vehicles)][: task.vehicles], worth)
         made = collected(task, worth, self.rng, rounds=3, begun=begun)
-        value = float(self.gain @ task.action(made, self.gain))
+        value = task.value(made, self.gain)
         if value > self.value:
             self.routes, self.value = made, value
 
@@ -507,11 +539,10 @@ class _Walks:
         return opening * self.states + to[move], early[time, move]
 
     def bound(self, gain: np.ndarray, price: np.ndarray) -> float:
-        """What any choice along kept moves brings at most at prices (k + 2,): of stops, and of one more column."""
-        task = self.task
-        # Without a count there is nothing that a price of columns would be paid back for.
-        counted = 0.0 if task.most is None else float(price[-1])
-        worth = task.worth(gain, counted) - price[:-1]
+        """What any choice along kept moves brings at most at prices of stops and rows (k + 1 + R,)."""
+        task, points = self.task, len(self.task.between)
+        pays, back, added = (np.zeros_like(gain), 0.0, 0.0) if task.far is None else task.far.priced(price[points:])
+        worth = task.worth(gain - pays) - price[:points]
         at_depot, worth[0] = float(worth[0]), 0.0
         self.worth, brings = worth, worth[self.place]
         self.best = np.zeros(len(self.place))
@@ -523,11 +554,12 @@ class _Walks:
         # Whoever stays at home brings what the depot has, which :func:`proven` looks at by itself.
         self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
         top = float(self.best[self.end]) if self.end else -np.inf
-        fixed = float(price[:-1].sum()) + at_depot + counted * (task.most or 0)
+        fixed = float(price[:points].sum()) + at_depot + back
         self.fixed, self.rest = fixed, fixed + (task.vehicles - 1) * max(top, 0.0)
         stops = 2 + self.length / self.at_once * (1 + int(self.level.max()))
-        mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum())
+        mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum()) + added
         self.slack = 8 * EPS * (stops + len(price)) * (mass + abs(fixed))
+        self.pays, self.back, self.at_home = pays, back, at_depot + float(price[0]) + back + self.slack
         return (top if task.vehicles == 1 or not self.end else max(top, 0.0)) + self.rest + self.slack
 
     def walk(self) -> list[int]:
@@ -642,41 +674,52 @@ def _together(walks: _Walks, gain: np.ndarray, target: float, most: int) -> tupl
     listed = _listed(walks, target - walks.rest - slack, most)
     if listed is None:
         return None
-    worth = task.worth(gain)
-    at_depot, worth[0] = float(worth[0]), 0.0
     need, priced = target - walks.fixed - slack, listed.priced
     if not len(priced):
         return target, []
-    plans, union, together = np.zeros((1, 0), dtype=np.int64), np.zeros((1, len(worth)), dtype=bool), np.zeros(1)
+    plans, union, together = np.zeros((1, 0), dtype=np.int64), np.zeros((1, walks.kept.points), dtype=bool), np.zeros(1)
     for left in range(task.vehicles - 1, -1, -1):
         first = plans[:, -1] if plans.shape[1] else np.zeros(len(plans), dtype=np.int64)
         # The list falls: whoever joins stands between the last one that did and the first that brings too little.
         end = np.searchsorted(-priced, together + left * max(float(priced[0]), 0.0) - need, side="right")
         counts = np.maximum(end - first, 0)
-        if int(counts.sum()) * len(worth) > 64 * MOST_TOGETHER:
+        if int(counts.sum()) * walks.kept.points > 64 * MOST_TOGETHER:
             return None
         of = np.repeat(np.arange(len(plans)), counts)
         joins = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts) + first[of]
         plans = np.column_stack([plans[of], joins])
         union, together = union[of] | listed.inside[joins], together[of] + priced[joins]
-    parts = np.array_split(union, 1 + len(union) // 100_000)
-    value = np.concatenate([part @ worth for part in parts]) + at_depot
-    if task.most is not None and task.most < len(gain):
-        above = np.flatnonzero(np.minimum(value, together + walks.fixed) + slack >= target)
-        if len(above) > MOST_VALUED:
-            return None
-        value = np.full(len(plans), -np.inf)
-        for k in above.tolist():
-            value[k] = float(gain @ task.action([np.flatnonzero(union[k]).tolist()], gain))
     if not len(plans):
         return target, []
+    value = np.minimum(_relaxed(task, gain, union, np.zeros_like(gain), 0.0), together + walks.fixed + slack)
     best = int(value.argmax())
+    if task.far is not None:
+        value = np.minimum(value, _relaxed(task, gain, union, walks.pays, walks.back) + slack)
+        above = np.flatnonzero(value >= target)
+        sorts = task.beside is not None and task.beside.sorts
+        if len(above) > MOST_VALUED:
+            return None
+        looked = above if sorts else above[np.argsort(-value[above], kind="stable")][:MOST_CHOSEN]
+        brought = np.array([task.value([np.flatnonzero(union[k]).tolist()], gain) for k in looked.tolist()])
+        best = int(looked[brought.argmax()]) if len(looked) else best
+        if sorts:
+            value = brought
+    top = float(value.max(initial=-np.inf))
+    bound = max(target, top + 4 * len(gain) * EPS * abs(top)) if np.isfinite(top) else target
     routes, seen = list[list[int]](), set[int]()
     for number in plans[best].tolist():
         route = [k for k in listed.route(number)[1:-1] if k not in seen]
         seen |= {*route}
         routes += [[0, *route, 0]] if route else []
-    return max(target, float(value[best]) * (1 + 4 * len(gain) * EPS)), routes
+    return bound, routes
+
+
+def _relaxed(task: Orienteering, gain: np.ndarray, union: np.ndarray, pays: np.ndarray, back: float) -> np.ndarray:
+    """What sets of points bring at most where every column pays for the rows, (M,); ``union`` is bool (M, k + 1)."""
+    worth = task.worth(gain - pays)
+    at_depot, worth[0] = float(worth[0]), 0.0
+    parts = np.array_split(union, 1 + len(union) // 100_000)
+    return np.concatenate([part @ worth for part in parts]) + at_depot + back
 
 
 def _ends(kept: np.ndarray) -> np.ndarray:

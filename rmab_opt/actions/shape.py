@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from rmab_opt.actions.routes import RouteList
+from rmab_opt.actions.side_rows import SideRows, nested
 from rmab_opt.actions.tours import Orienteering
 from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError, UnsettledError
 from rmab_opt.solver.polytope import Polytope, row_reach
@@ -85,7 +86,7 @@ class Shape:
             return "budgets"
         if equal.all() and _disjoint(members, len(self.actions)):
             return "groups"
-        if equal.all() and not floors.any() and _nested(members, len(self.actions)):
+        if equal.all() and not floors.any() and nested(members, len(self.actions)):
             return "nested"
         row = self.binding_rows[0]
         weights = self.actions.plain_rows.matrix[[row]].data
@@ -277,11 +278,13 @@ class Shape:
 
     @cached_property
     def orienteering(self) -> Orienteering | None:
-        """Ways that bring what they pass, where routes and at most a count are all that is declared."""
-        if self._route is None:
+        """Ways that bring what they pass, where routes and plain rows are all that is declared."""
+        actions = self.actions
+        if len(actions.structured) != 1 or not hasattr(actions.constraints[actions.structured[0]], "passable"):
             return None
+        plain = actions.plain_rows
         try:
-            return self._routed.task(self.actions.columns, self._route)[0]
+            return self._routed.task(actions.columns, SideRows.of(plain.matrix, plain.floor, plain.ceiling))[0]
         except UnsettledError:
             return None
 
@@ -290,11 +293,13 @@ class Shape:
         """Variables of the program of :attr:`orienteering`, about."""
         return self._routed.moves(self.actions.columns)
 
-    def routed(self, routes: list[list[int]], gain: np.ndarray) -> tuple[np.ndarray, list[dict[str, str]]]:
-        """(the best columns on routes of :attr:`orienteering`, who stands where)."""
+    def routed(self, routes: list[list[int]], gain: np.ndarray) -> tuple[np.ndarray, list[dict[str, str]]] | None:
+        """(the best allowed columns on routes of :attr:`orienteering`, who stands where); None where none was found."""
         task, columns = self.orienteering, self.actions.columns
         assert task is not None
         action, points = task.action(routes, gain), self._routed.task(columns)[1]
+        if action is None:
+            return None
         told = self._routed.told([[points[k] for k in route[1:-1]] for route in routes], action, columns)
         return action, [{"constraint": self.actions.structured[0], **row} for row in told]
 
@@ -325,7 +330,7 @@ class Shape:
             return "disjoint"
         members = [row.members for row in polytope.rows]
         upper_only = all(row.lower == 0 for row in polytope.rows)
-        return "nested" if upper_only and _nested(members, len(self.actions)) else ""
+        return "nested" if upper_only and nested(members, len(self.actions)) else ""
 
     @cached_property
     def nested(self) -> bool:
@@ -333,7 +338,7 @@ class Shape:
         if self.actions.structured:
             return False
         members, equal, floors = self._binding
-        return bool(equal.all()) and not floors.any() and _nested(members, len(self.actions))
+        return bool(equal.all()) and not floors.any() and nested(members, len(self.actions))
 
     def sorted(self, scores: np.ndarray) -> tuple[np.ndarray, Floats]:
         """The action with the largest sum of scores (C,) in a :attr:`nested` set, and the prices that prove it, (m,).
@@ -673,17 +678,3 @@ class Room:
 def _disjoint(members: list[np.ndarray], n: int) -> bool:
     """Whether no column stands in two of the sets."""
     return bool((np.bincount(np.concatenate([*members, np.empty(0, dtype=np.int64)]), minlength=n) <= 1).all())
-
-
-def _nested(members: list[np.ndarray], n: int) -> bool:
-    """Whether any two of the sets are disjoint or one holds the other.
-
-    Laid from the largest to the smallest, each set must lie within one of those that cover its members last.
-    """
-    last = np.full(n, -1)
-    members = [own for own in members if len(own)]
-    for i in sorted(range(len(members)), key=lambda i: -len(members[i])):
-        if (last[members[i]] != last[members[i][0]]).any():
-            return False
-        last[members[i]] = i
-    return True

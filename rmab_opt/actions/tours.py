@@ -12,6 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from rmab_opt.actions.side_rows import SideRows
+
 __all__ = ["ROUNDS", "Orienteering", "collected", "shortened", "through", "tightened"]
 
 ROUNDS = 2000
@@ -32,6 +34,9 @@ TURNS_KEPT = 1e-9
 TRIES = 25
 """Exchanges that are held against windows, the best first, before a route counts as short."""
 
+MOST_HELD = 1_000_000
+"""Rows times points that are held against each other while routes are sought."""
+
 THROUGH_ROUNDS = 40
 """Rounds in which routes through all of some stops with windows are looked for where insertion finds none."""
 
@@ -49,21 +54,21 @@ class Orienteering:
         Steps that one way may take.
     vehicles
         How many ways there are.
-    most
-        Columns that may be chosen in all; any number by default.
     members
-        Columns at each point, (k + 1,); by default every point but the first is one.
+        Columns at each point, (k + 1,).
     window
         Earliest and latest begin of each visit, (k + 1, 2), in steps after the start; who comes early waits. None: any
         time will do.
+    beside
+        What else the chosen columns have to satisfy.
     """
 
     between: np.ndarray
     length: int
     vehicles: int = 1
-    most: int | None = None
     members: tuple[np.ndarray, ...] = ()
     window: np.ndarray | None = None
+    beside: SideRows | None = None
 
     @cached_property
     def opens(self) -> np.ndarray:
@@ -153,24 +158,108 @@ class Orienteering:
             ends.append(last)
         return begins[:-1], np.array(ends[::-1])
 
-    def worth(self, gain: np.ndarray, price: float = 0.0) -> np.ndarray:
-        """What each point brings when every column costs ``price``, (k + 1,); columns at a loss are left out."""
-        over = np.maximum(gain - price, 0.0)
-        return np.array([float(over[own].sum()) for own in self.members])
+    @cached_property
+    def at(self) -> tuple[np.ndarray, np.ndarray]:
+        """(columns that stand at a point, the point of each)."""
+        none = np.zeros(0, dtype=np.int64)
+        points = np.repeat(np.arange(len(self.members)), [len(own) for own in self.members])
+        return np.concatenate([none, *self.members]).astype(np.int64), points
 
-    @property
-    def room(self) -> float:
-        """Points that may be passed: as many as columns where each point has one, else any number."""
-        single = all(len(own) <= 1 for own in self.members) and not (self.members and len(self.members[0]))
-        return np.inf if self.most is None or not single else self.most
+    @cached_property
+    def near(self) -> SideRows | None:
+        """Counts among the columns of one point each, which sorting there settles; None where there are none."""
+        if self.beside is None:
+            return None
+        rows = self.beside.part(self._alone)
+        return rows if len(rows) and rows.sorts else None
 
-    def action(self, routes: list[list[int]], gain: np.ndarray) -> np.ndarray:
-        """The best columns at the depot and on the routes, int64 (C,)."""
-        passed = np.concatenate([self.members[k] for k in {0, *(k for route in routes for k in route)}])
-        passed = passed[gain[passed] > 0]
-        chosen = np.zeros(len(gain), dtype=np.int64)
-        chosen[passed[np.argsort(-gain[passed], kind="stable")][: self.most]] = 1
+    @cached_property
+    def far(self) -> SideRows | None:
+        """The other rows: those that get a price; None where there are none."""
+        if self.beside is None:
+            return None
+        rows = self.beside if self.near is None else self.beside.part(~self._alone)
+        return rows if len(rows) else None
+
+    @cached_property
+    def _alone(self) -> np.ndarray:
+        """Rows that a choice can only break by columns of one point, bool (R,)."""
+        assert self.beside is not None
+        columns, points = self.at
+        point = np.full(self.beside.matrix.shape[1], -1)
+        point[columns] = points
+        return np.array([len({*point[self.beside.members(row)].tolist()} - {-1}) <= 1 for row in range(len(self.beside))], dtype=bool)
+
+    def picked(self, gain: np.ndarray) -> np.ndarray:
+        """The columns that each point alone would have chosen, bool (C,); none at a loss."""
+        columns = self.at[0]
+        if self.near is not None:
+            chosen = self.near.best(columns, gain)
+            assert chosen is not None
+            return chosen > 0
+        chosen = np.zeros(len(gain), dtype=bool)
+        chosen[columns] = gain[columns] > 0
         return chosen
+
+    def worth(self, gain: np.ndarray) -> np.ndarray:
+        """What each point brings by itself, (k + 1,)."""
+        columns, points = self.at
+        return np.bincount(points, np.where(self.picked(gain), gain, 0.0)[columns], minlength=len(self.between))
+
+    @cached_property
+    def held(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Upper limits that say by themselves which points are too many: (needs (H, k + 1), room (H,), rows of
+        :attr:`far` (H,)).
+
+        These are the ones about points of one column each; what stands at the depot can be left out later.
+        """
+        rows = self.far
+        single = all(len(own) <= 1 for own in self.members[1:])
+        if rows is None or not single or len(rows) * len(self.between) > MOST_HELD:
+            return np.zeros((0, len(self.between))), np.zeros(0), np.zeros(0, dtype=np.int64)
+        which = np.flatnonzero(rows.growing & np.isfinite(rows.upper))
+        columns, points = self.at
+        needs = np.zeros((len(which), len(self.between)))
+        needs[:, points] = rows.matrix[which][:, columns].toarray()
+        needs[:, 0] = 0.0
+        return needs, rows.upper[which], which
+
+    def sought(self, gain: np.ndarray, price: np.ndarray) -> np.ndarray:
+        """What each point brings while routes are sought, (k + 1,): at the prices (R,) of rows that are not held."""
+        if self.far is None or len(self.held[1]) == len(self.far):
+            return self.worth(gain)
+        price = price.copy()
+        price[self.held[2]] = 0.0
+        return self.worth(gain - self.far.priced(price)[0])
+
+    def within(self, routes: list[list[int]], worth: np.ndarray) -> list[list[int]]:
+        """The routes without points that :attr:`held` rows have no room for, those that bring least first."""
+        needs, room, _ = self.held
+        if not len(room):
+            return routes
+        stops = np.array([k for route in routes for k in route if k], dtype=np.int64)
+        if (needs[:, stops].sum(axis=1) <= room).all():
+            return routes
+        left, kept = room.copy(), {0}
+        for k in stops[np.argsort(-worth[stops], kind="stable")].tolist():
+            if (needs[:, k] <= left).all():
+                left -= needs[:, k]
+                kept.add(k)
+        return [[k for k in route if k in kept] for route in routes]
+
+    def action(self, routes: list[list[int]], gain: np.ndarray) -> np.ndarray | None:
+        """The best allowed columns at the depot and on the routes, int64 (C,); None where none was found."""
+        passed = np.concatenate([self.members[k] for k in {0, *(k for route in routes for k in route)}])
+        if self.beside is not None and len(self.beside):
+            return self.beside.best(passed.astype(np.int64), gain)
+        chosen = np.zeros(len(gain), dtype=np.int64)
+        chosen[passed[gain[passed] > 0]] = 1
+        return chosen
+
+    def value(self, routes: list[list[int]], gain: np.ndarray) -> float:
+        """What :meth:`action` brings; minus infinity where none was found."""
+        action = self.action(routes, gain)
+        return -np.inf if action is None else float(gain @ action)
 
     def steps(self, route: list[int]) -> float:
         """Steps of a route that begins and ends at point 0."""
@@ -264,8 +353,13 @@ def _inserted(
     inside = {k for route in routes for k in route}
     open_ = np.array([k for k in np.flatnonzero(gain > 0).tolist() if k not in inside and k > 0], dtype=np.int64)
     pull = gain[open_] ** weight * rng.uniform(0.9, 1.1, len(open_))
-    room = task.room - sum(len(route) - 2 for route in routes)
-    while len(open_) and room > 0:
+    needs, room, _ = task.held
+    room = room - needs[:, [k for route in routes for k in route]].sum(axis=1)
+    while len(open_):
+        free = (needs[:, open_] <= room[:, None]).all(axis=0)
+        open_, pull = open_[free], pull[free]
+        if not len(open_):
+            return added
         # All legs of all routes beside one another: what a stop would add in each, (legs, open).
         ends, extra = task.insertions(routes, open_)
         leg = extra.argmin(axis=0)
@@ -276,11 +370,12 @@ def _inserted(
             return added
         number, place = int(ends[leg[k], 2]), int(leg[k]) - int((ends[:, 2] < ends[leg[k], 2]).sum())
         routes[number].insert(place + 1, int(open_[k]))
+        room = room - needs[:, open_[k]]
         fits = least < np.inf
         fits[k] = False
         # A stop that fits nowhere now fits nowhere later in these routes: legs only get fuller.
         open_, pull = open_[fits], pull[fits]
-        room, added = room - 1, True
+        added = True
     return added
 
 

@@ -157,6 +157,7 @@ class Proof:
             count=self.count,
             walks=None if labels is None else packed(labels.prices, "<f8"),
             joined=None if labels is None else packed(labels.joined, "<i2"),
+            rounds=None if labels is None else len(labels.prices),
             listed=True if labels is not None and labels.listed else None,
         )
 
@@ -187,6 +188,7 @@ class ProofFile(BaseModel):
     count: int | None = Field(default=None, ge=0)
     walks: str | None = None
     joined: str | None = None
+    rounds: int | None = None
     listed: bool | None = None
 
     def proof(self) -> Proof:
@@ -222,10 +224,11 @@ class ProofFile(BaseModel):
             return None
         joined = unpacked(self.joined, "<i2", "proof.joined").astype(np.int16)
         prices = unpacked(self.walks, "<f8", "proof.walks").astype(np.float64)
-        points = int(np.sqrt(len(joined)))
-        if points**2 != len(joined) or len(prices) % (points + 1) or len(prices) > MOST_ROUNDS * (points + 1):
+        points, rounds = int(np.sqrt(len(joined))), self.rounds or 0
+        each = len(prices) // rounds if 0 < rounds <= MOST_ROUNDS else points
+        if points**2 != len(joined) or each < points or rounds * each != len(prices):
             raise ModelError("proof.walks do not fit proof.joined", "give the file that `decide --out` wrote.")
-        shaped = prices.reshape(-1, points + 1), joined.reshape(points, points)
+        shaped = prices.reshape(rounds, each), joined.reshape(points, points)
         return Labels(*shaped, self.target, bool(self.listed))
 
 

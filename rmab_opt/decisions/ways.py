@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -218,31 +218,36 @@ class Walks:
         rng = np.random.default_rng([question.seed, len(gain)])
         rounds = MANY_ROUNDS if question.many else TOUR_ROUNDS * len(task.between)
         routes = collected(task, task.worth(gain), rng, rounds=rounds, late=lambda: late(TOUR_SHARE))
-        value = float(gain @ task.action(routes, gain))
-        enough = allowed_gap(profile, value, value, 0.0)
+        value = task.value(routes, gain)
+        enough = allowed_gap(profile, value, value, 0.0) if np.isfinite(value) else 0.0
         # A little less, as what is rounded outward has to stay within.
         routes, labels, limit = searched(task, gain, routes, rng, gap=0.8 * enough, late=lambda: late(LABEL_SHARE))
-        action, rows = actions.shape.routed(routes, gain)
-        value, bound = base + float(gain @ action), base + limit
-        if question.start is not None and base + float(gain @ question.start) > value:
-            action, rows, value = question.start, [], base + float(gain @ question.start)
+        bound, begun = base + limit, actions.shape.routed(routes, gain)
+        if question.start is not None and (begun is None or float(gain @ question.start) > float(gain @ begun[0])):
+            begun = question.start, []
+        if begun is None:
+            return self._with_program(question, bound, {"labels": labels}, None)
+        value = base + float(gain @ begun[0])
         found = Proposal(
-            action, value, bound, "labels", {"labels": labels}, "optimal" if bound - value <= enough else "limit",
-            by="labels of walks", witness=tuple(rows),
+            begun[0], value, bound, "labels", {"labels": labels}, "optimal" if bound - value <= enough else "limit",
+            by="labels of walks", witness=tuple(begun[1]),
         )  # fmt: skip
         if found.status == "optimal" or late(LABEL_SHARE) or actions.shape.moves > SMALL_PROGRAM:
             return found
-        return self._with_program(question, found)
+        return self._with_program(replace(question, start=found.action), bound, {"labels": labels}, found)
 
-    def _with_program(self, question: Question, found: Proposal) -> Proposal:
+    def _with_program(
+        self, question: Question, bound: float, data: Mapping[str, Any], found: Proposal | None
+    ) -> Proposal | None:
         """The better of the labels' answer and the program's that starts from it, under the lower bound of both."""
         try:
-            other = MixedInteger(self.bench)._solved(replace(question, start=found.action))
+            other = MixedInteger(self.bench)._solved(question)
         except (SolverError, CertificateError):
+            if found is None:
+                raise
             return found
-        assert found.value is not None
-        bound, data = min(found.bound, other.bound), {**other.data, **found.data}
-        if other.value is not None and other.value > found.value:
+        bound, data = min(bound, other.bound), {**other.data, **data}
+        if found is None or (other.value is not None and found.value is not None and other.value > found.value):
             return replace(other, bound=bound, data=data)
         return replace(found, bound=bound, data=data, proof="dual", status=other.status, by=f"{found.by}, {other.by}")
 

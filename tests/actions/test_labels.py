@@ -15,6 +15,7 @@ from strategies import problem_for
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Path, path
 from rmab_opt.actions.labels import Labels, measure, proven, searched
+from rmab_opt.actions.side_rows import SideRows
 from rmab_opt.actions.tours import Orienteering, collected
 from rmab_opt.decisions import Chooser, Scores
 from rmab_opt.decisions.proof import recheck
@@ -27,7 +28,8 @@ def plane(seed: int, stops: int, length: int, vehicles: int = 1, most: int | Non
     place = np.random.default_rng(seed).uniform(0, 10, (stops + 1, 2))
     between = np.ceil(np.linalg.norm(place[:, None] - place[None], axis=2))
     between = np.maximum(between, 1.0 - np.eye(stops + 1))
-    return Orienteering(between, length, vehicles, most, tuple(np.array([k]) for k in range(stops + 1)))
+    beside = None if most is None else SideRows.count(stops + 1, most)
+    return Orienteering(between, length, vehicles, tuple(np.array([k]) for k in range(stops + 1)), beside=beside)
 
 
 def most_brought(task: Orienteering, gain: np.ndarray) -> float:
@@ -40,7 +42,17 @@ def most_brought(task: Orienteering, gain: np.ndarray) -> float:
                 passed.add(frozenset([0, *chosen]))
     if task.vehicles == 2:
         passed = {one | two for one in passed for two in passed}
-    return max(float(np.sort(np.maximum(gain[list(one)], 0.0))[::-1][: task.most].sum()) for one in passed)
+    return max(best_within(task, list(one), gain) for one in passed)
+
+
+def best_within(task: Orienteering, columns: list[int], gain: np.ndarray) -> float:
+    """By trying every choice of the columns."""
+    every = np.zeros((2 ** len(columns), len(gain)))
+    every[:, columns] = (np.arange(len(every))[:, None] >> np.arange(len(columns))) & 1
+    if task.beside is not None:
+        used = every @ task.beside.matrix.T.toarray()
+        every = every[((used >= task.beside.lower) & (used <= task.beside.upper)).all(axis=1)]
+    return float((every @ gain).max(initial=-np.inf))
 
 
 @settings(max_examples=120, deadline=None)
@@ -51,7 +63,7 @@ def test_no_route_is_worth_more_than_any_prices_and_memories_say(seed, stops, le
     gain = rng.normal(size=stops + 1).round(int(rng.integers(0, 3)))
     best = most_brought(task, gain)
     rounds = int(rng.integers(0, 4))
-    prices = np.maximum(rng.normal(size=(rounds, stops + 2)), 0.0)
+    prices = np.maximum(rng.normal(size=(rounds, stops + 1 + len(task.far or ()))), 0.0)
     joined = rng.integers(-1, 4, (stops + 1, stops + 1)).astype(np.int16)
     for target in (-5.0, 0.9 * best, best, best + 0.1):
         for listed in (False, True):
@@ -78,7 +90,7 @@ def test_the_bound_falls_to_the_measure_of_the_gains():
     task = plane(3, 5, 14)
     gain = np.array([0.0, 6.0, 12.0, 6.0, 18.0, 12.0])
     best = most_brought(task, gain)
-    labels = Labels(np.zeros((1, 7)), np.full((6, 6), -1, dtype=np.int16), best + 5.9)
+    labels = Labels(np.zeros((1, 6)), np.full((6, 6), -1, dtype=np.int16), best + 5.9)
     assert proven(task, gain, labels) % 6.0 == 0.0
     assert proven(task, gain, labels) >= best
     closed = searched(task, gain, [], np.random.default_rng(0))[1]
@@ -127,7 +139,7 @@ def test_seventeen_stops_are_decided_as_the_list_over_all_their_subsets_says(mon
 
 def test_memories_beyond_any_room_prove_nothing_at_once():
     task = plane(0, 60, 40)
-    every = Labels(np.zeros((2, 62)), np.zeros((61, 61), dtype=np.int16), 0.0)
+    every = Labels(np.zeros((2, 61)), np.zeros((61, 61), dtype=np.int16), 0.0)
     assert proven(task, np.ones(61), every) == np.inf
 
 

@@ -428,7 +428,7 @@ def test_the_start_keeps_windows_and_through_finds_all_stops(vehicles):
     inside = sorted({k for route in routes for k in route} - {0})
     assert len(inside) == sum(len(route) - 2 for route in routes)
     keep = [0, *inside]
-    part = Orienteering(task.between[np.ix_(keep, keep)], task.length, vehicles, None, (), task.window[keep])
+    part = Orienteering(task.between[np.ix_(keep, keep)], task.length, vehicles, (), task.window[keep])
     found = through(part)
     assert found is None or sorted(k for route in found for k in route) == list(range(1, len(keep)))
     for k in inside:  # No stop is visited outside its window.
@@ -442,12 +442,12 @@ def test_visits_in_no_time_at_one_place_follow_each_other_in_one_order():
     """Three families of one village without service and with windows of their own: any order, and none twice."""
     between = np.array([[0, 4, 4, 4], [4, 0, 0, 0], [4, 0, 0, 0], [4, 0, 0, 0]], dtype=float)
     window = np.array([[0, np.inf], [0, 9], [6, 20], [5, 7]], dtype=float)
-    task = Orienteering(between, 12, 1, None, tuple(np.array([k]) for k in range(4)), window)
+    task = Orienteering(between, 12, 1, tuple(np.array([k]) for k in range(4)), window)
     assert not (task.moves & task.moves.T)[1:, 1:].any()
     gain = np.array([0.0, 1.0, 2.0, 4.0])
     routes, labels, limit = searched(task, gain, [], np.random.default_rng(0))
     assert float(gain @ task.action(routes, gain)) == limit == proven(task, gain, labels) == 7.0
-    late = Orienteering(between, 12, 1, None, task.members, window + np.array([[0], [0], [5], [0]]))
+    late = Orienteering(between, 12, 1, task.members, window + np.array([[0], [0], [5], [0]]))
     assert searched(late, gain, [], np.random.default_rng(0))[2] == 5.0
 
 

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, table_with
+from rmab_opt.actions.side_rows import SideRows
 from rmab_opt.actions.tours import Orienteering, through
 from rmab_opt.errors import Findings, ModelError, UnsettledError
 from rmab_opt.problem import Table
@@ -370,13 +371,13 @@ class Path(Constraint, kind="path"):
                 at = onward.get(at, 0)
             yield walk
 
-    def task(self, columns: Columns, most: int | None = None) -> tuple[Orienteering, list[int]]:
+    def task(self, columns: Columns, beside: SideRows | None = None) -> tuple[Orienteering, list[int]]:
         """The routes as a task over the depot and the stops within reach, and these stops, the depot first.
 
         Parameters
         ----------
-        most
-            Columns that may be chosen in all.
+        beside
+            What else the chosen columns have to satisfy.
 
         Raises
         ------
@@ -394,15 +395,19 @@ class Path(Constraint, kind="path"):
                     "split the area into depots",
                 ),
             )
-        return self._task(places, columns, most, tuple(stops.members[k] for k in places)), places
+        return self._task(places, columns, tuple(stops.members[k] for k in places), beside), places
 
     def _task(
-        self, places: list[int], columns: Columns, most: int | None = None, members: tuple[np.ndarray, ...] = ()
+        self,
+        places: list[int],
+        columns: Columns,
+        members: tuple[np.ndarray, ...] = (),
+        beside: SideRows | None = None,
     ) -> Orienteering:
         """Routes over some stops, the depot first."""
         stops = self._table(columns)
         window = None if stops.window is None else stops.window[places]
-        return Orienteering(self._between(places, columns), stops.length, self.vehicles, most, members, window)
+        return Orienteering(self._between(places, columns), stops.length, self.vehicles, members, window, beside)
 
     def told(self, routes: list[list[int]], action: np.ndarray, columns: Columns) -> list[dict[str, str]]:
         """Rows ``column, route, stop, arrival`` of the chosen columns along routes of stops without the depot.
