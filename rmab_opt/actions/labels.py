@@ -62,6 +62,12 @@ MOST_MOVES = 30_000_000
 MOST_REMEMBERED = 12
 """Stops that a stop's walks remember at most: each doubles its states."""
 
+MOST_COUNTED = 5000
+"""Combinations of what walks may have counted."""
+
+COUNT_ROUNDS, OFTEN = 6, 0.3
+"""Rounds before walks count anything, and share of the walks that break a row before it is counted."""
+
 MOST_LISTED, SOON_LISTED = 1_000_000, 60_000
 """Beginnings of routes that are listed at most, and those worth a try after every round."""
 
@@ -71,8 +77,8 @@ MOST_TOGETHER = 2_000_000
 MOST_VALUED = 20_000
 """Of these, those that are valued one by one where sorting values them."""
 
-MOST_CHOSEN = 30
-"""Of these, those that are valued where each takes a program."""
+MOST_CHOSEN = 1000
+"""Of these, those that are valued where choices have to be followed."""
 
 FINEST = 1e-6
 """Part of the largest gain down to which gains are looked at for a common measure."""
@@ -93,12 +99,15 @@ class Labels:
         What is left out is worth less.
     listed
         Whether the routes that are left after the last round are listed and put together.
+    counted
+        Round from which on walks count a row's columns, -1 for never, int16 (R,); by default no row's.
     """
 
     prices: np.ndarray
     joined: np.ndarray
     target: float
     listed: bool = False
+    counted: np.ndarray | None = None
 
 
 def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
@@ -118,12 +127,15 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
         return np.inf
     if not np.isfinite(labels.target):
         return np.inf
+    counted = np.full(rows, -1, dtype=np.int16) if labels.counted is None else labels.counted
+    if counted.shape != (rows,):
+        return np.inf
     kept, bound = _Kept(task), np.inf
     walks: _Walks | None = None
-    at_home = _at_home(task, gain)
+    at_home = _at_home(task, gain, labels.target)
     for number, price in enumerate(labels.prices):
         memory = (labels.joined >= 0) & (labels.joined <= number)
-        walks = _Walks(task, memory, kept)
+        walks = _Walks(task, memory, kept, np.flatnonzero((counted >= 0) & (counted <= number)))
         if not walks.fits:
             return np.inf
         bound, at_home = min(bound, walks.bound(gain, price)), min(at_home, walks.at_home)
@@ -134,11 +146,13 @@ def proven(task: Orienteering, gain: np.ndarray, labels: Labels) -> float:
     return _whole(task, max(bound, labels.target, at_home), gain)
 
 
-def _at_home(task: Orienteering, gain: np.ndarray) -> float:
-    """What the depot's own columns bring at most, rounded outward; infinite where only prices say."""
-    if task.beside is not None and not task.beside.sorts:
-        return np.inf
-    return task.value([], gain) * (1 + 4 * len(gain) * EPS)
+def _at_home(task: Orienteering, gain: np.ndarray, least: float) -> float:
+    """What the depot's own columns bring at most, or ``least``, rounded outward."""
+    rows = task.beside
+    if rows is None or rows.sorts:
+        return task.value([], gain) * (1 + 4 * len(gain) * EPS)
+    found = rows.most(task.members[0].astype(np.int64), gain, np.zeros(len(rows)), least)
+    return found + 4 * len(gain) * EPS * abs(found)
 
 
 def measure(gain: np.ndarray) -> float:
@@ -213,6 +227,7 @@ class _Searching:
         self.measure, self.kept = _measure(task, gain), _Kept(task)
         self.value = task.value(routes, gain)
         self.joined = np.full((points, points), -1, dtype=np.int16)
+        self.counted = np.full(0 if task.far is None else len(task.far), -1, dtype=np.int16)
         self.narrowed: float | None = None
         rows = np.zeros((0, 2)) if task.far is None else np.stack([task.far.lower, task.far.upper], axis=1)
         # A price lowers the limit only on a side that has one; a stop is passed once at most.
@@ -237,7 +252,7 @@ class _Searching:
         walks: _Walks | None = None
         idle = 0
         while len(rounds) < MOST_ROUNDS and idle < IDLE_ROUNDS:
-            looked = _Walks(self.task, self.joined >= 0, self.kept)
+            looked = _Walks(self.task, self.joined >= 0, self.kept, np.flatnonzero(self.counted >= 0))
             if not looked.fits:
                 break
             walks, before = looked, self.bound
@@ -258,22 +273,24 @@ class _Searching:
                 break
         if walks is not None and self.narrowed is None and self.bound > self.target and not self.late():
             self.kept.narrow(walks, self.target)
-            self._list(walks, MOST_LISTED)
+            self._list(walks, MOST_LISTED, last=True)
         target = self.target if self.narrowed is None else self.narrowed
         prices = np.array(rounds).reshape(len(rounds), len(self.price))
         limit = _whole(self.task, max(self.bound, target), self.gain)
-        return self.routes, Labels(prices, self.joined, target, self.narrowed is not None), limit
+        return self.routes, Labels(prices, self.joined, target, self.narrowed is not None, self.counted), limit
 
-    def _list(self, walks: _Walks, most: int) -> bool:
-        """Whether the routes that are left are few enough to be put together; the best of them are taken."""
+    def _list(self, walks: _Walks, most: int, *, last: bool = False) -> bool:
+        """Whether the routes that are left were put together and that settles it; the best of them are taken."""
         target = self.target
         found = _together(walks, self.gain, target, most)
         if found is None:
             return False
-        self.narrowed, self.bound = target, min(self.bound, found[0])
         value = self.task.value(found[1], self.gain)
         if value > self.value:
             self.routes, self.value = found[1], value
+        if found[0] > self.target and not last:
+            return False
+        self.narrowed, self.bound = target, min(self.bound, found[0])
         return True
 
     def _descend(self, walks: _Walks) -> list[list[int]]:
@@ -337,7 +354,9 @@ class _Searching:
             self.routes, self.value = made, value
 
     def _grow(self, walks: _Walks, passed: list[list[int]], number: int) -> int:
-        """Memories of the stops between two visits of one, from the walks passed; how many joined."""
+        """Memories of the stops between two visits of one, from the walks passed, or of a count; how many joined."""
+        if number >= COUNT_ROUNDS and self._count(walks, passed, number):
+            return 1
         if self.full or 2 * walks.size > MOST_CELLS or 2 * walks.work > MOST_STEPS:
             self.full = True
             return 0
@@ -364,6 +383,28 @@ class _Searching:
                         joined += 1
                 last[k] = place
         return joined
+
+
+    def _count(self, walks: _Walks, passed: list[list[int]], number: int) -> bool:
+        """Whether walks begin to count the row that they break most often, where they still can."""
+        task, may = self.task, countable(self.task)
+        assert walks.counts is not None
+        if may is None or not passed:
+            return False
+        assert task.far is not None
+        columns, where = task.at
+        inside = np.array([np.bincount(walk, minlength=len(task.between)) for walk in passed], dtype=np.float64)
+        used = (task.far.matrix[:, columns] @ inside[:, where].T).T
+        broken = np.where(may & (self.counted < 0), ((used > task.far.upper) | (used < task.far.lower)).mean(axis=0), 0.0)
+        for row in np.argsort(-broken, kind="stable").tolist():
+            if broken[row] < OFTEN:
+                return False
+            more = _Counts.of(task, np.append(np.flatnonzero(self.counted >= 0), row))
+            times = np.inf if more is None else more.size / walks.counts.size
+            if times * walks.size <= MOST_CELLS and times * walks.work <= MOST_STEPS:
+                self.counted[row] = number
+                return True
+        return False
 
 
 class _Kept:
@@ -400,14 +441,20 @@ class _Walks:
         Whether walks at a point remember another, (k + 1, k + 1).
     kept
         Moves and times that are looked at.
+    counted
+        Rows of :attr:`~rmab_opt.actions.tours.Orienteering.far` whose columns walks count, (Q,).
     """
 
-    def __init__(self, task: Orienteering, memory: np.ndarray, kept: _Kept) -> None:
+    def __init__(self, task: Orienteering, memory: np.ndarray, kept: _Kept, counted: np.ndarray) -> None:
         self.task, self.kept, self.length = task, kept, task.length
         self.memory = [np.flatnonzero(row).tolist() for row in memory]
+        self.counts = _Counts.of(task, counted)
         self.states, self.moves, self.fits = 0, (np.zeros(0, dtype=np.int64),) * 3, False
+        if self.counts is None:
+            return
         # Counted before anything is made: a file may ask for more memories than any machine has room for.
-        if sum((1 << len(own)) * int(row.sum()) for own, row in zip(self.memory, kept.moves, strict=True)) > MOST_MOVES:
+        moves = sum((1 << len(own)) * int(row.sum()) for own, row in zip(self.memory, kept.moves, strict=True))
+        if moves * self.counts.size > MOST_MOVES:
             return
         self._reach(*self._moves())
         self.fits = self.work <= MOST_STEPS and self.size <= MOST_CELLS
@@ -422,6 +469,7 @@ class _Walks:
             reached[state[reached[source]]] = True
         number, inside = np.cumsum(reached) - 1, reached[source]
         self.states, self.point = int(reached.sum()), self._stop_of[: len(reached)][reached]
+        self.enough = self._enough[: len(reached)][reached]
         state = number[state[inside]]
         order = np.argsort(state, kind="stable")
         self.moves = (number[source[inside]][order], state[order], steps[inside][order])
@@ -445,10 +493,16 @@ class _Walks:
         return int(self.span[self.point[self.moves[1]]].sum())
 
     def _moves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(from state, to state, steps) of every move between all states, numbered point by point."""
-        sizes = [1 << len(own) for own in self.memory]
+        """(from state, to state, steps) of every move between all states, numbered point by point.
+
+        A point's states are numbered by what is remembered there, and within that by what was counted.
+        """
+        assert self.counts is not None
+        counts = self.counts.size
+        sizes = [(1 << len(own)) * counts for own in self.memory]
         start = np.concatenate([[0], np.cumsum(sizes)])
         self._stop_of = np.repeat(np.arange(len(sizes)), sizes)
+        self._enough = np.tile(self.counts.enough, int(start[-1]) // counts)
         place = [{k: bit for bit, k in enumerate(own)} for own in self.memory]
         none = np.zeros(0, dtype=np.int64)
         parts = [(none, none, none)]
@@ -462,7 +516,10 @@ class _Walks:
                         passed |= 1 << bit
                     elif k in place[j]:
                         passed |= (free >> place[j][k] & 1) << bit
-                parts.append((start[j] + free, start[i] + passed, np.full(len(free), self.kept.between[j, i])))
+                before, after = self.counts.moves[i]
+                source = (start[j] + free[:, None] * counts + before).ravel()
+                state = (start[i] + passed[:, None] * counts + after).ravel()
+                parts.append((source, state, np.full(len(source), self.kept.between[j, i])))
         one, two, three = (np.concatenate(each) for each in zip(*parts, strict=True))
         return one, two, three
 
@@ -518,6 +575,8 @@ class _Walks:
         self.begin = np.append(np.concatenate(begin), pairs)
         self.time, at = np.divmod(np.concatenate(places), self.states)
         self.place = self.point[at]
+        # Where walks may end: what they counted is as much as is asked for.
+        self.stay = np.where(self.enough[at], 0.0, -np.inf)
 
     def _by_point(self, to: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
         """Moves to states, grouped by the states' point where its opening may be waited for."""
@@ -552,13 +611,15 @@ class _Walks:
             self.best[first:last] = np.maximum.reduceat(came, self.begin[first - 1 : last - 1] - start)
             self.best[first:last] += brings[first:last]
         # Whoever stays at home brings what the depot has, which :func:`proven` looks at by itself.
-        self.end = 1 + int(self.best[1:].argmax()) if len(self.best) > 1 else 0
-        top = float(self.best[self.end]) if self.end else -np.inf
+        ends = self.best[1:] + self.stay[1:]
+        self.end = 1 + int(ends.argmax()) if len(ends) else 0
+        top = float(ends[self.end - 1]) if self.end else -np.inf
         fixed = float(price[:points].sum()) + at_depot + back
         self.fixed, self.rest = fixed, fixed + (task.vehicles - 1) * max(top, 0.0)
         stops = 2 + self.length / self.at_once * (1 + int(self.level.max()))
         mass = float(np.abs(worth).max(initial=0.0)) * stops * task.vehicles + float(np.abs(gain).sum()) + added
         self.slack = 8 * EPS * (stops + len(price)) * (mass + abs(fixed))
+        self.price = price
         self.pays, self.back, self.at_home = pays, back, at_depot + float(price[0]) + back + self.slack
         return (top if task.vehicles == 1 or not self.end else max(top, 0.0)) + self.rest + self.slack
 
@@ -577,7 +638,7 @@ class _Walks:
         Kept in ``onward``: what they bring after a visit that begins at a time or later, (length + 1, k + 1).
         """
         brings, points = self.worth[self.place], self.kept.points
-        ahead, moves = np.zeros(len(self.place)), np.full(points * points, -np.inf)
+        ahead, moves = self.stay.copy(), np.full(points * points, -np.inf)
         for first, last in self.blocks[::-1]:
             start, end = self.begin[first - 1], self.begin[last - 1]
             came, counts = self.before[start:end], np.diff(self.begin[first - 1 : last])
@@ -591,6 +652,67 @@ class _Walks:
         np.maximum.at(later, cell, ahead)
         self.onward = np.maximum.accumulate(later.reshape(-1, points)[::-1], axis=0)[::-1]
         return times.reshape(-1, points), moves.reshape(points, points)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """What walks may have counted of some rows, all combinations numbered."""
+
+    size: int
+    moves: list[tuple[np.ndarray, np.ndarray]]
+    """Of each point: numbers before a visit that are not too high for it, and the numbers after it."""
+    enough: np.ndarray
+    """Whether as much was counted as the rows ask for, bool (size,)."""
+
+    @classmethod
+    def of(cls, task: Orienteering, rows: np.ndarray) -> _Counts | None:
+        """Of rows that :func:`countable` lists; None where one is not listed there, or they are too many."""
+        points, may = len(task.between), countable(task)
+        if len(rows) and (may is None or not np.isin(rows, np.flatnonzero(may)).all()):
+            return None
+        adds, least, most = [], [], []
+        for row in rows.tolist():
+            assert task.far is not None
+            inside = np.zeros(points, dtype=np.int64)
+            columns, where = task.at
+            np.add.at(inside, where[np.isin(columns, task.far.members(row))], 1)
+            # Who is at the depot may be chosen as well: so many fewer are asked for of the stops.
+            asked = max(0, int(max(task.far.lower[row], 0.0)) - int(inside[0])) if task.vehicles == 1 else 0
+            inside[0] = 0
+            adds.append(inside)
+            least.append(asked)
+            most.append(int(task.far.upper[row]) if np.isfinite(task.far.upper[row]) else -1)
+        tops = [max(asked, top) for asked, top in zip(least, most, strict=True)]
+        size = int(np.prod([top + 1 for top in tops], dtype=np.int64))
+        if size > MOST_COUNTED:
+            return None
+        now = np.stack(np.unravel_index(np.arange(size), [top + 1 for top in tops]), axis=1) if tops else np.zeros((1, 0))
+        moves = []
+        for i in range(points):
+            after = now + np.array([own[i] for own in adds], dtype=np.int64)
+            fits = np.ones(size, dtype=bool)
+            for q, (top, limit) in enumerate(zip(tops, most, strict=True)):
+                fits &= (after[:, q] <= limit) | (limit < 0)
+                after[:, q] = np.minimum(after[:, q], top)
+            before = np.flatnonzero(fits)
+            number = np.ravel_multi_index(tuple(after[before].T), [top + 1 for top in tops]) if tops else before
+            moves.append((before, np.asarray(number)))
+        enough = np.all([now[:, q] >= asked for q, asked in enumerate(least)], axis=0) if tops else np.ones(1, dtype=bool)
+        return cls(size, moves, enough)
+
+
+def countable(task: Orienteering) -> np.ndarray | None:
+    """Rows of :attr:`~rmab_opt.actions.tours.Orienteering.far` whose columns a walk can count, bool (R,).
+
+    Counts by ones over points that hold one column each: whoever passes such a point chooses it, or need not pass it.
+    """
+    far = task.far
+    if far is None or any(len(own) > 1 for own in task.members[1:]):
+        return None
+    ones = np.array([bool((far.matrix[[row]].data == 1.0).all()) for row in range(len(far))])
+    high = np.where(np.isfinite(far.upper), far.upper, np.maximum(far.lower, 0.0))
+    bound = np.isfinite(far.upper) | ((far.lower > 0) & (task.vehicles == 1))
+    return ones & bound & (high < MOST_COUNTED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -699,19 +821,35 @@ def _together(walks: _Walks, gain: np.ndarray, target: float, most: int) -> tupl
         sorts = task.beside is not None and task.beside.sorts
         if len(above) > MOST_VALUED:
             return None
-        looked = above if sorts else above[np.argsort(-value[above], kind="stable")][:MOST_CHOSEN]
-        brought = np.array([task.value([np.flatnonzero(union[k]).tolist()], gain) for k in looked.tolist()])
-        best = int(looked[brought.argmax()]) if len(looked) else best
         if sorts:
-            value = brought
+            value = np.array([task.value([np.flatnonzero(union[k]).tolist()], gain) for k in above.tolist()])
+            best = int(above[value.argmax()]) if len(above) else best
+        else:
+            # The dearest first: once one brings what the others can at most, it is the best.
+            above, most = above[np.argsort(-value[above], kind="stable")], target
+            for k in above[:MOST_CHOSEN].tolist():
+                if value[k] <= most:
+                    break
+                value[k] = min(value[k], _within(walks, np.flatnonzero(union[k]), gain, most))
+                best, most = (k, float(value[k])) if value[k] > most else (best, most)
     top = float(value.max(initial=-np.inf))
-    bound = max(target, top + 4 * len(gain) * EPS * abs(top)) if np.isfinite(top) else target
+    bound = top + 4 * len(gain) * EPS * abs(top) if top > target else target
     routes, seen = list[list[int]](), set[int]()
     for number in plans[best].tolist():
         route = [k for k in listed.route(number)[1:-1] if k not in seen]
         seen |= {*route}
         routes += [[0, *route, 0]] if route else []
     return bound, routes
+
+
+def _within(walks: _Walks, points: np.ndarray, gain: np.ndarray, least: float) -> float:
+    """What the columns of some points and the depot bring at most, or ``least``; at the walks' prices of rows."""
+    task, price = walks.task, walks.price[walks.kept.points :]
+    assert task.beside is not None
+    every = np.zeros(len(task.beside))
+    every[np.flatnonzero(task.priced)] = price
+    columns = np.concatenate([task.members[k] for k in {0, *points.tolist()}]).astype(np.int64)
+    return task.beside.most(columns, gain, every, least)
 
 
 def _relaxed(task: Orienteering, gain: np.ndarray, union: np.ndarray, pays: np.ndarray, back: float) -> np.ndarray:

@@ -17,6 +17,10 @@ PROGRAM_SECONDS = 1.0
 """Seconds that a choice among columns at hand may take where sorting does not settle it."""
 
 
+MOST_FOLLOWED = 20_000
+"""Choices that are followed side by side where the best one is to be proven."""
+
+
 @dataclass(frozen=True, eq=False)
 class SideRows:
     """``lower <= matrix @ action <= upper`` over columns 0/1.
@@ -117,6 +121,8 @@ class SideRows:
             useful = useful[np.argsort(-gain[useful], kind="stable")]
             chosen[useful[: int(self.upper[0])] if self._whole else self._greedy(useful)] = 1
             return chosen
+        if not len(at_hand):
+            return chosen if self.allow(chosen) else None
         from scipy.optimize import Bounds, LinearConstraint, milp
 
         rows = self.matrix[:, at_hand]
@@ -128,6 +134,33 @@ class SideRows:
             return None
         chosen[at_hand[found.x > 0.5]] = 1
         return chosen if self.allow(chosen) else None
+
+    def most(self, at_hand: np.ndarray, gain: np.ndarray, price: np.ndarray, least: float) -> float:
+        """What an allowed choice among columns at hand brings at most, or ``least`` where none brings more.
+
+        At prices (R,) every column has a side that is better for it: choices that leave these sides at a loss which
+        brings them to ``least`` are not followed. Where too many are left the prices alone say.
+        """
+        pays, back, _ = self.priced(price)
+        over = (gain - pays)[at_hand]
+        order = np.argsort(-np.abs(over), kind="stable")
+        weights = np.asarray(self.matrix[:, at_hand].toarray().T, dtype=np.float64)
+        bound = float(np.maximum(over, 0.0).sum()) + back
+        left, value, used = np.array([bound]), np.zeros(1), np.zeros((1, len(self)))
+        for k in order.tolist():
+            loss, own = abs(float(over[k])), over[k] > 0
+            # The better side first, then the other, for whoever can afford it.
+            other = np.flatnonzero(left - loss > least)
+            taken, free = (np.arange(len(left)), other) if own else (other, np.arange(len(left)))
+            lost = np.concatenate([left[taken] - (0.0 if own else loss), left[free] - (loss if own else 0.0)])
+            value = np.concatenate([value[taken] + gain[at_hand[k]], value[free]])
+            used = np.concatenate([used[taken] + weights[k], used[free]])
+            fits = (used <= self.upper)[:, self.growing].all(axis=1)
+            left, value, used = lost[fits], value[fits], used[fits]
+            if len(left) > MOST_FOLLOWED:
+                return bound
+        value = value[((used >= self.lower) & (used <= self.upper)).all(axis=1)]
+        return max(least, float(value.max(initial=-np.inf)))
 
     def allow(self, action: np.ndarray) -> bool:
         """Whether an action (C,) is within the limits."""

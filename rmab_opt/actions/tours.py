@@ -178,8 +178,14 @@ class Orienteering:
         """The other rows: those that get a price; None where there are none."""
         if self.beside is None:
             return None
-        rows = self.beside if self.near is None else self.beside.part(~self._alone)
+        rows = self.beside.part(self.priced)
         return rows if len(rows) else None
+
+    @cached_property
+    def priced(self) -> np.ndarray:
+        """Which rows :attr:`far` holds, bool (R,)."""
+        assert self.beside is not None
+        return np.ones(len(self.beside), dtype=bool) if self.near is None else ~self._alone
 
     @cached_property
     def _alone(self) -> np.ndarray:

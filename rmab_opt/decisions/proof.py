@@ -118,7 +118,7 @@ class Proof:
     def size(self) -> int:
         """Bytes that prices and tree take in a file, before the text around them."""
         file = self.file()
-        return sum(len(part) for part in (file.prices, file.tree, file.walks, file.joined) if part is not None)
+        return sum(len(part) for part in (file.prices, file.tree, file.walks, file.joined, file.tallied) if part is not None)
 
     def words(self) -> str:
         """By what it is proven."""
@@ -158,6 +158,7 @@ class Proof:
             walks=None if labels is None else packed(labels.prices, "<f8"),
             joined=None if labels is None else packed(labels.joined, "<i2"),
             rounds=None if labels is None else len(labels.prices),
+            tallied=None if labels is None or labels.counted is None else packed(labels.counted, "<i2"),
             listed=True if labels is not None and labels.listed else None,
         )
 
@@ -188,7 +189,8 @@ class ProofFile(BaseModel):
     count: int | None = Field(default=None, ge=0)
     walks: str | None = None
     joined: str | None = None
-    rounds: int | None = None
+    rounds: int | None = Field(default=None, ge=0, le=MOST_ROUNDS)
+    tallied: str | None = None
     listed: bool | None = None
 
     def proof(self) -> Proof:
@@ -225,11 +227,12 @@ class ProofFile(BaseModel):
         joined = unpacked(self.joined, "<i2", "proof.joined").astype(np.int16)
         prices = unpacked(self.walks, "<f8", "proof.walks").astype(np.float64)
         points, rounds = int(np.sqrt(len(joined))), self.rounds or 0
-        each = len(prices) // rounds if 0 < rounds <= MOST_ROUNDS else points
+        each = len(prices) // rounds if rounds else points
         if points**2 != len(joined) or each < points or rounds * each != len(prices):
             raise ModelError("proof.walks do not fit proof.joined", "give the file that `decide --out` wrote.")
         shaped = prices.reshape(rounds, each), joined.reshape(points, points)
-        return Labels(*shaped, self.target, bool(self.listed))
+        counted = None if self.tallied is None else unpacked(self.tallied, "<i2", "proof.tallied").astype(np.int16)
+        return Labels(*shaped, self.target, bool(self.listed), counted)
 
 
 def packed(array: np.ndarray, number: str) -> str:
