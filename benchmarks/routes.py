@@ -8,7 +8,7 @@ python benchmarks/routes.py --files FOLDER           # published files (`Tmax P`
 Points lie on a lattice about the depot, a tenth of its spacing off at random, and bring 6 a ring from the centre. Steps
 are tenths of the lattice's own unit, rounded up. Ten stops stand for what is listed. Towns with windows are drawn the
 way Solomon's are: a square of 60 minutes' side, visits of 10 minutes, windows of 60 or 120 minutes on average, ways in
-tenths of a minute that take longer uphill; scores 1 to 20.
+tenths of a minute that take longer uphill; scores 1 to 20. Beside routes stand quotas, least numbers or costs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import numpy as np
 
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.kinds import Path
+from rmab_opt.actions.constraint import Constraint
+from rmab_opt.actions.kinds import Knapsack, Linear, Path
 from rmab_opt.actions.tours import collected
 from rmab_opt.decisions import Model, Scores
 from rmab_opt.problem import Arms, Problem, Table, Tabular
@@ -126,8 +127,16 @@ def town_model(given: Town, length: float, vehicles: int) -> Model:
     return Model(Problem(arms, tables, start=start), ActionSet(arms, {"route": route}), Scores(given.scores))
 
 
-def model_of(place: np.ndarray, scores: np.ndarray, length: int, vehicles: int) -> Model:
-    """One decision over routes, every point an arm."""
+BESIDE: dict[str, dict[str, Constraint]] = {
+    "quota": {"quota": Linear(per="quarter", at_most=4)},
+    "least": {"least": Linear(per="quarter", at_least=2)},
+    "money": {"money": Knapsack(cost="cost", at_most=30)},
+}
+"""What holds beside the routes: numbers of stops in each quarter of the plane, costs of 1 to 3 with 30 to spend."""
+
+
+def model_of(place: np.ndarray, scores: np.ndarray, length: int, vehicles: int, beside: str = "") -> Model:
+    """One decision over routes, every point an arm; ``beside`` is one of :data:`BESIDE`."""
     n = len(place)
     steps = np.ceil(np.linalg.norm(place[:, None] - place[None], axis=2) - 1e-9).astype(int)
     one, two = np.triu_indices(n, 1)
@@ -136,8 +145,11 @@ def model_of(place: np.ndarray, scores: np.ndarray, length: int, vehicles: int) 
         "to": [f"arm{k}" for k in two],
         "minutes": np.maximum(steps[one, two], 1).tolist(),
     }
-    arms = Arms.from_arrays(n)
-    actions = ActionSet(arms, {"route": Path(edges=Table(edges), depot="arm0", length=length, vehicles=vehicles)})
+    quarters = [f"{'east' if x > 0 else 'west'} {'north' if y > 0 else 'south'}" for x, y in place]
+    cost = np.random.default_rng(n).uniform(1, 3, n).round(1).tolist()
+    arms = Arms.from_arrays(n, quarter=quarters, cost=cost)
+    route = Path(edges=Table(edges), depot="arm0", length=length, vehicles=vehicles)
+    actions = ActionSet(arms, {"route": route, **BESIDE.get(beside, {})})
     tables = Tabular(np.full((n, 2, 2, 2), 0.5), np.zeros((n, 2, 2)))
     return Model(Problem(arms, tables, start=np.zeros(n, dtype=int)), actions, Scores(scores), title="orienteering")
 
@@ -148,7 +160,7 @@ def run(name: str, model: Model, scores: np.ndarray, length: float, vehicles: in
     assert task is not None
     begun = time.process_time()
     routes = collected(task, task.worth(scores), np.random.default_rng([0, len(scores)]), rounds=10 * len(scores))
-    start, first = float(scores @ task.action(routes, scores)), time.process_time() - begun
+    start, first = task.value(routes, scores), time.process_time() - begun
     begun = time.process_time()
     decision = ro.decide(model, seconds=seconds)
     spent = time.process_time() - begun
@@ -192,6 +204,11 @@ def instances(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Mode
     for length in () if args.quick else (150, 250):
         yield plain("diamond 64 seed 0", *lattice(64, "diamond", 0), length, 2)
         yield plain("diamond 102 seed 0", *lattice(102, "diamond", 0), length, 2)
+    for beside in [*BESIDE][: 1 if args.quick else len(BESIDE)]:
+        for n, length in ((33, 250), (64, 250), (102, 250))[: 1 if args.quick else 3]:
+            place, scores = lattice(n, "diamond", 0)
+            name = f"diamond {n} seed 0 {beside}"
+            yield name, partial(model_of, place, scores, length, 1, beside), scores, length, 1
     for n, seed, width, length, vehicles in TOWNS[: 1 if args.quick else len(TOWNS)]:
         given = town(n, seed, width, length, grouped=seed == GROUPED)
         name = f"windows {n} seed {seed}{' grouped' if seed == GROUPED else ''} width {width}"

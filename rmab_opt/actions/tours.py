@@ -194,7 +194,10 @@ class Orienteering:
         columns, points = self.at
         point = np.full(self.beside.matrix.shape[1], -1)
         point[columns] = points
-        return np.array([len({*point[self.beside.members(row)].tolist()} - {-1}) <= 1 for row in range(len(self.beside))], dtype=bool)
+        return np.array(
+            [len({*point[self.beside.members(row)].tolist()} - {-1}) <= 1 for row in range(len(self.beside))],
+            dtype=bool,
+        )
 
     def picked(self, gain: np.ndarray) -> np.ndarray:
         """The columns that each point alone would have chosen, bool (C,); none at a loss."""

@@ -118,7 +118,9 @@ class Proof:
     def size(self) -> int:
         """Bytes that prices and tree take in a file, before the text around them."""
         file = self.file()
-        return sum(len(part) for part in (file.prices, file.tree, file.walks, file.joined, file.tallied) if part is not None)
+        return sum(
+            len(part) for part in (file.prices, file.tree, file.walks, file.joined, file.tallied) if part is not None
+        )
 
     def words(self) -> str:
         """By what it is proven."""

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from rmab_opt.actions import ActionSet
-from rmab_opt.actions.labels import MOST_STEPS, searched
+from rmab_opt.actions.labels import searched
 from rmab_opt.actions.tours import collected
+from rmab_opt.actions.walks import MOST_STEPS
 from rmab_opt.decisions.bench import Bench, Loaded, different, relaxation
 from rmab_opt.decisions.certify import allowed_gap
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective

@@ -16,12 +16,14 @@ from strategies import problem_for
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Knapsack, Linear, Path
-from rmab_opt.actions.labels import Labels, countable, proven, searched
+from rmab_opt.actions.labels import Labels, proven, searched
 from rmab_opt.actions.side_rows import SideRows
 from rmab_opt.actions.tours import Orienteering, collected
+from rmab_opt.actions.walks import countable
 from rmab_opt.decisions import Chooser, Scores
 from rmab_opt.decisions.proof import recheck
 from rmab_opt.decisions.scale import scaled
+from rmab_opt.errors import InfeasibleError
 from rmab_opt.problem import Arms, Table
 
 
@@ -72,7 +74,9 @@ def test_whatever_a_file_holds_no_allowed_choice_is_worth_more(seed, stops, leng
     prices[:, stops + 1 :] *= rng.choice([-1.0, 1.0], (rounds, rows))
     joined = rng.integers(-1, 4, (stops + 1, stops + 1)).astype(np.int16)
     may = countable(task)
-    counted = np.where(np.zeros(rows, dtype=bool) if may is None else may, rng.integers(-1, 3, rows), -1).astype(np.int16)
+    counted = np.where(np.zeros(rows, dtype=bool) if may is None else may, rng.integers(-1, 3, rows), -1).astype(
+        np.int16
+    )
     around = [-5.0, best, best + 0.1] if np.isfinite(best) else [-5.0]
     for target, listed in product(around, (False, True)):
         assert proven(task, gain, Labels(prices, joined, target, listed, counted)) >= best - 1e-12, (target, best)
@@ -174,11 +178,13 @@ def test_a_decision_is_the_best_of_all_allowed_actions(kinds, seed):
 
 
 def test_no_route_within_least_numbers_is_said():
-    actions, gain = model({"groups": Linear(per="village", at_least=2)}, 8, 3, 0, village=[f"v{k % 3}" for k in range(9)])
+    actions, gain = model(
+        {"groups": Linear(per="village", at_least=2)}, 8, 3, 0, village=[f"v{k % 3}" for k in range(9)]
+    )
     chooser = Chooser(
         problem_for(actions.columns.arms, np.random.default_rng(0)), actions, Scores(gain), "default", many=False
     )
-    with pytest.raises(Exception, match="no action satisfies"):
+    with pytest.raises(InfeasibleError, match="no action satisfies"):
         chooser.decide(np.zeros(9, dtype=int))
 
 
