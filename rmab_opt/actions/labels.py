@@ -406,9 +406,7 @@ class _Searching:
         assert far is not None
         inside = np.array([np.bincount(walk, minlength=len(task.between)) for walk in passed], dtype=np.float64)
         used = (far.matrix[:, columns] @ inside[:, where].T).T
-        broken = np.where(
-            may & (self.counted < 0), ((used > task.far.upper) | (used < task.far.lower)).mean(axis=0), 0.0
-        )
+        broken = np.where(may & (self.counted < 0), ((used > far.upper) | (used < far.lower)).mean(axis=0), 0.0)
         for row in np.argsort(-broken, kind="stable").tolist():
             if broken[row] < OFTEN:
                 return False
@@ -531,12 +529,12 @@ def _together(walks: Walks, gain: np.ndarray, target: float, most: int) -> tuple
             best = int(above[value.argmax()]) if len(above) else best
         else:
             # The dearest first: once one brings what the others can at most, it is the best.
-            above, most = above[np.argsort(-value[above], kind="stable")], target
+            above, known = above[np.argsort(-value[above], kind="stable")], target
             for k in above[:MOST_CHOSEN].tolist():
-                if value[k] <= most:
+                if value[k] <= known:
                     break
-                value[k] = min(value[k], _within(walks, np.flatnonzero(union[k]), gain, most))
-                best, most = (k, float(value[k])) if value[k] > most else (best, most)
+                value[k] = min(value[k], _within(walks, np.flatnonzero(union[k]), gain, known))
+                best, known = (k, float(value[k])) if value[k] > known else (best, known)
     top = float(value.max(initial=-np.inf))
     bound = top + 4 * len(gain) * EPS * abs(top) if top > target else target
     routes, seen = list[list[int]](), set[int]()

@@ -305,7 +305,8 @@ class Counts:
             adds.append(inside)
             least.append(asked)
             most.append(task.far.upper[row])
-        inside_of, fewest, limit = np.array(adds).reshape(-1, points), np.array(least), np.array(most)
+        inside_of = np.array(adds, dtype=np.int64).reshape(-1, points)
+        fewest, limit = np.array(least, dtype=np.int64), np.array(most, dtype=np.float64)
         tops = np.where(np.isfinite(limit), np.maximum(limit, fewest), fewest).astype(np.int64)
         size = prod(int(top) + 1 for top in tops)
         if size > MOST_COUNTED:
@@ -317,7 +318,7 @@ class Counts:
             after = now + inside_of[:, i]
             before = np.flatnonzero((after <= limit).all(axis=1))
             moves.append((before, np.minimum(after[before], tops) @ digit))
-        return cls(size, moves, (now >= fewest).all(axis=1))
+        return cls(size, moves, np.asarray((now >= fewest).all(axis=1)))
 
 
 def countable(task: Orienteering) -> np.ndarray | None:
