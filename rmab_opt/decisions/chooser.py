@@ -213,7 +213,8 @@ class Chooser:
             asked = scaled(question)[1]
             assert isinstance(asked.objective, LinearObjective)
             gain, _ = asked.objective.coefficients(situation)
-            found = self._bench_of(question.actions).vertex(gain)
+            limit = None if question.deadline is None else question.seconds
+            found = self._bench_of(question.actions).vertex(gain, limit)
             if found is not None:
                 return found
         return self.answer(question).action

@@ -22,6 +22,7 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
 from rmab_opt.planning.smoothing import COLD, FINE, ROUGH, Drawn, Rests, Smoothed, smoothed
 from rmab_opt.planning.smoothing import Problem as PriceProblem
@@ -575,6 +576,7 @@ class _Search:
 
     def evaluate(self, price: np.ndarray) -> float:
         """Evaluate g, keep its cut, return the value."""
+        checkpoint()
         arms, use, token = self.evaluator(price)
         value = arms + float(self.rent @ price)
         slope = self.rent - self.weight * use

@@ -20,6 +20,7 @@ from scipy import sparse
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows, table_with
 from rmab_opt.errors import Findings, ModelError, UnsettledError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Table
 
 __all__ = ["Roster", "RosterRule", "Scheduling", "Shift"]
@@ -385,6 +386,7 @@ class Scheduling(Constraint, kind="scheduling"):
         place = {shift: k for k, shift in enumerate(offered.open)}
         stack, seen = [frozenset[int]()], set[frozenset[int]]()
         while stack:
+            checkpoint()
             closed = stack.pop()
             if closed in seen:
                 continue
