@@ -30,6 +30,7 @@ from rmab_opt.errors import (
     SolverError,
     UnsettledError,
 )
+from rmab_opt.overdue import given_up_at
 from rmab_opt.parallel import pmap
 from rmab_opt.problem import Problem
 from rmab_opt.problem.table import TableLike
@@ -168,7 +169,9 @@ class Chooser:
                     raise refuse(way.name, question)
                 continue
             try:
-                proposal = way.propose(asked)
+                # What a way finds by its own share of the time is an answer; what takes longer is given up.
+                with given_up_at(asked.until):
+                    proposal = way.propose(asked)
             except CertificateError:
                 if way.final or method == way.name:
                     raise

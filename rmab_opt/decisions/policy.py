@@ -24,7 +24,7 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Immediate, Objective, Scores
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CertificateError, ModelError, OverdueError, SolverError
-from rmab_opt.overdue import given_up_at
+from rmab_opt.overdue import checkpoint, given_up_at
 
 __all__ = [
     "POLICIES",
@@ -310,6 +310,7 @@ class Greedy(Policy):
         action = np.zeros(len(actions), dtype=np.int64)
         value, open_columns = self.objective.value(action, situation), np.ones(len(actions), dtype=bool)
         while open_columns.any():
+            checkpoint()
             candidates = np.flatnonzero(open_columns)
             trials = np.repeat(action[None], len(candidates), axis=0)
             trials[np.arange(len(candidates)), candidates] = 1

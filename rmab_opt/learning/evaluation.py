@@ -174,7 +174,7 @@ def evaluate(
         instances = [model] * len(seeds)
     else:
         instances = [replace(model.instance(seed), solver=model.solver) for seed in seeds]
-    variates, bound_late = _variates(instances, bound, n_jobs, until)
+    variates, sampled, late = _bounds(instances, bound, n_jobs, until)
     expected = reward == "expected"
     tasks = [
         _Block(instance, given, name, seed, first, min(BLOCK, episodes - first), episodes, expected, variate, until)
@@ -197,8 +197,7 @@ def evaluate(
         )
     limits = np.array([each.limit for each in variates if each is not None])
     estimates = {name: _estimate(name, parts, variates, limits) for name, parts in played.items()}
-    sampled = _statistical(instances, bound) if not len(limits) else None
-    late = [*(["the bound"] if bound_late else []), *([_where(stopped)] if stopped else [])]
+    said = [*(["the bound"] if late else []), *([_where(stopped)] if stopped else [])]
     header = {
         "model": model.title,
         "reward": reward,
@@ -211,7 +210,7 @@ def evaluate(
         **({} if sampled is None else {"bound_kind": sampled.coupling}),
         "profile": load_profile(model.solver).name,
         **_clocks(model, policies),
-        **({"stopped": "; ".join(late)} if late else {}),
+        **({"stopped": "; ".join(said)} if said else {}),
         "versions": versions(),
     }
     return Evaluation(
@@ -315,52 +314,44 @@ def _where(stopped: Mapping[str, tuple[int, int]]) -> str:
     return "; ".join(f"{name} in round {now} of {rounds}" for name, (now, rounds) in stopped.items())
 
 
-def _variates(
-    instances: list[Model], bound: bool | str, n_jobs: int | None, until: float
-) -> tuple[list[ControlVariate | None], bool]:
-    """The control variate of each instance, None without a bound, and whether the clock took the bounds.
+def _bounds(
+    instances: list[Model], wanted: bool | str, n_jobs: int | None, until: float
+) -> tuple[list[ControlVariate | None], StatisticalBound | None, bool]:
+    """What the table is held against: the control variate of each instance, None without a bound; the statistical
+    bound where arms have no tables; and whether the clock took it.
 
     One bound where the instances are one model.
     """
-    if not bound or not hasattr(instances[0].problem.dynamics, "tabular"):
-        return [None] * len(instances), False
     several = instances if any(each is not instances[0] for each in instances) else instances[:1]
     left = until - perf_counter()
-    share = None if np.isinf(left) else left * BOUND_SHARE / len(several)
-    due = until if share is None else until - (1.0 - GIVEN_UP) * left
-    asked = [(each, bound if isinstance(bound, str) else "auto", share, due) for each in several]
-    found = dict(pmap(_bound_of, asked, n_jobs=n_jobs))
+    due = until if np.isinf(left) else until - (1.0 - GIVEN_UP) * left
+    none: list[ControlVariate | None] = [None] * len(instances)
     try:
         with given_up_at(due):
-            made = [
-                ControlVariate.of(each.problem, each.actions, limit)
-                for k, each in enumerate(several)
-                if (limit := found[k]) is not None
-            ]
+            if not wanted or not hasattr(instances[0].problem.dynamics, "tabular"):
+                return none, _statistical(several, wanted), False
+            share = None if np.isinf(left) else left * BOUND_SHARE / len(several)
+            asked = [(each, wanted if isinstance(wanted, str) else "auto", share, due) for each in several]
+            found = dict(pmap(_bound_of, asked, n_jobs=n_jobs))
+            made = [ControlVariate.of(each.problem, each.actions, found[k]) for k, each in enumerate(several)]
     except OverdueError:
-        made = []
-    if len(made) < len(several):
-        return [None] * len(instances), True
-    return (list(made) if len(made) == len(instances) else [made[0]] * len(instances)), False
+        return none, None, True
+    return list(made) if len(made) == len(instances) else [made[0]] * len(instances), None, False
 
 
-def _bound_of(asked: tuple[Model, str, float | None, float]) -> Bound | None:
-    """The bound of a model; None where its time was over before one was known."""
-    try:
-        with given_up_at(asked[3]):
-            found = upper_bound(asked[0], coupling=asked[1], seconds=asked[2])
-    except OverdueError:
-        return None
+def _bound_of(asked: tuple[Model, str, float | None, float]) -> Bound:
+    # In a process of its own the time is not known yet.
+    with given_up_at(asked[3]):
+        found = upper_bound(asked[0], coupling=asked[1], seconds=asked[2])
     assert isinstance(found, Bound)
     return found
 
 
-def _statistical(instances: list[Model], wanted: bool | str) -> StatisticalBound | None:
+def _statistical(several: list[Model], wanted: bool | str) -> StatisticalBound | None:
     """The mean of the instances' statistical bounds, for coupled arms without tables that have one."""
-    dynamics = instances[0].problem.dynamics
+    dynamics = several[0].problem.dynamics
     if not wanted or hasattr(dynamics, "tabular") or not hasattr(dynamics, "chances_between"):
         return None
-    several = instances if any(each is not instances[0] for each in instances) else instances[:1]
     found = [decoupled_bound(each.problem, each.actions) for each in several]
     mean = float(np.mean([each.mean for each in found]))
     error = float(np.sqrt(sum(each.error**2 for each in found))) / len(found)

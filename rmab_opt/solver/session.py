@@ -446,8 +446,9 @@ class Session:
             raise ModelError(f"objective_cutoff is {objective_cutoff}.", "give a finite number or None.")
         limit = seconds if seconds is not None else profile.seconds
         checkpoint()
+        own, left = math.inf if limit is None else float(limit), seconds_left()
         limits = Limits(
-            seconds=min(math.inf if limit is None else float(limit), seconds_left()),
+            seconds=min(own, left),
             nodes=profile.nodes if nodes is None else int(nodes),
             relative_gap=profile.relative_gap if relative_gap is None else float(relative_gap),
             absolute_gap=profile.absolute_gap,
@@ -471,9 +472,11 @@ class Session:
             self.last_result = self._tighter(limits, objective_cutoff)
         if stopped is not None:
             raise stopped
-        checkpoint()
         result = self.last_result
         at_limit = result.status in ("feasible_limit", "no_solution_limit")
+        if at_limit and left < own:
+            # Whoever did not ask for a part of the answer cannot take it for the whole.
+            checkpoint()
         # Proof that nothing reaches the cut-off is an answer, not a limit.
         proven = not result.has_solution and result.bound == objective_cutoff
         if profile.at_limit == "raise" and at_limit and not proven:

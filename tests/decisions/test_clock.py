@@ -27,7 +27,8 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr(question, "perf_counter", lambda: self.now)
+        for module in (question, overdue):
+            monkeypatch.setattr(module, "perf_counter", lambda: self.now)
 
 
 def late(monkeypatch, clock, seconds=3.0):
