@@ -72,6 +72,7 @@ class Capacity(Constraint, kind="capacity"):
 
         @block.Constraint(list(columns.ids))
         def assigned(_: Any, name: str) -> Any:
+            checkpoint()
             c = columns.index(name)
             if not carriers[c]:
                 return act[c] == 0
@@ -79,6 +80,7 @@ class Capacity(Constraint, kind="capacity"):
 
         @block.Constraint([name for i, name in enumerate(names) if carried[i]])
         def load_of(_: Any, name: str) -> Any:
+            checkpoint()
             i = names.index(name)
             if equal:
                 return sum(block.carries[c, i] for c in carried[i]) <= int(
@@ -93,6 +95,7 @@ class Capacity(Constraint, kind="capacity"):
 
             @block.Constraint([f"{names[i]} {names[j]}" for i, j in twins])
             def symmetry(_: Any, name: str) -> Any:
+                checkpoint()
                 i, j = twins[[f"{names[a]} {names[b]}" for a, b in twins].index(name)]
                 return sum(float(load[c]) * block.carries[c, i] for c in carried[i]) >= sum(
                     float(load[c]) * block.carries[c, j] for c in carried[j]
