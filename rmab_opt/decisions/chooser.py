@@ -42,6 +42,9 @@ __all__ = ["METHODS", "Chooser", "decide"]
 CHUNK = 32
 """States that ``batch_decide`` looks at together and that travel to a worker together, however many workers."""
 
+MOMENT = 0.2
+"""Seconds that ways have however late it is."""
+
 BENCHES_KEPT = 16
 """Sets at different limits whose programs a chooser keeps compiled."""
 
@@ -159,6 +162,9 @@ class Chooser:
         if question.watch is not None:
             asked = replace(asked, watch=question.watch.in_unit(unit.size, unit.base))
         method, late = question.method if question.plain else "program", None
+        # Ways end by themselves before the deadline; what does not is given up. A moment is always there: some need no
+        # more for an exact answer.
+        end = max(asked.until, clock + MOMENT)
         # Sets too large for a program answer questions about a decision as they made it.
         also = "packing" if not question.plain and question.method == "auto" else method
         for way in ways(self._bench_of(question.actions)):
@@ -169,8 +175,7 @@ class Chooser:
                     raise refuse(way.name, question)
                 continue
             try:
-                # What a way finds by its own share of the time is an answer; what takes longer is given up.
-                with given_up_at(asked.until):
+                with given_up_at(end):
                     proposal = way.propose(asked)
             except CertificateError:
                 if way.final or method == way.name:
