@@ -115,8 +115,11 @@ class Question:
 
     @property
     def way_until(self) -> float:
-        """Time until which the way to an answer may look for more: the proof is due after it; infinite without one."""
-        return self.until - max(LEAST_KEPT, KEPT * self.left) if self.deadline is not None else np.inf
+        """Time until which the way to an answer may look for more, a moment from now at least; infinite without one.
+
+        The proof is due after it.
+        """
+        return np.inf if self.deadline is None else perf_counter() + max(LEAST_KEPT, float(self.seconds or 0.0))
 
     @property
     def left(self) -> float:

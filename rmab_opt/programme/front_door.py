@@ -187,9 +187,9 @@ def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
     return replace(model, problem=replace(model.problem, start=start, horizon=left), objective=Immediate())
 
 
-PRICED_SHARE, OFFERED_SHARE = 0.4, 0.6
+PRICED_SHARE, OFFERED_SHARE, MOMENT = 0.4, 0.6, 0.3
 """Shares of the time left that the default rule's prices may take, and those of a bound beside it; and that any rule
-may take until it has something to offer."""
+may take until it has something to offer, for which there are some seconds however late it is."""
 
 
 def _share_of(until: float) -> float | None:
@@ -236,7 +236,7 @@ def _offered(
     seconds = None if question.deadline is None else PRICED_SHARE * question.left
     policy = _policy(model, plan, question.state if belief is None else belief, question.period, seconds)
     if belief is not None and isinstance(policy, Living):
-        return policy, question.about(policy.scored(belief, question.period, question.shared))
+        return policy, question.about(policy.scored(belief, question.period, question.shared, seconds=seconds))
     rule = getattr(policy, "rule", None)
     if plan.policy == PLANNED_BY and isinstance(rule, ScoreTable) and rule.bound is not None:
         return policy, question.about(_by_table(rule, question, belief, rule.bound.arm_prices))
@@ -329,8 +329,7 @@ def plan_decision(
         return chooser.answer(question), plan
     try:
         try:
-            late = (1.0 - OFFERED_SHARE) * question.left if question.deadline is not None else 0.0
-            with given_up_at(question.until - late):
+            with given_up_at(perf_counter() + max(MOMENT, OFFERED_SHARE * question.left)):
                 policy, offered = _offered(model, plan, question, belief)
         except OverdueError:
             # By this round's reward alone, which needs nothing made before.

@@ -20,6 +20,7 @@ from rmab_opt.errors import LimitError, OverdueError, SolverError
 from rmab_opt.learning import evaluate, evaluation
 from rmab_opt.overdue import checkpoint, given_up_at, seconds_left
 from rmab_opt.problem import Arms
+from rmab_opt.programme import front_door
 from rmab_opt.programme.front_door import Plan, ahead_of, plan_decision
 from rmab_opt.programme.stability import stability_of
 from rmab_opt.solver import Program, Session
@@ -289,14 +290,35 @@ def test_a_bound_that_is_not_there_in_time_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize("rule", ["lp_index", "living", "sampling"])
-def test_a_list_by_a_rule_that_is_not_ready_is_by_this_round_and_says_so(rule):
-    model = ro.load("budget", n_arms=12)
-    decision, plan = plan_decision(model, Plan(rule, "asked for"), state_of(model), deadline=perf_counter() - 1.0)
+def test_a_list_by_a_rule_that_is_not_ready_is_by_this_round_and_says_so(monkeypatch, rule):
+    model, made = ro.load("budget", n_arms=12), front_door._made
+
+    def endless(name, *given):
+        if name == rule:
+            raise OverdueError("the time was over", "")
+        return made(name, *given)
+
+    monkeypatch.setattr(front_door, "_made", endless)
+    decision, plan = plan_decision(model, Plan(rule, "asked for"), state_of(model), deadline=perf_counter() + 1e6)
     assert not decision.violations
     assert decision.chosen
     assert plan == Plan("myopic", f"{rule} was not ready in time, this round's reward decides")
+    monkeypatch.undo()
     _, plan = plan_decision(model, Plan(rule, "asked for"), state_of(model))
     assert plan.policy == rule
+
+
+def test_a_list_is_made_however_late_it_is():
+    """By the default rules at the first prices that were looked at, and not by what nobody would take for a list."""
+    model = ro.load("budget", n_arms=12)
+    for rule in ("lagrangian", "living"):
+        made, plan = plan_decision(model, Plan(rule, "asked for"), state_of(model), deadline=perf_counter() - 1.0)
+        assert made.chosen
+        assert plan.policy == rule
+    loads = ro.load("capacity", n_arms=300, n_workers=150)
+    assert loads.actions.outer is not None
+    chooser = Chooser(loads.problem, loads.actions, Scores(np.ones(300)), many=False)
+    assert chooser.answer(chooser.question(state_of(loads), deadline=perf_counter() - 1.0)).chosen
 
 
 def test_what_lies_ahead_is_none_past_the_time():
