@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from rmab_opt.errors import OverdueError
 from rmab_opt.solver import Program, Session
 
 __all__ = ["carried_rows", "pack", "units_of"]
@@ -145,7 +146,8 @@ def pack(
     size = np.ceil(load / unit - 1e-9).astype(np.int64)
     room = np.floor(capacity / unit + 1e-9).astype(np.int64)
     # Where other rows bind, their prices tell too little of how many patterns they let in.
-    place = _patterned(gain, size, room, until) if np.array_equal(gain, worth) else None
+    early = perf_counter() < until
+    place = _patterned(gain, size, room, until) if early and np.array_equal(gain, worth) else None
     settled = place is not None
     if place is None:
         place = _filled(wanted, size, room, until)
@@ -230,9 +232,12 @@ def _patterned(gain: Floats, size: Ints, room: Ints, until: float) -> dict[int, 
         integer=np.concatenate([np.zeros(n, dtype=bool), np.ones(n_patterns, dtype=bool)]),
         maximise=True,
     )
-    found = Session.from_arrays(program, "fast").solve(
-        nodes=PATTERN_NODES, seconds=None if np.isinf(until) else max(0.01, until - perf_counter())
-    )
+    seconds = None if np.isinf(until) else max(0.01, until - perf_counter())
+    try:
+        found = Session.from_arrays(program, "fast").solve(nodes=PATTERN_NODES, seconds=seconds)
+    except OverdueError:
+        # One worker after the other is packed without a solver.
+        return None
     if not found.has_solution or found.x is None:
         return None
     place: dict[int, int] = {}

@@ -17,7 +17,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.question import Question
 from rmab_opt.encoder import Network, Record, Support, bounds
-from rmab_opt.errors import UnsettledError
+from rmab_opt.errors import OverdueError, UnsettledError
 from rmab_opt.solver import Profile, Program, Result, Session, load_profile
 
 __all__ = ["Bench", "Embedded"]
@@ -110,7 +110,11 @@ class Bench:
 
     def prices(self, gain: np.ndarray, seconds: float | None = None) -> np.ndarray | None:
         """Row prices of the set's linear relaxation at the columns' values (C,), (m,); None when it was not solved."""
-        return self.relaxed(gain, seconds).row_duals
+        try:
+            return self.relaxed(gain, seconds).row_duals
+        except OverdueError:
+            # An action that was found stands without a bound.
+            return None
 
     def relaxed(self, gain: np.ndarray, seconds: float | None = None) -> Result:
         """The linear relaxation's optimum at the columns' values (C,), see :attr:`ActionSet.program`."""

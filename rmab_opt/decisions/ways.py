@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple, Protocol
@@ -20,7 +21,15 @@ from rmab_opt.decisions.certify import allowed_gap
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question, Status
 from rmab_opt.encoder.record import LARGE_M
-from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, LimitError, ModelError, SolverError
+from rmab_opt.errors import (
+    CapabilityError,
+    CertificateError,
+    InfeasibleError,
+    LimitError,
+    ModelError,
+    OverdueError,
+    SolverError,
+)
 from rmab_opt.planning import assign
 from rmab_opt.search import climb, maximise
 from rmab_opt.solver import Result, Session
@@ -543,8 +552,9 @@ class MixedInteger:
             return {"prices": self.bench.prices(objective.coefficients(question.situation)[0], limit)}
         program = loaded.session.program
         limit = None if question.deadline is None else question.seconds
-        prices = relaxation(program).solve(seconds=limit).row_duals
-        return {"prices": prices, "program": (program, loaded.act)}
+        with suppress(OverdueError):
+            return {"prices": relaxation(program).solve(seconds=limit).row_duals, "program": (program, loaded.act)}
+        return {}
 
     def _tightly(self, session: Session, seconds: float | None) -> Result:
         profile = self.bench.profile

@@ -187,7 +187,7 @@ def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
     return replace(model, problem=replace(model.problem, start=start, horizon=left), objective=Immediate())
 
 
-PRICED_SHARE, OFFERED_SHARE, MOMENT = 0.4, 0.6, 0.3
+PRICED_SHARE, OFFERED_SHARE, MOMENT = 0.4, 0.8, 0.3
 """Shares of the time left that the default rule's prices may take, and those of a bound beside it; and that any rule
 may take until it has something to offer, for which there are some seconds however late it is."""
 
