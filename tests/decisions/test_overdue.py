@@ -14,15 +14,17 @@ from rmab_opt.actions import ActionSet, packing
 from rmab_opt.actions.kinds import Budget
 from rmab_opt.actions.shape import Shape
 from rmab_opt.decisions import Chooser, Scores, resort, ways
+from rmab_opt.decisions.bench import Bench
 from rmab_opt.decisions.policy import Policy, make_policy, round_of, unhurried
 from rmab_opt.decisions.question import Proposal
-from rmab_opt.errors import LimitError, OverdueError, SolverError
+from rmab_opt.errors import InfeasibleError, LimitError, OverdueError, SolverError
 from rmab_opt.learning import evaluate, evaluation
 from rmab_opt.overdue import checkpoint, given_up_at, seconds_left
 from rmab_opt.problem import Arms
 from rmab_opt.programme import front_door
 from rmab_opt.programme.front_door import Plan, ahead_of, plan_decision
 from rmab_opt.programme.stability import stability_of
+from rmab_opt.settings.equity import fairness
 from rmab_opt.solver import Program, Session
 from rmab_opt.solver.highs import HighsSolver
 
@@ -131,6 +133,7 @@ def test_a_draw_whose_time_is_over_is_the_action_as_it_is_grown_and_the_last(mon
     assert drawn.shape == (1, len(actions))
     assert actions.allows(drawn[0])
     assert len(grown) == 1
+    assert not drawn.any(), "nothing is added past the time"
     assert len(actions.sample(np.random.default_rng(0), 3)) == 3
 
 
@@ -144,6 +147,28 @@ def test_a_draw_that_needs_a_program_hands_the_time_on(monkeypatch):
     assert asked == [0.01]
     assert actions.sample(np.random.default_rng(0), 4).sum() == 8
     assert asked[1:] == [None] * 4
+
+
+def test_the_time_goes_on_to_programs_of_many_decisions_and_of_clashes(monkeypatch):
+    actions = ActionSet(Arms.from_arrays(8), {"two": Budget(equal=2), "none": Budget(at_most=1)})
+    asked, solve = [], Session.solve
+
+    def seen(own, **given):
+        asked.append(given.get("seconds"))
+        return solve(own, **given)
+
+    monkeypatch.setattr(Session, "solve", seen)
+    actions.least_relaxation("two", until=OVER)
+    assert asked == [0.01]
+    with pytest.raises(InfeasibleError):
+        raise actions.infeasibility(perf_counter() + 1e6)
+    assert all(seconds is not None and seconds < 1e6 for seconds in asked)
+    asked.clear()
+    roster = ro.load("scheduling", n_arms=20)
+    chooser = Chooser(roster.problem, roster.actions, Scores(np.arange(20.0)))
+    chooser.best(chooser.question(state_of(roster), deadline=perf_counter() + 1e6))
+    assert all(seconds is not None and seconds < 1e6 for seconds in asked)
+    assert asked
 
 
 def test_a_packing_whose_time_is_over_is_what_is_packed(monkeypatch):
@@ -160,6 +185,10 @@ def test_a_packing_whose_time_is_over_is_what_is_packed(monkeypatch):
 def test_a_last_resort_ends_with_what_it_has_and_is_named(monkeypatch):
     actions = ro.load("scheduling", n_arms=40).actions
     chooser = Chooser(problem_for(actions), actions, Scores(np.ones(len(actions))), method="program", many=False)
+    priced, prices = [], Bench.prices
+    monkeypatch.setattr(
+        Bench, "prices", lambda own, gain, seconds: priced.append(seconds) or prices(own, gain, seconds)
+    )
     ticks = iter(np.arange(1.0, 1e6) * 0.15)
     monkeypatch.setattr(resort, "perf_counter", lambda: float(next(ticks)))
     monkeypatch.setattr(ways.MixedInteger, "propose", _never)
@@ -167,6 +196,7 @@ def test_a_last_resort_ends_with_what_it_has_and_is_named(monkeypatch):
     assert not made.violations
     assert made.solver.startswith("greedy (nothing in time)")
     assert len(made.chosen) == 2, "two looks at the clock until 0.4 s are over"
+    assert priced == [resort.PRICED_SHARE * resort.LEAST_LEFT]
 
 
 def _never(way, asked):
@@ -287,6 +317,39 @@ def test_a_bound_that_is_not_there_in_time_is_named(monkeypatch):
     assert table.header["bound"] is None
     assert table.header["stopped"] == "the bound"
     assert [row["share_of_bound"] for row in table.rows] == [None, None]
+
+
+def test_a_statistical_bound_that_is_not_there_in_time_is_named(monkeypatch):
+    looked = []
+
+    def late(problem, actions):
+        looked.append(seconds_left())
+        raise OverdueError("the time was over", "")
+
+    monkeypatch.setattr(evaluation, "decoupled_bound", late)
+    table = evaluate(ro.load("crowding", n_arms=8), ["none"], episodes=1, seconds=1e6, n_jobs=1)
+    assert looked[0] < 1e6
+    assert table.header["bound"] is None
+    assert table.header["stopped"] == "the bound"
+
+
+def test_groups_of_policies_that_were_not_played_to_their_end_have_no_row(monkeypatch):
+    from rmab_opt.decisions import policy as policies
+
+    model, now, follow = ro.load("equity_synthetic"), [0.0], Policy.follow
+
+    def followed(policy, *given, **options):
+        assert options["deadline"] is not None
+        now[0] += policy.name == "random"
+        return follow(policy, *given, **options | {"deadline": None})
+
+    for module in (fairness, policies, overdue):
+        monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(Policy, "follow", followed)
+    table = fairness.compare_groups(model, ["none", "random", "myopic"], episodes=3, bound=False, seconds=20.0)
+    assert [row["policy"] for row in table.rows] == ["none", "myopic"]
+    assert table.header["stopped"] == "random"
+    assert 18.0 < now[0] <= 20.0, "no decision was begun that would have been cut short"
 
 
 @pytest.mark.parametrize("rule", ["lp_index", "living", "sampling"])
