@@ -25,7 +25,7 @@ from rmab_opt.programme import front_door
 from rmab_opt.programme.front_door import Plan, ahead_of, plan_decision
 from rmab_opt.programme.stability import stability_of
 from rmab_opt.settings.equity import fairness
-from rmab_opt.solver import Program, Session
+from rmab_opt.solver import Program, Session, load_profile
 from rmab_opt.solver.highs import HighsSolver
 
 OVER = -1.0
@@ -78,10 +78,10 @@ def test_a_solve_that_is_cut_short_is_no_answer_for_who_did_not_ask_for_a_part(m
     def limited(self, arrays, limits, start, interrupt):
         asked.append(limits.seconds)
         found, stopped = solve(self, arrays, limits, start, interrupt)
-        now[0] += limits.seconds
+        now[0] += limits.seconds + beyond[0]
         return replace(found, status="feasible_limit"), stopped
 
-    now, solve = [0.0], HighsSolver.solve
+    now, beyond, solve = [0.0], [0.0], HighsSolver.solve
     monkeypatch.setattr(overdue, "perf_counter", lambda: now[0])
     monkeypatch.setattr(HighsSolver, "solve", limited)
     whole = np.ones(3, dtype=bool)
@@ -95,6 +95,9 @@ def test_a_solve_that_is_cut_short_is_no_answer_for_who_did_not_ask_for_a_part(m
         with pytest.raises(OverdueError):
             session.solve()
     assert asked == [2.0, 98.0], "past the time no solver is asked"
+    now[0], beyond[0] = 0.0, 5.0
+    with given_up_at(3.0):
+        assert session.solve(seconds=2.0).status == "feasible_limit", "however late it comes, a part was asked for"
 
 
 def test_a_check_that_takes_long_is_given_up(monkeypatch):
@@ -180,6 +183,32 @@ def test_a_packing_whose_time_is_over_is_what_is_packed(monkeypatch):
     action, _ = actions.shape.packed(np.argsort(-gain)[:40], gain, np.zeros(len(actions.plain_rows.lower)), until=OVER)
     assert actions.allows(action)
     assert actions.allows(actions.shape.grown(np.random.default_rng(0), OVER))
+
+
+def test_nothing_is_exchanged_or_loaded_anew_past_the_time(monkeypatch):
+    gain, size, room = np.arange(1.0, 7.0), np.full(6, 2), np.full(2, 4)
+    monkeypatch.setattr(packing, "_knapsack", lambda *_: pytest.fail("a worker is loaded anew"))
+
+    def fits(column, leaving):
+        pytest.fail("a column is exchanged")
+
+    place = {0: 0, 1: 1}
+    packing._exchange(place, gain, size, room, np.arange(6), fits, OVER)
+    packing._refill(place, gain, size, room, np.arange(6), fits, OVER)
+    assert place == {0: 0, 1: 1}
+    assert packing._filled(np.arange(6), size, room, OVER) == {}
+
+
+def test_who_can_do_without_a_solver_goes_on_without_it():
+    """What is packed or found stands, without the best pattern or without a bound."""
+    gain, size, room = np.arange(1.0, 7.0), np.full(6, 2), np.full(2, 4)
+    assert packing._patterned(gain, size, room.copy(), np.inf)
+    with over_after(1):
+        assert packing._patterned(gain, size, room.copy(), np.inf) is None
+    bench = Bench(ro.load("scheduling", n_arms=10).actions, load_profile("default"))
+    assert bench.prices(np.ones(10)) is not None
+    with over_after(1):
+        assert bench.prices(np.ones(10)) is None
 
 
 def test_a_last_resort_ends_with_what_it_has_and_is_named(monkeypatch):
@@ -296,6 +325,7 @@ def test_a_rule_that_is_not_made_in_time_has_no_row_and_is_named(monkeypatch, ru
     def late(given, model):
         if given == "none":
             return made(given, model)
+        assert 0.0 < seconds_left() < 1e6
         with over_after(2):
             return made(given, model)
 
