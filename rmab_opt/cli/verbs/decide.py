@@ -31,7 +31,6 @@ from rmab_opt.cli.common import (
     stoppable,
 )
 from rmab_opt.errors import ModelError, OverdueError
-from rmab_opt.overdue import given_up_at
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -180,6 +179,7 @@ def _horizon(model: str, lying: Ahead | None, episodes: int, until: float) -> tu
     """What is expected to the horizon: lines to print and the part of the document; empty when not asked or late."""
     if lying is None:
         return {}, {}
+    from rmab_opt.overdue import given_up_at
     from rmab_opt.programme.arrivals import arrivals_of
 
     ahead = lying.outlook(episodes, until=until)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt.errors import LimitError, OverdueError
-from rmab_opt.overdue import given_up_at
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ def replan(
 @contextmanager
 def _until(began: float, seconds: float | None) -> Iterator[None]:
     """Programs that are not written by then are given up; those that are have their share of the time."""
+    from rmab_opt.overdue import given_up_at
+
     try:
         with given_up_at(math.inf if seconds is None else began + seconds):
             yield
