@@ -15,6 +15,7 @@ __all__ = [
     "InfeasibleError",
     "LimitError",
     "ModelError",
+    "OverdueError",
     "RmabError",
     "SolverError",
     "StorageError",
@@ -103,6 +104,10 @@ class SolverError(RmabError):
 
 class LimitError(SolverError):
     """Nothing was found before a limit on time or nodes; another way may still answer."""
+
+
+class OverdueError(LimitError):
+    """The time of the whole was over while a part was at work: that part does not count."""
 
 
 class CertificateError(SolverError):

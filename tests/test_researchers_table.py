@@ -127,9 +127,9 @@ def test_step_9_learning_solve_time_gaps_and_the_share_at_the_limit_are_shown(mo
     assert 0 <= best["mean_gap"] < 1e-4
     assert best["proven_share"] == 1.0
 
-    def hurried(*given):
+    def hurried(*given, **more):
         """Every second decision as a limit ends it, without a bound."""
-        found = round_of(*given)
+        found = round_of(*given, **more)
         return replace(found, decisions=[replace(d, status="limit", bound=np.inf) if d.period % 2 else d
                                          for d in found.decisions])  # fmt: skip
 

@@ -28,6 +28,7 @@ from rmab_opt.errors import (
     SolverError,
     UnsettledError,
 )
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Arms
 from rmab_opt.solver import Program, Session
 
@@ -573,30 +574,39 @@ class ActionSet:
         """Whether dropping a column never breaks a constraint with variables of its own."""
         return self.shape.growable
 
-    def sample(self, rng: np.random.Generator, size: int = 1) -> np.ndarray:
+    def sample(self, rng: np.random.Generator, size: int = 1, *, until: float = np.inf) -> np.ndarray:
         """Random allowed actions, int64 (size, C), for exploration; every one is checked.
 
+        At ``until``, a time of ``perf_counter``, the action at work is taken as it is grown, and it is the last: there
+        are fewer then, and at least one.
+
         Raises
         ------
         InfeasibleError
             When the set is empty.
+        LimitError
+            When no action was found by ``until``.
         """
-        return self.shape.sample(rng, size)
+        return self.shape.sample(rng, size, until)
 
-    def best_by_program(self, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    def best_by_program(self, scores: np.ndarray, until: float = np.inf) -> tuple[np.ndarray, float]:
         """(an allowed action int64 (C,), upper bound of the sum of scores) by the compiled program.
 
+        Where ``until``, a time of ``perf_counter``, comes first: the best that was found.
+
         Raises
         ------
         InfeasibleError
             When the set is empty.
+        LimitError
+            When nothing was found by ``until``.
         """
         model, session = self.compiled
         session.parameters["score"][:] = scores
-        result = session.solve()
+        result = session.solve(seconds=_seconds_to(until))
         if not result.has_solution or result.x is None:
             if result.status in ("infeasible", "infeasible_or_unbounded", "empty"):
-                raise self.infeasibility()
+                raise self.infeasibility(until)
             raise LimitError(f"no action was found: {result.status}", "give the profile more time.")
         return np.rint(result.x[session.index(model.act)]).astype(np.int64), float(result.bound)
 
@@ -637,6 +647,7 @@ class ActionSet:
 
         partial = np.zeros((1, len(self)), dtype=np.int8)
         for column in range(len(self)):
+            checkpoint()
             fresh = partial.copy()
             fresh[:, column] = 1
             taken = kept(self._completable(fresh, column, least, largest), early)
@@ -719,7 +730,9 @@ class ActionSet:
         if not needed:
             raise SolverError("the solver finds no action even without constraints", "try another solver profile.")
         sentences = {name: self.constraints[name].describe() for name in needed}
-        return Conflict(sentences, tuple(self.least_relaxation(name) for name in needed))
+        # What a limit leaves no time for is left out: the clash stands without it.
+        named = [name for name in needed if perf_counter() < until]
+        return Conflict(sentences, tuple(self.least_relaxation(name, until) for name in named))
 
     def _shown_by_rows(self, until: float = np.inf) -> bool:
         """Whether a linear program over the rows alone finds an action that every check allows; for very many columns.
@@ -747,15 +760,23 @@ class ActionSet:
                     "try another solver profile; report this with the model file.",
                 )
 
-    def infeasibility(self) -> RmabError:
-        """The exception for an empty set: the conflict in words."""
-        conflict = self.explain()
+    def infeasibility(self, until: float = np.inf) -> RmabError:
+        """The exception for an empty set: the conflict in words.
+
+        Raises
+        ------
+        LimitError
+            As :meth:`explain`.
+        """
+        conflict = self.explain(until)
         if conflict is None:
             return SolverError("the solver found no action, though one exists", "try the profile 'exact'.")
         return conflict.error()
 
-    def least_relaxation(self, name: str) -> Relaxation:
+    def least_relaxation(self, name: str, until: float = np.inf) -> Relaxation:
         """Smallest total move of the limits of constraint ``name`` that makes the set non-empty, all others kept.
+
+        At ``until``, a time of ``perf_counter``, the smallest that was found; not enough where none was.
 
         Raises
         ------
@@ -773,7 +794,7 @@ class ActionSet:
         for rows in attempts:
             rows = np.asarray(rows, dtype=np.int64)
             units = self.units_of(name, model, session, rows)
-            relaxation = _elastic(session.program, rows, units, name, session.row_names)
+            relaxation = _elastic(session.program, rows, units, name, session.row_names, until)
             if relaxation.enough:
                 return relaxation
         return Relaxation(name, False, np.inf, {})
@@ -848,7 +869,9 @@ def _session(model: Any) -> Session:
         return Session(model, "fast", later=True)
 
 
-def _elastic(program: Program, rows: np.ndarray, units: np.ndarray, name: str, row_names: list[str]) -> Relaxation:
+def _elastic(
+    program: Program, rows: np.ndarray, units: np.ndarray, name: str, row_names: list[str], until: float
+) -> Relaxation:
     """Least sum of slacks on the rows, each in its row's unit, by a program with two slack columns a row."""
     n_rows, count = program.matrix.shape[0], len(rows)
     down = sparse.csr_array((-np.ones(count), (rows, np.arange(count))), shape=(n_rows, count))
@@ -865,7 +888,7 @@ def _elastic(program: Program, rows: np.ndarray, units: np.ndarray, name: str, r
         maximise=False,
         offset=0.0,
     )
-    result = Session.from_arrays(elastic, "fast").solve()
+    result = Session.from_arrays(elastic, "fast").solve(seconds=_seconds_to(until))
     if not result.has_solution or result.x is None:
         return Relaxation(name, False, np.inf, {})
     moved = result.x[n : n + count] + result.x[n + count :]

@@ -351,6 +351,8 @@ class Constraint(BaseModel):
         worth: np.ndarray,
         columns: Columns,
         swap: Callable[[int, int], bool],
+        *,
+        until: float = np.inf,
     ) -> tuple[np.ndarray, list[dict[str, str]]] | None:
         """An allowed action that is worth much with who does what, for kinds whose check may take exponential time.
 
@@ -363,6 +365,8 @@ class Constraint(BaseModel):
         swap
             (column or -1, column that leaves or -1): whether the plain rows let it in; takes note when they do. All of
             ``wanted`` is taken at first.
+        until
+            Time of ``perf_counter`` at which what is packed by then is the answer.
         """
         return None
 

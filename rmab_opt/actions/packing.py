@@ -12,11 +12,13 @@ weights (Fekete, Schepers 2001, dual feasible functions).
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from rmab_opt.errors import OverdueError
 from rmab_opt.solver import Program, Session
 
 __all__ = ["carried_rows", "pack", "units_of"]
@@ -121,6 +123,7 @@ def pack(
     load: Floats,
     capacity: Floats,
     fits_rows: Callable[[int, int], bool],
+    until: float = np.inf,
 ) -> dict[int, int]:
     """Worker of every column of a packing that is worth much; not the best one, but allowed.
 
@@ -136,15 +139,18 @@ def pack(
         As in :func:`carried_rows`.
     fits_rows
         (column, column that leaves or -1): whether other rows let it in; takes note when they do.
+    until
+        Time of ``perf_counter`` at which nothing more is packed or exchanged.
     """
     unit, _ = units_of(load, capacity)
     size = np.ceil(load / unit - 1e-9).astype(np.int64)
     room = np.floor(capacity / unit + 1e-9).astype(np.int64)
     # Where other rows bind, their prices tell too little of how many patterns they let in.
-    place = _patterned(gain, size, room) if np.array_equal(gain, worth) else None
+    early = perf_counter() < until
+    place = _patterned(gain, size, room, until) if early and np.array_equal(gain, worth) else None
     settled = place is not None
     if place is None:
-        place = _filled(wanted, size, room)
+        place = _filled(wanted, size, room, until)
     taken = set(wanted.tolist())
     for column in wanted.tolist():
         if column not in place:
@@ -157,6 +163,8 @@ def pack(
     # Columns without a load, and what is left over, go where they leave the least room.
     rest = np.array([c for c in [*lost, *others.tolist()] if c not in place], dtype=np.int64)
     for column in rest[np.argsort(-gain[rest] / np.maximum(size[rest], 0.5), kind="stable")].tolist():
+        if perf_counter() > until:
+            return place
         if gain[column] <= 0 or size[column] > room.max(initial=-1):
             continue
         worker = int(np.where(room >= size[column], room, room.max() + 1).argmin())
@@ -166,8 +174,8 @@ def pack(
     if settled:
         return place
     everyone = np.flatnonzero((gain > 0) & (load <= capacity.max(initial=0.0)))
-    _exchange(place, gain, size, room, everyone, fits_rows)
-    _refill(place, worth, size, room, everyone[worth[everyone] > 0], fits_rows)
+    _exchange(place, gain, size, room, everyone, fits_rows, until)
+    _refill(place, worth, size, room, everyone[worth[everyone] > 0], fits_rows, until)
     return place
 
 
@@ -190,7 +198,7 @@ def _patterns(known: Ints, full: int) -> list[list[int]] | None:
     return found
 
 
-def _patterned(gain: Floats, size: Ints, room: Ints) -> dict[int, int] | None:
+def _patterned(gain: Floats, size: Ints, room: Ints, until: float) -> dict[int, int] | None:
     """The best packing where few patterns of sizes fill a worker: how many workers of each room take which; else None.
 
     Columns of one size are taken best first, so that a program of patterns settles all.
@@ -224,7 +232,12 @@ def _patterned(gain: Floats, size: Ints, room: Ints) -> dict[int, int] | None:
         integer=np.concatenate([np.zeros(n, dtype=bool), np.ones(n_patterns, dtype=bool)]),
         maximise=True,
     )
-    found = Session.from_arrays(program, "fast").solve(nodes=PATTERN_NODES)
+    seconds = None if np.isinf(until) else max(0.01, until - perf_counter())
+    try:
+        found = Session.from_arrays(program, "fast").solve(nodes=PATTERN_NODES, seconds=seconds)
+    except OverdueError:
+        # One worker after the other is packed without a solver.
+        return None
     if not found.has_solution or found.x is None:
         return None
     place: dict[int, int] = {}
@@ -241,7 +254,7 @@ def _patterned(gain: Floats, size: Ints, room: Ints) -> dict[int, int] | None:
     return place
 
 
-def _filled(wanted: Ints, size: Ints, room: Ints) -> dict[int, int]:
+def _filled(wanted: Ints, size: Ints, room: Ints, until: float) -> dict[int, int]:
     """One worker after the other filled as full as sums of the loads go; ``room`` is what is left after it.
 
     The least room first; all sums that the loads left over reach are bits of one number.
@@ -249,6 +262,8 @@ def _filled(wanted: Ints, size: Ints, room: Ints) -> dict[int, int]:
     left = wanted[np.argsort(-size[wanted], kind="stable")].tolist()
     place: dict[int, int] = {}
     for worker in np.argsort(room, kind="stable").tolist():
+        if perf_counter() > until:
+            break
         mask, most = (1 << int(room[worker]) + 1) - 1, int(room[worker])
         reached = [1]
         for c in left:
@@ -273,10 +288,13 @@ def _exchange(
     room: Ints,
     rest: Ints,
     fits_rows: Callable[[int, int], bool],
+    until: float,
 ) -> None:
     """One carried column against one that is worth more and fits in its place, the best first, until none is left."""
     open_ = np.ones(len(gain), dtype=bool)
     for _ in range(EXCHANGES):
+        if perf_counter() > until:
+            return
         inside = np.array(list(place), dtype=np.int64)
         open_[:] = True
         open_[inside] = False
@@ -317,6 +335,7 @@ def _refill(
     room: Ints,
     useful: Ints,
     fits_rows: Callable[[int, int], bool],
+    until: float,
 ) -> None:
     """One worker after the other loaded anew, as well as its own columns and those outside allow, by a table."""
     carried: list[list[int]] = [[] for _ in room]
@@ -331,6 +350,8 @@ def _refill(
     for _ in range(REFILLS):
         better = False
         for worker in range(len(room)):
+            if perf_counter() > until:
+                return
             own = carried[worker]
             inside[own] = False
             items = _candidates(order, starts, ends, size, inside, int(full[worker]))

@@ -7,6 +7,7 @@ knapsack, units or routes asks here, and nowhere else.
 from __future__ import annotations
 
 from functools import cached_property
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from rmab_opt.actions.routes import RouteList
 from rmab_opt.actions.side_rows import SideRows, nested
 from rmab_opt.actions.tours import Orienteering
 from rmab_opt.errors import CapabilityError, InfeasibleError, SolverError, UnsettledError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.solver.polytope import Polytope, row_reach
 
 if TYPE_CHECKING:
@@ -469,18 +471,24 @@ class Shape:
         return Room(self)
 
     # ---- chance
-    def sample(self, rng: np.random.Generator, size: int = 1) -> np.ndarray:
+    def sample(self, rng: np.random.Generator, size: int = 1, until: float = np.inf) -> np.ndarray:
         """Random allowed actions, int64 (size, C), for exploration; every one is checked.
 
         An action is grown column by column in random order, first the columns that lower limits ask for,
         then whatever still fits. Where that leads nowhere, the optimum of a random linear score is taken.
+        ``until`` as in :meth:`ActionSet.sample`.
 
         Raises
         ------
         InfeasibleError
             When the set is empty.
+        LimitError
+            When no action was found by ``until``.
         """
-        drawn = np.array([self._sample_one(rng) for _ in range(size)], dtype=np.int64).reshape(size, len(self.actions))
+        found: list[np.ndarray] = []
+        while len(found) < size and not (found and perf_counter() > until):
+            found.append(self._sample_one(rng, until))
+        drawn = np.array(found, dtype=np.int64).reshape(len(found), len(self.actions))
         for action in drawn:
             broken = self.actions.violations(action)
             if broken:
@@ -489,23 +497,28 @@ class Shape:
                 )
         return drawn
 
-    def _sample_one(self, rng: np.random.Generator) -> np.ndarray:
-        found = self.grown(rng)
-        return self.actions.best_by_program(rng.normal(size=len(self.actions)))[0] if found is None else found
+    def _sample_one(self, rng: np.random.Generator, until: float) -> np.ndarray:
+        found = self.grown(rng, until)
+        return self.actions.best_by_program(rng.normal(size=len(self.actions)), until)[0] if found is None else found
 
-    def grown(self, rng: np.random.Generator) -> np.ndarray | None:
-        """An action grown at random within the rows, without a solver; None where growing leads nowhere."""
+    def grown(self, rng: np.random.Generator, until: float = np.inf) -> np.ndarray | None:
+        """An action grown at random within the rows, without a solver; None where growing leads nowhere.
+
+        Nothing is added after ``until``, a time of ``perf_counter``.
+        """
         if self.actions.outer is not None and self.monotone and not self.lower_limits:
-            return self.packed(np.zeros(0, dtype=np.int64), rng.random(len(self.actions)))[0]
+            return self.packed(np.zeros(0, dtype=np.int64), rng.random(len(self.actions)), until=until)[0]
         if self.growable:
             for _ in range(GROWTH_ATTEMPTS):
-                action = self.grow(rng)
+                action = self.grow(rng, until)
                 if self.actions.plain_rows.allow(action):
                     return action
+                if perf_counter() > until:
+                    break
         return None
 
     def packed(
-        self, wanted: np.ndarray, gain: np.ndarray, prices: np.ndarray | None = None
+        self, wanted: np.ndarray, gain: np.ndarray, prices: np.ndarray | None = None, *, until: float = np.inf
     ) -> tuple[np.ndarray, list[dict[str, str]]]:
         """An allowed action of a set that may lose columns, worth much but not the most, and who does what in it.
 
@@ -517,6 +530,8 @@ class Shape:
             Value of every column, (C,).
         prices
             Of the plain rows, (m,), where they are known.
+        until
+            Time of ``perf_counter`` at which nothing more is added or exchanged.
         """
         actions, room = self.actions, self.room()
         worth = gain if prices is None else gain - actions.plain_rows.matrix.T @ prices
@@ -526,7 +541,9 @@ class Shape:
         others = others[np.argsort(-gain[others], kind="stable")]
         if len(actions.structured) == 1:
             name = actions.structured[0]
-            found = actions.constraints[name].packed(wanted, others, gain, worth, actions.columns, room.swap)
+            found = actions.constraints[name].packed(
+                wanted, others, gain, worth, actions.columns, room.swap, until=until
+            )
             if found is not None:
                 return found[0], [{"constraint": name, **row} for row in found[1]]
         # Dropping columns keeps an action allowed: the longest allowed beginning is found by halving.
@@ -539,10 +556,10 @@ class Shape:
         room = self.room()
         for column in wanted[:low].tolist():
             room.take(column)
-        self._add(room, [*wanted[low:].tolist(), *others.tolist()])
+        self._add(room, [*wanted[low:].tolist(), *others.tolist()], until)
         return room.action, []
 
-    def _add(self, room: Room, columns: list[int]) -> None:
+    def _add(self, room: Room, columns: list[int], until: float) -> None:
         """Take further columns, the dearest first, many at once where the constraints let them in together.
 
         What is refused stays refused, and so does whatever the constraints cannot tell from it.
@@ -552,7 +569,7 @@ class Shape:
         refused: set[tuple[int, ...]] = set()
         parts = [columns[at : at + TAKEN_AT_ONCE] for at in range(0, len(columns), TAKEN_AT_ONCE)][::-1]
         in_a_row = 0
-        while parts and in_a_row < REFUSALS_BEFORE_STOP:
+        while parts and in_a_row < REFUSALS_BEFORE_STOP and perf_counter() < until:
             part = [c for c in parts.pop() if tuple(int(one[c]) for one in alike) not in refused]
             part = room.within_all(part)
             if not part:
@@ -567,13 +584,16 @@ class Shape:
                 refused.add(tuple(int(one[part[0]]) for one in alike))
                 in_a_row += 1
 
-    def grow(self, rng: np.random.Generator) -> np.ndarray:
+    def grow(self, rng: np.random.Generator, until: float = np.inf) -> np.ndarray:
         room = Room(self)
         order = rng.permutation(len(self.actions))
         # Columns that raise a row still below its lower limit go first; then whatever fits.
         for only_lacking in (True, False) if (room.lacking > 0).any() else (False,):
             refused = 0
             for column in order[room.action[order] == 0].tolist():
+                checkpoint()
+                if perf_counter() > until:
+                    return room.action
                 if not room.within_rows(column) or (only_lacking and not room.helps(column)):
                     continue
                 if room.passes(column):

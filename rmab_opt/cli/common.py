@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from rmab_opt import registry
-from rmab_opt.errors import LimitError, ModelError, SolverError
+from rmab_opt.errors import LimitError, ModelError, OverdueError, SolverError
 
 if TYPE_CHECKING:
     from rmab_opt.decisions import Model
@@ -40,7 +41,6 @@ __all__ = [
     "brought",
     "check_outputs",
     "demand_finite",
-    "in_time",
     "load_model",
     "printed",
     "say",
@@ -84,19 +84,40 @@ STOPPED = 1.0
 
 Answer = TypeVar("Answer")
 
-Due = Callable[[str, bool], None]
-"""Told after each step what is done and whether anything is left; raises LimitError when the time is over."""
 
+class Due:
+    """The clock of a verb whose work goes on when it is repeated; ``kept`` says so. It runs from here on.
 
-def in_time(seconds: float | None, kept: str) -> Due:
-    """The clock of a verb whose work goes on when it is repeated; ``kept`` says so. It runs from here on."""
-    due = math.inf if seconds is None else perf_counter() + seconds
+    Called after each step with what is done and whether anything is left; raises LimitError when the time is over.
+    """
 
-    def ask(done: str, more: bool) -> None:
-        if more and perf_counter() > due:
-            raise LimitError(f"{done} in {seconds:g} s", f"repeat the command: {kept}.")
+    def __init__(self, seconds: float | None, kept: str) -> None:
+        self.seconds, self.kept = seconds, kept
+        self.until = math.inf if seconds is None else perf_counter() + seconds
+        self.done = ""
 
-    return ask
+    def __call__(self, done: str, more: bool) -> None:
+        self.done = done
+        if more and perf_counter() > self.until:
+            raise self._late()
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Steps that are given up when the time is over; LimitError then says what was done before."""
+        from rmab_opt.overdue import given_up_at
+
+        try:
+            with given_up_at(self.until):
+                yield
+        except OverdueError:
+            raise self._late() from None
+
+    def _late(self) -> LimitError:
+        if self.done:
+            return LimitError(f"{self.done} in {self.seconds:g} s", f"repeat the command: {self.kept}.")
+        return LimitError(
+            f"no step was done in {self.seconds:g} s", "give more seconds: a step that was begun is lost."
+        )
 
 
 def stoppable(asked: Callable[..., Answer], deadline: float | None) -> tuple[Answer, bool]:

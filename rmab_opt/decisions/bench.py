@@ -17,7 +17,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.question import Question
 from rmab_opt.encoder import Network, Record, Support, bounds
-from rmab_opt.errors import UnsettledError
+from rmab_opt.errors import OverdueError, UnsettledError
 from rmab_opt.solver import Profile, Program, Result, Session, load_profile
 
 __all__ = ["Bench", "Embedded"]
@@ -108,20 +108,24 @@ class Bench:
             self._samples[seed] = self.actions.sample(np.random.default_rng([seed, 0x57A127]), 3)
         return self._samples[seed]
 
-    def prices(self, gain: np.ndarray) -> np.ndarray | None:
+    def prices(self, gain: np.ndarray, seconds: float | None = None) -> np.ndarray | None:
         """Row prices of the set's linear relaxation at the columns' values (C,), (m,); None when it was not solved."""
-        return self.relaxed(gain).row_duals
+        try:
+            return self.relaxed(gain, seconds).row_duals
+        except OverdueError:
+            # An action that was found stands without a bound.
+            return None
 
     def relaxed(self, gain: np.ndarray, seconds: float | None = None) -> Result:
         """The linear relaxation's optimum at the columns' values (C,), see :attr:`ActionSet.program`."""
         return self._relaxation(gain, seconds)[0]
 
-    def vertex(self, gain: np.ndarray) -> np.ndarray | None:
+    def vertex(self, gain: np.ndarray, seconds: float | None = None) -> np.ndarray | None:
         """An allowed action (C,) at which the linear relaxation itself is best; None where its optimum is fractional.
 
         Nothing allowed is worth more than the relaxation, so no mixed-integer program is needed for it.
         """
-        result, act = self._relaxation(gain)
+        result, act = self._relaxation(gain, seconds)
         if result.x is None or result.status != "optimal":
             return None
         share = result.x[act]

@@ -30,6 +30,7 @@ from rmab_opt.errors import (
     SolverError,
     UnsettledError,
 )
+from rmab_opt.overdue import given_up_at
 from rmab_opt.parallel import pmap
 from rmab_opt.problem import Problem
 from rmab_opt.problem.table import TableLike
@@ -40,6 +41,9 @@ __all__ = ["METHODS", "Chooser", "decide"]
 
 CHUNK = 32
 """States that ``batch_decide`` looks at together and that travel to a worker together, however many workers."""
+
+MOMENT = 0.2
+"""Seconds that ways have however late it is."""
 
 BENCHES_KEPT = 16
 """Sets at different limits whose programs a chooser keeps compiled."""
@@ -158,6 +162,9 @@ class Chooser:
         if question.watch is not None:
             asked = replace(asked, watch=question.watch.in_unit(unit.size, unit.base))
         method, late = question.method if question.plain else "program", None
+        # Ways end by themselves before the deadline; what does not is given up. A moment is always there: some need no
+        # more for an exact answer.
+        end = max(asked.until, clock + MOMENT)
         # Sets too large for a program answer questions about a decision as they made it.
         also = "packing" if not question.plain and question.method == "auto" else method
         for way in ways(self._bench_of(question.actions)):
@@ -168,7 +175,8 @@ class Chooser:
                     raise refuse(way.name, question)
                 continue
             try:
-                proposal = way.propose(asked)
+                with given_up_at(end):
+                    proposal = way.propose(asked)
             except CertificateError:
                 if way.final or method == way.name:
                     raise
@@ -213,7 +221,8 @@ class Chooser:
             asked = scaled(question)[1]
             assert isinstance(asked.objective, LinearObjective)
             gain, _ = asked.objective.coefficients(situation)
-            found = self._bench_of(question.actions).vertex(gain)
+            limit = None if question.deadline is None else question.seconds
+            found = self._bench_of(question.actions).vertex(gain, limit)
             if found is not None:
                 return found
         return self.answer(question).action

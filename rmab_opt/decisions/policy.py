@@ -8,9 +8,11 @@ round is a value that is passed along, so that episodes run side by side and an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +23,8 @@ from rmab_opt.decisions.decision import Decision
 from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.objective import Immediate, Objective, Scores
 from rmab_opt.decisions.question import Proposal, Question
-from rmab_opt.errors import CertificateError, ModelError, SolverError
+from rmab_opt.errors import CertificateError, ModelError, OverdueError, SolverError
+from rmab_opt.overdue import checkpoint, given_up_at
 
 __all__ = [
     "POLICIES",
@@ -36,7 +39,11 @@ __all__ = [
     "make_policy",
     "policy",
     "round_of",
+    "unhurried",
 ]
+
+UNHURRIED = 0.5
+"""With a limit in seconds: the share of what is left of it up to which a decision was not cut short."""
 
 Memory = Any
 """What a policy carries from round to round within one episode: a value, replaced and never changed from outside."""
@@ -60,9 +67,6 @@ class Policy:
     def __init__(self, model: Model, name: str | None = None) -> None:
         self.model = model
         self.name = self.name if name is None else name
-
-    due: float | None = None
-    """Time of ``perf_counter`` by which rounds are answered with what is at hand; None: they take what they need."""
 
     def begin(self, rng: np.random.Generator) -> Memory:
         """Memory at the start of an episode; by default the episode's own generator, for policies that draw."""
@@ -89,16 +93,24 @@ class Policy:
         return Chooser(model.problem, model.actions, Immediate(), model.solver, title=model.title)
 
     def follow(
-        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+        self,
+        state: np.ndarray,
+        period: int,
+        memory: Memory,
+        shared: np.ndarray | None = None,
+        *,
+        deadline: float | None = None,
     ) -> tuple[Decision, Memory]:
         """The certified decision of a round, at a shared state (K,) where there is one, and the memory for the next.
+
+        By ``deadline``, a time of ``perf_counter``, the round is answered with what is at hand.
 
         Raises
         ------
         CertificateError
             When what the policy hands over breaks a constraint or a claim does not hold; names the policy.
         """
-        question = self.chooser.question(state, period, shared=shared, deadline=self.due)
+        question = self.chooser.question(state, period, shared=shared, deadline=deadline)
         offered, kept = self.propose(question, memory)
         try:
             decision = self.chooser.settle(question, offered, self.name)
@@ -107,16 +119,22 @@ class Policy:
         return decision, self.remember(kept, decision)
 
     def act(
-        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+        self,
+        state: np.ndarray,
+        period: int,
+        memory: Memory,
+        shared: np.ndarray | None = None,
+        *,
+        deadline: float | None = None,
     ) -> tuple[np.ndarray, Memory]:
         """As :meth:`follow`, the action alone: for simulated rounds, where nobody reads a certificate."""
         if type(self).remember is Policy.remember:
-            question = self.chooser.question(state, period, shared=shared)
+            question = self.chooser.question(state, period, shared=shared, deadline=deadline)
             offered, kept = self.propose(question, memory)
             if isinstance(offered, Question):
                 return self.chooser.best(offered), kept
             return self.chooser.settle(question, offered, self.name).action, kept
-        decision, kept = self.follow(state, period, memory, shared)
+        decision, kept = self.follow(state, period, memory, shared, deadline=deadline)
         return decision.action, kept
 
     def decide(
@@ -234,11 +252,17 @@ class ChooserPolicy(Policy):
         return decision.action
 
     def act(
-        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+        self,
+        state: np.ndarray,
+        period: int,
+        memory: Memory,
+        shared: np.ndarray | None = None,
+        *,
+        deadline: float | None = None,
     ) -> tuple[np.ndarray, Memory]:
         if type(self.chooser.objective).choice is Objective.choice:
-            return super().act(state, period, memory, shared)
-        offered, _ = self.propose(self.chooser.question(state, period, shared=shared), memory)
+            return super().act(state, period, memory, shared, deadline=deadline)
+        offered, _ = self.propose(self.chooser.question(state, period, shared=shared, deadline=deadline), memory)
         assert isinstance(offered, Question)
         action = self.chooser.best(offered)
         return action, action
@@ -286,6 +310,7 @@ class Greedy(Policy):
         action = np.zeros(len(actions), dtype=np.int64)
         value, open_columns = self.objective.value(action, situation), np.ones(len(actions), dtype=bool)
         while open_columns.any():
+            checkpoint()
             candidates = np.flatnonzero(open_columns)
             trials = np.repeat(action[None], len(candidates), axis=0)
             trials[np.arange(len(candidates)), candidates] = 1
@@ -308,30 +333,71 @@ class Greedy(Policy):
 
 @dataclass(frozen=True)
 class Round:
-    """Decisions of one round, one an episode, with the memories for the next."""
+    """Decisions of one round, one an episode, with the memories for the next and the seconds that each took."""
 
     decisions: list[Decision]
     memories: list[Memory]
+    seconds: list[float]
 
 
 def round_of(
-    chosen: Policy, states: np.ndarray, period: int, memories: list[Memory], shared: np.ndarray | None = None
+    chosen: Policy,
+    states: np.ndarray,
+    period: int,
+    memories: list[Memory],
+    shared: np.ndarray | None = None,
+    *,
+    until: float = np.inf,
 ) -> Round:
     """One certified decision an episode at states (E, N) and shared states (E, K).
 
     Raises
     ------
+    OverdueError
+        When ``until``, a time of ``perf_counter``, came before the end, or near enough to have cut a decision short.
     SolverError
         When a relaxed action would be simulated, or as :meth:`Policy.follow`.
     """
-    made, after = [], []
+    made, after, spent = [], [], []
     beside = [None] * len(states) if shared is None else list(shared)
     for state, memory, now in zip(states, memories, beside, strict=True):
-        decision, kept = chosen.follow(state, period, memory, now)
+        clock = perf_counter()
+        with unhurried(until):
+            decision, kept = chosen.follow(state, period, memory, now, deadline=None if np.isinf(until) else until)
         if decision.violations and decision.relaxed is None:
             raise SolverError(
                 f"policy {chosen.name!r} chose a forbidden action: {decision.violations}", "repair the policy."
             )
+        spent.append(perf_counter() - clock)
         made.append(decision)
         after.append(kept)
-    return Round(made, after)
+    return Round(made, after, spent)
+
+
+@contextmanager
+def unhurried(until: float) -> Iterator[None]:
+    """A simulated decision, or what prepares one: it counts when it took at most :data:`UNHURRIED` of what was left.
+
+    Later the clock may have ended a part of it early: what it then is depends on the machine.
+
+    Raises
+    ------
+    OverdueError
+        When ``until``, a time of ``perf_counter``, has come or was that near.
+    """
+    begun = perf_counter()
+
+    def late() -> bool:
+        return perf_counter() - begun > UNHURRIED * (until - begun)
+
+    over = OverdueError("the time was over", "give more seconds.")
+    try:
+        with given_up_at(until):
+            yield
+    except SolverError:
+        # What fails for want of time fails in many words.
+        if late():
+            raise over from None
+        raise
+    if late():
+        raise over

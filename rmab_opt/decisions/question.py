@@ -109,9 +109,22 @@ class Question:
         return left if self.profile.seconds is None else min(left, self.profile.seconds)
 
     @property
+    def until(self) -> float:
+        """The deadline; infinite without one."""
+        return np.inf if self.deadline is None else self.deadline
+
+    @property
+    def way_until(self) -> float:
+        """Time until which the way to an answer may look for more, a moment from now at least; infinite without one.
+
+        The proof is due after it.
+        """
+        return np.inf if self.deadline is None else perf_counter() + max(LEAST_KEPT, float(self.seconds or 0.0))
+
+    @property
     def left(self) -> float:
         """Seconds until the deadline, the proof's included; infinite without one."""
-        return np.inf if self.deadline is None else max(0.0, self.deadline - perf_counter())
+        return max(0.0, self.until - perf_counter())
 
     def about(self, objective: Objective, **changes: Any) -> Question:
         """The same question about another objective, frozen here, less what preferences cost; ``changes`` of fields."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +22,15 @@ from rmab_opt.decisions.certify import allowed_gap
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.question import Proposal, Question, Status
 from rmab_opt.encoder.record import LARGE_M
-from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, LimitError, ModelError, SolverError
+from rmab_opt.errors import (
+    CapabilityError,
+    CertificateError,
+    InfeasibleError,
+    LimitError,
+    ModelError,
+    OverdueError,
+    SolverError,
+)
 from rmab_opt.planning import assign
 from rmab_opt.search import climb, maximise
 from rmab_opt.solver import Result, Session
@@ -121,7 +130,7 @@ class Prices:
         try:
             found = assign(scores, limits, equal=equal)
         except InfeasibleError:
-            raise self.actions.infeasibility() from None
+            raise self.actions.infeasibility(question.until) from None
         if found.method != "prices":
             return None
         action = (found.action[effect.indices] == level).astype(np.int64)
@@ -273,7 +282,7 @@ class Listing:
         actions, objective, situation = self.actions.listed, question.objective, question.situation
         assert actions is not None
         if not len(actions):
-            raise self.actions.infeasibility()
+            raise self.actions.infeasibility(question.until)
         if isinstance(objective, LinearObjective) and objective.linear(situation):
             gain, base = objective.coefficients(situation)
             values = actions @ gain + base
@@ -326,7 +335,7 @@ class Packing:
         wanted = np.flatnonzero((share > 1 - WANTED) & (asked > 0))
         wanted = wanted[np.argsort(-worth[wanted], kind="stable")]
         plain = None if prices is None else prices[: len(actions.plain_rows.lower)]
-        action, witness = actions.shape.packed(wanted, asked, plain)
+        action, witness = actions.shape.packed(wanted, asked, plain, until=question.way_until)
         if question.start is not None and float(asked @ question.start) > float(asked @ action):
             action, witness = question.start, []
         if not action[forced].all():
@@ -395,7 +404,7 @@ class Search:
                 climbed=ready.climbed,
             )
         except InfeasibleError:
-            raise question.actions.infeasibility() from None
+            raise question.actions.infeasibility(question.until) from None
         status: Status = "optimal" if found.status == "optimal" else "limit"
         return Proposal(
             found.action,
@@ -545,11 +554,13 @@ class MixedInteger:
         if not question.plain or isinstance(objective, NetworkObjective):
             return {}
         if isinstance(objective, LinearObjective) and objective.linear(question.situation):
-            return {"prices": self.bench.prices(objective.coefficients(question.situation)[0])}
+            limit = None if question.deadline is None else question.seconds
+            return {"prices": self.bench.prices(objective.coefficients(question.situation)[0], limit)}
         program = loaded.session.program
         limit = None if question.deadline is None else question.seconds
-        prices = relaxation(program).solve(seconds=limit).row_duals
-        return {"prices": prices, "program": (program, loaded.act)}
+        with suppress(OverdueError):
+            return {"prices": relaxation(program).solve(seconds=limit).row_duals, "program": (program, loaded.act)}
+        return {}
 
     def _tightly(self, session: Session, seconds: float | None) -> Result:
         profile = self.bench.profile
@@ -573,7 +584,7 @@ class MixedInteger:
                     f"no action contains {', '.join(question.force)} under the constraints",
                     "lock it in and read the explanation.",
                 )
-            raise question.actions.infeasibility()
+            raise question.actions.infeasibility(question.until)
         if result.status in ("unbounded", "error", "empty"):
             raise SolverError(f"the solver answered {result.status!r}", "report this with the model file.")
         by, claimed, action, value = profile.solver, result.objective, None, -np.inf

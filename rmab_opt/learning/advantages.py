@@ -35,6 +35,7 @@ from rmab_opt.learning.penalties import Penalties
 from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.learning.runs import load_network
 from rmab_opt.learning.simulator import Simulator, played
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.anchors import anchor_values
 from rmab_opt.planning.improve import BatchRule, Rollouts, ScoreRule, base_rule, brought_rule, on_arrays
 from rmab_opt.solver import repeatable
@@ -290,6 +291,7 @@ def _totals(model: Model, policy: Policy, seeds: list[np.random.SeedSequence]) -
     simulator, done, total, weight = Simulator(model.problem, model.actions, seeds), False, np.zeros(len(seeds)), 1.0
     memories = [policy.begin(np.random.default_rng(seed)) for seed in seeds]
     while not done:
+        checkpoint()
         made = round_of(policy, simulator.state, simulator.period, memories, simulator.shared)
         memories = made.memories
         actions = np.stack([decision.action for decision in made.decisions])
@@ -317,6 +319,7 @@ def _states(
     shared = None if problem.start_shared is None else np.repeat(problem.start_shared[None], count, axis=0)
     kept = state.copy(), None if shared is None else shared.copy()
     for now in range(int(period.max())):
+        checkpoint()
         action = np.zeros((count, len(model.actions)), dtype=np.int64)
         for number, rule in enumerate(rules):
             rows = which == number
@@ -446,6 +449,7 @@ def _fit(model: Model, network: QNetwork, effects: Effects, config: DQNConfig, r
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.passes * steps)
     error = 0.0
     for turn in range(config.passes):
+        checkpoint()
         order, error = rng.permutation(len(state)), 0.0
         for part in np.array_split(order, steps):
             rows = torch.as_tensor(part)

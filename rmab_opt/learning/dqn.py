@@ -29,6 +29,7 @@ from rmab_opt.learning.learner import Learner
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
 from rmab_opt.learning.runs import load_policy
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.overdue import checkpoint
 from rmab_opt.parallel import pmap
 from rmab_opt.progress import watch
 from rmab_opt.solver import repeatable
@@ -213,6 +214,7 @@ def _episodes(learner: Learner) -> Iterator[dict[str, Any]]:
         first = None if shared is None else shared[0]
         best = learner.argmax(state[None], 0, learner.allowed(0, first).sample(rng), shared)[0]
         while not done:
+            checkpoint()
             period = simulator.period
             progress = (learner.episode + period / horizon) / config.episodes
             learner.set_rate(progress)

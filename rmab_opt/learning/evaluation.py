@@ -15,7 +15,7 @@ from rmab_opt import registry
 from rmab_opt.decisions import Model
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.policy import Decider, Policy, known_policy, make_policy, round_of
-from rmab_opt.errors import CapabilityError, LimitError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, LimitError, ModelError, OverdueError
 from rmab_opt.learning.run_folder import versions
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import (
@@ -29,6 +29,7 @@ from rmab_opt.learning.statistics import (
     summaries,
     units,
 )
+from rmab_opt.overdue import given_up_at
 from rmab_opt.parallel import pmap, runs_here
 from rmab_opt.planning import Bound
 from rmab_opt.planning.relaxation import NORMAL_99, StatisticalBound, decoupled_bound
@@ -42,11 +43,8 @@ __all__ = ["Evaluation", "evaluate", "row_names", "summary_rows"]
 BLOCK = 50
 """Episodes of one task: the split is the same whatever the number of workers."""
 
-UNHURRIED = 0.5
-"""With a limit in seconds: the share of what is left of it up to which a decision was not cut short."""
-
-BOUND_SHARE = 0.5
-"""With a limit in seconds: the share of it that bounds may take; stopped there they are looser and hold."""
+BOUND_SHARE, GIVEN_UP = 0.5, 0.7
+"""With a limit in seconds: shares of it after which bounds are looser and hold, and after which there is none."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def evaluate(
     LimitError
         When no policy's episodes were played to their end within ``seconds``.
     """
-    until = None if seconds is None else perf_counter() + seconds
+    until = np.inf if seconds is None else perf_counter() + seconds
     seeds = list(seeds)
     _refuse(model, policies, seeds, episodes, reward)
     names = row_names(policies)
@@ -176,7 +174,7 @@ def evaluate(
         instances = [model] * len(seeds)
     else:
         instances = [replace(model.instance(seed), solver=model.solver) for seed in seeds]
-    variates = _variates(instances, bound, n_jobs, seconds)
+    variates, sampled, late = _bounds(instances, bound, n_jobs, until)
     expected = reward == "expected"
     tasks = [
         _Block(instance, given, name, seed, first, min(BLOCK, episodes - first), episodes, expected, variate, until)
@@ -199,7 +197,7 @@ def evaluate(
         )
     limits = np.array([each.limit for each in variates if each is not None])
     estimates = {name: _estimate(name, parts, variates, limits) for name, parts in played.items()}
-    sampled = _statistical(instances, bound) if not len(limits) else None
+    said = [*(["the bound"] if late else []), *([_where(stopped)] if stopped else [])]
     header = {
         "model": model.title,
         "reward": reward,
@@ -212,7 +210,7 @@ def evaluate(
         **({} if sampled is None else {"bound_kind": sampled.coupling}),
         "profile": load_profile(model.solver).name,
         **_clocks(model, policies),
-        **({"stopped": _where(stopped)} if stopped else {}),
+        **({"stopped": "; ".join(said)} if said else {}),
         "versions": versions(),
     }
     return Evaluation(
@@ -316,32 +314,44 @@ def _where(stopped: Mapping[str, tuple[int, int]]) -> str:
     return "; ".join(f"{name} in round {now} of {rounds}" for name, (now, rounds) in stopped.items())
 
 
-def _variates(
-    instances: list[Model], bound: bool | str, n_jobs: int | None, seconds: float | None
-) -> list[ControlVariate | None]:
-    """The control variate of each instance; None without a bound. One bound where the instances are one model."""
-    if not bound or not hasattr(instances[0].problem.dynamics, "tabular"):
-        return [None] * len(instances)
+def _bounds(
+    instances: list[Model], wanted: bool | str, n_jobs: int | None, until: float
+) -> tuple[list[ControlVariate | None], StatisticalBound | None, bool]:
+    """What the table is held against: the control variate of each instance, None without a bound; the statistical
+    bound where arms have no tables; and whether the clock took it.
+
+    One bound where the instances are one model.
+    """
     several = instances if any(each is not instances[0] for each in instances) else instances[:1]
-    share = None if seconds is None else seconds * BOUND_SHARE / len(several)
-    asked = [(each, bound if isinstance(bound, str) else "auto", share) for each in several]
-    found = dict(pmap(_bound_of, asked, n_jobs=n_jobs))
-    made = [ControlVariate.of(each.problem, each.actions, found[k]) for k, each in enumerate(several)]
-    return list(made) if len(made) == len(instances) else [made[0]] * len(instances)
+    left = until - perf_counter()
+    due = until if np.isinf(left) else until - (1.0 - GIVEN_UP) * left
+    none: list[ControlVariate | None] = [None] * len(instances)
+    try:
+        with given_up_at(due):
+            if not wanted or not hasattr(instances[0].problem.dynamics, "tabular"):
+                return none, _statistical(several, wanted), False
+            share = None if np.isinf(left) else left * BOUND_SHARE / len(several)
+            asked = [(each, wanted if isinstance(wanted, str) else "auto", share, due) for each in several]
+            found = dict(pmap(_bound_of, asked, n_jobs=n_jobs))
+            made = [ControlVariate.of(each.problem, each.actions, found[k]) for k, each in enumerate(several)]
+    except OverdueError:
+        return none, None, True
+    return list(made) if len(made) == len(instances) else [made[0]] * len(instances), None, False
 
 
-def _bound_of(asked: tuple[Model, str, float | None]) -> Bound:
-    found = upper_bound(asked[0], coupling=asked[1], seconds=asked[2])
+def _bound_of(asked: tuple[Model, str, float | None, float]) -> Bound:
+    # In a process of its own the time is not known yet.
+    with given_up_at(asked[3]):
+        found = upper_bound(asked[0], coupling=asked[1], seconds=asked[2])
     assert isinstance(found, Bound)
     return found
 
 
-def _statistical(instances: list[Model], wanted: bool | str) -> StatisticalBound | None:
+def _statistical(several: list[Model], wanted: bool | str) -> StatisticalBound | None:
     """The mean of the instances' statistical bounds, for coupled arms without tables that have one."""
-    dynamics = instances[0].problem.dynamics
+    dynamics = several[0].problem.dynamics
     if not wanted or hasattr(dynamics, "tabular") or not hasattr(dynamics, "chances_between"):
         return None
-    several = instances if any(each is not instances[0] for each in instances) else instances[:1]
     found = [decoupled_bound(each.problem, each.actions) for each in several]
     mean = float(np.mean([each.mean for each in found]))
     error = float(np.sqrt(sum(each.error**2 for each in found))) / len(found)
@@ -415,7 +425,7 @@ class _Block:
     episodes: int
     expected: bool
     variate: ControlVariate | None
-    until: float | None = None
+    until: float = np.inf
     """``time.perf_counter()`` at which it ends, also inside an episode."""
 
 
@@ -450,23 +460,17 @@ def _work(
 ) -> tuple[str, _Played | int | CapabilityError]:
     """The policy's name and what it played, the round in which the clock ended it, or what the model lacks for it."""
     try:
-        chosen = _policy(task.given, task.model)
+        try:
+            with given_up_at(task.until):
+                chosen = _policy(task.given, task.model)
+        except OverdueError:
+            return task.name, 1
         # What an earlier block left in a solver could tip a tie; a block must not depend on where it runs.
         chosen.forget()
-        chosen.due = task.until
-        try:
-            return task.name, _simulate(task, chosen, on_event)
-        finally:
-            # The caller's own object goes on without this table's limit.
-            chosen.due = None
+        return task.name, _simulate(task, chosen, on_event)
     except CapabilityError as error:
         # Some policies find out when they are asked, others when they are made.
         return task.name, error
-
-
-def _hurried(begun: float, until: float | None) -> bool:
-    """Whether the clock may have ended a decision early: what it then is depends on the machine, and does not count."""
-    return until is not None and perf_counter() - begun > UNHURRIED * (until - begun)
 
 
 def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]], None] | None) -> _Played | int:
@@ -480,23 +484,12 @@ def _simulate(task: _Block, chosen: Policy, on_event: Callable[[dict[str, Any]],
     total, spent, status, gaps, done, weight = np.zeros(episodes), [], [], [], False, 1.0
     taken = []
     while not done:
-        made = []
-        for e, state in enumerate(simulator.state):
-            clock = perf_counter()
-            if task.until is not None and clock > task.until:
-                return simulator.period + 1
-            shared = None if simulator.shared is None else simulator.shared[e : e + 1]
-            try:
-                found = round_of(chosen, state[None], simulator.period, [memories[e]], shared)
-            except (LimitError, SolverError):
-                if not _hurried(clock, task.until):
-                    raise
-                return simulator.period + 1
-            if _hurried(clock, task.until):
-                return simulator.period + 1
-            spent.append(perf_counter() - clock)
-            made += found.decisions
-            memories[e] = found.memories[0]
+        try:
+            found = round_of(chosen, simulator.state, simulator.period, memories, simulator.shared, until=task.until)
+        except OverdueError:
+            return simulator.period + 1
+        made, memories = found.decisions, found.memories
+        spent += found.seconds
         status += [decision.status for decision in made]
         gaps += [decision.relative_gap for decision in made]
         before, period, action = simulator.state, simulator.period, np.stack([decision.action for decision in made])

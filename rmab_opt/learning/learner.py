@@ -19,6 +19,7 @@ from rmab_opt.learning.replay import Batch, Replay
 from rmab_opt.learning.run_folder import RunFolder
 from rmab_opt.learning.samples import Successors, WarmStart
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.anchors import anchor_values, anchors
 from rmab_opt.search.hill_climb import climb_network
 from rmab_opt.solver import repeatable
@@ -84,6 +85,7 @@ class Learner:
         if steps:
             samples = WarmStart(self.model, self.config.warm_start, self.generators["pretrain"])
             for _ in range(steps):
+                checkpoint()
                 state, period, action, reward = samples.draw(self.config.batch)
                 start = self.model.problem.start_shared
                 shared = np.zeros((len(state), 0)) if start is None else np.repeat(start[None], len(state), axis=0)
@@ -148,6 +150,7 @@ class Learner:
         ]
         simulator, done, paid, claimed = Simulator(problem, actions, seeds), False, [], []
         while not done:
+            checkpoint()
             state, period, shared = simulator.state, simulator.period, simulator.shared
             chosen = self._choose(chooser, objective, state, period, shared=shared)
             with torch.no_grad():

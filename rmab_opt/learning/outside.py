@@ -22,6 +22,7 @@ from rmab_opt.decisions.model import Model
 from rmab_opt.decisions.policy import Memory, Policy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem.table import nearest
 
 __all__ = ["Outside"]
@@ -75,6 +76,7 @@ class Outside(Policy):
         partial = np.zeros(len(question.actions), dtype=np.int64)
         fitting = _fitting(question.actions, partial)
         while fitting.any():
+            checkpoint()
             pick = int(self._learned.predict(np.concatenate([seen, partial]).astype(np.float32), deterministic=True)[0])
             if pick >= len(partial) or not fitting[pick]:
                 break

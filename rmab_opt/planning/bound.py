@@ -57,6 +57,9 @@ TOLERANCE, LARGE_TOLERANCE, LARGE_COHORT = 1e-6, 1e-3, 10_000
 MANY_PRICES = 150
 """Above this many prices the linear program is tried first, if it is small enough."""
 
+BEGUN_SHARE = 0.3
+"""Share of its time that the hull may take for the relaxation's prices, at which it begins."""
+
 FEW_ROWS = 6
 """Rows of a set without a program of its own that get a price a round at most."""
 
@@ -470,7 +473,15 @@ def _hull(
     if not shared_arms(actions.columns):
         rows = polyhedron(actions, n_actions)
         first = bound_arrays(
-            transition, reward, start, rows, horizon=horizon, discount=discount, tolerance=1e-4, certify=False
+            transition,
+            reward,
+            start,
+            rows,
+            horizon=horizon,
+            discount=discount,
+            tolerance=1e-4,
+            seconds=None if seconds is None else BEGUN_SHARE * seconds,
+            certify=False,
         ).arm_prices
     found = hull_bound(
         transition,

@@ -22,6 +22,7 @@ from scipy import sparse
 
 from rmab_opt.actions import ActionSet, arm_levels, build_levels, column_values, shared_arms
 from rmab_opt.errors import ModelError, SolverError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.lagrangian import priced_arms_value
 from rmab_opt.solver import Program, Session, load_profile
 
@@ -225,6 +226,7 @@ def hull_bound(
     known: dict[bytes, np.ndarray] = {}
     trial, caution, asked = best_prices, CAUTION, None
     while True:
+        checkpoint()
         rents, treated = oracle.best(trial)
         tries += 1
         value = priced_arms_value(transition, reward, start, trial, horizon, discount, allowed, after) + float(

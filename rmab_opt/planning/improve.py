@@ -22,6 +22,7 @@ from scipy import sparse
 from rmab_opt import registry
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.mean_field import MeanField
 from rmab_opt.problem import Problem
 
@@ -290,6 +291,7 @@ class Rollouts:
         beside = None if shared is None else np.broadcast_to(shared[:, None, None], (*shape, shared.shape[-1])).copy()
         totals, weight = np.zeros(shape), 1.0
         for now in range(period, problem.horizon):
+            checkpoint()
             if now == period:
                 acted = columns.arm_action(first.reshape(-1, first.shape[-1])).reshape(*shape[:2], 1, -1)
                 acted = np.broadcast_to(acted, at.shape)
@@ -515,6 +517,7 @@ def _grown(
         return best_action(actions, effect[None])[0], 0
     room, upper, spent = actions.shape.room(), effect.copy(), 0
     for _ in range(most):
+        checkpoint()
         fitting = room.fitting(np.flatnonzero(np.isfinite(upper)))
         if not len(fitting):
             break

@@ -13,6 +13,7 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 
@@ -98,6 +99,7 @@ def joint_optimum(problem: Problem, actions: ActionSet) -> JointOptimum:
     value = np.zeros([len(states) for states in supports[problem.horizon]])
     best: list[np.ndarray] = []
     for period in range(problem.horizon - 1, -1, -1):
+        checkpoint()
         here, there = supports[period], supports[period + 1]
         shape = [len(states) for states in here]
         chosen, most = np.zeros(shape, dtype=np.int64), np.full(shape, -np.inf)
@@ -327,6 +329,7 @@ class CoupledTable:
         value = np.zeros(len(self.states))
         taken: list[np.ndarray] = []
         for period in range(horizon - 1, -1, -1):
+            checkpoint()
             before, made = np.zeros(len(self.states)), np.zeros(len(self.nodes), dtype=np.int64)
             base = value if ahead is None else ahead(period + 1)
             for place, node in enumerate(self.nodes):
@@ -402,6 +405,7 @@ class CoupledTable:
         """Value of every node from each round on under choices: T + 1 arrays."""
         values = [np.zeros(len(self.states))]
         for period in range(self.problem.horizon - 1, -1, -1):
+            checkpoint()
             here = np.zeros(len(self.states))
             for place, node in enumerate(self.nodes):
                 if self.first[place] <= period:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -21,7 +22,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.errors import CapabilityError, ModelError, OverdueError
+from rmab_opt.overdue import checkpoint, given_up_at
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
 from rmab_opt.planning.smoothing import COLD, FINE, ROUGH, Drawn, Rests, Smoothed, smoothed
 from rmab_opt.planning.smoothing import Problem as PriceProblem
@@ -52,6 +54,12 @@ arm takes 0.8 microseconds, a move 1 nanosecond an arm."""
 
 MOVED_AT_ONCE = 4096
 """Arms whose values stay in cache while all moves are gone through."""
+
+SOLVED_ENTRIES = 4_000_000
+"""Entries of the systems that are solved together, between two looks at the clock."""
+
+ROUGH_SHARE = 0.3
+"""Share of its time that a search may take for the rough prices it begins at; past it it begins at none."""
 
 ROUGH_TOLERANCE = 1e-3
 """Gap from which a descent's constant prices are good enough; their gap is certified only roughly."""
@@ -175,8 +183,10 @@ class _Stationary:
     def _solve(self, arms: np.ndarray) -> None:
         n_states = self.policy.shape[1]
         state = np.arange(n_states)
-        for begin in range(0, arms.size, 8192):
-            part = arms[begin : begin + 8192]
+        chunk = int(np.clip(SOLVED_ENTRIES // n_states**2, 1, 8192))
+        for begin in range(0, arms.size, chunk):
+            checkpoint()
+            part = arms[begin : begin + chunk]
             policy = self.policy[part]
             system = self.transition[part[:, None], policy, state] * -self.discount
             system[:, state, state] += 1.0
@@ -508,6 +518,7 @@ class _Finite:
             value = np.zeros((size, n_states)) if self.terminal is None else self.terminal[part]
             acts = np.empty((self.horizon, n_actions, size, n_states))
             for t in range(self.horizon - 1, -1, -1):
+                checkpoint()
                 q = np.matmul(kernel, value[:, :, None]).reshape(size, n_actions, n_states)
                 if self.discount != 1.0:
                     q *= self.discount
@@ -526,6 +537,7 @@ class _Finite:
             mass = self.start[part]
             flow = np.empty((size, n_actions, n_states))
             for t in range(self.horizon):
+                checkpoint()
                 np.multiply(acts[t].transpose(1, 0, 2), mass[:, None, :], out=flow)
                 if kept is not None:
                     kept[t, part] = flow.transpose(0, 2, 1)
@@ -575,6 +587,7 @@ class _Search:
 
     def evaluate(self, price: np.ndarray) -> float:
         """Evaluate g, keep its cut, return the value."""
+        checkpoint()
         arms, use, token = self.evaluator(price)
         value = arms + float(self.rent @ price)
         slope = self.rent - self.weight * use
@@ -933,7 +946,9 @@ def dual_finite(
     search.most_evaluations = evaluations
     search.deadline = begun + (np.inf if seconds is None else seconds)
     if prices is None:
-        prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
+        prices = np.zeros(coupling.n_rows)
+        with suppress(OverdueError), given_up_at(begun + (np.inf if seconds is None else ROUGH_SHARE * seconds)):
+            prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
     first = np.clip(np.broadcast_to(prices, shape).ravel(), search.low, search.high)
     if not occupancy and _smooths(search, cost, coupling):
         found = _smoothed(search, first, np.broadcast_to(coupling.limit, shape))

@@ -19,6 +19,7 @@ from time import perf_counter
 import numpy as np
 
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.lagrangian import _Search
 
@@ -175,6 +176,7 @@ class _Priced:
         rounds = price[:-1].reshape(course.horizon, self.n_rows)
         kernel = course.transition.reshape(n, n_actions * n_states, n_states)
         for t in range(course.horizon - 1, -1, -1):
+            checkpoint()
             ahead = np.matmul(kernel, course.onward(value[t + 1])[:, :, None]).reshape(n, n_actions, n_states)
             q[t] = course.paid(t) + course.discount * ahead.transpose(0, 2, 1)
             paid = np.tensordot(rounds[t], self.cost, axes=(0, 0)) + price[-1] / self.factor[t] * self.acts
@@ -404,6 +406,7 @@ def living_optimum(course: Course) -> LivingOptimum:
     value = np.zeros((total + 1, *[n_states] * n))
     tables: list[list[np.ndarray]] = []
     for t in range(course.horizon - 1, -1, -1):
+        checkpoint()
         q = np.full((total + 1, len(ways), *[n_states] * n), -np.inf)
         for k, chosen in enumerate(ways):
             for left in range(len(chosen), total + 1):
@@ -428,6 +431,7 @@ def living_value(course: Course, choose: Callable[[np.ndarray, int, int], tuple[
     total = n * course.horizon if course.season is None else int(course.season)
     value = np.zeros((total + 1, *[n_states] * n))
     for t in range(course.horizon - 1, -1, -1):
+        checkpoint()
         looked: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
         new = np.zeros_like(value)
         for place in np.ndindex(*[n_states] * n):

@@ -30,6 +30,7 @@ from scipy import sparse
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError, SolverError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.occupancy import Polyhedron, polyhedron
 from rmab_opt.problem import Problem
 from rmab_opt.registry import register
@@ -425,6 +426,7 @@ class MeanField:
         low, high = np.zeros(len(over)), made.index[:, over].max(axis=(0, 2, 3)).clip(1e-9)
         some = now.of(over)
         for _ in range(SEASON_STEPS):
+            checkpoint()
             middle = (low + high) / 2.0
             used = self._passes(some, middle, self._idle(some), SEASON_PASSES)[2]
             more = used > left[over]
@@ -492,6 +494,7 @@ class MeanField:
         filled_to, worth = np.zeros((rounds, batch, n, 2)), np.zeros(batch)
         mean[0], beside[0] = now.states, now.shared
         for iteration in range(self.iterations if iterations is None else iterations):
+            checkpoint()
             seen = []
             for h in range(rounds):
                 seen.append(around.at(mean[h], act[h], beside[h]))

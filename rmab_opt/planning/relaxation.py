@@ -25,6 +25,7 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.improve import base_rule
 from rmab_opt.planning.joint import CoupledTable
 from rmab_opt.problem import Problem
@@ -189,6 +190,7 @@ def decoupled_bound(
     low, high = np.zeros((rounds, paths, n, 2, 2)), np.zeros((rounds, paths, n, 2, 2))
     least, most = first.astype(np.float64), first.astype(np.float64)
     for t in range(rounds):
+        checkpoint()
         low[t], high[t] = dynamics.chances_between(least, most)
         # Own states and actions that are still possible: others leave the extremes out.
         ruled = np.stack([least > 0, most < 1], axis=-1)[..., None]
@@ -197,6 +199,7 @@ def decoupled_bound(
         least, most = (draws[t] < smallest).astype(float), (draws[t] < largest).astype(float)
     worth = np.zeros((paths, n, 2))
     for t in range(rounds - 1, -1, -1):
+        checkpoint()
         worth = _best_by_draw(arms, low[t], high[t], draws[t], worth, values[t + 1], prices[t], problem.discount)
     total = np.take_along_axis(worth, first[..., None], axis=-1)[..., 0].sum(axis=1) + arms.charged(prices)
     mean, error = float(total.mean()), float(total.std(ddof=1) / paths**0.5)
@@ -263,6 +266,7 @@ class _FreeArms:
         prices = np.full(rounds, float(np.abs(self.more).mean()))
         best, kept = np.inf, prices
         for step in range(PRICE_STEPS):
+            checkpoint()
             values, act, move = self._values(prices)
             mean, used = start, np.zeros(rounds)
             for t in range(rounds):

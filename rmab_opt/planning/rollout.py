@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.hull import ActionOracle
 from rmab_opt.planning.scores import ScoreTable, static
 from rmab_opt.problem import Problem
@@ -81,6 +82,7 @@ def open_loop_values(problem: Problem) -> np.ndarray:
     value = np.zeros(paid.shape)
     table = np.empty((problem.horizon, *reward.shape))
     for period in range(problem.horizon - 1, -1, -1):
+        checkpoint()
         value = paid + problem.discount * np.matmul(transition, value[..., None])[..., 0]
         table[period] = value.transpose(0, 2, 1)
     return table
@@ -99,6 +101,7 @@ def rollout_values(problem: Problem, actions: ActionSet) -> np.ndarray:
     value = np.zeros(paid.shape)
     table = np.empty((problem.horizon, *reward.shape))
     for period in range(problem.horizon - 1, -1, -1):
+        checkpoint()
         table[period] = reward + problem.discount * np.einsum("nast,nt->nsa", transition, value)
         value = paid + problem.discount * np.einsum("nst,nt->ns", stay, value)
     return table

@@ -16,6 +16,7 @@ import numpy as np
 
 from rmab_opt.actions import ActionSet, shared_arms
 from rmab_opt.errors import ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.bound import Bound, bound, bound_arrays
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.hull import ActionOracle, hull_bound
@@ -140,6 +141,7 @@ def priced_action_values(
     if terminal is not None:
         values[horizon] = terminal
     for t in range(horizon - 1, -1, -1):
+        checkpoint()
         q[t] = look_ahead(values[t + 1])
         values[t] = (q[t] - arm_prices[t][:, None, :]).max(axis=2)
     return q, values

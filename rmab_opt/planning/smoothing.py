@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from rmab_opt.overdue import checkpoint
+
 __all__ = ["COLD", "FINE", "ROUGH", "Drawn", "Problem", "Rests", "Smoothed", "smoothed"]
 
 Floats = np.ndarray
@@ -152,6 +154,7 @@ def _descent(
         late = time.perf_counter() > deadline
         if (late and tried) or (not late and look is not None and not tried % LOOKED and look(found)):
             raise _Enough
+        checkpoint()
         tried += 1
         at = scaled * unit
         drawn = problem.drawn(at, heat)

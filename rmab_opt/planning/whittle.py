@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmab_opt.errors import ModelError
+from rmab_opt.overdue import checkpoint
 
 __all__ = ["Indices", "LevelIndices", "passive_set_grows", "whittle_by_bisection", "whittle_indices", "whittle_levels"]
 
@@ -140,6 +141,7 @@ def whittle_indices(
         every = members.size == n_arms
         batch = int(np.clip(BLOCK_BYTES // (8 * size * size), LEAST_BATCH, 4096))
         for begin in range(0, members.size, batch):
+            checkpoint()
             part: np.ndarray | slice = slice(begin, begin + batch) if every else members[begin : begin + batch]
             found, good = _eliminate(transition[part, :, :size, :size], reward[part, :size], discount)
             values[part, :size] = found
@@ -277,6 +279,7 @@ def _pivot_dense(ratio: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarr
     tolerance = VERDICT_TOLERANCE * scale
     charge = np.full(batch, -np.inf)
     for step in range(size):
+        checkpoint()
         z, slope = table[:, size], table[:, size + 1]
         candidate = np.where(open_ & (slope > 1e-12), z / slope, np.inf)
         state = candidate.argmin(axis=0)
@@ -329,6 +332,7 @@ def _pivot_panels(ratio: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndar
         left, right = np.zeros((batch, width, target)), np.zeros((batch, width, target))
         done = 0
         while done < target:
+            checkpoint()
             remaining = width - done
             pool = min(CANDIDATES, remaining)
             steps = remaining if remaining == pool else min(PANEL, target - done)
@@ -398,6 +402,7 @@ def _pivot_block(
     columns = np.zeros((steps, width, batch))
     closed = np.zeros((width, batch))
     for step in range(steps):
+        checkpoint()
         candidate = table[:, width] / table[:, width + 1]
         candidate[table[:, width + 1] <= 1e-12] = np.inf
         candidate += closed
@@ -465,6 +470,7 @@ def _advantage(transition: np.ndarray, reward: np.ndarray, charges: np.ndarray, 
     result = np.empty((n_arms, n_charges, size))
     chunk = max(1, BLOCK_BYTES // (8 * n_charges * size * size))
     for begin in range(0, n_arms, chunk):
+        checkpoint()
         part = slice(begin, begin + chunk)
         rest, act = passive[part, None], active[part, None]
         rest_reward = np.broadcast_to(reward[part, None, :, 0], (rest.shape[0], n_charges, size))
@@ -565,6 +571,7 @@ def _finite(transition: np.ndarray, reward: np.ndarray, discount: float, horizon
     indexable = np.ones(n_arms, dtype=bool)
     chunk = max(1, BLOCK_BYTES // (64 * horizon * size * size))
     for begin in range(0, n_arms, chunk):
+        checkpoint()
         part = slice(begin, begin + chunk)
         kernel = np.ascontiguousarray(transition[part].transpose(0, 3, 1, 2)).reshape(-1, size, 2 * size)
         values[:, part], indexable[part] = _finite_chunk(kernel, reward[part], discount, horizon)
@@ -580,6 +587,7 @@ def _finite_gain(
     value = np.zeros((n_arms, n_charges, size))
     gains = np.empty((rounds, n_arms, n_charges, size))
     for left in range(rounds):
+        checkpoint()
         ahead = np.matmul(value, kernel) * discount
         rest = ahead[..., :size] + reward[:, None, :, 0]
         gains[left] = ahead[..., size:] + reward[:, None, :, 1] - charges[:, :, None] - rest
@@ -596,6 +604,7 @@ def _finite_chunk(
     values = np.empty((horizon, n_arms, size))
     good = np.ones(n_arms, dtype=bool)
     for left in range(horizon):
+        checkpoint()
         # Acting now cannot gain more than the span of every round left.
         high = np.repeat(span * (left + 1.0), size, axis=1)
         low = -high
@@ -677,6 +686,7 @@ def whittle_levels(
     indexable = np.ones(n_arms, dtype=bool)
     chunk = max(1, BLOCK_BYTES // (8 * n_actions * size * size))
     for begin in range(0, n_arms, chunk):
+        checkpoint()
         part = slice(begin, begin + chunk)
         values[part], indexable[part] = _follow_levels(transition[part], reward[part], use[part], discount)
     return LevelIndices(values, indexable)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rmab_opt.errors import CapabilityError, Findings, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem.arms import Arms
 from rmab_opt.problem.dynamics import PROBABILITY_TOLERANCE, Dynamics
 from rmab_opt.problem.shared import SHARED_PREFIX
@@ -217,6 +218,7 @@ class Problem:
         self, state: np.ndarray, action: np.ndarray, shared: np.ndarray | None, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Next states (..., N), realised reward a arm (..., N), next shared state (..., K) or None."""
+        checkpoint()
         dynamics: Any = self.dynamics
         if not self.shared_names:
             return (*dynamics.step(state, action, rng), None)

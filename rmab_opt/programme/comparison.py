@@ -66,7 +66,7 @@ class Case:
     bound: float | None = None
     worth: Mapping[str, float] = field(default_factory=dict)
     said: str = ""
-    """Why there is no decision."""
+    """Why there is no decision, or what the time was not enough for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ class Comparison:
                 if who
             ]
             lines.append(f"{case.name}: {'; '.join(parts) or 'the same list'}")
-        return lines
+        return lines + [f"{case.name}: {case.said}" for case in self.cases if case.decision is not None and case.said]
 
     def worth(self) -> list[str]:
         """What one more unit is worth: by the bound's prices, and between budgets that differ in one number."""
@@ -393,24 +393,26 @@ def _model_of(here: Standpoint, name: str) -> Model:
 
 
 def _case(here: Standpoint, name: str, model: Model, episodes: int, policy: str | None, until: float = np.inf) -> Case:
-    plan = choose_rule(model, here.period, policy)
+    meant = plan = choose_rule(model, here.period, policy)
     left = until - perf_counter()
     if left <= 0:
         return Case(name, model, plan, None, None, said="not decided, the time was over: give more --seconds")
     belief = here.belief
     unsure = belief if (belief.max(axis=1) < 1.0).any() else None
     try:
-        made = plan_decision(
+        made, plan = plan_decision(
             model, plan, belief.argmax(axis=1), here.period, belief=unsure, shared=_shared(here, model), title=name,
             deadline=None if np.isinf(left) else until - (1.0 - DECIDING) * left,
         )  # fmt: skip
     except RmabError as error:
         return Case(name, model, plan, None, None, said=" ".join(error.message.split()))
+    said = "" if plan is meant else plan.reason
     seen = ahead_of(model, plan, belief, here.period, shared=_shared(here, model), until=until)
     if seen is None:
-        return Case(name, model, plan, made, None)
+        late = ["no bound, the time was over"] if perf_counter() > until else []
+        return Case(name, model, plan, made, None, said="; ".join([*([said] if said else []), *late]))
     ahead = seen.outlook(episodes, until=until) if episodes > 0 else None
-    return Case(name, model, plan, made, ahead, seen.bound, seen.worth)
+    return Case(name, model, plan, made, ahead, seen.bound, seen.worth, said)
 
 
 def _shared(here: Standpoint, model: Model) -> np.ndarray | None:

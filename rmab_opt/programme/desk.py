@@ -283,7 +283,7 @@ class Desk:
         state, belief, shared = self._standing(model)
         plan = choose_rule(model, self.period)
         title = f"{self.folder.name} · week {week_label(self.week)}"
-        made = plan_decision(
+        made, plan = plan_decision(
             model, plan, state, self.period, belief=belief, shared=shared, title=title, relax=asked.relax, watch=watch
         )
         return made, saved_document(model, made, plan, belief)

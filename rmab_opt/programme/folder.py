@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,7 +26,8 @@ from pydantic import ValidationError
 
 from rmab_opt.catalog import load
 from rmab_opt.decisions import Decision, Model
-from rmab_opt.errors import Findings, ModelError
+from rmab_opt.errors import Findings, ModelError, OverdueError
+from rmab_opt.overdue import given_up_at
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 from rmab_opt.problem.table.conventions import Conventions, readings
@@ -707,7 +707,7 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     title = f"{folder.name} · week {week_label(now.week)}"
     # What lies ahead takes as long as the list itself.
     due = None if now.due is None else perf_counter() + LISTED * max(0.0, now.due - perf_counter())
-    decision = plan_decision(
+    decision, plan = plan_decision(
         model, plan, belief.argmax(axis=1), now.period, belief=belief, title=title, shared=shared, deadline=due
     )
     if shared is not None:
@@ -723,14 +723,17 @@ def _list(folder: Path, now: _Now, said: list[str]) -> Week:
     late = perf_counter() > until
     seen = None if late else ahead_of(model, plan, belief, now.period, shared=shared, until=until)
     ahead = None if seen is None else seen.outlook(2, until=until)
-    if late or (seen is not None and ahead is None):
+    if ahead is None and (late or seen is not None or perf_counter() > until):
         said = [*said, "what lies ahead was not looked at: the time was over, give more --seconds"]
-    said = [*said, *_with_joiners(stage, folder, now, made, seen)]
+    try:
+        with given_up_at(until):
+            said = [*said, *_with_joiners(stage, folder, now, made, seen)]
+    except OverdueError:
+        said = [*said, "who will join was not looked at: the time was over"]
     sure = None
     if seen is not None:
-        draws = takewhile(lambda _: perf_counter() < until, _spread(made, model))
-        drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in draws)
-        sure = stability_of(seen, decision, drawn)
+        drawn = (with_tables(model, _in_order(made, made.fit.tables(k), model)) for k in _spread(made, model))
+        sure = stability_of(seen, decision, drawn, until)
         sure = sure if sure.draws else None
         said = [*([] if sure is None else sure.lines()), *said]
     document = saved_document(model, decision, plan, belief)

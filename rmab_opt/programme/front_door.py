@@ -20,12 +20,13 @@ from rmab_opt.decisions import Chooser, Decision, Immediate, Model, Objective, S
 from rmab_opt.decisions import bound as upper_bound
 from rmab_opt.decisions.chooser import METHODS
 from rmab_opt.decisions.policies.living import Living
-from rmab_opt.decisions.policy import Policy, RulePolicy, make_policy
+from rmab_opt.decisions.policy import Policy, RulePolicy, make_policy, unhurried
 from rmab_opt.decisions.priced import Priced
 from rmab_opt.decisions.proof import packed, unpacked
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.saved import read_saved
-from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, OverdueError, SolverError
+from rmab_opt.overdue import given_up_at
 from rmab_opt.planning import Bound
 from rmab_opt.planning.living import Course, first_gains, gains_at
 from rmab_opt.planning.scores import ScoreTable, lagrangian_at, lagrangian_within, priced_action_values
@@ -186,8 +187,9 @@ def _from_here(model: Model, start: np.ndarray, period: int) -> Model:
     return replace(model, problem=replace(model.problem, start=start, horizon=left), objective=Immediate())
 
 
-PRICED_SHARE = 0.4
-"""Share of the time left that the default rule's prices may take, and those of a bound beside it."""
+PRICED_SHARE, OFFERED_SHARE, MOMENT = 0.4, 0.8, 0.3
+"""Shares of the time left that the default rule's prices may take, and those of a bound beside it; and that any rule
+may take until it has something to offer, for which there are some seconds however late it is."""
 
 
 def _share_of(until: float) -> float | None:
@@ -234,7 +236,7 @@ def _offered(
     seconds = None if question.deadline is None else PRICED_SHARE * question.left
     policy = _policy(model, plan, question.state if belief is None else belief, question.period, seconds)
     if belief is not None and isinstance(policy, Living):
-        return policy, question.about(policy.scored(belief, question.period, question.shared))
+        return policy, question.about(policy.scored(belief, question.period, question.shared, seconds=seconds))
     rule = getattr(policy, "rule", None)
     if plan.policy == PLANNED_BY and isinstance(rule, ScoreTable) and rule.bound is not None:
         return policy, question.about(_by_table(rule, question, belief, rule.bound.arm_prices))
@@ -288,8 +290,8 @@ def plan_decision(
     *,
     belief: np.ndarray | None = None,
     **options: Any,
-) -> Decision:
-    """The certified decision of a round by a plan.
+) -> tuple[Decision, Plan]:
+    """The certified decision of a round by a plan, and the plan that made it: another where it was not ready in time.
 
     Parameters
     ----------
@@ -324,17 +326,23 @@ def plan_decision(
     question = chooser.question(state, period, shared=options.get("shared"), deadline=options.get("deadline"))
     question = replace(question, watch=options.get("watch"))
     if not plan.policy:
-        return chooser.answer(question)
+        return chooser.answer(question), plan
     try:
-        policy, offered = _offered(model, plan, question, belief)
+        try:
+            with given_up_at(perf_counter() + max(MOMENT, OFFERED_SHARE * question.left)):
+                policy, offered = _offered(model, plan, question, belief)
+        except OverdueError:
+            # By this round's reward alone, which needs nothing made before.
+            plan = Plan("myopic", f"{plan.policy} was not ready in time, this round's reward decides")
+            policy, offered = _offered(model, plan, question, belief)
     except InfeasibleError:
         # The plan's own programs find no action either; the decision says which constraints clash.
-        return chooser.answer(question)
+        return chooser.answer(question), plan
     if method != "auto":
         if not isinstance(offered, Question):
             raise ModelError(f"method {method!r}: policy {policy.name} acts by itself", "leave one of them out.")
         offered = replace(offered, method=method)
-    return chooser.settle(question, offered, policy.name)
+    return chooser.settle(question, offered, policy.name), plan
 
 
 def saved_document(model: Model, decision: Decision, plan: Plan, belief: np.ndarray | None) -> dict[str, Any]:
@@ -461,9 +469,10 @@ def ahead_of(
         return None
     model = _open(model, plan)
     try:
-        if plan.policy == LIVING:
-            return Ahead.living(model, plan, start, period, shared, until)
-        return Ahead.plain(model, plan, start, period, until)
+        with given_up_at(until):
+            if plan.policy == LIVING:
+                return Ahead.living(model, plan, start, period, shared, until)
+            return Ahead.plain(model, plan, start, period, until)
     except (CapabilityError, InfeasibleError, SolverError, ModelError):
         return None
 
@@ -579,15 +588,18 @@ class Ahead:
     def run(self, rng: np.random.Generator, until: float = np.inf) -> float | None:
         """Total of one run, less what the values say was chance; None when ``until`` comes before its end."""
         problem, arms = self.model.problem, np.arange(self.model.problem.n_arms)
+        due = None if np.isinf(until) else until
         cumulative = np.cumsum(self.start, axis=1)
         cumulative[:, -1] = 1.0
         now = (rng.random(len(arms))[:, None] >= cumulative).sum(axis=1)
         memory, shared = self.policy.begin(rng), self.shared
         total = float((self.start * self.values[0]).sum() - self.values[0][arms, now].sum())
         for t in range(self.rounds):
-            if perf_counter() > until:
+            try:
+                with unhurried(until):
+                    made, memory = self.policy.act(now, self.first + t, memory, shared, deadline=due)
+            except OverdueError:
                 return None
-            made, memory = self.policy.act(now, self.first + t, memory, shared)
             taken = self.model.actions.columns.arm_action(made)
             ahead = np.einsum("ns,ns->", self.transition[arms, taken, now], self.values[t + 1])
             weight = problem.discount**t

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from rmab_opt.decisions import Decision, Model, Scores
+from rmab_opt.errors import OverdueError
+from rmab_opt.overdue import checkpoint, given_up_at
 from rmab_opt.programme.front_door import Ahead
 
 __all__ = ["DRAWS", "OFTEN", "Stability", "stability_of"]
@@ -55,7 +58,7 @@ class Stability:
         return said
 
 
-def stability_of(ahead: Ahead, decision: Decision, others: Iterable[Model]) -> Stability:
+def stability_of(ahead: Ahead, decision: Decision, others: Iterable[Model], until: float = np.inf) -> Stability:
     """Hold a decision against the same decision under other models, e.g. draws of the estimate.
 
     Parameters
@@ -64,15 +67,20 @@ def stability_of(ahead: Ahead, decision: Decision, others: Iterable[Model]) -> S
         What lies ahead of the decision's round.
     others
         The model under each draw.
+    until
+        Time of ``perf_counter`` at which the draws that were looked at are the answer.
     """
     # The policy's own: what it compiled for its runs serves here too.
     actions, chooser = ahead.model.actions, ahead.policy.chooser
     question = chooser.question(decision.state, ahead.first, shared=ahead.shared)
     count, bounds = np.zeros(len(actions.columns)), []
-    for other in others:
-        bound, gain = ahead.under(other)
-        bounds.append(bound)
-        count += chooser.best(question.about(Scores(gain)))
+    with suppress(OverdueError), given_up_at(until):
+        for other in others:
+            bound, gain = ahead.under(other)
+            best = chooser.best(question.about(Scores(gain)))
+            bounds.append(bound)
+            count += best
+            checkpoint()
     share = count / max(len(bounds), 1)
     chosen = {name: float(share[actions.columns.index(name)]) for name in decision.chosen}
     return Stability(chosen, len(bounds), (min(bounds, default=0.0), max(bounds, default=0.0)))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from rmab_opt.errors import InfeasibleError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.solver.profile import nearest
 from rmab_opt.solver.program import KINDS, Arrays, Floats, Ints, Names, Program, demand_numbers
 
@@ -145,6 +146,7 @@ def compile_model(model: Any) -> Compiled:
         info = LinearStandardFormCompiler().write(model, mixed_form=True, set_sense=None)
         builder.add_compiled(info)
         for component in walked:
+            checkpoint()
             builder.add_walked(component, is_objective=component is objective)
     except InfeasibleConstraintException as error:
         raise InfeasibleError(f"{error}.", "relax that constraint: no action can satisfy it.") from error
@@ -156,6 +158,7 @@ def compile_model(model: Any) -> Compiled:
         for variable in fixed:
             variable.fixed = True
     for column, variable in enumerate(builder.variables):
+        checkpoint()
         builder.add_bounds(column, variable)
     return builder.finish(objective.sense == pyo.maximize, parameters)
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from rmab_opt.errors import CertificateError, LimitError, ModelError
+from rmab_opt.overdue import checkpoint, seconds_left
 from rmab_opt.solver.compiling import Dependence, Parameters, compile_model
 from rmab_opt.solver.encoded import Watch, watches
 from rmab_opt.solver.highs import HighsSolver
@@ -433,6 +434,8 @@ class Session:
             or the solver refuses an option or the arrays.
         KeyboardInterrupt
             On Ctrl-C, once the solver has stopped; ``last_result`` has the best found so far.
+        OverdueError
+            When the work that it belongs to was to be given up (:mod:`rmab_opt.overdue`).
         """
         self._refresh()
         profile = self.profile
@@ -442,8 +445,10 @@ class Session:
         if objective_cutoff is not None and not math.isfinite(objective_cutoff):
             raise ModelError(f"objective_cutoff is {objective_cutoff}.", "give a finite number or None.")
         limit = seconds if seconds is not None else profile.seconds
+        checkpoint()
+        own, left = math.inf if limit is None else float(limit), seconds_left()
         limits = Limits(
-            seconds=math.inf if limit is None else float(limit),
+            seconds=min(own, left),
             nodes=profile.nodes if nodes is None else int(nodes),
             relative_gap=profile.relative_gap if relative_gap is None else float(relative_gap),
             absolute_gap=profile.absolute_gap,
@@ -469,6 +474,9 @@ class Session:
             raise stopped
         result = self.last_result
         at_limit = result.status in ("feasible_limit", "no_solution_limit")
+        if at_limit and left < own:
+            # Whoever did not ask for a part of the answer cannot take it for the whole.
+            checkpoint()
         # Proof that nothing reaches the cut-off is an answer, not a limit.
         proven = not result.has_solution and result.bound == objective_cutoff
         if profile.at_limit == "raise" and at_limit and not proven:

@@ -8,7 +8,7 @@ import pytest
 from command_line import run
 
 import rmab_opt as ro
-from rmab_opt import registry
+from rmab_opt import overdue, registry
 from rmab_opt.cli import common
 from rmab_opt.cli.verbs import train
 from rmab_opt.cli.verbs.bound import _limits
@@ -67,10 +67,33 @@ def test_runs_side_by_side_are_a_table_by_seed_without_digests(tmp_path, monkeyp
 def test_a_verb_whose_work_goes_on_says_what_is_done_when_its_time_is_over(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(common, "perf_counter", lambda: now[0])
-    due = common.in_time(5.0, "the run goes on")
+    due = common.Due(5.0, "the run goes on")
     due("1 of 3 done", True)
     now[0] = 6.0
     due("3 of 3 done", False)
     with pytest.raises(LimitError, match="2 of 3 done in 5 s"):
         due("2 of 3 done", True)
-    common.in_time(None, "")("1 of 3 done", True)
+    common.Due(None, "")("1 of 3 done", True)
+
+
+def test_a_step_of_such_a_verb_is_given_up_in_the_middle(monkeypatch):
+    now = [0.0]
+    for module in (common, overdue):
+        monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+    due = common.Due(5.0, "the run goes on")
+
+    def steps(*done):
+        with due.work():
+            for what in done:
+                due(what, True)
+            now[0] += 6.0
+            overdue.checkpoint()
+
+    with pytest.raises(LimitError, match="no step was done in 5 s") as late:
+        steps()
+    assert "give more seconds" in late.value.fix
+    now[0] = 0.0
+    with pytest.raises(LimitError, match="1 of 3 done in 5 s") as late:
+        steps("1 of 3 done")
+    assert "the run goes on" in late.value.fix
+    overdue.checkpoint()

@@ -8,12 +8,16 @@ import pytest
 from command_line import run
 from proof_models import EVERY, network, problem_of, sets
 
+from rmab_opt import overdue
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Knapsack
 from rmab_opt.decisions import Chooser, NetworkObjective, Scores, decide, question, ways
+from rmab_opt.decisions import policy as policies
 from rmab_opt.decisions.certify import certify
+from rmab_opt.decisions.policy import Policy
 from rmab_opt.decisions.question import Proposal
 from rmab_opt.errors import CapabilityError, CertificateError, LimitError, SolverError, UnsettledError
+from rmab_opt.learning import evaluation
 from rmab_opt.problem import Arms
 from rmab_opt.solver import load_profile
 
@@ -23,7 +27,8 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr(question, "perf_counter", lambda: self.now)
+        for module in (question, overdue):
+            monkeypatch.setattr(module, "perf_counter", lambda: self.now)
 
 
 def late(monkeypatch, clock, seconds=3.0):
@@ -143,17 +148,29 @@ def test_only_unsettled_checks_end_in_a_last_resort(monkeypatch):
     assert not made.violations
 
 
-def test_evaluation_ends_inside_an_episode_and_says_so(monkeypatch):
-    from rmab_opt.learning import evaluation
+class Ticking:
+    """A clock far ahead of the true one, which ways of deciding read: they have all they need. A decision takes 1 s."""
 
-    # Far ahead of the clock that decisions read: those have all the time they need.
-    model, ticks, ahead = ro_model(), iter(range(10**9)), perf_counter() + 1e6
-    monkeypatch.setattr(evaluation, "perf_counter", lambda: ahead + float(next(ticks)))
+    def __init__(self, monkeypatch, slow=Policy):
+        self.now, follow = perf_counter() + 1e6, slow.follow
+
+        def followed(policy, *given, **options):
+            self.now += 1.0
+            return follow(policy, *given, **options)
+
+        monkeypatch.setattr(slow, "follow", followed)
+        for module in (evaluation, policies, overdue):
+            monkeypatch.setattr(module, "perf_counter", lambda: self.now)
+
+
+def test_evaluation_ends_inside_an_episode_and_says_so(monkeypatch):
+    model = ro_model()
     rounds = model.problem.horizon
-    # Three looks at the clock a round: the first policy is done, the second comes half-way.
-    table = evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=4.5 * rounds)
+    Ticking(monkeypatch)
+    # The first policy is done, the second comes half-way; its last decision took more than half of what was left.
+    table = evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=1.5 * rounds)
     assert [row["policy"] for row in table.rows] == ["none"]
-    assert table.header["stopped"] == f"myopic in round {rounds // 2 + 1} of {rounds}"
+    assert table.header["stopped"] == f"myopic in round {rounds // 2} of {rounds}"
     assert "stopped myopic" in str(table)
     with pytest.raises(LimitError, match="no episode was played to its end"):
         evaluation.evaluate(model, ["none", "myopic"], episodes=1, bound=False, seconds=1.0)

@@ -50,7 +50,7 @@ def test_the_action_alone_is_worth_as_much_as_the_certified_answer(monkeypatch, 
     limit = Budget(at_most=3, soft=soft) if kind == "budget" else Knapsack(cost="cost", at_most=8, soft=soft)
     actions = ActionSet(arms, {"limit": limit})
     seen, vertex = [], Bench.vertex
-    monkeypatch.setattr(Bench, "vertex", lambda bench, gain: seen.append(vertex(bench, gain)) or seen[-1])
+    monkeypatch.setattr(Bench, "vertex", lambda bench, *given: seen.append(vertex(bench, *given)) or seen[-1])
     chooser = Chooser(problem, actions, Scores(np.ones(n)), "exact", many=False)
     points = actions.enumerate()
     for _ in range(12):

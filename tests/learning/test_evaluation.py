@@ -248,9 +248,13 @@ def test_a_policy_that_finds_out_in_play_what_a_model_lacks_has_a_row_that_says_
         evaluate(model, [_Lacking()], episodes=2, bound=False)
 
 
-def test_a_policy_that_was_played_under_a_limit_has_none_afterwards():
-    model = small_model()
-    mine = make_policy("myopic", model)
+def test_a_policy_that_was_played_under_a_limit_has_none_afterwards(monkeypatch):
+    model, seen = small_model(), []
+    mine, ask = make_policy("myopic", model), Chooser.question
+    monkeypatch.setattr(Chooser, "question", lambda own, *a, **k: seen.append(k.get("deadline")) or ask(own, *a, **k))
     evaluate(model, [mine], episodes=2, bound=False, seconds=60.0, n_jobs=1)
-    assert mine.due is None
-    assert mine.decide(model.problem.start).status == "optimal"
+    assert seen
+    assert None not in seen
+    seen.clear()
+    mine.decide(model.problem.start)
+    assert seen == [None]

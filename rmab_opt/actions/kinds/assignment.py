@@ -15,6 +15,7 @@ from rmab_opt.actions.constraint import Constraint, Rows, table_with
 from rmab_opt.actions.kinds.rows import opened, row_unit, tolerance
 from rmab_opt.actions.packing import carried_rows, pack
 from rmab_opt.errors import Findings, UnsettledError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Table
 
 __all__ = ["Capacity"]
@@ -71,6 +72,7 @@ class Capacity(Constraint, kind="capacity"):
 
         @block.Constraint(list(columns.ids))
         def assigned(_: Any, name: str) -> Any:
+            checkpoint()
             c = columns.index(name)
             if not carriers[c]:
                 return act[c] == 0
@@ -78,6 +80,7 @@ class Capacity(Constraint, kind="capacity"):
 
         @block.Constraint([name for i, name in enumerate(names) if carried[i]])
         def load_of(_: Any, name: str) -> Any:
+            checkpoint()
             i = names.index(name)
             if equal:
                 return sum(block.carries[c, i] for c in carried[i]) <= int(
@@ -92,6 +95,7 @@ class Capacity(Constraint, kind="capacity"):
 
             @block.Constraint([f"{names[i]} {names[j]}" for i, j in twins])
             def symmetry(_: Any, name: str) -> Any:
+                checkpoint()
                 i, j = twins[[f"{names[a]} {names[b]}" for a, b in twins].index(name)]
                 return sum(float(load[c]) * block.carries[c, i] for c in carried[i]) >= sum(
                     float(load[c]) * block.carries[c, j] for c in carried[j]
@@ -127,9 +131,11 @@ class Capacity(Constraint, kind="capacity"):
         worth: np.ndarray,
         columns: Columns,
         swap: Callable[[int, int], bool],
+        *,
+        until: float = np.inf,
     ) -> tuple[np.ndarray, list[dict[str, str]]]:
         names, capacity, load = self._data(columns)
-        place = pack(wanted, others, gain, worth, load, _opened(capacity), swap)
+        place = pack(wanted, others, gain, worth, load, _opened(capacity), swap, until)
         action = np.zeros(len(columns), dtype=np.int64)
         action[list(place)] = 1
         rows = [{"column": columns.ids[c], "worker": names[i]} for i, c in sorted((i, c) for c, i in place.items())]
@@ -298,6 +304,7 @@ class Capacity(Constraint, kind="capacity"):
             return place
         stack.append((0, candidates(0)))
         while stack:
+            checkpoint()
             depth, options = stack[-1]
             item = items[depth]
             if item in place:

@@ -17,6 +17,7 @@ from rmab_opt.actions.constraint import Constraint, table_with
 from rmab_opt.actions.side_rows import SideRows
 from rmab_opt.actions.tours import Orienteering, through
 from rmab_opt.errors import Findings, ModelError, UnsettledError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Table
 from rmab_opt.problem.table import nearest
 
@@ -164,6 +165,7 @@ class Path(Constraint, kind="path"):
 
         @block.Constraint([name for c, name in enumerate(columns.ids) if stops.of[c]])
         def passed(_: Any, name: str) -> Any:
+            checkpoint()
             c = columns.index(name)
             here = into.get(int(stops.of[c]))
             return act[c] <= sum(here) if here else act[c] == 0
@@ -202,6 +204,7 @@ class Path(Constraint, kind="path"):
 
         @block.Constraint(sorted(inner))
         def onward(_: Any, j: int, t: int) -> Any:
+            checkpoint()
             return sum(entering[j, t]) == sum(leaving[j, t])
 
         arrivals: dict[int, list[Any]] = defaultdict(list)
@@ -235,6 +238,7 @@ class Path(Constraint, kind="path"):
 
         @block.Constraint([(i, j) for i, j in arcs if i and j])
         def later(_: Any, i: int, j: int) -> Any:
+            checkpoint()
             most = float(closes[i] + between[i, j] - opens[j])
             wait = block.begin[i] + float(between[i, j]) - block.begin[j]
             return wait <= most * (1 - block.move[i, j])

@@ -20,6 +20,7 @@ from scipy import sparse
 from rmab_opt.actions.columns import Columns
 from rmab_opt.actions.constraint import Constraint, Names, Rows, table_with
 from rmab_opt.errors import Findings, ModelError, UnsettledError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Table
 
 __all__ = ["Roster", "RosterRule", "Scheduling", "Shift"]
@@ -155,6 +156,7 @@ class Scheduling(Constraint, kind="scheduling"):
 
         @block.Constraint(list(ids))
         def visits(_: Any, name: str) -> Any:
+            checkpoint()
             c = columns.index(name)
             if not plan.demand[c]:
                 return act[c] == 0
@@ -166,6 +168,7 @@ class Scheduling(Constraint, kind="scheduling"):
         # The rows of single shifts say as much.
         @block.Constraint([] if self.askers else [plan.names[unit] for unit in users])
         def staff(_: Any, name: str) -> Any:
+            checkpoint()
             unit = plan.names.index(name)
             return sum(block.served[c, unit] for c in users[unit]) <= int(plan.capacity[unit])
 
@@ -177,6 +180,7 @@ class Scheduling(Constraint, kind="scheduling"):
 
             @block.Constraint(several)
             def once(_: Any, name: str, worker: str) -> Any:
+                checkpoint()
                 return sum(block.served[pair] for pair in by_worker[name, worker]) <= 1
 
     def _build_shifts(self, block: Any, plan: _Plan, pairs: list[tuple[int, int]]) -> None:
@@ -198,12 +202,14 @@ class Scheduling(Constraint, kind="scheduling"):
 
         @block.Constraint(pairs)
         def spread(_: Any, c: int, unit: int) -> Any:
+            checkpoint()
             return (
                 sum(block.serve[c, worker, slot] for worker, slot in ways[c, unit]) == together * block.served[c, unit]
             )
 
         @block.Constraint(list(users))
         def shift(_: Any, worker: str, slot: str) -> Any:
+            checkpoint()
             served = sum(block.serve[c, worker, slot] for c in users[worker, slot])
             return served <= calls[worker, slot] * block.works[worker, slot]
 
@@ -289,10 +295,12 @@ class Scheduling(Constraint, kind="scheduling"):
 
         @block.Constraint([c for c, units in enumerate(plan.demand) if units])
         def visits(_: Any, c: int) -> Any:
+            checkpoint()
             return sum(block.served[c, unit] for unit in plan.demand[c]) <= plan.need * act[c]
 
         @block.Constraint(sorted(users))
         def staff(_: Any, unit: int) -> Any:
+            checkpoint()
             return sum(block.served[c, unit] for c in users[unit]) <= int(plan.capacity[unit])
 
         wanted = pyo.quicksum(plan.need * act[c] for c in range(len(columns)))
@@ -385,6 +393,7 @@ class Scheduling(Constraint, kind="scheduling"):
         place = {shift: k for k, shift in enumerate(offered.open)}
         stack, seen = [frozenset[int]()], set[frozenset[int]]()
         while stack:
+            checkpoint()
             closed = stack.pop()
             if closed in seen:
                 continue

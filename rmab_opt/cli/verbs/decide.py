@@ -30,7 +30,7 @@ from rmab_opt.cli.common import (
     load_model,
     stoppable,
 )
-from rmab_opt.errors import ModelError
+from rmab_opt.errors import ModelError, OverdueError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def decide(
         plan_decision, loaded, plan, given, period, belief=belief, shared=shared, solver=solver, relax=relax,
         title=title, method=method,
     )  # fmt: skip
-    decision, stopped = stoppable(asked, deadline)
+    (decision, plan), stopped = stoppable(asked, deadline)
     if stopped:
         seconds, episodes, began = STOPPED, 0, perf_counter()
     seen = decision.state if belief is None else belief
@@ -128,7 +128,7 @@ def decide(
     until = math.inf if seconds is None else began + OUTLOOK_UNTIL * seconds
     lying = None if late or not episodes else ahead_of(loaded, plan, seen, period, shared=shared, until=until)
     lines, horizon = _horizon(model, lying, episodes, until)
-    late = late or (lying is not None and not lines)
+    late = late or (not lines and (lying is not None or perf_counter() > until))
     lines |= {"expected": f"not simulated: {seconds:g} s are the limit"} if late else {}
     lines |= {"stopped": "by Ctrl-C; the best that was at hand is above"} if stopped else {}
     if out is not None:
@@ -179,6 +179,7 @@ def _horizon(model: str, lying: Ahead | None, episodes: int, until: float) -> tu
     """What is expected to the horizon: lines to print and the part of the document; empty when not asked or late."""
     if lying is None:
         return {}, {}
+    from rmab_opt.overdue import given_up_at
     from rmab_opt.programme.arrivals import arrivals_of
 
     ahead = lying.outlook(episodes, until=until)
@@ -187,7 +188,11 @@ def _horizon(model: str, lying: Ahead | None, episodes: int, until: float) -> tu
     lines, document = ahead.lines(), ahead.summary()
     coming = arrivals_of(Path(model))
     if coming is not None:
-        lines["with joiners"] = document["joiners"] = coming.line(*lying.living_part)
+        try:
+            with given_up_at(until):
+                lines["with joiners"] = document["joiners"] = coming.line(*lying.living_part)
+        except OverdueError:
+            lines["with joiners"] = "not looked at: the time was over"
     return lines, {"horizon": document}
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rmab_opt.cli.common import RESEARCH, Force, Jobs, Json, Seconds, answer, check_outputs, in_time
+from rmab_opt.cli.common import RESEARCH, Due, Force, Jobs, Json, Seconds, answer, check_outputs
 from rmab_opt.progress import Tell, watch
 from rmab_opt.registry import register
 
@@ -32,7 +32,7 @@ def reproduce(
     Tables stand in DIR/NAME.csv, finished tasks in DIR/NAME. What came of the recorded runs, and why some claims do not
     hold, is in the guide's page on reproduction.
     """
-    due = in_time(seconds, "finished tasks are kept")
+    due = Due(seconds, "finished tasks are kept")
     from rmab_opt import registry
     from rmab_opt.experiments import data_file, measure, outline
     from rmab_opt.report import table_text
@@ -57,7 +57,8 @@ def reproduce(
                 tell(done=found["done"], total=found["of"])
                 due(f"{found['done']} of {found['of']} tasks of {found['name']} done", found["done"] < found["of"])
 
-            made = measure(name, out, full=full, n_jobs=n_jobs, on_event=event)
+            with due.work():
+                made = measure(name, out, full=full, n_jobs=n_jobs, on_event=event)
         documents.append(made.document)
         texts.append(made.text)
     answer(as_json, documents, "\n\n".join([*texts, f"written to {out}"]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmab_opt import registry
-from rmab_opt.cli.common import RESEARCH, Due, Force, Jobs, Json, ModelName, Seconds, Sets, answer, in_time, load_model
+from rmab_opt.cli.common import RESEARCH, Due, Force, Jobs, Json, ModelName, Seconds, Sets, answer, load_model
 from rmab_opt.errors import ModelError
 from rmab_opt.progress import watch
 from rmab_opt.registry import register
@@ -36,7 +36,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a Q-network whose argmax is this model's program, or what another learner trains."""
-    due = in_time(seconds, f"the run in {out} goes on")
+    due = Due(seconds, f"the run in {out} goes on")
     learner = registry.find("learner", policy)
     if device not in ("cpu", "cuda"):
         raise ModelError(f"--device {device}", "give cpu or cuda.")
@@ -56,7 +56,8 @@ def train(
             tell(f"training · {event['said']}", done=event["done"], total=event["total"])
             due(f"training: {event['done']} of {event['total']} done", event["done"] < event["total"])
 
-        lesson: Lesson = learner.make(loaded, out=out, seed=seed, device=device, on_event=show)
+        with due.work():
+            lesson: Lesson = learner.make(loaded, out=out, seed=seed, device=device, on_event=show)
     rivals = ",".join([str(lesson.folder), *lesson.rivals])
     answer(as_json, lesson.summary, f"{lesson.text}\nnext: rmab-opt evaluate {model} --policies {rivals}")
 
@@ -74,7 +75,7 @@ def _train_seeds(
     from rmab_opt.report import table_text
 
     rows = []
-    with watch("training", len(seeds), quiet=as_json) as tell:
+    with watch("training", len(seeds), quiet=as_json) as tell, due.work():
         for number, lesson in pmap(partial(_learn, loaded, policy, out, device), list(seeds), n_jobs=jobs):
             rows.append({"seed": seeds[number], **lesson.summary})
             tell(advance=1)

@@ -16,6 +16,9 @@ from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.planning.living import Course, LivingBound, first_gains, fits_exactly, living_bound, living_optimum
 from rmab_opt.problem.dynamics import require_tabular
 
+PRICED_SHARE = 0.4
+"""Share of the time left that the prices of a round may take."""
+
 TOLERANCE = 1e-6
 """Relative gap of the prices; scores change by less than a call's worth."""
 
@@ -84,8 +87,13 @@ class Living(Policy):
             self._most[now] = float(np.floor(min(found.bound, len(actions)) + 1e-6))
         return self._most[now]
 
-    def scored(self, belief: np.ndarray, period: int, shared: np.ndarray | None = None) -> Scores:
-        """Worth of each action over resting under beliefs (N, S), with the prices that it follows from, if any."""
+    def scored(
+        self, belief: np.ndarray, period: int, shared: np.ndarray | None = None, *, seconds: float | None = None
+    ) -> Scores:
+        """Worth of each action over resting under beliefs (N, S), with the prices that it follows from, if any.
+
+        The prices are those that are found in so many seconds.
+        """
         course = self.course(belief, period, shared)
         # Preferences have prices in the reward's unit; the exact optimum's scores say only who is chosen.
         if fits_exactly(course) and not self.model.actions.preferences:
@@ -97,7 +105,7 @@ class Living(Policy):
                 scores = np.zeros((len(belief), 2))
                 scores[:, 1] = np.where(np.isin(np.arange(len(belief)), acts), 1.0, -1.0)
                 return Scores(scores)
-        found = self.bound(belief, period, shared)
+        found = self.bound(belief, period, shared, seconds=seconds)
         return Scores(_finite(found.expected_gain(belief)), np.append(found.prices.ravel(), found.saved))
 
     def scored_at(self, prices: np.ndarray, belief: np.ndarray, period: int, shared: np.ndarray | None) -> Scores:
@@ -113,10 +121,11 @@ class Living(Policy):
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
         belief = np.eye(self.reward.shape[1])[question.state]
+        seconds = None if question.deadline is None else PRICED_SHARE * question.left
         if self.again:
-            return question.about(self.scored(belief, question.period, question.shared)), memory
+            return question.about(self.scored(belief, question.period, question.shared, seconds=seconds)), memory
         if memory is None:
-            memory = (question.period, self.bound(belief, question.period, question.shared))
+            memory = (question.period, self.bound(belief, question.period, question.shared, seconds=seconds))
         begun, found = memory
         return question.about(Scores(_finite(found.expected_gain(belief, question.period - begun)))), memory
 

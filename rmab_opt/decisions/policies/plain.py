@@ -39,7 +39,7 @@ class RandomAction(Policy):
     name = "random"
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        return Proposal(question.actions.sample(memory)[0]), memory
+        return Proposal(question.actions.sample(memory, until=question.until)[0]), memory
 
 
 @policy("sampling")
@@ -53,9 +53,10 @@ class Sampling(Policy):
         self.draws = draws
 
     def propose(self, question: Question, memory: Memory) -> tuple[Proposal | Question, Memory]:
-        actions = question.actions.sample(memory, self.draws)
+        actions = question.actions.sample(memory, self.draws, until=question.until)
         values = question.objective.batch_value(actions, question.situation)
-        return Proposal(actions[int(np.argmax(values))]), memory
+        fewer = {"draws": f"{len(actions)} of {self.draws}, the time was over"} if len(actions) < self.draws else {}
+        return Proposal(actions[int(np.argmax(values))], remarks=fewer), memory
 
 
 @policy("iterative_myopic")

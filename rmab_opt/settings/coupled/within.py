@@ -13,6 +13,7 @@ import numpy as np
 from rmab_opt.actions import ActionSet
 from rmab_opt.decisions.objective import Objective, Situation
 from rmab_opt.errors import ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.improve import best_action
 from rmab_opt.settings.coupled.worlds import Assortment, Crowding, Sessions
 
@@ -196,6 +197,7 @@ def best_assortment(world: Assortment, actions: ActionSet, shared: np.ndarray | 
     liked, ratio = world.attraction(shared), 0.0
     action = np.zeros(len(actions), dtype=np.int64)
     for _ in range(DINKELBACH_ROUNDS):
+        checkpoint()
         scores = liked * (world.worth - ratio)
         # Divided by the largest, so that the program's tolerances mean the same in every state.
         found = best_action(actions, scores[None] / max(float(np.abs(scores).max()), 1e-300))[0]

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.settings.equity.arms import Arms
 from rmab_opt.settings.equity.cohort import Cohort
@@ -86,6 +87,7 @@ def values_at_charges(
     chunk = max(1, (1 << 20) // (np.dtype(dtype).itemsize * 2 * n_states * max(charges.size, n_states)))
     ahead: np.ndarray = np.empty((min(chunk, n_arms), 2 * n_states, charges.size), dtype=dtype)
     for begin in range(0, n_arms, chunk):
+        checkpoint()
         part = slice(begin, min(begin + chunk, n_arms))
         size = part.stop - begin
         for left in range(1, rounds + 1):
@@ -390,6 +392,7 @@ def group_curve(
     done, open_ = [ends[0]], [ends[1]]
     height = tolerance * max(1.0, abs(ends[1][1]))
     while open_:
+        checkpoint()
         (left, low), (right, high) = done[-1], open_[-1]
         if right - left <= 1e-9 or high - low <= height:
             if high > low + height or right > left + 1e-9:

@@ -12,11 +12,12 @@ import numpy as np
 
 from rmab_opt.decisions import Model
 from rmab_opt.decisions.policy import Policy, make_policy, round_of
-from rmab_opt.errors import LimitError, ModelError
+from rmab_opt.errors import LimitError, ModelError, OverdueError
 from rmab_opt.learning.evaluation import row_names
 from rmab_opt.learning.plots import _axes, _save
 from rmab_opt.learning.simulator import Simulator
 from rmab_opt.learning.statistics import Difference, interval, marks, paired
+from rmab_opt.overdue import given_up_at
 from rmab_opt.problem.table import nearest
 from rmab_opt.report import cell, table_csv, table_latex, table_text
 from rmab_opt.settings.equity import Groups, Welfare, fair_plan, gini, smallest_budget
@@ -163,9 +164,10 @@ def compare_groups(
     stopped: list[str] = []
     for given, name in zip(policies, names, strict=True):
         try:
-            chosen = _made(given, model, until)
+            with given_up_at(until):
+                chosen = make_policy(given, model)
             totals, counts, extra, spent = _simulate(model, chosen, episodes, seed, measures or {}, until)
-        except LimitError:
+        except OverdueError:
             stopped.append(name)
             continue
         by_group[name], means[name] = groups.means(totals), totals.mean(axis=1)
@@ -210,17 +212,16 @@ def _by_group(names: tuple[str, ...], values: np.ndarray) -> dict[str, float]:
     return {f"groups:{key}": float(value) for key, value in zip(marks_, at, strict=True)}
 
 
-def _made(given: str | Policy, model: Model, until: float) -> Policy:
-    """The policy, unless it is late already."""
-    if perf_counter() > until:
-        raise LimitError("the table is due", "give more seconds.")
-    return make_policy(given, model)
-
-
 def _simulate(
     model: Model, chosen: Policy, episodes: int, seed: int, measures: Mapping[str, np.ndarray], until: float
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], float]:
-    """Totals (E, N), actions an arm and round (N,), further measures (E,) each, and seconds a decision."""
+    """Totals (E, N), actions an arm and round (N,), further measures (E,) each, and seconds a decision.
+
+    Raises
+    ------
+    OverdueError
+        When ``until`` came before the end.
+    """
     moves, choices = np.random.SeedSequence(seed).spawn(2)
     simulator = Simulator(model.problem, model.actions, moves.spawn(episodes))
     memories = [chosen.begin(np.random.default_rng(child)) for child in choices.spawn(episodes)]
@@ -231,12 +232,9 @@ def _simulate(
     while not done:
         for name, table in measures.items():
             extra[name] += weight * np.asarray(table)[arm, simulator.state].mean(axis=1)
-        clock = perf_counter()
-        if clock > until:
-            raise LimitError("the table is due", "give more seconds.")
-        made = round_of(chosen, simulator.state, simulator.period, memories, simulator.shared)
+        made = round_of(chosen, simulator.state, simulator.period, memories, simulator.shared, until=until)
         memories = made.memories
-        spent += perf_counter() - clock
+        spent += sum(made.seconds)
         actions = np.stack([decision.action for decision in made.decisions])
         counts += (model.actions.columns.arm_action(actions) > 0).mean(axis=0)
         _, _, expected, done = simulator.step(actions, checked=True)

@@ -37,6 +37,7 @@ from rmab_opt.decisions.objective import Objective, Scores, Situation
 from rmab_opt.decisions.policy import Memory, Policy, RulePolicy, policy
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import CapabilityError, InfeasibleError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Problem
 from rmab_opt.problem.dynamics import require_tabular
 from rmab_opt.settings.equity.budgets import Shares, doubtful, share_units
@@ -288,6 +289,7 @@ class FairObjective(_Units):
         if not self._whole:
             curves.refine(np.arange(self.most + 1) <= about["caps"][:, None])
         while True:
+            checkpoint()
             shares = share_units(curves.values, self.units, self.groups, **about)
             if not self._whole:
                 return shares
@@ -465,9 +467,15 @@ class FairPolicy(Policy):
         return self._collected(memory, decision.state, decision.action, decision.period)
 
     def act(
-        self, state: np.ndarray, period: int, memory: Memory, shared: np.ndarray | None = None
+        self,
+        state: np.ndarray,
+        period: int,
+        memory: Memory,
+        shared: np.ndarray | None = None,
+        *,
+        deadline: float | None = None,
     ) -> tuple[np.ndarray, Memory]:
-        offered, kept = self.propose(self.chooser.question(state, period, shared=shared), memory)
+        offered, kept = self.propose(self.chooser.question(state, period, shared=shared, deadline=deadline), memory)
         assert isinstance(offered, Question)
         action = self.chooser.best(offered)
         return action, self._collected(kept, state, action, period)

@@ -21,6 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.errors import InfeasibleError, ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.occupancy import Polyhedron
 from rmab_opt.settings.equity.arms import Arms, Plans
 from rmab_opt.settings.equity.cohort import Cohort, Limits
@@ -243,6 +244,7 @@ class PricedGroups:
         heats = list(HEATS) if self._descends(stage) else []
         limit_size = max(1.0, float(np.abs(self.resources.limit).max(initial=0.0)))
         while rounds < MOST_ROUNDS:
+            checkpoint()
             rounds += 1
             mixture = self.master.solve(stage)
             values, missed = self._mixed(mixture.parts)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_program
 from rmab_opt.settings.equity.cohort import Cohort, Limits
@@ -365,6 +366,7 @@ class EquityProgram:
         rounds, upper, best, answer = 0, np.inf, -np.inf, None
         try:
             while True:
+                checkpoint()
                 rounds += 1
                 found = self._run()
                 assert found.x is not None

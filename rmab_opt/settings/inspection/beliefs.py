@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from rmab_opt.errors import CapabilityError, Findings, ModelError
+from rmab_opt.overdue import checkpoint
 
 __all__ = ["BeliefChains", "EncodedArms", "Windows", "earned", "encoded_arms", "rescale"]
 
@@ -328,6 +329,7 @@ class EncodedArms:
             )
         transition, reward = np.zeros((n, 2, s, s)), np.zeros((n, s, 2))
         for state in range(s):
+            checkpoint()
             now = self.encode(*(np.full(n, part) for part in np.unravel_index(state, self._shape)))
             # Ages past the chain's end are never reached; they move as the end does.
             for action in (0, 1):

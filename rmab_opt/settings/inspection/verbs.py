@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmab_opt.errors import LimitError, OverdueError
 from rmab_opt.registry import register
 
 if TYPE_CHECKING:
@@ -73,7 +77,8 @@ def plan(
     source = str(Path(model).resolve()) if Path(model).exists() else model
     loaded = load_with(model, sets)
     keep_safe([loaded.path, *(table.path for table in loaded.tables)])
-    _, made = SavedPlan.create(out, _limited(loaded, began, seconds), source, sets or [])
+    with _until(began, seconds):
+        _, made = SavedPlan.create(out, _limited(loaded, began, seconds), source, sets or [])
     _answer(made, out, as_json)
 
 
@@ -104,7 +109,21 @@ def replan(
         given += [{name: cells[row] for name, cells in table.columns.items()} for row in range(len(table))]
     events = [read_event(words, saved.dates) for words in given]
     slot = None if now is None else read_slot(now, saved.dates, "--now")
-    _answer(saved.replan(events, now=slot, stay=stay), folder, as_json)
+    with _until(began, seconds):
+        made = saved.replan(events, now=slot, stay=stay)
+    _answer(made, folder, as_json)
+
+
+@contextmanager
+def _until(began: float, seconds: float | None) -> Iterator[None]:
+    """Programs that are not written by then are given up; those that are have their share of the time."""
+    from rmab_opt.overdue import given_up_at
+
+    try:
+        with given_up_at(math.inf if seconds is None else began + seconds):
+            yield
+    except OverdueError:
+        raise LimitError(f"no plan was found in {seconds:g} s", "give more seconds.") from None
 
 
 def _limited(model: Model, began: float, seconds: float | None) -> Model:

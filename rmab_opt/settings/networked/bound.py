@@ -27,6 +27,7 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Problem
 from rmab_opt.settings.networked.greedy import arm_of_column
 
@@ -160,6 +161,7 @@ class _PricedArms:
         at = np.concatenate([help_price.ravel(), *row_price])
         mean, square = np.zeros(len(at)), np.zeros(len(at))
         for step in range(1, STEPS + 1):
+            checkpoint()
             now = at[: rounds * n].reshape(rounds, n)
             rows = [at[rounds * n + a : rounds * n + b] for a, b in pairwise(ends)]
             value, slope, row_slope = self.value(now, rows)

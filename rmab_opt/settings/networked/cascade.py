@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from rmab_opt.errors import CapabilityError, Findings, ModelError
+from rmab_opt.overdue import checkpoint
 
 if TYPE_CHECKING:
     from rmab_opt.actions import ActionSet
@@ -501,6 +502,7 @@ class Cascade:
         rows = [array.reshape(-1, self.n_arms) for array in (state, action, following, paid)]
         block = self.graph.block
         for k in range(0, len(rows[0]), block):
+            checkpoint()
             here = slice(k, k + block)
             active = self.graph.spread(self._move(rows[0][here], rows[1][here], rng), rng)
             rows[2][here] = active

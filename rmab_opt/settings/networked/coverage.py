@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.actions.shape import Room, Shape
+from rmab_opt.overdue import checkpoint
 
 __all__ = ["Coverage", "ceiling", "celf"]
 
@@ -72,6 +73,7 @@ def celf(cover: Coverage, fits: Room, *, cost: np.ndarray | None = None) -> tupl
     total, counted = 0.0, len(gains)
     indptr, indices, linear, share = cover.rows_of.indptr, cover.rows_of.indices, cover.linear, cover.share
     while True:
+        checkpoint()
         column = int(np.argmax(upper))
         if upper[column] <= least * per[column]:
             return chosen, total, left, counted
@@ -129,6 +131,7 @@ def ceiling(
     mean, mixed = np.asarray(action, dtype=np.float64), np.minimum(steep, STEEP)
     best = np.inf
     for step in range(min(most, int(np.clip(ENTRIES // max(1, rows.nnz), FEWEST, STEPS)))):
+        checkpoint()
         if whole:
             # Only 1 + T and exp(-T) as one number matter: the row's price between 0 and 1.
             price = np.clip((1.0 - rows @ mean) / SOFT + 0.5, 0.0, 1.0)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rmab_opt.actions import ActionSet
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning.improve import BatchRule, Rollouts, best_action
 from rmab_opt.problem import Problem
 from rmab_opt.settings.networked.cascade import EXACT_NODES, Cascade, active_sets, set_bits
@@ -124,6 +125,7 @@ class BatchLookahead:
         column[self.arm] = np.arange(len(self.arm))
         gains[:, column < 0] = -np.inf
         for number in range(most):
+            checkpoint()
             pick = gains.argmax(axis=1)
             gained = gains[every, pick] > 1e-12
             if number >= fewest and not gained.any():
@@ -169,6 +171,7 @@ class ExactRollouts(Rollouts):
         dynamics, states = self.dynamics, set_bits(self.dynamics.n_arms).astype(np.int64)
         found = [np.zeros(len(states))]
         for period in range(self.problem.horizon - 1, -1, -1):
+            checkpoint()
             acted = self.actions.columns.arm_action(self.base(states, period, None))
             chance, arrival = dynamics.own_move(states, acted), self._arrival(found[0])
             parts = [active_sets(chance[k : k + 256]) @ arrival for k in range(0, len(chance), 256)]

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.errors import ModelError
+from rmab_opt.overdue import checkpoint
 from rmab_opt.settings.networked.cascade import Cascade, Graph, LiveEdges, active_sets, set_bits
 
 __all__ = [
@@ -251,6 +252,7 @@ class Scenarios:
         found = np.empty((len(actions), size))
         step = max(1, 2_000_000 // max(1, size * n))
         for k in range(0, len(actions), step):
+            checkpoint()
             active = np.where(actions[k : k + step, None, :] > 0, when_acted, by_itself)
             hit = (self._flat @ active.reshape(len(active), -1).T.astype(np.float32)) > 0
             found[k : k + step] = (active * own).sum(axis=2) + (which.T @ (hit * row_worth[:, None])).T
@@ -345,6 +347,7 @@ def backward_induction(
     value = np.zeros((horizon + 1, len(pay)))
     best = np.zeros((horizon, len(pay)), dtype=np.int64)
     for period in range(horizon - 1, -1, -1):
+        checkpoint()
         arrival = kernel @ (pay + discount * value[period + 1])
         value[period] = -np.inf
         for number, action in enumerate(actions):
@@ -374,6 +377,7 @@ def policy_value(dynamics: Cascade, chosen: np.ndarray, horizon: int, discount: 
     value = np.zeros(len(pay))
     states = set_bits(dynamics.n_arms).astype(np.int64)
     for period in range(horizon - 1, -1, -1):
+        checkpoint()
         arrival = dynamics.graph.kernel @ (pay + discount * value)
         chance = dynamics.own_move(states, chosen[period])
         value = active_sets(chance) @ arrival if len(pay) <= 64 else _rows(chance, arrival)

@@ -16,6 +16,7 @@ from rmab_opt.decisions.policy import Decider, Memory, Policy, adapted, round_of
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.errors import ModelError
 from rmab_opt.learning.simulator import Simulator
+from rmab_opt.overdue import checkpoint
 from rmab_opt.problem import Problem, Tabular
 from rmab_opt.settings.neural_index.index import NeuralIndex
 
@@ -55,6 +56,7 @@ def collect(
     memories = [chosen.begin(np.random.default_rng(child)) for child in choices.spawn(episodes)]
     states, actions = [simulator.state], []
     for period in range(model.problem.horizon if rounds is None else rounds):
+        checkpoint()
         found = round_of(chosen, simulator.state, period, memories, simulator.shared)
         memories = found.memories
         made = np.stack([decision.action for decision in found.decisions])
@@ -225,6 +227,7 @@ class RefittedIndex(Policy):
         rng = np.random.default_rng(seed)
         state, earned = truth.sample_start(rng), np.zeros(rounds)
         for k in range(rounds):
+            checkpoint()
             action = self.model.actions.columns.arm_action(self.decide(state).action)
             earned[k] = truth.dynamics.expected_reward(state, action).sum()
             following, _ = truth.dynamics.step(state, action, rng)

@@ -33,6 +33,7 @@ from rmab_opt.decisions import Chooser, Decision, Model, Scores
 from rmab_opt.decisions.policy import ChooserPolicy
 from rmab_opt.errors import CapabilityError, ModelError, SolverError
 from rmab_opt.learning.run_folder import RunFolder, fingerprint, versions
+from rmab_opt.overdue import checkpoint
 from rmab_opt.planning import Bound, Coupling, assign, bound
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.planning.scores import priced_action_values
@@ -778,6 +779,7 @@ def _rows(trainer: _Trainer, folder: RunFolder | None) -> Iterator[dict[str, Any
     """The loop: step, log, save; one row every ``log_every`` steps and one at the end."""
     config, losses = trainer.config, []
     while trainer.step < config.steps:
+        checkpoint()
         losses.append(trainer.advance())
         last = trainer.step == config.steps
         row = None
