@@ -22,6 +22,7 @@ import numpy as np
 from scipy import sparse
 
 from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
 from rmab_opt.planning.smoothing import COLD, FINE, ROUGH, Drawn, Rests, Smoothed, smoothed
 from rmab_opt.planning.smoothing import Problem as PriceProblem
@@ -137,38 +138,32 @@ class _Evaluator(Protocol):
 # Arms under prices
 
 
-def _priced(reward: np.ndarray, cost: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """r - price . cost, shape (M, A, S); ``reward`` is (M, A, S), ``cost`` (K, M or 1, A, S or 1)."""
-    return reward - np.tensordot(price, cost, axes=(0, 0))
-
-
 class _Stationary:
     """Batched policy iteration for discounted (or average) reward, warm from the last price.
 
     Values are kept as one column of reward and K of use under the current policy, so that a price changes them
-    without a solve; systems are solved again only for arms whose policy changed. Where there are more rows than
-    actions and costs do not depend on states, the columns are an arm's actions instead, each with its own price.
+    without a solve; systems are solved again only for arms whose policy changed. Where there are more rows than an arm
+    has cells (its actions, by state where costs depend on it), the columns are these instead, each with its own price.
     """
 
     def __init__(
-        self, transition: np.ndarray, reward: np.ndarray, cost: np.ndarray, start: np.ndarray, discount: float
+        self, transition: np.ndarray, reward: np.ndarray, costs: Costs, start: np.ndarray, discount: float
     ) -> None:
         n_arms, _, n_states, _ = transition.shape
         self.transition, self.discount = transition, discount
         self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
-        self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
-        self.n_prices = cost.shape[0]
-        n_actions = reward.shape[2]
-        self.rows = _Rows(self.cost, n_arms) if cost.shape[2] == 1 and cost.shape[0] > n_actions else None
-        if self.rows is not None:
-            self.cost = np.eye(n_actions)[:, None, :, None]
+        self.n_prices = costs.n_rows
+        self.rows = costs if costs.n_rows > costs.cells else None
+        table = costs.dense() if self.rows is None else np.eye(costs.cells).reshape(-1, 1, *costs.shape[2:])
+        self.cost = np.ascontiguousarray(table.transpose(0, 1, 3, 2))
+        """What counts in each column of :attr:`base`, (columns, N or 1, A, S or 1)."""
         self.start = start
         self.count = start.sum(axis=1)
         self.policy = np.zeros((n_arms, n_states), dtype=np.int64)
         self.base = np.empty((n_arms, n_states, 1 + len(self.cost)))
         self.average = discount == 1.0
         self.size = float(np.abs(reward).max(initial=0.0))
-        self.dear = np.abs(cost).reshape(self.n_prices, -1).max(axis=1, initial=0.0)
+        self.dear = costs.largest
         self.slack = np.zeros(n_arms)
         self._solve(np.arange(n_arms))
 
@@ -218,12 +213,12 @@ class _Stationary:
             q = ahead.reshape(arms.size, n_actions, n_states)
             if self.discount != 1.0:
                 q *= self.discount
+            q += self.reward if every else self.reward[arms]
             if self.rows is None:
-                q += _priced(self.reward if every else self.reward[arms], cost, price)
+                q -= np.tensordot(price, cost, axes=(0, 0))
             else:
-                q += (self.reward if every else self.reward[arms]) + (weight if len(weight) == 1 else weight[arms])[
-                    :, 1:, None
-                ]
+                own = (weight if len(weight) == 1 else weight[arms])[:, 1:]
+                q += own.reshape(len(own), -1, n_actions).transpose(0, 2, 1)
             level = value if not self.average else bias + value[:, :1]
             best = q[:, 0].copy()
             choice = np.zeros((arms.size, n_states), dtype=np.int64)
@@ -246,7 +241,7 @@ class _Stationary:
         # What ties were forgiven is added back, so that the value is a bound for the exact optimum too.
         rest = float(self.count @ slack) / (1.0 if self.average else 1.0 - self.discount)
         flat = self._flat()
-        use = flat[:, 1:].sum(axis=0) if self.rows is None else self.rows.use(flat[:, 1:])
+        use = flat[:, 1:].sum(axis=0) if self.rows is None else self.rows.use(self._acted(flat))
         return float((flat * weight).sum()) + rest, use, self.policy.astype(np.uint8)
 
     def _flat(self) -> np.ndarray:
@@ -255,13 +250,18 @@ class _Stationary:
             return np.asarray(self.count[:, None] * self.base[:, 0, :])
         return np.asarray(np.matmul(self.start[:, None, :], self.base)[:, 0])
 
+    def _acted(self, flat: np.ndarray) -> np.ndarray:
+        """What was done by cell, (N, S or 1, A), where the columns are the arms' cells."""
+        assert self.rows is not None
+        return flat[:, 1:].reshape(len(flat), *self.rows.shape[2:])
+
     def drawn(self, price: np.ndarray, _: float) -> Drawn:
         """What the best actions at a price come to; only where the columns are the arms' actions."""
         return Drawn(self(price)[0], self._flat()[None, :, 1:])
 
     def _weight(self, price: np.ndarray) -> np.ndarray:
         """What the columns of :attr:`base` count at a price, (N or 1, 1 + columns)."""
-        paid = price[None] if self.rows is None else self.rows.arms(price)
+        paid = price[None] if self.rows is None else self.rows.paid(price).reshape(-1, self.rows.cells)
         return np.concatenate([np.ones((len(paid), 1)), -paid], axis=1)
 
     def values(self, weight: np.ndarray, arms: np.ndarray | None = None) -> np.ndarray:
@@ -295,31 +295,6 @@ class _Stationary:
         return result
 
 
-class _Rows:
-    """Costs of arms' actions that do not depend on states: arms' prices from prices of rows, and rows' use from arms'.
-
-    Kept sparse, since a row of a group holds its members only.
-    """
-
-    def __init__(self, cost: np.ndarray, n_arms: int) -> None:
-        n_rows, own, n_actions, _ = cost.shape
-        self.shape = (n_arms, n_actions)
-        self.same = own == 1
-        flat = cost[:, 0, :, 0] if self.same else cost[..., 0].reshape(n_rows, -1)
-        self.matrix = sparse.csr_array(flat)
-        self.back = sparse.csr_array(self.matrix.T)
-
-    def arms(self, price: np.ndarray) -> np.ndarray:
-        """What acting costs, (N or 1, A), or (T, N or 1, A) at prices (K,) or (T, K)."""
-        paid = (self.back @ price.T).T
-        return np.asarray(paid.reshape(*price.shape[:-1], 1 if self.same else self.shape[0], self.shape[1]))
-
-    def use(self, acted: np.ndarray) -> np.ndarray:
-        """Use of the rows, (..., K), of expected actions (..., N, A)."""
-        flat = acted.sum(axis=-2) if self.same else acted.reshape(*acted.shape[:-2], -1)
-        return np.asarray((self.matrix @ flat.T).T)
-
-
 class _Pass(NamedTuple):
     """What the arms come to under prices."""
 
@@ -335,7 +310,7 @@ class _Finite:
         self,
         transition: np.ndarray,
         reward: np.ndarray,
-        cost: np.ndarray,
+        costs: Costs,
         start: np.ndarray,
         discount: float,
         horizon: int,
@@ -343,15 +318,15 @@ class _Finite:
     ) -> None:
         self.transition, self.discount, self.horizon = transition, discount, horizon
         self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
-        self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
-        self.terminal = terminal
+        self.costs, self.terminal = costs, terminal
         self.start = start
-        self.n_rows = cost.shape[0]
+        self.n_rows = costs.n_rows
         self.n_prices = horizon * self.n_rows
-        n_arms, n_actions, n_states, _ = transition.shape
+        _, n_actions, n_states, _ = transition.shape
         self.chunk = max(16, CACHE_BYTES // (8 * n_actions * n_states * n_states))
         self.moves = [(a, s, z) for a, s, z in np.argwhere((transition != 0).any(axis=0)).tolist()]
-        self.rows = _Rows(self.cost, n_arms) if self.cost.shape[3] == 1 and len(self.moves) <= FEW_MOVES else None
+        self.by_moves = not costs.by_state and len(self.moves) <= FEW_MOVES
+        """Whether passes go move by move."""
 
     def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
         total, use, _ = self._pass(price, keep=False)
@@ -362,10 +337,9 @@ class _Finite:
 
     def sampled(self, arms: np.ndarray) -> _Finite:
         """The same for some of the arms."""
-        cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, arms]
         reward, terminal = self.reward[arms].transpose(0, 2, 1), None if self.terminal is None else self.terminal[arms]
         return _Finite(
-            self.transition[arms], reward, cost.transpose(0, 1, 3, 2), self.start[arms], self.discount, self.horizon,
+            self.transition[arms], reward, self.costs.of_arms(arms), self.start[arms], self.discount, self.horizon,
             terminal,
         )  # fmt: skip
 
@@ -390,9 +364,8 @@ class _Finite:
         the largest smooth function under it: sum over actions of exp(value / heat), in a logarithm, in place of a
         maximum.
         """
-        assert self.rows is not None
         n_arms, n_actions, _, _ = self.transition.shape
-        paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
+        paid = self._paid(price)
         acted = np.zeros((self.horizon, n_actions, n_arms))
         total = 0.0
         for part, move, reward, start, ends in self._parts():
@@ -406,6 +379,10 @@ class _Finite:
                 weight *= self.discount
                 mass = self._moved(move, flow, step)
         return _Pass(total, acted)
+
+    def _paid(self, price: np.ndarray) -> np.ndarray:
+        """What actions cost in each round, whatever the state, (T, N or 1, A)."""
+        return self.costs.paid(price.reshape(self.horizon, self.n_rows))[:, :, 0]
 
     def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Arms of each chunk with its planes, and values of the states after the last round, (S, n)."""
@@ -428,8 +405,7 @@ class _Finite:
 
         Action 0 uses nothing. The limits (T, K) are held in every round, so it is a point of the relaxed problem.
         """
-        assert self.rows is not None
-        paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
+        paid = self._paid(price)
         parts, chances = list(self._parts()), []
         for part, move, reward, _, ends in parts:
             chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)[1]
@@ -441,7 +417,7 @@ class _Finite:
             flows = [chance[t] * mass for chance, mass in zip(chances, masses, strict=True)]
             acted = np.concatenate([flow.sum(axis=1) for flow in flows], axis=1).T / weight
             share = rests.share(acted[None], limit[t : t + 1])
-            use[t] = self.rows.use(share[:, None] * acted)
+            use[t] = self.costs.use((share[:, None] * acted)[:, None])
             for k, (part, move, reward, start, _) in enumerate(parts):
                 flow = flows[k]
                 flow[1:] *= share[part]
@@ -491,9 +467,9 @@ class _Finite:
         return value, chance
 
     def _pass(self, price: np.ndarray, keep: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
-        if self.rows is not None and not keep:
+        if self.by_moves and not keep:
             found = self._by_moves(price)
-            return found.total, self.rows.use(found.acted.transpose(0, 2, 1)).ravel(), None
+            return found.total, self.costs.use(found.acted.transpose(0, 2, 1)[:, :, None]).ravel(), None
         n_arms, n_actions, n_states, _ = self.transition.shape
         price = price.reshape(self.horizon, self.n_rows)
         use = np.zeros((self.horizon, self.n_rows))
@@ -504,7 +480,7 @@ class _Finite:
             kernel = self.transition[part]
             size = kernel.shape[0]
             kernel = kernel.reshape(size, n_actions * n_states, n_states)
-            cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, part]
+            paid = self.costs.paid(price, part).swapaxes(2, 3)
             value = np.zeros((size, n_states)) if self.terminal is None else self.terminal[part]
             acts = np.empty((self.horizon, n_actions, size, n_states))
             for t in range(self.horizon - 1, -1, -1):
@@ -512,7 +488,7 @@ class _Finite:
                 if self.discount != 1.0:
                     q *= self.discount
                 q += self.reward[part]
-                q -= np.tensordot(price[t], cost, axes=(0, 0))
+                q -= paid[t]
                 value = q[:, 0].copy()
                 for action in range(1, n_actions):
                     np.maximum(value, q[:, action], out=value)
@@ -525,16 +501,15 @@ class _Finite:
             total += float((self.start[part] * value).sum())
             mass = self.start[part]
             flow = np.empty((size, n_actions, n_states))
+            acted = np.empty((self.horizon, size, n_states if self.costs.by_state else 1, n_actions))
             for t in range(self.horizon):
                 np.multiply(acts[t].transpose(1, 0, 2), mass[:, None, :], out=flow)
                 if kept is not None:
                     kept[t, part] = flow.transpose(0, 2, 1)
-                if cost.shape[1:] == (1, n_actions, 1):
-                    use[t] += cost[:, 0, :, 0] @ flow.sum(axis=(0, 2))
-                else:
-                    use[t] += (cost * flow).sum(axis=(1, 2, 3))
+                acted[t] = (flow if self.costs.by_state else flow.sum(axis=2, keepdims=True)).transpose(0, 2, 1)
                 if t + 1 < self.horizon:
                     mass = np.matmul(flow.reshape(size, 1, n_actions * n_states), kernel)[:, 0]
+            use += self.costs.use(acted, part)
         return total, use.ravel(), kept
 
 
@@ -730,7 +705,7 @@ class _Search:
 
 def _arms(
     transition: np.ndarray, reward: np.ndarray, coupling: Coupling, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Merged]:
+) -> tuple[np.ndarray, np.ndarray, Costs, Merged]:
     transition, reward = np.asarray(transition, dtype=np.float64), np.asarray(reward, dtype=np.float64)
     n_arms, n_actions, n_states, _ = transition.shape
     if coupling.cost.shape[3] != n_actions or coupling.cost.shape[1] not in (1, n_arms):
@@ -745,18 +720,16 @@ def _arms(
     kinds = merged.representative
     if kinds.size < n_arms:
         transition, reward = transition[kinds], reward[kinds]
-    cost = coupling.cost if coupling.cost.shape[1] == 1 or kinds.size == n_arms else coupling.cost[:, kinds]
-    return np.ascontiguousarray(transition), np.ascontiguousarray(reward), cost, merged
+    costs = coupling.cost if kinds.size == n_arms else coupling.cost.of_arms(kinds)
+    return np.ascontiguousarray(transition), np.ascontiguousarray(reward), costs, merged
 
 
-def _box(reward: np.ndarray, cost: np.ndarray, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _box(reward: np.ndarray, costs: Costs, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Natural unit of each price, and the price a round beyond which nobody uses the resource."""
     span = max(float(np.ptp(reward)), 1e-9)
-    smallest = np.array([np.abs(row[row != 0]).min() if (row != 0).any() else 1.0 for row in cost])
     # Rows with costs of both signs can need more; such a price box only costs tightness, never validity.
-    mixed = np.array([(row < 0).any() for row in cost]) | equal
-    unit = span / smallest
-    return unit, unit * np.where(mixed, 50.0, 1.0)
+    unit = span / costs.smallest
+    return unit, unit * np.where(costs.gives | equal, 50.0, 1.0)
 
 
 def _finish(search: _Search, shape: tuple[int, ...], merged: Merged, n_arms: int, keep: bool, begun: float) -> Dual:
@@ -868,21 +841,19 @@ def _stationary(
 ) -> Dual:
     begun = time.perf_counter()
     n_arms = transition.shape[0]
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
     if coupling.limit.ndim != 1:
         raise ModelError("limits change from round to round", "use the finite-horizon bound.")
-    search = _stationary_search(kernel, pay, cost, merged, coupling, discount, tolerance)
+    search = _stationary_search(kernel, pay, costs, merged, coupling, discount, tolerance)
     search.most_evaluations = evaluations
     search.deadline = begun + (np.inf if seconds is None else seconds)
     low, high = search.low, search.high
     first = np.clip(np.zeros(coupling.n_rows) if prices is None else prices, low, high)
-    if not occupancy and search.size > FEW_PRICES and _smooths(search, cost, coupling):
+    if not occupancy and search.size > FEW_PRICES and _smooths(search, coupling):
         found = _descended(
             search,
             first,
-            lambda arms: _Stationary(
-                kernel[arms], pay[arms], cost if cost.shape[1] == 1 else cost[:, arms], merged.start[arms], discount
-            ),
+            lambda arms: _Stationary(kernel[arms], pay[arms], costs.of_arms(arms), merged.start[arms], discount),
         )
         if tolerance >= ROUGH_TOLERANCE or found.closed(tolerance) or search.stopped:
             return _dual_of(found, (coupling.n_rows,), tolerance, begun)
@@ -924,18 +895,18 @@ def dual_finite(
     n_arms = transition.shape[0]
     if horizon < 1 or not 0.0 < discount <= 1.0:
         raise ModelError(f"horizon {horizon!r}, discount {discount!r}", "give horizon >= 1 and discount in (0, 1].")
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
     if terminal is not None and merged.representative.size < n_arms:
         merged = Merged(np.arange(n_arms), np.arange(n_arms), _spread(start, kernel.shape[2]), np.ones(n_arms))
-        kernel, pay, cost = np.asarray(transition), np.asarray(reward), coupling.cost
+        kernel, pay, costs = np.asarray(transition), np.asarray(reward), coupling.cost
     shape = (horizon, coupling.n_rows)
-    search = _finite_search(kernel, pay, cost, merged, coupling, horizon, discount, terminal, tolerance)
+    search = _finite_search(kernel, pay, costs, merged, coupling, horizon, discount, terminal, tolerance)
     search.most_evaluations = evaluations
     search.deadline = begun + (np.inf if seconds is None else seconds)
     if prices is None:
-        prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
+        prices = _constant_prices(kernel, pay, costs, merged, coupling, horizon, discount)
     first = np.clip(np.broadcast_to(prices, shape).ravel(), search.low, search.high)
-    if not occupancy and _smooths(search, cost, coupling):
+    if not occupancy and _smooths(search, coupling):
         found = _smoothed(search, first, np.broadcast_to(coupling.limit, shape))
         if found.closed(tolerance) or search.stopped:
             return _dual_of(found, shape, tolerance, begun)
@@ -945,14 +916,14 @@ def dual_finite(
     return _finish(search, shape, merged, n_arms, occupancy, begun)
 
 
-def _smooths(search: _Search, cost: np.ndarray, coupling: Coupling) -> bool:
+def _smooths(search: _Search, coupling: Coupling) -> bool:
     """Whether the prices are sought by :mod:`rmab_opt.planning.smoothing`: for many of them times many arms."""
-    evaluator = search.evaluator
+    evaluator, costs = search.evaluator, coupling.cost
     assert isinstance(evaluator, _Finite | _Stationary)
-    assert coupling.equal is not None
     many = len(evaluator.start) * search.size >= SMOOTHED_FROM
-    free = bool((cost >= 0).all() and (cost[..., 0] == 0).all())
-    return many and evaluator.rows is not None and not coupling.equal.any() and free
+    able = evaluator.by_moves if isinstance(evaluator, _Finite) else evaluator.rows is not None and not costs.by_state
+    free = not costs.gives.any() and costs.passive_free
+    return many and able and free and not coupling.equal.any()
 
 
 def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed:
@@ -993,8 +964,8 @@ def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray
 def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray, first: np.ndarray) -> PriceProblem:
     """Of all arms, or of a sample of them under its share of the limits, (1, K)."""
     assert evaluator.rows is not None
-    n_arms, rows = len(evaluator.start), evaluator.rows
-    matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
+    rows = evaluator.rows
+    matrix = rows.for_arms(len(evaluator.start))
 
     def hard(price: np.ndarray) -> float:
         return evaluator(price)[0] + float(limit[0] @ price)
@@ -1007,7 +978,8 @@ def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray,
         flat = evaluator._flat()
         # An endless run has no rounds to rest in: arms act from the start, or never.
         share = rests.share(flat[None, :, 1:], limit)
-        return float((idle + share * (flat[:, 0] - idle)).sum()), rows.use(share[:, None] * flat[:, 1:])[None]
+        used = rows.use(evaluator._acted(share[:, None] * flat))
+        return float((idle + share * (flat[:, 0] - idle)).sum()), used[None]
 
     span = max(float(np.ptp(evaluator.reward)), 1e-300)
     ones = np.ones(limit.shape)
@@ -1016,9 +988,7 @@ def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray,
 
 def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> PriceProblem:
     """Of all arms, or of a sample of them under its share of the limits, (T, K)."""
-    assert evaluator.rows is not None
-    rows, n_arms = evaluator.rows, len(evaluator.start)
-    matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
+    matrix = evaluator.costs.for_arms(len(evaluator.start))
     weight = search.weight.reshape(limit.shape)
     rent = (limit * weight).ravel()
 
@@ -1054,25 +1024,24 @@ def _dual_of(found: Smoothed, shape: tuple[int, ...], tolerance: float, begun: f
 def _stationary_search(
     kernel: np.ndarray,
     pay: np.ndarray,
-    cost: np.ndarray,
+    costs: Costs,
     merged: Merged,
     coupling: Coupling,
     discount: float,
     tolerance: float,
 ) -> _Search:
-    assert coupling.equal is not None
     rounds = 1.0 if discount == 1.0 else 1.0 / (1.0 - discount)
-    unit, high = _box(pay, cost, coupling.equal)
+    unit, high = _box(pay, costs, coupling.equal)
     high = high * (rounds if discount < 1.0 else 100.0)
     low = np.where(coupling.equal, -high, 0.0)
-    evaluator = _Stationary(kernel, pay, cost, merged.start, discount)
+    evaluator = _Stationary(kernel, pay, costs, merged.start, discount)
     return _Search(evaluator, coupling.limit * rounds, np.ones(coupling.n_rows), low, high, unit, tolerance)
 
 
 def _finite_search(
     kernel: np.ndarray,
     pay: np.ndarray,
-    cost: np.ndarray,
+    costs: Costs,
     merged: Merged,
     coupling: Coupling,
     horizon: int,
@@ -1080,16 +1049,15 @@ def _finite_search(
     terminal: np.ndarray | None,
     tolerance: float,
 ) -> _Search:
-    assert coupling.equal is not None
     shape = (horizon, coupling.n_rows)
-    unit, high = _box(pay, cost, coupling.equal)
+    unit, high = _box(pay, costs, coupling.equal)
     left = np.cumsum(discount ** np.arange(horizon))[::-1] if discount < 1 else np.arange(horizon, 0, -1.0)
     if terminal is not None:
         left = left + np.ptp(terminal) / max(float(np.ptp(pay)), 1e-9)
     top = (left[:, None] * high).ravel()
     bottom = np.where(np.broadcast_to(coupling.equal, shape).ravel(), -top, 0.0)
     weight = np.repeat(discount ** np.arange(horizon), coupling.n_rows)
-    evaluator = _Finite(kernel, pay, cost, merged.start, discount, horizon, terminal)
+    evaluator = _Finite(kernel, pay, costs, merged.start, discount, horizon, terminal)
     rent = np.broadcast_to(coupling.limit, shape).ravel() * weight
     return _Search(evaluator, rent, weight, bottom, top, np.tile(unit, horizon), tolerance)
 
@@ -1111,18 +1079,18 @@ class Sweep:
         discount: float,
         tolerance: float = 1e-6,
     ) -> None:
-        kernel, pay, cost, self.merged = _arms(transition, reward, coupling, start)
+        kernel, pay, costs, self.merged = _arms(transition, reward, coupling, start)
         self.coupling, self.horizon, self.n_arms = coupling, horizon, transition.shape[0]
         if horizon is None:
-            self.search = _stationary_search(kernel, pay, cost, self.merged, coupling, discount, tolerance)
+            self.search = _stationary_search(kernel, pay, costs, self.merged, coupling, discount, tolerance)
             self.shape: tuple[int, ...] = (coupling.n_rows,)
             self.scale = np.array(1.0 if discount == 1.0 else 1.0 / (1.0 - discount))
             first = np.zeros(coupling.n_rows)
         else:
-            self.search = _finite_search(kernel, pay, cost, self.merged, coupling, horizon, discount, None, tolerance)
+            self.search = _finite_search(kernel, pay, costs, self.merged, coupling, horizon, discount, None, tolerance)
             self.shape = (horizon, coupling.n_rows)
             self.scale = (discount ** np.arange(horizon))[:, None]
-            rough = _constant_prices(kernel, pay, cost, self.merged, coupling, horizon, discount)
+            rough = _constant_prices(kernel, pay, costs, self.merged, coupling, horizon, discount)
             first = np.broadcast_to(rough, self.shape).ravel()
         self.search.evaluate(np.clip(first, self.search.low, self.search.high))
         self.evaluations = 1
@@ -1157,14 +1125,14 @@ def constant_prices(
     discount: float,
 ) -> np.ndarray:
     """Rough prices of the resources, the same in every round, (K,), from a sample of the arms: they prove nothing."""
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
-    return _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
+    return _constant_prices(kernel, pay, costs, merged, coupling, horizon, discount)
 
 
 def _constant_prices(
     kernel: np.ndarray,
     pay: np.ndarray,
-    cost: np.ndarray,
+    costs: Costs,
     merged: Merged,
     coupling: Coupling,
     horizon: int,
@@ -1174,9 +1142,8 @@ def _constant_prices(
     n_kinds = kernel.shape[0]
     # At random: arms in the file's order may come group by group, or in turn.
     sample = np.sort(np.random.default_rng(0).permutation(n_kinds)[:1000]) if n_kinds > 1000 else np.arange(n_kinds)
-    part = cost if cost.shape[1] == 1 else cost[:, sample]
+    part = costs.of_arms(sample)
     share = merged.start[sample].sum() / merged.start.sum()
-    assert coupling.equal is not None
     limit = np.broadcast_to(coupling.limit, (horizon, coupling.n_rows)).mean(axis=0) * share
     rough = Coupling(part, limit, coupling.equal, coupling.names)
     factor = min(discount, 1.0 - 1.0 / (horizon + 1.0))
@@ -1212,14 +1179,14 @@ def evaluate_prices(
     prices
         (K,), or (T, K) with a ``horizon``.
     """
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
     prices = np.asarray(prices, dtype=np.float64)
     if horizon is None:
-        total, use, _ = _Stationary(kernel, pay, cost, merged.start, discount)(prices)
+        total, use, _ = _Stationary(kernel, pay, costs, merged.start, discount)(prices)
         return total + float(coupling.limit @ prices) / (1.0 - discount), use
     shape = (horizon, coupling.n_rows)
     prices = np.broadcast_to(prices, shape)
-    total, use, _ = _Finite(kernel, pay, cost, merged.start, discount, horizon)(prices.ravel())
+    total, use, _ = _Finite(kernel, pay, costs, merged.start, discount, horizon)(prices.ravel())
     weight = (discount ** np.arange(horizon))[:, None]
     return total + float((np.broadcast_to(coupling.limit, shape) * weight * prices).sum()), use.reshape(shape)
 
@@ -1267,7 +1234,7 @@ def action_values(
     for t in range(horizon - 1, -1, -1):
         ahead = np.matmul(kernel, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
         result[t] = reward + ahead.transpose(0, 2, 1)
-        value = (result[t] - np.tensordot(prices[t], coupling.cost, axes=(0, 0))).max(axis=2)
+        value = (result[t] - coupling.cost.paid(prices[t])).max(axis=2)
     return result
 
 

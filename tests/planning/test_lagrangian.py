@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rmab_opt.planning import Coupling
+from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.lagrangian import IMPROVEMENT, _Finite, _Stationary, action_values
 
 RNG = np.random.default_rng(0)
@@ -44,7 +45,7 @@ def test_a_bound_counts_what_a_tie_forgives(discount, exact):
     """One state, two actions that earn 1 and a shade more, too little for the rule to change: no bound below it."""
     shade = 0.75 * IMPROVEMENT * (1.0 + exact)
     move, pay = np.ones((1, 2, 1, 1)), np.array([[[1.0, 1.0 + shade]]])
-    arms = _Stationary(move, pay, np.zeros((1, 1, 1, 2)), np.ones((1, 1)), discount)
+    arms = _Stationary(move, pay, Costs.of(np.zeros((1, 1, 1, 2))), np.ones((1, 1)), discount)
     total, _, rule = arms(np.zeros(1))
     assert not np.asarray(rule).any()
     optimum = exact * (1.0 + shade)

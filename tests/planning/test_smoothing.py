@@ -10,6 +10,7 @@ from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.instances.synthetic import ladder_mix
 from rmab_opt.planning import bound, lagrangian, smoothing
+from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.problem import Arms, Problem
 
@@ -71,7 +72,7 @@ def test_passes_move_by_move_are_those_by_products():
     arms = lagrangian._Finite(transition, reward, coupling.cost, start, 0.9, 5, terminal)
     price = rng.random(arms.n_prices)
     fast = arms(price)
-    arms.rows = None
+    arms.by_moves = False
     slow = arms(price)
     assert fast[0] == pytest.approx(slow[0], rel=1e-12)
     np.testing.assert_allclose(fast[1], slow[1], rtol=1e-10, atol=1e-12)
@@ -92,7 +93,7 @@ def test_arms_that_rest_round_by_round_keep_every_limit_and_earn_what_a_walk_of_
     for g in range(3):
         cost[1 + g, member == g, 0, 1:] = 1.0
     limit = np.tile([3.0, 1.0, 1.5, 2.0], (rounds, 1))
-    arms = lagrangian._Finite(transition, reward, cost, start, discount, rounds, terminal)
+    arms = lagrangian._Finite(transition, reward, Costs.of(cost), start, discount, rounds, terminal)
     price = 0.2 * rng.random(arms.n_prices)
     rests = smoothing.Rests(sparse.csr_array(cost[:, :, 0].reshape(4, -1)), n_actions)
     earned, use = arms.within(price, heat, limit, rests)
