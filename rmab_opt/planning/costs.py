@@ -173,6 +173,11 @@ class Costs:
         return np.repeat(np.arange(self.n_rows), np.diff(self.matrix.indptr))
 
     @cached_property
+    def sizes(self) -> Costs:
+        """The same without signs."""
+        return self if not self.gives.any() else Costs(abs(self.matrix), self.shape)
+
+    @cached_property
     def smallest(self) -> np.ndarray:
         """Least size of an entry of each row, (K,); 1 where a row has none."""
         found = np.full(self.n_rows, np.inf)

@@ -15,15 +15,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.errors import CapabilityError, ModelError
+from rmab_opt.errors import ModelError
 from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
+from rmab_opt.planning.priced_arms import Evaluator, Finite, Stationary
 from rmab_opt.planning.smoothing import COLD, FINE, ROUGH, Drawn, Rests, Smoothed, smoothed
 from rmab_opt.planning.smoothing import Problem as PriceProblem
 from rmab_opt.solver import Program, Session, load_profile
@@ -40,19 +39,6 @@ __all__ = [
     "priced_values",
     "stationary_values",
 ]
-
-IMPROVEMENT = 1e-11
-"""Policy improvement below this share of the values is a tie: without a threshold, iteration cycles on ties."""
-
-CACHE_BYTES = 1 << 20
-"""Kernels of one chunk of arms: they stay in cache over all rounds of a backward and a forward pass."""
-
-FEW_MOVES = 64
-"""Moves (action, from, to) that some arm can make, up to which passes go move by move: a product of small matrices an
-arm takes 0.8 microseconds, a move 1 nanosecond an arm."""
-
-MOVED_AT_ONCE = 4096
-"""Arms whose values stay in cache while all moves are gone through."""
 
 ROUGH_TOLERANCE = 1e-3
 """Gap from which a descent's constant prices are good enough; their gap is certified only roughly."""
@@ -120,399 +106,6 @@ class Dual:
         return self.gap / max(1.0, abs(self.value))
 
 
-class _Evaluator(Protocol):
-    """Arms under prices. Prices and slopes are flat vectors."""
-
-    n_prices: int
-
-    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
-        """g's arm part, the use of its policies, and a token from which the occupancy can be rebuilt."""
-        ...
-
-    def occupancy(self, token: object) -> np.ndarray:
-        """Frequencies of one token, shape (M, S, A) or (T, M, S, A)."""
-        ...
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Arms under prices
-
-
-class _Stationary:
-    """Batched policy iteration for discounted (or average) reward, warm from the last price.
-
-    Values are kept as one column of reward and K of use under the current policy, so that a price changes them
-    without a solve; systems are solved again only for arms whose policy changed. Where there are more rows than an arm
-    has cells (its actions, by state where costs depend on it), the columns are these instead, each with its own price.
-    """
-
-    def __init__(
-        self, transition: np.ndarray, reward: np.ndarray, costs: Costs, start: np.ndarray, discount: float
-    ) -> None:
-        n_arms, _, n_states, _ = transition.shape
-        self.transition, self.discount = transition, discount
-        self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
-        self.n_prices = costs.n_rows
-        self.rows = costs if costs.n_rows > costs.cells else None
-        table = costs.dense() if self.rows is None else np.eye(costs.cells).reshape(-1, 1, *costs.shape[2:])
-        self.cost = np.ascontiguousarray(table.transpose(0, 1, 3, 2))
-        """What counts in each column of :attr:`base`, (columns, N or 1, A, S or 1)."""
-        self.start = start
-        self.count = start.sum(axis=1)
-        self.policy = np.zeros((n_arms, n_states), dtype=np.int64)
-        self.base = np.empty((n_arms, n_states, 1 + len(self.cost)))
-        self.average = discount == 1.0
-        self.size = float(np.abs(reward).max(initial=0.0))
-        self.dear = costs.largest
-        self.slack = np.zeros(n_arms)
-        self._solve(np.arange(n_arms))
-
-    def _solve(self, arms: np.ndarray) -> None:
-        n_states = self.policy.shape[1]
-        state = np.arange(n_states)
-        for begin in range(0, arms.size, 8192):
-            part = arms[begin : begin + 8192]
-            policy = self.policy[part]
-            system = self.transition[part[:, None], policy, state] * -self.discount
-            system[:, state, state] += 1.0
-            if self.average:
-                # Bias is relative to state 0; its column carries the gain.
-                system[:, :, 0] = 1.0
-            right = np.empty((part.size, n_states, 1 + len(self.cost)))
-            right[..., 0] = self.reward[part[:, None], policy, state]
-            row = part[:, None] if self.cost.shape[1] > 1 else np.zeros((1, 1), dtype=np.int64)
-            column = state if self.cost.shape[3] > 1 else np.zeros(1, dtype=np.int64)
-            right[..., 1:] = np.moveaxis(self.cost[:, row, policy, column], 0, -1)
-            try:
-                self.base[part] = np.linalg.solve(system, right)
-            except np.linalg.LinAlgError:
-                raise CapabilityError(
-                    "average reward by decomposition",
-                    self,
-                    ("use method='highs', which needs no recurrent class", "use a discount below 1"),
-                ) from None
-
-    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
-        n_arms, n_states = self.policy.shape
-        n_actions = self.reward.shape[1]
-        arms = np.arange(n_arms)
-        slack = np.zeros(n_arms)
-        weight = self._weight(price)
-        # What is earned and paid in a round: no absolute size, or small rewards would all be ties.
-        pay = self.size + float(np.abs(price) @ self.dear)
-        for _ in range(200):
-            every = arms.size == n_arms
-            kernel = self.transition if every else self.transition[arms]
-            cost = self.cost if self.cost.shape[1] == 1 or every else self.cost[:, arms]
-            value = self.values(weight) if every else self.values(weight, arms)
-            bias = value
-            if self.average:
-                bias = value.copy()
-                bias[:, 0] = 0.0
-            ahead = np.matmul(kernel.reshape(arms.size, n_actions * n_states, n_states), bias[:, :, None])
-            q = ahead.reshape(arms.size, n_actions, n_states)
-            if self.discount != 1.0:
-                q *= self.discount
-            q += self.reward if every else self.reward[arms]
-            if self.rows is None:
-                q -= np.tensordot(price, cost, axes=(0, 0))
-            else:
-                own = (weight if len(weight) == 1 else weight[arms])[:, 1:]
-                q += own.reshape(len(own), -1, n_actions).transpose(0, 2, 1)
-            level = value if not self.average else bias + value[:, :1]
-            best = q[:, 0].copy()
-            choice = np.zeros((arms.size, n_states), dtype=np.int64)
-            for action in range(1, n_actions):
-                better = q[:, action] > best
-                choice[better] = action
-                np.maximum(best, q[:, action], out=best)
-            gain = best - level
-            threshold = IMPROVEMENT * (pay + np.abs(level).max(axis=1))
-            move = gain > threshold[:, None]
-            slack[arms] = np.maximum(gain.max(axis=1), 0.0)
-            changed = move.any(axis=1)
-            if not changed.any():
-                break
-            arms = arms[changed]
-            policy = self.policy[arms]
-            self.policy[arms] = np.where(move[changed], choice[changed], policy)
-            self._solve(arms)
-        self.slack = slack
-        # What ties were forgiven is added back, so that the value is a bound for the exact optimum too.
-        rest = float(self.count @ slack) / (1.0 if self.average else 1.0 - self.discount)
-        flat = self._flat()
-        use = flat[:, 1:].sum(axis=0) if self.rows is None else self.rows.use(self._acted(flat))
-        return float((flat * weight).sum()) + rest, use, self.policy.astype(np.uint8)
-
-    def _flat(self) -> np.ndarray:
-        """Reward and use of the current policies from the start, (N, 1 + columns)."""
-        if self.average:
-            return np.asarray(self.count[:, None] * self.base[:, 0, :])
-        return np.asarray(np.matmul(self.start[:, None, :], self.base)[:, 0])
-
-    def _acted(self, flat: np.ndarray) -> np.ndarray:
-        """What was done by cell, (N, S or 1, A), where the columns are the arms' cells."""
-        assert self.rows is not None
-        return flat[:, 1:].reshape(len(flat), *self.rows.shape[2:])
-
-    def drawn(self, price: np.ndarray, _: float) -> Drawn:
-        """What the best actions at a price come to; only where the columns are the arms' actions."""
-        return Drawn(self(price)[0], self._flat()[None, :, 1:])
-
-    def _weight(self, price: np.ndarray) -> np.ndarray:
-        """What the columns of :attr:`base` count at a price, (N or 1, 1 + columns)."""
-        paid = price[None] if self.rows is None else self.rows.paid(price).reshape(-1, self.rows.cells)
-        return np.concatenate([np.ones((len(paid), 1)), -paid], axis=1)
-
-    def values(self, weight: np.ndarray, arms: np.ndarray | None = None) -> np.ndarray:
-        """Values of the current policies at :meth:`_weight`, (N, S); of some arms only where they are given."""
-        base = self.base if arms is None else self.base[arms]
-        if len(weight) == 1:
-            return np.asarray(base @ weight[0])
-        return np.matmul(base, (weight if arms is None else weight[arms])[:, :, None])[:, :, 0]
-
-    def at(self, price: np.ndarray) -> np.ndarray:
-        """Optimal values at a price, (N, S), never below the exact ones."""
-        self(price)
-        return self.values(self._weight(price)) + (self.slack / (1.0 - self.discount))[:, None]
-
-    def occupancy(self, token: object) -> np.ndarray:
-        policy = np.asarray(token).astype(np.int64)
-        n_arms, n_states = policy.shape
-        state = np.arange(n_states)
-        result = np.zeros((n_arms, n_states, self.reward.shape[1]))
-        for begin in range(0, n_arms, 8192):
-            part = np.arange(begin, min(n_arms, begin + 8192))
-            system = self.transition[part[:, None], policy[part], state] * -self.discount
-            system[:, state, state] += 1.0
-            right = self.start[part]
-            if self.average:
-                system[:, :, 0] = 1.0
-                right = np.zeros_like(right)
-                right[:, 0] = self.count[part]
-            mass = np.linalg.solve(system.transpose(0, 2, 1), right[:, :, None])[..., 0]
-            result[part[:, None], state, policy[part]] = mass
-        return result
-
-
-class _Pass(NamedTuple):
-    """What the arms come to under prices."""
-
-    total: float
-    acted: np.ndarray
-    """Expected actions, (T, A, N)."""
-
-
-class _Finite:
-    """Backward and forward passes over the rounds, chunk of arms by chunk."""
-
-    def __init__(
-        self,
-        transition: np.ndarray,
-        reward: np.ndarray,
-        costs: Costs,
-        start: np.ndarray,
-        discount: float,
-        horizon: int,
-        terminal: np.ndarray | None = None,
-    ) -> None:
-        self.transition, self.discount, self.horizon = transition, discount, horizon
-        self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
-        self.costs, self.terminal = costs, terminal
-        self.start = start
-        self.n_rows = costs.n_rows
-        self.n_prices = horizon * self.n_rows
-        _, n_actions, n_states, _ = transition.shape
-        self.chunk = max(16, CACHE_BYTES // (8 * n_actions * n_states * n_states))
-        self.moves = [(a, s, z) for a, s, z in np.argwhere((transition != 0).any(axis=0)).tolist()]
-        self.by_moves = not costs.by_state and len(self.moves) <= FEW_MOVES
-        """Whether passes go move by move."""
-
-    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
-        total, use, _ = self._pass(price, keep=False)
-        return total, use, np.array(price)
-
-    def occupancy(self, token: object) -> np.ndarray:
-        return np.asarray(self._pass(np.asarray(token), keep=True)[2])
-
-    def sampled(self, arms: np.ndarray) -> _Finite:
-        """The same for some of the arms."""
-        reward, terminal = self.reward[arms].transpose(0, 2, 1), None if self.terminal is None else self.terminal[arms]
-        return _Finite(
-            self.transition[arms], reward, self.costs.of_arms(arms), self.start[arms], self.discount, self.horizon,
-            terminal,
-        )  # fmt: skip
-
-    @cached_property
-    def _planes(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """By chunk of arms, arms last: probabilities of the moves (M, n), rewards (A, S, n), starts (S, n)."""
-        at = np.array(self.moves).T
-        parts = [slice(first, first + MOVED_AT_ONCE) for first in range(0, len(self.start), MOVED_AT_ONCE)]
-        return [
-            (
-                np.ascontiguousarray(self.transition[part, at[0], at[1], at[2]].T * self.discount),
-                np.ascontiguousarray(self.reward[part].transpose(1, 2, 0)),
-                np.ascontiguousarray(self.start[part].T),
-            )
-            for part in parts
-        ]
-
-    def _by_moves(self, price: np.ndarray, heat: float = 0.0) -> _Pass:
-        """A backward and a forward pass, move by move for all arms of a chunk: few moves cost less than products.
-
-        With ``heat`` arms draw their action with chances that fall off by exp(-loss / heat), and the total is that of
-        the largest smooth function under it: sum over actions of exp(value / heat), in a logarithm, in place of a
-        maximum.
-        """
-        n_arms, n_actions, _, _ = self.transition.shape
-        paid = self._paid(price)
-        acted = np.zeros((self.horizon, n_actions, n_arms))
-        total = 0.0
-        for part, move, reward, start, ends in self._parts():
-            value, chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)
-            total += float((start * value).sum())
-            mass, weight, step = start, 1.0, np.empty(start.shape[1])
-            for t in range(self.horizon):
-                flow = chance[t] * mass
-                acted[t, :, part] = flow.sum(axis=1) / weight
-                # Chances of moves hold the discount already.
-                weight *= self.discount
-                mass = self._moved(move, flow, step)
-        return _Pass(total, acted)
-
-    def _paid(self, price: np.ndarray) -> np.ndarray:
-        """What actions cost in each round, whatever the state, (T, N or 1, A)."""
-        return self.costs.paid(price.reshape(self.horizon, self.n_rows))[:, :, 0]
-
-    def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Arms of each chunk with its planes, and values of the states after the last round, (S, n)."""
-        first = 0
-        for move, reward, start in self._planes:
-            part = slice(first, first + start.shape[1])
-            first = part.stop
-            yield part, move, reward, start, np.zeros(start.shape) if self.terminal is None else self.terminal[part].T
-
-    def _moved(self, move: np.ndarray, flow: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """States after a round, (S, n), from who acted in which, (A, S, n); ``step`` is room for a row."""
-        mass = np.zeros(flow.shape[1:])
-        for k, (a, s, z) in enumerate(self.moves):
-            np.multiply(move[k], flow[a, s], out=step)
-            mass[z] += step
-        return mass
-
-    def within(self, price: np.ndarray, heat: float, limit: np.ndarray, rests: Rests) -> tuple[float, np.ndarray]:
-        """Reward and use (T, K) when in each round arms rest with the chance that its rows ask for, then go on.
-
-        Action 0 uses nothing. The limits (T, K) are held in every round, so it is a point of the relaxed problem.
-        """
-        paid = self._paid(price)
-        parts, chances = list(self._parts()), []
-        for part, move, reward, _, ends in parts:
-            chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)[1]
-            # Half the room: what rounds of many arms take stays small beside what is read.
-            chances.append(chance.astype(np.float32) if heat else chance)
-        masses = [start for _, _, _, start, _ in parts]
-        use, total, weight = np.zeros(limit.shape), 0.0, 1.0
-        for t in range(self.horizon):
-            flows = [chance[t] * mass for chance, mass in zip(chances, masses, strict=True)]
-            acted = np.concatenate([flow.sum(axis=1) for flow in flows], axis=1).T / weight
-            share = rests.share(acted[None], limit[t : t + 1])
-            use[t] = self.costs.use((share[:, None] * acted)[:, None])
-            for k, (part, move, reward, start, _) in enumerate(parts):
-                flow = flows[k]
-                flow[1:] *= share[part]
-                flow[0] = masses[k] - flow[1:].sum(axis=0)
-                total += float((flow * reward).sum())
-                masses[k] = self._moved(move, flow, np.empty(start.shape[1]))
-            weight *= self.discount
-        return total + sum(float((mass * ends).sum()) for mass, (*_, ends) in zip(masses, parts, strict=True)), use
-
-    def _chances(
-        self, move: np.ndarray, reward: np.ndarray, paid: np.ndarray, value: np.ndarray, heat: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Values before the first round, (S, n), and with what chance each action is taken, (T, A, S, n)."""
-        chance = np.empty((self.horizon, *reward.shape), dtype=np.float64 if heat else bool)
-        step = np.empty(reward.shape[2])
-        for t in range(self.horizon - 1, -1, -1):
-            q = reward - paid[t].T[:, None, :]
-            for k, (a, s, z) in enumerate(self.moves):
-                np.multiply(move[k], value[z], out=step)
-                q[a, s] += step
-            value = q.max(axis=0)
-            if heat and len(q) == 2:
-                # One exponential in place of two.
-                ahead = q[1] - q[0]
-                ahead /= heat
-                less = np.exp(-np.abs(ahead))
-                sums = 1.0 + less
-                less /= sums
-                np.copyto(chance[t, 1], less)
-                np.subtract(1.0, less, out=chance[t, 1], where=ahead > 0)
-                np.subtract(1.0, chance[t, 1], out=chance[t, 0])
-                value += heat * np.log(sums)
-                continue
-            if heat:
-                q -= value
-                q /= heat
-                np.exp(q, out=q)
-                sums = q.sum(axis=0)
-                np.divide(q, sums, out=chance[t])
-                value += heat * np.log(sums)
-                continue
-            # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
-            open_ = np.ones(value.shape, dtype=bool)
-            for action in range(len(q)):
-                np.logical_and(q[action] == value, open_, out=chance[t, action])
-                open_ &= ~chance[t, action]
-        return value, chance
-
-    def _pass(self, price: np.ndarray, keep: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
-        if self.by_moves and not keep:
-            found = self._by_moves(price)
-            return found.total, self.costs.use(found.acted.transpose(0, 2, 1)[:, :, None]).ravel(), None
-        n_arms, n_actions, n_states, _ = self.transition.shape
-        price = price.reshape(self.horizon, self.n_rows)
-        use = np.zeros((self.horizon, self.n_rows))
-        kept = np.zeros((self.horizon, n_arms, n_states, n_actions)) if keep else None
-        total = 0.0
-        for begin in range(0, n_arms, self.chunk):
-            part = slice(begin, begin + self.chunk)
-            kernel = self.transition[part]
-            size = kernel.shape[0]
-            kernel = kernel.reshape(size, n_actions * n_states, n_states)
-            paid = self.costs.paid(price, part).swapaxes(2, 3)
-            value = np.zeros((size, n_states)) if self.terminal is None else self.terminal[part]
-            acts = np.empty((self.horizon, n_actions, size, n_states))
-            for t in range(self.horizon - 1, -1, -1):
-                q = np.matmul(kernel, value[:, :, None]).reshape(size, n_actions, n_states)
-                if self.discount != 1.0:
-                    q *= self.discount
-                q += self.reward[part]
-                q -= paid[t]
-                value = q[:, 0].copy()
-                for action in range(1, n_actions):
-                    np.maximum(value, q[:, action], out=value)
-                # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
-                open_ = np.ones(value.shape, dtype=bool)
-                for action in range(n_actions):
-                    hit = (q[:, action] == value) & open_
-                    acts[t, action] = hit
-                    open_ &= ~hit
-            total += float((self.start[part] * value).sum())
-            mass = self.start[part]
-            flow = np.empty((size, n_actions, n_states))
-            acted = np.empty((self.horizon, size, n_states if self.costs.by_state else 1, n_actions))
-            for t in range(self.horizon):
-                np.multiply(acts[t].transpose(1, 0, 2), mass[:, None, :], out=flow)
-                if kept is not None:
-                    kept[t, part] = flow.transpose(0, 2, 1)
-                acted[t] = (flow if self.costs.by_state else flow.sum(axis=2, keepdims=True)).transpose(0, 2, 1)
-                if t + 1 < self.horizon:
-                    mass = np.matmul(flow.reshape(size, 1, n_actions * n_states), kernel)[:, 0]
-            use += self.costs.use(acted, part)
-        return total, use.ravel(), kept
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Price search
 
@@ -521,7 +114,7 @@ class _Finite:
 class _Search:
     """Minimise g over a box of prices with cuts, in scaled prices and values."""
 
-    evaluator: _Evaluator
+    evaluator: Evaluator
     rent: np.ndarray
     weight: np.ndarray
     low: np.ndarray
@@ -853,7 +446,7 @@ def _stationary(
         found = _descended(
             search,
             first,
-            lambda arms: _Stationary(kernel[arms], pay[arms], costs.of_arms(arms), merged.start[arms], discount),
+            lambda arms: Stationary(kernel[arms], pay[arms], costs.of_arms(arms), merged.start[arms], discount),
         )
         if tolerance >= ROUGH_TOLERANCE or found.closed(tolerance) or search.stopped:
             return _dual_of(found, (coupling.n_rows,), tolerance, begun)
@@ -919,9 +512,9 @@ def dual_finite(
 def _smooths(search: _Search, coupling: Coupling) -> bool:
     """Whether the prices are sought by :mod:`rmab_opt.planning.smoothing`: for many of them times many arms."""
     evaluator, costs = search.evaluator, coupling.cost
-    assert isinstance(evaluator, _Finite | _Stationary)
+    assert isinstance(evaluator, Finite | Stationary)
     many = len(evaluator.start) * search.size >= SMOOTHED_FROM
-    able = evaluator.by_moves if isinstance(evaluator, _Finite) else evaluator.rows is not None and not costs.by_state
+    able = evaluator.by_moves if isinstance(evaluator, Finite) else evaluator.rows is not None and not costs.by_state
     free = not costs.gives.any() and costs.passive_free
     return many and able and free and not coupling.equal.any()
 
@@ -929,7 +522,7 @@ def _smooths(search: _Search, coupling: Coupling) -> bool:
 def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed:
     """Prices by descents on smooth functions, of a sample of the arms first."""
     evaluator = search.evaluator
-    assert isinstance(evaluator, _Finite)
+    assert isinstance(evaluator, Finite)
     whole = _smooth_problem(search, evaluator, limit)
     if len(evaluator.start) < SAMPLED_FROM:
         return smoothed(whole, first, search.tolerance, search.deadline)
@@ -939,7 +532,7 @@ def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed
     return smoothed(whole, first, search.tolerance, search.deadline, heats=FINE)
 
 
-def _sample(evaluator: _Finite | _Stationary, rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+def _sample(evaluator: Finite | Stationary, rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
     """Arms to begin with, and what share of each row (K, N * A) is theirs."""
     n_arms, n_actions = len(evaluator.start), evaluator.reward.shape[1]
     part = np.sort(np.random.default_rng(0).permutation(n_arms)[:SAMPLE])
@@ -949,10 +542,10 @@ def _sample(evaluator: _Finite | _Stationary, rows: sparse.csr_array) -> tuple[n
     return part, (np.abs(rows) @ np.repeat(inside, n_actions)) / np.maximum(amount, 1e-300)
 
 
-def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray], _Stationary]) -> Smoothed:
+def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray], Stationary]) -> Smoothed:
     """Constant prices of very many rows by one descent, without heat; ``sampled`` makes the evaluator of some arms."""
     evaluator = search.evaluator
-    assert isinstance(evaluator, _Stationary)
+    assert isinstance(evaluator, Stationary)
     whole = _endless_problem(search, evaluator, search.rent[None], first)
     if len(evaluator.start) >= SAMPLED_FROM:
         part, share = _sample(evaluator, whole.rows)
@@ -961,7 +554,7 @@ def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray
     return smoothed(whole, first, search.tolerance, search.deadline, heats=COLD)
 
 
-def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray, first: np.ndarray) -> PriceProblem:
+def _endless_problem(search: _Search, evaluator: Stationary, limit: np.ndarray, first: np.ndarray) -> PriceProblem:
     """Of all arms, or of a sample of them under its share of the limits, (1, K)."""
     assert evaluator.rows is not None
     rows = evaluator.rows
@@ -986,7 +579,7 @@ def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray,
     return PriceProblem(evaluator.drawn, hard, within, matrix, limit, ones, search.high, search.unit, span)
 
 
-def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> PriceProblem:
+def _smooth_problem(search: _Search, evaluator: Finite, limit: np.ndarray) -> PriceProblem:
     """Of all arms, or of a sample of them under its share of the limits, (T, K)."""
     matrix = evaluator.costs.for_arms(len(evaluator.start))
     weight = search.weight.reshape(limit.shape)
@@ -1034,7 +627,7 @@ def _stationary_search(
     unit, high = _box(pay, costs, coupling.equal)
     high = high * (rounds if discount < 1.0 else 100.0)
     low = np.where(coupling.equal, -high, 0.0)
-    evaluator = _Stationary(kernel, pay, costs, merged.start, discount)
+    evaluator = Stationary(kernel, pay, costs, merged.start, discount)
     return _Search(evaluator, coupling.limit * rounds, np.ones(coupling.n_rows), low, high, unit, tolerance)
 
 
@@ -1057,7 +650,7 @@ def _finite_search(
     top = (left[:, None] * high).ravel()
     bottom = np.where(np.broadcast_to(coupling.equal, shape).ravel(), -top, 0.0)
     weight = np.repeat(discount ** np.arange(horizon), coupling.n_rows)
-    evaluator = _Finite(kernel, pay, costs, merged.start, discount, horizon, terminal)
+    evaluator = Finite(kernel, pay, costs, merged.start, discount, horizon, terminal)
     rent = np.broadcast_to(coupling.limit, shape).ravel() * weight
     return _Search(evaluator, rent, weight, bottom, top, np.tile(unit, horizon), tolerance)
 
@@ -1147,7 +740,7 @@ def _constant_prices(
     limit = np.broadcast_to(coupling.limit, (horizon, coupling.n_rows)).mean(axis=0) * share
     rough = Coupling(part, limit, coupling.equal, coupling.names)
     factor = min(discount, 1.0 - 1.0 / (horizon + 1.0))
-    evaluator = _Stationary(kernel[sample], pay[sample], part, merged.start[sample], factor)
+    evaluator = Stationary(kernel[sample], pay[sample], part, merged.start[sample], factor)
     rounds = 1.0 / (1.0 - factor)
     unit, high = _box(pay, part, coupling.equal)
     low = np.where(coupling.equal, -high * rounds, 0.0)
@@ -1182,11 +775,11 @@ def evaluate_prices(
     kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
     prices = np.asarray(prices, dtype=np.float64)
     if horizon is None:
-        total, use, _ = _Stationary(kernel, pay, costs, merged.start, discount)(prices)
+        total, use, _ = Stationary(kernel, pay, costs, merged.start, discount)(prices)
         return total + float(coupling.limit @ prices) / (1.0 - discount), use
     shape = (horizon, coupling.n_rows)
     prices = np.broadcast_to(prices, shape)
-    total, use, _ = _Finite(kernel, pay, costs, merged.start, discount, horizon)(prices.ravel())
+    total, use, _ = Finite(kernel, pay, costs, merged.start, discount, horizon)(prices.ravel())
     weight = (discount ** np.arange(horizon))[:, None]
     return total + float((np.broadcast_to(coupling.limit, shape) * weight * prices).sum()), use.reshape(shape)
 
@@ -1197,7 +790,7 @@ def stationary_values(
     """Optimal discounted values of the arms under constant prices, (N, S); never below the exact ones."""
     n_arms, _, n_states, _ = transition.shape
     start = np.full((n_arms, n_states), 1.0 / n_states)
-    evaluator = _Stationary(np.asarray(transition), np.asarray(reward), coupling.cost, start, discount)
+    evaluator = Stationary(np.asarray(transition), np.asarray(reward), coupling.cost, start, discount)
     return evaluator.at(np.asarray(prices, dtype=np.float64))
 
 

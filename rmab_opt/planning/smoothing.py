@@ -101,11 +101,16 @@ def smoothed(
     """
     price, count = np.clip(first, 0.0, problem.high), 0
     best = Smoothed(price, problem.hard(price), -np.inf, np.full(problem.limit.shape, np.nan), 1)
+    looked = (price, np.inf, best.value)
 
     def enough(at: Floats, heat: float) -> bool:
-        nonlocal best
+        nonlocal best, looked
+        here = np.array_equal(at, looked[0])
+        if here and heat == looked[1]:
+            return best.closed(tolerance)
         lower, use = problem.within(at, heat)
-        value = problem.hard(at)
+        value = looked[2] if here else problem.hard(at)
+        looked = (at, heat, value)
         best = Smoothed(
             at if value < best.value else best.price,
             min(value, best.value),

@@ -138,9 +138,7 @@ def test_the_bound_at_prices_is_that_of_the_table(seed, by_state, discount):
     if by_state:
         cost = cost * rng.integers(0, 3, (1, 1, reward.shape[1], 1))
     price = rng.random((4, len(limit)))
-    found, use = evaluate_prices(
-        transition, reward, Coupling(cost, limit), start, price, discount=discount, horizon=4
-    )
+    found, use = evaluate_prices(transition, reward, Coupling(cost, limit), start, price, discount=discount, horizon=4)
     assert found == pytest.approx(value_by_hand(transition, reward, start, cost, limit, price, discount), rel=1e-9)
     assert use.shape == (4, len(limit))
     # A subgradient: the slope at these prices never overshoots the value at others.
@@ -152,7 +150,7 @@ def test_the_bound_at_prices_is_that_of_the_table(seed, by_state, discount):
 
 @pytest.mark.parametrize("by_state", [False, True])
 def test_endless_runs_under_many_rows_pay_by_cell(by_state):
-    """More rows than an arm has cells: value and use against linear systems of each arm's best rule, tried one by one."""
+    """More rows than an arm has cells: value and use against the linear system of every rule of each arm."""
     transition, reward, start, cost, limit, _ = instance(3, n_arms=4, n_states=2, n_actions=2, villages=6)
     if by_state:
         cost = cost * np.array([1.0, 2.0])[None, None, :, None]

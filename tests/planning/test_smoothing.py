@@ -9,7 +9,7 @@ from scipy import sparse
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.instances.synthetic import ladder_mix
-from rmab_opt.planning import bound, lagrangian, smoothing
+from rmab_opt.planning import bound, lagrangian, priced_arms, smoothing
 from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.problem import Arms, Problem
@@ -69,7 +69,7 @@ def test_passes_move_by_move_are_those_by_products():
     rng = np.random.default_rng(0)
     terminal = rng.random(reward.shape[:2])
     start = np.full(reward.shape[:2], 0.25)
-    arms = lagrangian._Finite(transition, reward, coupling.cost, start, 0.9, 5, terminal)
+    arms = priced_arms.Finite(transition, reward, coupling.cost, start, 0.9, 5, terminal)
     price = rng.random(arms.n_prices)
     fast = arms(price)
     arms.by_moves = False
@@ -93,10 +93,10 @@ def test_arms_that_rest_round_by_round_keep_every_limit_and_earn_what_a_walk_of_
     for g in range(3):
         cost[1 + g, member == g, 0, 1:] = 1.0
     limit = np.tile([3.0, 1.0, 1.5, 2.0], (rounds, 1))
-    arms = lagrangian._Finite(transition, reward, Costs.of(cost), start, discount, rounds, terminal)
+    arms = priced_arms.Finite(transition, reward, Costs.of(cost), start, discount, rounds, terminal)
     price = 0.2 * rng.random(arms.n_prices)
     rests = smoothing.Rests(sparse.csr_array(cost[:, :, 0].reshape(4, -1)), n_actions)
-    earned, use = arms.within(price, heat, limit, rests)
+    earned, use = arms.within(price, heat, limit, rests, fits=0)
     assert (use <= limit + 1e-6).all()
 
     paid = np.einsum("tk,kna->tna", price.reshape(rounds, 4), cost[:, :, 0])
