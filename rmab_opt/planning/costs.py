@@ -11,6 +11,10 @@ from rmab_opt.errors import ModelError
 
 __all__ = ["Costs"]
 
+TOGETHER, TABLES, DAMPED = 8, 4, 0.1
+"""Rows up to which Newton's steps know what they do to one another, such sets of rows that are kept, and by what share
+of its own use a row's step is shorter: rows that hardly differ would exchange their prices for ever otherwise."""
+
 
 class Costs:
     """K rows over arms, states and actions, of which most entries are zero.
@@ -31,6 +35,7 @@ class Costs:
         self.matrix.sum_duplicates()
         self.matrix.eliminate_zeros()
         self.shape = shape
+        self._tables: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
     def of(cls, given: np.ndarray | Costs) -> Costs:
@@ -171,6 +176,49 @@ class Costs:
     @cached_property
     def _row(self) -> np.ndarray:
         return np.repeat(np.arange(self.n_rows), np.diff(self.matrix.indptr))
+
+    def newton(self, active: np.ndarray, over: np.ndarray, varied: np.ndarray, furthest: np.ndarray) -> np.ndarray:
+        """By how much prices of rows are to be raised so that rows are not used too much, nor too little, (K,).
+
+        Few rows together; of many each alone, less the more of them an arm is in.
+
+        Parameters
+        ----------
+        active
+            Rows that count, bool (K,).
+        over
+            Use less limit, (K,).
+        varied
+            By how much an action's chance falls when it costs a unit more, (N, 1, A).
+        furthest
+            Of one step, (K,).
+        """
+        at, step = np.flatnonzero(active), np.zeros(self.n_rows)
+        if at.size > TOGETHER:
+            # What all of these rows do to an arm together: steps of each alone never overshoot then.
+            steep = self.sizes.use(self.sizes.paid(active.astype(np.float64)) * varied)
+            step[at] = np.divide(over[at], steep[at], out=np.sign(over[at]) * furthest[at], where=steep[at] > 0)
+            return np.clip(step, -furthest, furthest)
+        if not at.size:
+            return step
+        table, cells = self._together(at.tobytes())
+        if not self.by_arm:
+            varied = varied.sum(axis=0, keepdims=True)
+        steep = (table * varied.reshape(-1)[cells]) @ table.T
+        own = np.diag(steep).copy()
+        steep[np.diag_indices_from(steep)] = own * (1.0 + DAMPED) + (own <= 0)
+        step[at] = np.where(own > 0, np.linalg.solve(steep, over[at]), np.sign(over[at]) * furthest[at])
+        return step * min(1.0, float((furthest[at] / np.maximum(np.abs(step[at]), 1e-300)).min()))
+
+    def _together(self, key: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """A few rows over the cells that any of them has, and these cells; the last few asked for are kept."""
+        if key not in self._tables:
+            if len(self._tables) >= TABLES:
+                del self._tables[next(iter(self._tables))]
+            rows = sparse.csr_array(self.matrix[np.frombuffer(key, dtype=np.int64)])
+            cells = np.unique(rows.indices)
+            self._tables[key] = sparse.csc_array(rows)[:, cells].toarray(), cells
+        return self._tables[key]
 
     @cached_property
     def sizes(self) -> Costs:

@@ -28,7 +28,7 @@ FEW_MOVES = 64
 """Moves (action, from, to) that some arm can make, up to which passes go move by move: a product of small matrices an
 arm takes 0.8 microseconds, a move 1 nanosecond an arm."""
 
-FITS, FURTHEST = 4, 8.0
+FITS, FURTHEST = 5, 8.0
 """Steps to fit a round's prices to its limits, and how far one goes, in heats a unit of the row."""
 
 MOVED_AT_ONCE = 4096
@@ -368,7 +368,7 @@ class Finite:
     ) -> np.ndarray:
         """What prices (K,) of a round are to be raised by, so that rows with a price are used to their limits, (K,).
 
-        Newton's steps on each row alone, as long as arms in several rows with prices ask for.
+        By Newton's steps, see :meth:`Costs.newton`.
 
         Parameters
         ----------
@@ -391,11 +391,8 @@ class Finite:
                 drawn *= 1.0 - chance
                 varied[part, 0, 1:] = drawn.sum(axis=1).T
             over = costs.use(acted) - limit
-            # What all rows with a price do to an arm together: steps of each row alone never overshoot then.
             active = (price + more > 0) | (over > 0)
-            steep = costs.sizes.use(costs.sizes.paid(active.astype(np.float64)) * varied) / heat
-            step = np.divide(over, steep, out=np.sign(over) * furthest, where=steep > 0)
-            more = np.maximum(more + np.clip(step, -furthest, furthest), -price)
+            more = np.maximum(more + costs.newton(active, over, varied / heat, furthest), -price)
         return more
 
     def _backward(

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from rmab_opt.errors import ModelError
 from rmab_opt.planning.bound import arm_prices_of, bound_arrays
-from rmab_opt.planning.costs import Costs
+from rmab_opt.planning.costs import DAMPED, Costs
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.lagrangian import evaluate_prices
 
@@ -185,3 +185,33 @@ def test_names_of_arms_and_villages_do_not_matter(kind):
     assert other.value == pytest.approx(one.value, rel=1e-7)
     moved = arm_prices_of(Coupling(cost[rows][:, arms], limit[rows]), one.prices[..., rows], len(start))
     np.testing.assert_allclose(moved, one.arm_prices[..., arms, :], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("by_arm", [True, False])
+def test_steps_of_few_rows_know_one_another_and_of_many_they_never_overshoot(monkeypatch, by_arm):
+    """Few rows: the damped linear system over the table written out. Many: each row over all its arms answer to."""
+    rng = np.random.default_rng(0)
+    table = rng.integers(1, 4, (3, 5 if by_arm else 1, 1, 3)).astype(float)
+    table[..., 0] = 0.0
+    costs, varied = Costs.of(table), rng.random((5, 1, 3))
+    active, over, far = np.array([True, False, True]), np.array([0.4, 0.3, -0.2]), np.full(3, 1e3)
+    whole = np.broadcast_to(table, (3, 5, 1, 3))
+    steep = np.einsum("knsa,lnsa,nsa->kl", whole, whole, varied)[np.ix_([0, 2], [0, 2])]
+    damped = steep + DAMPED * np.diag(np.diag(steep))
+    step = costs.newton(active, over, varied, far)
+    np.testing.assert_allclose(step[[0, 2]], np.linalg.solve(damped, over[[0, 2]]), rtol=1e-9)
+    assert step[1] == 0.0
+    short = costs.newton(active, over, varied, np.full(3, 1e-3))
+    np.testing.assert_allclose(short, step * 1e-3 / np.abs(step).max(), rtol=1e-9)
+    monkeypatch.setattr("rmab_opt.planning.costs.TOGETHER", 1)
+    answers = np.einsum("knsa,lnsa,nsa->kl", whole, whole, varied)[:, [0, 2]].sum(axis=1)
+    np.testing.assert_allclose(
+        costs.newton(active, over, varied, far), np.where(active, over / answers, 0.0), rtol=1e-9
+    )
+
+
+def test_a_row_that_nobody_near_the_margin_answers_to_goes_as_far_as_it_may():
+    costs = Costs.of(np.array([[[[0.0, 1.0]]], [[[0.0, 2.0]]]]))
+    over, none = np.array([0.5, -0.5]), np.zeros((4, 1, 2))
+    np.testing.assert_array_equal(costs.newton(over != 0, over, none, np.array([3.0, 2.0])), [3.0, -2.0])
+    np.testing.assert_array_equal(costs.newton(over > 9, over, none, np.ones(2)), [0.0, 0.0])

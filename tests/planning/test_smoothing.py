@@ -11,6 +11,8 @@ from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.instances.synthetic import ladder_mix
 from rmab_opt.planning import bound, lagrangian, priced_arms, smoothing
 from rmab_opt.planning.costs import Costs
+from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.lagrangian import dual_finite
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.problem import Arms, Problem
 
@@ -121,3 +123,30 @@ def test_arms_that_rest_round_by_round_keep_every_limit_and_earn_what_a_walk_of_
         mass = np.einsum("nsa,nasz->nz", flow, transition)
     total += discount**rounds * float((mass * terminal).sum())
     assert earned == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize("groups", [2, 12])
+def test_rounds_fitted_to_their_limits_keep_them_and_lose_little(groups):
+    """At prices a little off: what is drawn stays within every limit and below the program's optimum, and near it."""
+    rng = np.random.default_rng(groups)
+    n_arms, n_states, rounds = 240, 3, 5
+    transition = rng.dirichlet(np.ones(n_states), (n_arms, 2, n_states))
+    reward, start = rng.random((n_arms, n_states, 2)), rng.dirichlet(np.ones(n_states), n_arms)
+    member = np.arange(n_arms) % groups
+    cost = np.zeros((1 + groups, n_arms, 1, 2))
+    cost[0, :, 0, 1] = rng.integers(1, 4, n_arms)
+    cost[1:, :, 0, 1] = member == np.arange(groups)[:, None]
+    limit = np.tile([60.0, *[36.0 / groups] * groups], (rounds, 1))
+    coupling = Coupling(cost, limit[0])
+    right = dual_finite(transition, reward, coupling, start, horizon=rounds, tolerance=1e-7)
+    arms = priced_arms.Finite(transition, reward, coupling.cost, start, 1.0, rounds)
+    rests = smoothing.Rests(coupling.cost.matrix, 2)
+    heat, off = 0.002, (right.prices * rng.uniform(0.8, 1.2, right.prices.shape)).ravel()
+    plain, _ = arms.within(off, heat, limit, rests, fits=0)
+    fitted, use = arms.within(off, heat, limit, rests)
+    assert (use <= limit * (1 + 1e-6)).all()
+    assert fitted <= right.value * (1 + 1e-6)
+    # What is lost against resting, where prices that are off lose nearly all of it.
+    idle = arms._by_moves(np.full(arms.n_prices, 1e3)).total
+    assert right.value - fitted <= 0.03 * (right.value - idle)
+    assert right.value - fitted <= 0.5 * (right.value - plain)
