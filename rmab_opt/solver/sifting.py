@@ -75,19 +75,15 @@ class Sifting:
 
     def _sifted(self, until: float) -> Result | None:
         """The optimum, or where a limit stopped it; None where the whole program has to be solved after all."""
-        prices, many, wrong = (
-            self._guess(until),
-            IN_DOUBT + EACH_ROW * len(self.program.row_lower),
-            np.empty(0, np.int64),
-        )
+        prices, many = self._guess(until), IN_DOUBT + EACH_ROW * len(self.program.row_lower)
         for _ in range(ROUNDS):
             if prices is None or many >= len(self._cost):
                 return None
-            found, wrong = self._round(prices, many, wrong, until)
+            found, wrong = self._round(prices, many, until)
             if found.status == "infeasible":
                 # Too much was taken for certain.
                 many *= 4
-            elif found.row_duals is None or not wrong.size:
+            elif found.row_duals is None or not wrong:
                 return found
             else:
                 prices, many = found.row_duals, many + many // 2
@@ -118,13 +114,12 @@ class Sifting:
         prices = np.where(np.isneginf(self.program.row_lower), np.maximum(prices, 0.0), prices)
         return np.where(np.isposinf(self.program.row_upper), np.minimum(prices, 0.0), prices)
 
-    def _round(self, prices: Floats, many: int, extra: np.ndarray, until: float) -> tuple[Result, np.ndarray]:
-        """The program of what prices leave in doubt, read as one of the whole; and columns at the wrong end then."""
+    def _round(self, prices: Floats, many: int, until: float) -> tuple[Result, bool]:
+        """The program of what prices leave in doubt, read as one of the whole; whether columns stand at a wrong end."""
         program = self.program
         gain = self._cost - self._by_column.T @ prices
         doubt = np.zeros(len(gain), dtype=bool)
         doubt[np.argpartition(np.abs(gain), many - 1)[:many]] = True
-        doubt[extra] = True
         x = np.where(gain > 0, program.upper, program.lower)
         x[doubt] = 0.0
         taken, near = self._by_column @ x, np.flatnonzero(doubt)
@@ -142,7 +137,7 @@ class Sifting:
             until,
         )
         if found.status != "optimal" or found.x is None or found.row_duals is None:
-            return replace(found, x=None, has_solution=False, objective=np.nan, bound=np.inf, row_duals=None), extra
+            return replace(found, x=None, has_solution=False, objective=np.nan, bound=np.inf, row_duals=None), True
         x[near] = found.x
         high, proven = gain > 0, self._proven(found.row_duals)
         assert proven is not None
@@ -157,7 +152,7 @@ class Sifting:
         whole = replace(
             found, x=x, objective=objective, bound=max(bound, objective), row_duals=proven, reduced_costs=gain
         )
-        return whole, np.flatnonzero(loss > WRONG * size)
+        return whole, bool((loss > WRONG * size).any())
 
     def _solved(self, program: Program, until: float) -> Result:
         left = None if np.isinf(until) else max(0.0, until - time.perf_counter())

@@ -106,6 +106,15 @@ def test_arms_are_merged_where_their_table_is_the_same(made, seed):
     assert [own[n] for n in found.representative[found.member]] == own
 
 
+def test_arms_whose_costs_differ_by_a_hair_are_not_merged():
+    """Their random projections are too near to be told apart; the entries themselves decide."""
+    cost = np.zeros((1, 3, 1, 2))
+    cost[0, :, 0, 1] = 1.0, 1.0 + 1e-13, 1.0
+    found = merge_identical(np.ones((3, 2, 1, 1)), np.zeros((3, 1, 2)), cost, np.ones((3, 1)))
+    assert found.member[0] == found.member[2]
+    assert found.member[0] != found.member[1]
+
+
 def instance(seed, n_arms=9, n_states=3, n_actions=3, villages=3):
     """Arms in villages: a budget over all and a row a village, as a table."""
     rng = np.random.default_rng(seed)

@@ -125,8 +125,8 @@ def test_arms_that_rest_round_by_round_keep_every_limit_and_earn_what_a_walk_of_
     assert earned == pytest.approx(total, rel=1e-6)
 
 
-@pytest.mark.parametrize("groups", [2, 12])
-def test_rounds_fitted_to_their_limits_keep_them_and_lose_little(groups):
+@pytest.mark.parametrize(("groups", "discount"), [(2, 1.0), (12, 1.0), (2, 0.4)])
+def test_rounds_fitted_to_their_limits_keep_them_and_lose_little(groups, discount):
     """At prices a little off: what is drawn stays within every limit and below the program's optimum, and near it."""
     rng = np.random.default_rng(groups)
     n_arms, n_states, rounds = 240, 3, 5
@@ -138,8 +138,8 @@ def test_rounds_fitted_to_their_limits_keep_them_and_lose_little(groups):
     cost[1:, :, 0, 1] = member == np.arange(groups)[:, None]
     limit = np.tile([60.0, *[36.0 / groups] * groups], (rounds, 1))
     coupling = Coupling(cost, limit[0])
-    right = dual_finite(transition, reward, coupling, start, horizon=rounds, tolerance=1e-7)
-    arms = priced_arms.Finite(transition, reward, coupling.cost, start, 1.0, rounds)
+    right = dual_finite(transition, reward, coupling, start, horizon=rounds, discount=discount, tolerance=1e-7)
+    arms = priced_arms.Finite(transition, reward, coupling.cost, start, discount, rounds)
     rests = smoothing.Rests(coupling.cost.matrix, 2)
     heat, off = 0.002, (right.prices * rng.uniform(0.8, 1.2, right.prices.shape)).ravel()
     plain, _ = arms.within(off, heat, limit, rests, fits=0)
