@@ -26,7 +26,7 @@ HEATS = ((0.03, 1e-6), (0.004, 1e-8), (0.002, 1e-9), (0.001, 1e-10))
 """Heat of the drawn actions, as a share of the largest difference between rewards, and the relative progress of a step
 at which its search ends; each begins where the last ended."""
 
-ROUGH, FINE, COLD = ((0.03, 1e-6), (0.004, 1e-7)), HEATS[2:], ((0.0, 1e-9),)
+ROUGH, FINE, COLD = ((0.03, 1e-5), (0.004, 1e-6)), HEATS[2:], ((0.0, 1e-9),)
 """For a sample, and after it for all; and without heat, where single arms weigh too little to be felt."""
 
 MEMORY, MOST, LOOKED = 30, 150, 15
