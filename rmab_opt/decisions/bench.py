@@ -18,7 +18,7 @@ from rmab_opt.decisions.objective import NetworkObjective
 from rmab_opt.decisions.question import Question
 from rmab_opt.encoder import Network, Record, Support, bounds
 from rmab_opt.errors import OverdueError, UnsettledError
-from rmab_opt.solver import Profile, Program, Result, Session, load_profile
+from rmab_opt.solver import Profile, Program, Result, Session, Sifting, load_profile, siftable
 
 __all__ = ["Bench", "Embedded"]
 
@@ -83,7 +83,7 @@ class Bench:
         self._kept: tuple[Any, Session, np.ndarray, Any] | None = None
         self._embedded: tuple[Question, Embedded] | None = None
         self._samples: dict[int, np.ndarray] = {}
-        self._relaxed: Session | None = None
+        self._relaxed: Session | Sifting | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Solvers' objects stay in their process; a copy compiles its own.
@@ -226,9 +226,11 @@ class Bench:
         return rows, program.row_lower[rows] - moved, program.row_upper[rows] + moved
 
 
-def relaxation(program: Program) -> Session:
+def relaxation(program: Program) -> Session | Sifting:
     """The linear relaxation of a program, to be solved for prices."""
     profile = load_profile("fast")
+    if siftable(program):
+        return Sifting(program, profile)
     if program.matrix.nnz > INSIDE:
         profile = replace(profile, options={**profile.options, "solver": "ipm"})
     return Session.from_arrays(replace(program, integer=np.zeros(len(program.cost), dtype=bool)), profile)

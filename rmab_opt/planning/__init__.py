@@ -2,6 +2,7 @@
 
 from rmab_opt.planning.assignment import Assignment, assign
 from rmab_opt.planning.bound import Bound, MarginalArm, bound, bound_arrays, marginal_arms
+from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.coupling import Coupling
 from rmab_opt.planning.joint import CoupledTable, JointOptimum, joint_optimum, joint_value
 from rmab_opt.planning.lagrangian import Dual, dual_average, dual_discounted, dual_finite
@@ -14,6 +15,7 @@ from rmab_opt.planning.whittle import Indices, LevelIndices, passive_set_grows, 
 __all__ = [
     "Assignment",
     "Bound",
+    "Costs",
     "CoupledTable",
     "Coupling",
     "Curve",

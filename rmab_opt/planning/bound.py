@@ -578,13 +578,12 @@ def bound_arrays(
 def _choose(transition: np.ndarray, coupling: Coupling | None, rounds: int | None) -> str:
     if coupling is None:
         return "highs"
-    mixed = (coupling.cost < 0).any()
+    mixed = coupling.cost.gives.any()
     n_prices = coupling.n_rows * (rounds or 1)
-    assert coupling.equal is not None
     if n_prices * len(transition) >= SMOOTHED_FROM and not mixed and not coupling.equal.any():
         return "dual"
     size = np.count_nonzero(transition) * (rounds or 1)
-    if (n_prices > MANY_PRICES or mixed) and size <= LARGE_PROGRAM and coupling.cost.shape[2] == 1:
+    if (n_prices > MANY_PRICES or mixed) and size <= LARGE_PROGRAM and not coupling.cost.by_state:
         return "highs"
     return "dual"
 
@@ -753,9 +752,8 @@ class _Asked:
 
 def arm_prices_of(coupling: Coupling, prices: np.ndarray, n_arms: int) -> np.ndarray:
     """Resource prices as prices of arm-actions, (N, A) or (T, N, A); state-dependent costs are averaged over states."""
-    mean = coupling.cost[:, :, 0] if coupling.cost.shape[2] == 1 else coupling.cost.mean(axis=2)
-    cost = np.broadcast_to(mean, (coupling.n_rows, n_arms, coupling.cost.shape[3]))
-    return np.tensordot(prices, cost, axes=(-1, 0))
+    paid = coupling.cost.paid(prices).mean(axis=-2)
+    return np.array(np.broadcast_to(paid, (*prices.shape[:-1], n_arms, paid.shape[-1])))
 
 
 def support(rows: Polyhedron, column_prices: np.ndarray, *, integer: bool = False) -> np.ndarray:

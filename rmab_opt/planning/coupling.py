@@ -6,21 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from rmab_opt.errors import ModelError
+from rmab_opt.planning.costs import Costs
 
 __all__ = ["Coupling", "Merged", "merge_identical"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Coupling:
     """K resources of one round: sum over arms of cost[k, n, s_n, a_n] is at most (or exactly) limit[k].
 
     Parameters
     ----------
     cost
-        Shape (K, N, S, A); axes 1 and 2 may have length 1 when the cost depends on neither arm nor state.
-        The passive action costs nothing.
+        Table (K, N, S, A), or :class:`~rmab_opt.planning.costs.Costs`, as which it is kept; axes 1 and 2 may have
+        length 1 when the cost depends on neither arm nor state. The passive action costs nothing.
     limit
         Units a round, shape (K,), or (T, K) when it changes from round to round.
     equal
@@ -34,24 +36,32 @@ class Coupling:
         When shapes disagree or a number is not finite.
     """
 
-    cost: np.ndarray
+    cost: Costs
     limit: np.ndarray
-    equal: np.ndarray | None = None
-    names: tuple[str, ...] = ()
+    equal: np.ndarray
+    names: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        cost, limit = np.asarray(self.cost, dtype=np.float64), np.asarray(self.limit, dtype=np.float64)
-        if cost.ndim != 4 or limit.shape[-1:] != cost.shape[:1]:
+    def __init__(
+        self,
+        cost: np.ndarray | Costs,
+        limit: np.ndarray,
+        equal: np.ndarray | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        shape = cost.shape if isinstance(cost, Costs) else np.shape(cost)
+        limit = np.asarray(limit, dtype=np.float64)
+        if len(shape) != 4 or limit.shape[-1:] != shape[:1]:
             raise ModelError(
-                f"coupling: cost has shape {cost.shape}, limit {limit.shape}", "give (K, N, S, A) and (K,) or (T, K)."
+                f"coupling: cost has shape {shape}, limit {limit.shape}", "give (K, N, S, A) and (K,) or (T, K)."
             )
-        if not (np.isfinite(cost).all() and np.isfinite(limit).all()):
+        cost, n_rows = Costs.of(cost), shape[0]
+        if not (cost.finite and np.isfinite(limit).all()):
             raise ModelError("coupling: a cost or a limit is not finite", "leave out rows without a limit.")
-        equal = np.zeros(len(cost), dtype=bool) if self.equal is None else np.asarray(self.equal, dtype=bool)
-        names = self.names or tuple(f"resource {k}" for k in range(len(cost)))
-        if equal.shape != (len(cost),) or len(names) != len(cost):
-            raise ModelError(f"coupling: {len(cost)} rows, {len(names)} names, equal {equal.shape}", "give one a row.")
-        for name, value in (("cost", cost), ("limit", limit), ("equal", equal), ("names", tuple(names))):
+        equal = np.zeros(n_rows, dtype=bool) if equal is None else np.asarray(equal, dtype=bool)
+        names = tuple(names) or tuple(f"resource {k}" for k in range(n_rows))
+        if equal.shape != (n_rows,) or len(names) != n_rows:
+            raise ModelError(f"coupling: {n_rows} rows, {len(names)} names, equal {equal.shape}", "give one a row.")
+        for name, value in (("cost", cost), ("limit", limit), ("equal", equal), ("names", names)):
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -76,22 +86,23 @@ class Coupling:
     @property
     def n_rows(self) -> int:
         """Number of resources K."""
-        return len(self.cost)
+        return self.cost.n_rows
 
     @property
     def by_action_only(self) -> bool:
         """Whether costs depend neither on the arm nor on its state."""
-        return self.cost.shape[1:3] == (1, 1)
+        return not self.cost.by_arm and not self.cost.by_state
+
+    def of_arms(self, arms: np.ndarray) -> Coupling:
+        """The same limits over some of the arms."""
+        return Coupling(self.cost.of_arms(arms), self.limit, self.equal, self.names)
 
     def stacked(self, other: Coupling) -> Coupling:
         """Both sets of rows together."""
-        shape = np.broadcast_shapes(self.cost.shape[1:], other.cost.shape[1:])
-        cost = np.concatenate([np.broadcast_to(c.cost, (c.n_rows, *shape)) for c in (self, other)])
         leading = np.broadcast_shapes(self.limit.shape[:-1], other.limit.shape[:-1])
         limit = np.concatenate([np.broadcast_to(c.limit, (*leading, c.n_rows)) for c in (self, other)], axis=-1)
-        assert self.equal is not None
-        assert other.equal is not None
-        return Coupling(cost, limit, np.concatenate([self.equal, other.equal]), (*self.names, *other.names))
+        equal = np.concatenate([self.equal, other.equal])
+        return Coupling(self.cost.beside(other.cost), limit, equal, (*self.names, *other.names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +120,7 @@ class Merged:
 
 
 def merge_identical(
-    transition: np.ndarray, reward: np.ndarray, cost: np.ndarray, start: np.ndarray, *, seed: int = 0
+    transition: np.ndarray, reward: np.ndarray, cost: np.ndarray | Costs, start: np.ndarray, *, seed: int = 0
 ) -> Merged:
     """Group arms with the same kernel, reward and cost; exact, as start distributions simply add up.
 
@@ -118,13 +129,14 @@ def merge_identical(
     transition, reward, cost, start
         Shapes (N, A, S, S), (N, S, A), (K, N or 1, S or 1, A), (N, S).
     """
-    n_arms = transition.shape[0]
+    n_arms, cost = transition.shape[0], Costs.of(cost)
     rows = [transition.reshape(n_arms, -1), reward.reshape(n_arms, -1)]
-    # Row by row of the resources: what arms cost is never copied.
-    costs = [each.reshape(n_arms, -1) for each in cost] if cost.shape[1] == n_arms and n_arms > 1 else []
     # A random projection sorts candidates; equality of the rows themselves decides.
     rng = np.random.default_rng(seed)
-    key = sum((row @ rng.normal(size=row.shape[1]) for row in (*rows, *costs)), np.zeros(n_arms))
+    key = sum((row @ rng.normal(size=row.shape[1]) for row in rows), np.zeros(n_arms))
+    taken = cost.arms if cost.by_arm else None
+    if taken is not None:
+        key = key + taken @ rng.normal(size=taken.shape[1])
     order = np.argsort(key, kind="stable")
     near = np.abs(np.diff(key[order])) <= 1e-9 * (1.0 + np.abs(key[order][1:]))
     same = np.zeros(n_arms - 1, dtype=bool)
@@ -132,8 +144,10 @@ def merge_identical(
     if pair.size:
         left, right = order[pair], order[pair + 1]
         equal = np.ones(pair.size, dtype=bool)
-        for row in (*rows, *costs):
+        for row in rows:
             equal &= (row[left] == row[right]).all(axis=1)
+        if taken is not None:
+            equal &= np.diff(sparse.csr_array(taken[left] != taken[right]).indptr) == 0
         same[pair] = equal
     if not same.any():
         return Merged(np.arange(n_arms), np.arange(n_arms), np.asarray(start), np.ones(n_arms))

@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import sparse
 
-from rmab_opt.errors import CapabilityError, ModelError, OverdueError
+from rmab_opt.errors import ModelError, OverdueError
 from rmab_opt.overdue import checkpoint, given_up_at
+from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.coupling import Coupling, Merged, merge_identical
+from rmab_opt.planning.priced_arms import Evaluator, Finite, Stationary
 from rmab_opt.planning.smoothing import COLD, FINE, ROUGH, Drawn, Rests, Smoothed, smoothed
 from rmab_opt.planning.smoothing import Problem as PriceProblem
 from rmab_opt.solver import Program, Session, load_profile
@@ -41,22 +41,6 @@ __all__ = [
     "priced_values",
     "stationary_values",
 ]
-
-IMPROVEMENT = 1e-11
-"""Policy improvement below this share of the values is a tie: without a threshold, iteration cycles on ties."""
-
-CACHE_BYTES = 1 << 20
-"""Kernels of one chunk of arms: they stay in cache over all rounds of a backward and a forward pass."""
-
-FEW_MOVES = 64
-"""Moves (action, from, to) that some arm can make, up to which passes go move by move: a product of small matrices an
-arm takes 0.8 microseconds, a move 1 nanosecond an arm."""
-
-MOVED_AT_ONCE = 4096
-"""Arms whose values stay in cache while all moves are gone through."""
-
-SOLVED_ENTRIES = 4_000_000
-"""Entries of the systems that are solved together, between two looks at the clock."""
 
 ROUGH_SHARE = 0.3
 """Share of its time that a search may take for the rough prices it begins at; past it it begins at none."""
@@ -127,429 +111,6 @@ class Dual:
         return self.gap / max(1.0, abs(self.value))
 
 
-class _Evaluator(Protocol):
-    """Arms under prices. Prices and slopes are flat vectors."""
-
-    n_prices: int
-
-    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
-        """g's arm part, the use of its policies, and a token from which the occupancy can be rebuilt."""
-        ...
-
-    def occupancy(self, token: object) -> np.ndarray:
-        """Frequencies of one token, shape (M, S, A) or (T, M, S, A)."""
-        ...
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Arms under prices
-
-
-def _priced(reward: np.ndarray, cost: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """r - price . cost, shape (M, A, S); ``reward`` is (M, A, S), ``cost`` (K, M or 1, A, S or 1)."""
-    return reward - np.tensordot(price, cost, axes=(0, 0))
-
-
-class _Stationary:
-    """Batched policy iteration for discounted (or average) reward, warm from the last price.
-
-    Values are kept as one column of reward and K of use under the current policy, so that a price changes them
-    without a solve; systems are solved again only for arms whose policy changed. Where there are more rows than
-    actions and costs do not depend on states, the columns are an arm's actions instead, each with its own price.
-    """
-
-    def __init__(
-        self, transition: np.ndarray, reward: np.ndarray, cost: np.ndarray, start: np.ndarray, discount: float
-    ) -> None:
-        n_arms, _, n_states, _ = transition.shape
-        self.transition, self.discount = transition, discount
-        self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
-        self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
-        self.n_prices = cost.shape[0]
-        n_actions = reward.shape[2]
-        self.rows = _Rows(self.cost, n_arms) if cost.shape[2] == 1 and cost.shape[0] > n_actions else None
-        if self.rows is not None:
-            self.cost = np.eye(n_actions)[:, None, :, None]
-        self.start = start
-        self.count = start.sum(axis=1)
-        self.policy = np.zeros((n_arms, n_states), dtype=np.int64)
-        self.base = np.empty((n_arms, n_states, 1 + len(self.cost)))
-        self.average = discount == 1.0
-        self.size = float(np.abs(reward).max(initial=0.0))
-        self.dear = np.abs(cost).reshape(self.n_prices, -1).max(axis=1, initial=0.0)
-        self.slack = np.zeros(n_arms)
-        self._solve(np.arange(n_arms))
-
-    def _solve(self, arms: np.ndarray) -> None:
-        n_states = self.policy.shape[1]
-        state = np.arange(n_states)
-        chunk = int(np.clip(SOLVED_ENTRIES // n_states**2, 1, 8192))
-        for begin in range(0, arms.size, chunk):
-            checkpoint()
-            part = arms[begin : begin + chunk]
-            policy = self.policy[part]
-            system = self.transition[part[:, None], policy, state] * -self.discount
-            system[:, state, state] += 1.0
-            if self.average:
-                # Bias is relative to state 0; its column carries the gain.
-                system[:, :, 0] = 1.0
-            right = np.empty((part.size, n_states, 1 + len(self.cost)))
-            right[..., 0] = self.reward[part[:, None], policy, state]
-            row = part[:, None] if self.cost.shape[1] > 1 else np.zeros((1, 1), dtype=np.int64)
-            column = state if self.cost.shape[3] > 1 else np.zeros(1, dtype=np.int64)
-            right[..., 1:] = np.moveaxis(self.cost[:, row, policy, column], 0, -1)
-            try:
-                self.base[part] = np.linalg.solve(system, right)
-            except np.linalg.LinAlgError:
-                raise CapabilityError(
-                    "average reward by decomposition",
-                    self,
-                    ("use method='highs', which needs no recurrent class", "use a discount below 1"),
-                ) from None
-
-    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
-        n_arms, n_states = self.policy.shape
-        n_actions = self.reward.shape[1]
-        arms = np.arange(n_arms)
-        slack = np.zeros(n_arms)
-        weight = self._weight(price)
-        # What is earned and paid in a round: no absolute size, or small rewards would all be ties.
-        pay = self.size + float(np.abs(price) @ self.dear)
-        for _ in range(200):
-            every = arms.size == n_arms
-            kernel = self.transition if every else self.transition[arms]
-            cost = self.cost if self.cost.shape[1] == 1 or every else self.cost[:, arms]
-            value = self.values(weight) if every else self.values(weight, arms)
-            bias = value
-            if self.average:
-                bias = value.copy()
-                bias[:, 0] = 0.0
-            ahead = np.matmul(kernel.reshape(arms.size, n_actions * n_states, n_states), bias[:, :, None])
-            q = ahead.reshape(arms.size, n_actions, n_states)
-            if self.discount != 1.0:
-                q *= self.discount
-            if self.rows is None:
-                q += _priced(self.reward if every else self.reward[arms], cost, price)
-            else:
-                q += (self.reward if every else self.reward[arms]) + (weight if len(weight) == 1 else weight[arms])[
-                    :, 1:, None
-                ]
-            level = value if not self.average else bias + value[:, :1]
-            best = q[:, 0].copy()
-            choice = np.zeros((arms.size, n_states), dtype=np.int64)
-            for action in range(1, n_actions):
-                better = q[:, action] > best
-                choice[better] = action
-                np.maximum(best, q[:, action], out=best)
-            gain = best - level
-            threshold = IMPROVEMENT * (pay + np.abs(level).max(axis=1))
-            move = gain > threshold[:, None]
-            slack[arms] = np.maximum(gain.max(axis=1), 0.0)
-            changed = move.any(axis=1)
-            if not changed.any():
-                break
-            arms = arms[changed]
-            policy = self.policy[arms]
-            self.policy[arms] = np.where(move[changed], choice[changed], policy)
-            self._solve(arms)
-        self.slack = slack
-        # What ties were forgiven is added back, so that the value is a bound for the exact optimum too.
-        rest = float(self.count @ slack) / (1.0 if self.average else 1.0 - self.discount)
-        flat = self._flat()
-        use = flat[:, 1:].sum(axis=0) if self.rows is None else self.rows.use(flat[:, 1:])
-        return float((flat * weight).sum()) + rest, use, self.policy.astype(np.uint8)
-
-    def _flat(self) -> np.ndarray:
-        """Reward and use of the current policies from the start, (N, 1 + columns)."""
-        if self.average:
-            return np.asarray(self.count[:, None] * self.base[:, 0, :])
-        return np.asarray(np.matmul(self.start[:, None, :], self.base)[:, 0])
-
-    def drawn(self, price: np.ndarray, _: float) -> Drawn:
-        """What the best actions at a price come to; only where the columns are the arms' actions."""
-        return Drawn(self(price)[0], self._flat()[None, :, 1:])
-
-    def _weight(self, price: np.ndarray) -> np.ndarray:
-        """What the columns of :attr:`base` count at a price, (N or 1, 1 + columns)."""
-        paid = price[None] if self.rows is None else self.rows.arms(price)
-        return np.concatenate([np.ones((len(paid), 1)), -paid], axis=1)
-
-    def values(self, weight: np.ndarray, arms: np.ndarray | None = None) -> np.ndarray:
-        """Values of the current policies at :meth:`_weight`, (N, S); of some arms only where they are given."""
-        base = self.base if arms is None else self.base[arms]
-        if len(weight) == 1:
-            return np.asarray(base @ weight[0])
-        return np.matmul(base, (weight if arms is None else weight[arms])[:, :, None])[:, :, 0]
-
-    def at(self, price: np.ndarray) -> np.ndarray:
-        """Optimal values at a price, (N, S), never below the exact ones."""
-        self(price)
-        return self.values(self._weight(price)) + (self.slack / (1.0 - self.discount))[:, None]
-
-    def occupancy(self, token: object) -> np.ndarray:
-        policy = np.asarray(token).astype(np.int64)
-        n_arms, n_states = policy.shape
-        state = np.arange(n_states)
-        result = np.zeros((n_arms, n_states, self.reward.shape[1]))
-        for begin in range(0, n_arms, 8192):
-            part = np.arange(begin, min(n_arms, begin + 8192))
-            system = self.transition[part[:, None], policy[part], state] * -self.discount
-            system[:, state, state] += 1.0
-            right = self.start[part]
-            if self.average:
-                system[:, :, 0] = 1.0
-                right = np.zeros_like(right)
-                right[:, 0] = self.count[part]
-            mass = np.linalg.solve(system.transpose(0, 2, 1), right[:, :, None])[..., 0]
-            result[part[:, None], state, policy[part]] = mass
-        return result
-
-
-class _Rows:
-    """Costs of arms' actions that do not depend on states: arms' prices from prices of rows, and rows' use from arms'.
-
-    Kept sparse, since a row of a group holds its members only.
-    """
-
-    def __init__(self, cost: np.ndarray, n_arms: int) -> None:
-        n_rows, own, n_actions, _ = cost.shape
-        self.shape = (n_arms, n_actions)
-        self.same = own == 1
-        flat = cost[:, 0, :, 0] if self.same else cost[..., 0].reshape(n_rows, -1)
-        self.matrix = sparse.csr_array(flat)
-        self.back = sparse.csr_array(self.matrix.T)
-
-    def arms(self, price: np.ndarray) -> np.ndarray:
-        """What acting costs, (N or 1, A), or (T, N or 1, A) at prices (K,) or (T, K)."""
-        paid = (self.back @ price.T).T
-        return np.asarray(paid.reshape(*price.shape[:-1], 1 if self.same else self.shape[0], self.shape[1]))
-
-    def use(self, acted: np.ndarray) -> np.ndarray:
-        """Use of the rows, (..., K), of expected actions (..., N, A)."""
-        flat = acted.sum(axis=-2) if self.same else acted.reshape(*acted.shape[:-2], -1)
-        return np.asarray((self.matrix @ flat.T).T)
-
-
-class _Pass(NamedTuple):
-    """What the arms come to under prices."""
-
-    total: float
-    acted: np.ndarray
-    """Expected actions, (T, A, N)."""
-
-
-class _Finite:
-    """Backward and forward passes over the rounds, chunk of arms by chunk."""
-
-    def __init__(
-        self,
-        transition: np.ndarray,
-        reward: np.ndarray,
-        cost: np.ndarray,
-        start: np.ndarray,
-        discount: float,
-        horizon: int,
-        terminal: np.ndarray | None = None,
-    ) -> None:
-        self.transition, self.discount, self.horizon = transition, discount, horizon
-        self.reward = np.ascontiguousarray(reward.transpose(0, 2, 1))
-        self.cost = np.ascontiguousarray(cost.transpose(0, 1, 3, 2))
-        self.terminal = terminal
-        self.start = start
-        self.n_rows = cost.shape[0]
-        self.n_prices = horizon * self.n_rows
-        n_arms, n_actions, n_states, _ = transition.shape
-        self.chunk = max(16, CACHE_BYTES // (8 * n_actions * n_states * n_states))
-        self.moves = [(a, s, z) for a, s, z in np.argwhere((transition != 0).any(axis=0)).tolist()]
-        self.rows = _Rows(self.cost, n_arms) if self.cost.shape[3] == 1 and len(self.moves) <= FEW_MOVES else None
-
-    def __call__(self, price: np.ndarray) -> tuple[float, np.ndarray, object]:
-        total, use, _ = self._pass(price, keep=False)
-        return total, use, np.array(price)
-
-    def occupancy(self, token: object) -> np.ndarray:
-        return np.asarray(self._pass(np.asarray(token), keep=True)[2])
-
-    def sampled(self, arms: np.ndarray) -> _Finite:
-        """The same for some of the arms."""
-        cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, arms]
-        reward, terminal = self.reward[arms].transpose(0, 2, 1), None if self.terminal is None else self.terminal[arms]
-        return _Finite(
-            self.transition[arms], reward, cost.transpose(0, 1, 3, 2), self.start[arms], self.discount, self.horizon,
-            terminal,
-        )  # fmt: skip
-
-    @cached_property
-    def _planes(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """By chunk of arms, arms last: probabilities of the moves (M, n), rewards (A, S, n), starts (S, n)."""
-        at = np.array(self.moves).T
-        parts = [slice(first, first + MOVED_AT_ONCE) for first in range(0, len(self.start), MOVED_AT_ONCE)]
-        return [
-            (
-                np.ascontiguousarray(self.transition[part, at[0], at[1], at[2]].T * self.discount),
-                np.ascontiguousarray(self.reward[part].transpose(1, 2, 0)),
-                np.ascontiguousarray(self.start[part].T),
-            )
-            for part in parts
-        ]
-
-    def _by_moves(self, price: np.ndarray, heat: float = 0.0) -> _Pass:
-        """A backward and a forward pass, move by move for all arms of a chunk: few moves cost less than products.
-
-        With ``heat`` arms draw their action with chances that fall off by exp(-loss / heat), and the total is that of
-        the largest smooth function under it: sum over actions of exp(value / heat), in a logarithm, in place of a
-        maximum.
-        """
-        assert self.rows is not None
-        n_arms, n_actions, _, _ = self.transition.shape
-        paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
-        acted = np.zeros((self.horizon, n_actions, n_arms))
-        total = 0.0
-        for part, move, reward, start, ends in self._parts():
-            value, chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)
-            total += float((start * value).sum())
-            mass, weight, step = start, 1.0, np.empty(start.shape[1])
-            for t in range(self.horizon):
-                flow = chance[t] * mass
-                acted[t, :, part] = flow.sum(axis=1) / weight
-                # Chances of moves hold the discount already.
-                weight *= self.discount
-                mass = self._moved(move, flow, step)
-        return _Pass(total, acted)
-
-    def _parts(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Arms of each chunk with its planes, and values of the states after the last round, (S, n)."""
-        first = 0
-        for move, reward, start in self._planes:
-            part = slice(first, first + start.shape[1])
-            first = part.stop
-            yield part, move, reward, start, np.zeros(start.shape) if self.terminal is None else self.terminal[part].T
-
-    def _moved(self, move: np.ndarray, flow: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """States after a round, (S, n), from who acted in which, (A, S, n); ``step`` is room for a row."""
-        mass = np.zeros(flow.shape[1:])
-        for k, (a, s, z) in enumerate(self.moves):
-            np.multiply(move[k], flow[a, s], out=step)
-            mass[z] += step
-        return mass
-
-    def within(self, price: np.ndarray, heat: float, limit: np.ndarray, rests: Rests) -> tuple[float, np.ndarray]:
-        """Reward and use (T, K) when in each round arms rest with the chance that its rows ask for, then go on.
-
-        Action 0 uses nothing. The limits (T, K) are held in every round, so it is a point of the relaxed problem.
-        """
-        assert self.rows is not None
-        paid = self.rows.arms(price.reshape(self.horizon, self.n_rows))
-        parts, chances = list(self._parts()), []
-        for part, move, reward, _, ends in parts:
-            chance = self._chances(move, reward, paid if paid.shape[1] == 1 else paid[:, part], ends, heat)[1]
-            # Half the room: what rounds of many arms take stays small beside what is read.
-            chances.append(chance.astype(np.float32) if heat else chance)
-        masses = [start for _, _, _, start, _ in parts]
-        use, total, weight = np.zeros(limit.shape), 0.0, 1.0
-        for t in range(self.horizon):
-            flows = [chance[t] * mass for chance, mass in zip(chances, masses, strict=True)]
-            acted = np.concatenate([flow.sum(axis=1) for flow in flows], axis=1).T / weight
-            share = rests.share(acted[None], limit[t : t + 1])
-            use[t] = self.rows.use(share[:, None] * acted)
-            for k, (part, move, reward, start, _) in enumerate(parts):
-                flow = flows[k]
-                flow[1:] *= share[part]
-                flow[0] = masses[k] - flow[1:].sum(axis=0)
-                total += float((flow * reward).sum())
-                masses[k] = self._moved(move, flow, np.empty(start.shape[1]))
-            weight *= self.discount
-        return total + sum(float((mass * ends).sum()) for mass, (*_, ends) in zip(masses, parts, strict=True)), use
-
-    def _chances(
-        self, move: np.ndarray, reward: np.ndarray, paid: np.ndarray, value: np.ndarray, heat: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Values before the first round, (S, n), and with what chance each action is taken, (T, A, S, n)."""
-        chance = np.empty((self.horizon, *reward.shape), dtype=np.float64 if heat else bool)
-        step = np.empty(reward.shape[2])
-        for t in range(self.horizon - 1, -1, -1):
-            q = reward - paid[t].T[:, None, :]
-            for k, (a, s, z) in enumerate(self.moves):
-                np.multiply(move[k], value[z], out=step)
-                q[a, s] += step
-            value = q.max(axis=0)
-            if heat and len(q) == 2:
-                # One exponential in place of two.
-                ahead = q[1] - q[0]
-                ahead /= heat
-                less = np.exp(-np.abs(ahead))
-                sums = 1.0 + less
-                less /= sums
-                np.copyto(chance[t, 1], less)
-                np.subtract(1.0, less, out=chance[t, 1], where=ahead > 0)
-                np.subtract(1.0, chance[t, 1], out=chance[t, 0])
-                value += heat * np.log(sums)
-                continue
-            if heat:
-                q -= value
-                q /= heat
-                np.exp(q, out=q)
-                sums = q.sum(axis=0)
-                np.divide(q, sums, out=chance[t])
-                value += heat * np.log(sums)
-                continue
-            # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
-            open_ = np.ones(value.shape, dtype=bool)
-            for action in range(len(q)):
-                np.logical_and(q[action] == value, open_, out=chance[t, action])
-                open_ &= ~chance[t, action]
-        return value, chance
-
-    def _pass(self, price: np.ndarray, keep: bool) -> tuple[float, np.ndarray, np.ndarray | None]:
-        if self.rows is not None and not keep:
-            found = self._by_moves(price)
-            return found.total, self.rows.use(found.acted.transpose(0, 2, 1)).ravel(), None
-        n_arms, n_actions, n_states, _ = self.transition.shape
-        price = price.reshape(self.horizon, self.n_rows)
-        use = np.zeros((self.horizon, self.n_rows))
-        kept = np.zeros((self.horizon, n_arms, n_states, n_actions)) if keep else None
-        total = 0.0
-        for begin in range(0, n_arms, self.chunk):
-            part = slice(begin, begin + self.chunk)
-            kernel = self.transition[part]
-            size = kernel.shape[0]
-            kernel = kernel.reshape(size, n_actions * n_states, n_states)
-            cost = self.cost if self.cost.shape[1] == 1 else self.cost[:, part]
-            value = np.zeros((size, n_states)) if self.terminal is None else self.terminal[part]
-            acts = np.empty((self.horizon, n_actions, size, n_states))
-            for t in range(self.horizon - 1, -1, -1):
-                checkpoint()
-                q = np.matmul(kernel, value[:, :, None]).reshape(size, n_actions, n_states)
-                if self.discount != 1.0:
-                    q *= self.discount
-                q += self.reward[part]
-                q -= np.tensordot(price[t], cost, axes=(0, 0))
-                value = q[:, 0].copy()
-                for action in range(1, n_actions):
-                    np.maximum(value, q[:, action], out=value)
-                # The first action that attains the maximum: a deterministic rule, so a price gives one policy.
-                open_ = np.ones(value.shape, dtype=bool)
-                for action in range(n_actions):
-                    hit = (q[:, action] == value) & open_
-                    acts[t, action] = hit
-                    open_ &= ~hit
-            total += float((self.start[part] * value).sum())
-            mass = self.start[part]
-            flow = np.empty((size, n_actions, n_states))
-            for t in range(self.horizon):
-                checkpoint()
-                np.multiply(acts[t].transpose(1, 0, 2), mass[:, None, :], out=flow)
-                if kept is not None:
-                    kept[t, part] = flow.transpose(0, 2, 1)
-                if cost.shape[1:] == (1, n_actions, 1):
-                    use[t] += cost[:, 0, :, 0] @ flow.sum(axis=(0, 2))
-                else:
-                    use[t] += (cost * flow).sum(axis=(1, 2, 3))
-                if t + 1 < self.horizon:
-                    mass = np.matmul(flow.reshape(size, 1, n_actions * n_states), kernel)[:, 0]
-        return total, use.ravel(), kept
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Price search
 
@@ -558,7 +119,7 @@ class _Finite:
 class _Search:
     """Minimise g over a box of prices with cuts, in scaled prices and values."""
 
-    evaluator: _Evaluator
+    evaluator: Evaluator
     rent: np.ndarray
     weight: np.ndarray
     low: np.ndarray
@@ -743,7 +304,7 @@ class _Search:
 
 def _arms(
     transition: np.ndarray, reward: np.ndarray, coupling: Coupling, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Merged]:
+) -> tuple[np.ndarray, np.ndarray, Costs, Merged]:
     transition, reward = np.asarray(transition, dtype=np.float64), np.asarray(reward, dtype=np.float64)
     n_arms, n_actions, n_states, _ = transition.shape
     if coupling.cost.shape[3] != n_actions or coupling.cost.shape[1] not in (1, n_arms):
@@ -758,18 +319,16 @@ def _arms(
     kinds = merged.representative
     if kinds.size < n_arms:
         transition, reward = transition[kinds], reward[kinds]
-    cost = coupling.cost if coupling.cost.shape[1] == 1 or kinds.size == n_arms else coupling.cost[:, kinds]
-    return np.ascontiguousarray(transition), np.ascontiguousarray(reward), cost, merged
+    costs = coupling.cost if kinds.size == n_arms else coupling.cost.of_arms(kinds)
+    return np.ascontiguousarray(transition), np.ascontiguousarray(reward), costs, merged
 
 
-def _box(reward: np.ndarray, cost: np.ndarray, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _box(reward: np.ndarray, costs: Costs, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Natural unit of each price, and the price a round beyond which nobody uses the resource."""
     span = max(float(np.ptp(reward)), 1e-9)
-    smallest = np.array([np.abs(row[row != 0]).min() if (row != 0).any() else 1.0 for row in cost])
     # Rows with costs of both signs can need more; such a price box only costs tightness, never validity.
-    mixed = np.array([(row < 0).any() for row in cost]) | equal
-    unit = span / smallest
-    return unit, unit * np.where(mixed, 50.0, 1.0)
+    unit = span / costs.smallest
+    return unit, unit * np.where(costs.gives | equal, 50.0, 1.0)
 
 
 def _finish(search: _Search, shape: tuple[int, ...], merged: Merged, n_arms: int, keep: bool, begun: float) -> Dual:
@@ -881,21 +440,19 @@ def _stationary(
 ) -> Dual:
     begun = time.perf_counter()
     n_arms = transition.shape[0]
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
     if coupling.limit.ndim != 1:
         raise ModelError("limits change from round to round", "use the finite-horizon bound.")
-    search = _stationary_search(kernel, pay, cost, merged, coupling, discount, tolerance)
+    search = _stationary_search(kernel, pay, costs, merged, coupling, discount, tolerance)
     search.most_evaluations = evaluations
     search.deadline = begun + (np.inf if seconds is None else seconds)
     low, high = search.low, search.high
     first = np.clip(np.zeros(coupling.n_rows) if prices is None else prices, low, high)
-    if not occupancy and search.size > FEW_PRICES and _smooths(search, cost, coupling):
+    if not occupancy and search.size > FEW_PRICES and _smooths(search, coupling):
         found = _descended(
             search,
             first,
-            lambda arms: _Stationary(
-                kernel[arms], pay[arms], cost if cost.shape[1] == 1 else cost[:, arms], merged.start[arms], discount
-            ),
+            lambda arms: Stationary(kernel[arms], pay[arms], costs.of_arms(arms), merged.start[arms], discount),
         )
         if tolerance >= ROUGH_TOLERANCE or found.closed(tolerance) or search.stopped:
             return _dual_of(found, (coupling.n_rows,), tolerance, begun)
@@ -937,20 +494,20 @@ def dual_finite(
     n_arms = transition.shape[0]
     if horizon < 1 or not 0.0 < discount <= 1.0:
         raise ModelError(f"horizon {horizon!r}, discount {discount!r}", "give horizon >= 1 and discount in (0, 1].")
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
     if terminal is not None and merged.representative.size < n_arms:
         merged = Merged(np.arange(n_arms), np.arange(n_arms), _spread(start, kernel.shape[2]), np.ones(n_arms))
-        kernel, pay, cost = np.asarray(transition), np.asarray(reward), coupling.cost
+        kernel, pay, costs = np.asarray(transition), np.asarray(reward), coupling.cost
     shape = (horizon, coupling.n_rows)
-    search = _finite_search(kernel, pay, cost, merged, coupling, horizon, discount, terminal, tolerance)
+    search = _finite_search(kernel, pay, costs, merged, coupling, horizon, discount, terminal, tolerance)
     search.most_evaluations = evaluations
     search.deadline = begun + (np.inf if seconds is None else seconds)
     if prices is None:
         prices = np.zeros(coupling.n_rows)
         with suppress(OverdueError), given_up_at(begun + (np.inf if seconds is None else ROUGH_SHARE * seconds)):
-            prices = _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
+            prices = _constant_prices(kernel, pay, costs, merged, coupling, horizon, discount)
     first = np.clip(np.broadcast_to(prices, shape).ravel(), search.low, search.high)
-    if not occupancy and _smooths(search, cost, coupling):
+    if not occupancy and _smooths(search, coupling):
         found = _smoothed(search, first, np.broadcast_to(coupling.limit, shape))
         if found.closed(tolerance) or search.stopped:
             return _dual_of(found, shape, tolerance, begun)
@@ -960,20 +517,20 @@ def dual_finite(
     return _finish(search, shape, merged, n_arms, occupancy, begun)
 
 
-def _smooths(search: _Search, cost: np.ndarray, coupling: Coupling) -> bool:
+def _smooths(search: _Search, coupling: Coupling) -> bool:
     """Whether the prices are sought by :mod:`rmab_opt.planning.smoothing`: for many of them times many arms."""
-    evaluator = search.evaluator
-    assert isinstance(evaluator, _Finite | _Stationary)
-    assert coupling.equal is not None
+    evaluator, costs = search.evaluator, coupling.cost
+    assert isinstance(evaluator, Finite | Stationary)
     many = len(evaluator.start) * search.size >= SMOOTHED_FROM
-    free = bool((cost >= 0).all() and (cost[..., 0] == 0).all())
-    return many and evaluator.rows is not None and not coupling.equal.any() and free
+    able = evaluator.by_moves if isinstance(evaluator, Finite) else evaluator.rows is not None and not costs.by_state
+    free = not costs.gives.any() and costs.passive_free
+    return many and able and free and not coupling.equal.any()
 
 
 def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed:
     """Prices by descents on smooth functions, of a sample of the arms first."""
     evaluator = search.evaluator
-    assert isinstance(evaluator, _Finite)
+    assert isinstance(evaluator, Finite)
     whole = _smooth_problem(search, evaluator, limit)
     if len(evaluator.start) < SAMPLED_FROM:
         return smoothed(whole, first, search.tolerance, search.deadline)
@@ -983,7 +540,7 @@ def _smoothed(search: _Search, first: np.ndarray, limit: np.ndarray) -> Smoothed
     return smoothed(whole, first, search.tolerance, search.deadline, heats=FINE)
 
 
-def _sample(evaluator: _Finite | _Stationary, rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+def _sample(evaluator: Finite | Stationary, rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
     """Arms to begin with, and what share of each row (K, N * A) is theirs."""
     n_arms, n_actions = len(evaluator.start), evaluator.reward.shape[1]
     part = np.sort(np.random.default_rng(0).permutation(n_arms)[:SAMPLE])
@@ -993,10 +550,10 @@ def _sample(evaluator: _Finite | _Stationary, rows: sparse.csr_array) -> tuple[n
     return part, (np.abs(rows) @ np.repeat(inside, n_actions)) / np.maximum(amount, 1e-300)
 
 
-def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray], _Stationary]) -> Smoothed:
+def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray], Stationary]) -> Smoothed:
     """Constant prices of very many rows by one descent, without heat; ``sampled`` makes the evaluator of some arms."""
     evaluator = search.evaluator
-    assert isinstance(evaluator, _Stationary)
+    assert isinstance(evaluator, Stationary)
     whole = _endless_problem(search, evaluator, search.rent[None], first)
     if len(evaluator.start) >= SAMPLED_FROM:
         part, share = _sample(evaluator, whole.rows)
@@ -1005,11 +562,11 @@ def _descended(search: _Search, first: np.ndarray, sampled: Callable[[np.ndarray
     return smoothed(whole, first, search.tolerance, search.deadline, heats=COLD)
 
 
-def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray, first: np.ndarray) -> PriceProblem:
+def _endless_problem(search: _Search, evaluator: Stationary, limit: np.ndarray, first: np.ndarray) -> PriceProblem:
     """Of all arms, or of a sample of them under its share of the limits, (1, K)."""
     assert evaluator.rows is not None
-    n_arms, rows = len(evaluator.start), evaluator.rows
-    matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
+    rows = evaluator.rows
+    matrix = rows.for_arms(len(evaluator.start))
 
     def hard(price: np.ndarray) -> float:
         return evaluator(price)[0] + float(limit[0] @ price)
@@ -1022,18 +579,17 @@ def _endless_problem(search: _Search, evaluator: _Stationary, limit: np.ndarray,
         flat = evaluator._flat()
         # An endless run has no rounds to rest in: arms act from the start, or never.
         share = rests.share(flat[None, :, 1:], limit)
-        return float((idle + share * (flat[:, 0] - idle)).sum()), rows.use(share[:, None] * flat[:, 1:])[None]
+        used = rows.use(evaluator._acted(share[:, None] * flat))
+        return float((idle + share * (flat[:, 0] - idle)).sum()), used[None]
 
     span = max(float(np.ptp(evaluator.reward)), 1e-300)
     ones = np.ones(limit.shape)
     return PriceProblem(evaluator.drawn, hard, within, matrix, limit, ones, search.high, search.unit, span)
 
 
-def _smooth_problem(search: _Search, evaluator: _Finite, limit: np.ndarray) -> PriceProblem:
+def _smooth_problem(search: _Search, evaluator: Finite, limit: np.ndarray) -> PriceProblem:
     """Of all arms, or of a sample of them under its share of the limits, (T, K)."""
-    assert evaluator.rows is not None
-    rows, n_arms = evaluator.rows, len(evaluator.start)
-    matrix = sparse.csr_array(sparse.hstack([rows.matrix] * n_arms)) if rows.same else rows.matrix
+    matrix = evaluator.costs.for_arms(len(evaluator.start))
     weight = search.weight.reshape(limit.shape)
     rent = (limit * weight).ravel()
 
@@ -1069,25 +625,24 @@ def _dual_of(found: Smoothed, shape: tuple[int, ...], tolerance: float, begun: f
 def _stationary_search(
     kernel: np.ndarray,
     pay: np.ndarray,
-    cost: np.ndarray,
+    costs: Costs,
     merged: Merged,
     coupling: Coupling,
     discount: float,
     tolerance: float,
 ) -> _Search:
-    assert coupling.equal is not None
     rounds = 1.0 if discount == 1.0 else 1.0 / (1.0 - discount)
-    unit, high = _box(pay, cost, coupling.equal)
+    unit, high = _box(pay, costs, coupling.equal)
     high = high * (rounds if discount < 1.0 else 100.0)
     low = np.where(coupling.equal, -high, 0.0)
-    evaluator = _Stationary(kernel, pay, cost, merged.start, discount)
+    evaluator = Stationary(kernel, pay, costs, merged.start, discount)
     return _Search(evaluator, coupling.limit * rounds, np.ones(coupling.n_rows), low, high, unit, tolerance)
 
 
 def _finite_search(
     kernel: np.ndarray,
     pay: np.ndarray,
-    cost: np.ndarray,
+    costs: Costs,
     merged: Merged,
     coupling: Coupling,
     horizon: int,
@@ -1095,16 +650,15 @@ def _finite_search(
     terminal: np.ndarray | None,
     tolerance: float,
 ) -> _Search:
-    assert coupling.equal is not None
     shape = (horizon, coupling.n_rows)
-    unit, high = _box(pay, cost, coupling.equal)
+    unit, high = _box(pay, costs, coupling.equal)
     left = np.cumsum(discount ** np.arange(horizon))[::-1] if discount < 1 else np.arange(horizon, 0, -1.0)
     if terminal is not None:
         left = left + np.ptp(terminal) / max(float(np.ptp(pay)), 1e-9)
     top = (left[:, None] * high).ravel()
     bottom = np.where(np.broadcast_to(coupling.equal, shape).ravel(), -top, 0.0)
     weight = np.repeat(discount ** np.arange(horizon), coupling.n_rows)
-    evaluator = _Finite(kernel, pay, cost, merged.start, discount, horizon, terminal)
+    evaluator = Finite(kernel, pay, costs, merged.start, discount, horizon, terminal)
     rent = np.broadcast_to(coupling.limit, shape).ravel() * weight
     return _Search(evaluator, rent, weight, bottom, top, np.tile(unit, horizon), tolerance)
 
@@ -1126,18 +680,18 @@ class Sweep:
         discount: float,
         tolerance: float = 1e-6,
     ) -> None:
-        kernel, pay, cost, self.merged = _arms(transition, reward, coupling, start)
+        kernel, pay, costs, self.merged = _arms(transition, reward, coupling, start)
         self.coupling, self.horizon, self.n_arms = coupling, horizon, transition.shape[0]
         if horizon is None:
-            self.search = _stationary_search(kernel, pay, cost, self.merged, coupling, discount, tolerance)
+            self.search = _stationary_search(kernel, pay, costs, self.merged, coupling, discount, tolerance)
             self.shape: tuple[int, ...] = (coupling.n_rows,)
             self.scale = np.array(1.0 if discount == 1.0 else 1.0 / (1.0 - discount))
             first = np.zeros(coupling.n_rows)
         else:
-            self.search = _finite_search(kernel, pay, cost, self.merged, coupling, horizon, discount, None, tolerance)
+            self.search = _finite_search(kernel, pay, costs, self.merged, coupling, horizon, discount, None, tolerance)
             self.shape = (horizon, coupling.n_rows)
             self.scale = (discount ** np.arange(horizon))[:, None]
-            rough = _constant_prices(kernel, pay, cost, self.merged, coupling, horizon, discount)
+            rough = _constant_prices(kernel, pay, costs, self.merged, coupling, horizon, discount)
             first = np.broadcast_to(rough, self.shape).ravel()
         self.search.evaluate(np.clip(first, self.search.low, self.search.high))
         self.evaluations = 1
@@ -1172,14 +726,14 @@ def constant_prices(
     discount: float,
 ) -> np.ndarray:
     """Rough prices of the resources, the same in every round, (K,), from a sample of the arms: they prove nothing."""
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
-    return _constant_prices(kernel, pay, cost, merged, coupling, horizon, discount)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
+    return _constant_prices(kernel, pay, costs, merged, coupling, horizon, discount)
 
 
 def _constant_prices(
     kernel: np.ndarray,
     pay: np.ndarray,
-    cost: np.ndarray,
+    costs: Costs,
     merged: Merged,
     coupling: Coupling,
     horizon: int,
@@ -1189,13 +743,12 @@ def _constant_prices(
     n_kinds = kernel.shape[0]
     # At random: arms in the file's order may come group by group, or in turn.
     sample = np.sort(np.random.default_rng(0).permutation(n_kinds)[:1000]) if n_kinds > 1000 else np.arange(n_kinds)
-    part = cost if cost.shape[1] == 1 else cost[:, sample]
+    part = costs.of_arms(sample)
     share = merged.start[sample].sum() / merged.start.sum()
-    assert coupling.equal is not None
     limit = np.broadcast_to(coupling.limit, (horizon, coupling.n_rows)).mean(axis=0) * share
     rough = Coupling(part, limit, coupling.equal, coupling.names)
     factor = min(discount, 1.0 - 1.0 / (horizon + 1.0))
-    evaluator = _Stationary(kernel[sample], pay[sample], part, merged.start[sample], factor)
+    evaluator = Stationary(kernel[sample], pay[sample], part, merged.start[sample], factor)
     rounds = 1.0 / (1.0 - factor)
     unit, high = _box(pay, part, coupling.equal)
     low = np.where(coupling.equal, -high * rounds, 0.0)
@@ -1227,14 +780,14 @@ def evaluate_prices(
     prices
         (K,), or (T, K) with a ``horizon``.
     """
-    kernel, pay, cost, merged = _arms(transition, reward, coupling, start)
+    kernel, pay, costs, merged = _arms(transition, reward, coupling, start)
     prices = np.asarray(prices, dtype=np.float64)
     if horizon is None:
-        total, use, _ = _Stationary(kernel, pay, cost, merged.start, discount)(prices)
+        total, use, _ = Stationary(kernel, pay, costs, merged.start, discount)(prices)
         return total + float(coupling.limit @ prices) / (1.0 - discount), use
     shape = (horizon, coupling.n_rows)
     prices = np.broadcast_to(prices, shape)
-    total, use, _ = _Finite(kernel, pay, cost, merged.start, discount, horizon)(prices.ravel())
+    total, use, _ = Finite(kernel, pay, costs, merged.start, discount, horizon)(prices.ravel())
     weight = (discount ** np.arange(horizon))[:, None]
     return total + float((np.broadcast_to(coupling.limit, shape) * weight * prices).sum()), use.reshape(shape)
 
@@ -1245,7 +798,7 @@ def stationary_values(
     """Optimal discounted values of the arms under constant prices, (N, S); never below the exact ones."""
     n_arms, _, n_states, _ = transition.shape
     start = np.full((n_arms, n_states), 1.0 / n_states)
-    evaluator = _Stationary(np.asarray(transition), np.asarray(reward), coupling.cost, start, discount)
+    evaluator = Stationary(np.asarray(transition), np.asarray(reward), coupling.cost, start, discount)
     return evaluator.at(np.asarray(prices, dtype=np.float64))
 
 
@@ -1282,7 +835,7 @@ def action_values(
     for t in range(horizon - 1, -1, -1):
         ahead = np.matmul(kernel, value[:, :, None]).reshape(n_arms, n_actions, n_states) * discount
         result[t] = reward + ahead.transpose(0, 2, 1)
-        value = (result[t] - np.tensordot(prices[t], coupling.cost, axes=(0, 0))).max(axis=2)
+        value = (result[t] - coupling.cost.paid(prices[t])).max(axis=2)
     return result
 
 

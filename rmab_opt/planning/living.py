@@ -159,13 +159,10 @@ class _Priced:
 
     def __init__(self, course: Course) -> None:
         self.course = course
-        self.n_rows = course.rows.cost.shape[0]
+        self.n_rows = course.rows.n_rows
         self.n_prices = course.horizon * self.n_rows + 1
         self.factor = course.discount ** np.arange(course.horizon)
-        cost = course.rows.cost
-        n_actions = course.transition.shape[1]
-        self.cost = np.broadcast_to(cost, (self.n_rows, cost.shape[1], cost.shape[2], n_actions))
-        self.acts = (np.arange(n_actions) > 0).astype(np.float64)
+        self.acts = (np.arange(course.transition.shape[1]) > 0).astype(np.float64)
 
     def values(self, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Q (T, C, S, A) without the rounds' own prices and without mu, and V (T + 1, C, S) with both."""
@@ -179,7 +176,7 @@ class _Priced:
             checkpoint()
             ahead = np.matmul(kernel, course.onward(value[t + 1])[:, :, None]).reshape(n, n_actions, n_states)
             q[t] = course.paid(t) + course.discount * ahead.transpose(0, 2, 1)
-            paid = np.tensordot(rounds[t], self.cost, axes=(0, 0)) + price[-1] / self.factor[t] * self.acts
+            paid = course.rows.cost.paid(rounds[t]) + price[-1] / self.factor[t] * self.acts
             net = q[t] - paid
             if course.open is not None:
                 net[~course.open[t], :, 1:] = -np.inf
@@ -199,13 +196,13 @@ class _Priced:
             if t and course.arrivals is not None:
                 mass = mass + course.arrivals[t]
                 total += float(self.factor[t] * (course.arrivals[t] * value[t]).sum())
-            paid = np.tensordot(rounds[t], self.cost, axes=(0, 0)) + price[-1] / self.factor[t] * self.acts
+            paid = course.rows.cost.paid(rounds[t]) + price[-1] / self.factor[t] * self.acts
             net = q[t] - paid
             if course.open is not None:
                 net[~course.open[t], :, 1:] = -np.inf
             best = net.argmax(axis=2)
             flow = (np.arange(n_actions) == best[..., None]) * mass[..., None]
-            use[t] = (self.cost * flow).sum(axis=(1, 2, 3))
+            use[t] = course.rows.cost.use(flow)
             season += float((flow * self.acts).sum())
             mass = np.matmul(flow.transpose(0, 2, 1).reshape(n, 1, -1), kernel)[:, 0]
             if course.stay is not None:
@@ -237,14 +234,12 @@ def living_bound(
     # No act is worth more than the best reward against the worst in every round left, a unit of its cheapest use.
     spread = float(np.ptp(course.reward)) + float(np.abs(course.reward).max()) * (course.counted is not None)
     spread = max(spread, float(np.abs(course.reward).max())) if course.stay is not None else spread
-    positive = np.where(priced.cost > 0, priced.cost, np.inf).min(axis=(1, 2, 3))
-    cheapest = np.where(np.isfinite(positive), positive, 1.0)
+    cheapest = course.rows.cost.smallest
     left = np.arange(horizon, 0, -1.0)
     unit = np.append(np.tile(spread / cheapest, horizon), spread)
     high = np.append(np.outer(left, spread / cheapest).ravel(), 0.0 if course.season is None else horizon * spread)
     unit, high = np.maximum(unit, 1e-12), np.maximum(high, 0.0)
-    every = np.zeros(n_rows, dtype=bool) if course.rows.equal is None else course.rows.equal
-    equal = np.append(np.tile(every, horizon), False)
+    equal = np.append(np.tile(course.rows.equal, horizon), False)
     low = np.where(equal, -high, 0.0)
     search = _Search(priced, rent, weight, low, high, unit, tolerance)
     search.most_evaluations = evaluations

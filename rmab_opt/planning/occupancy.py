@@ -22,6 +22,7 @@ from scipy import sparse
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds.rows import row_units
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
+from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.solver import Profile, Program, Session, load_profile
 from rmab_opt.solver.polytope import row_reach
@@ -58,8 +59,8 @@ class Polyhedron:
     @classmethod
     def from_coupling(cls, coupling: Coupling, n_arms: int) -> Polyhedron:
         """Rows on all arm-actions; costs must not depend on the state."""
-        n_rows, _, n_states, n_actions = coupling.cost.shape
-        if n_states != 1:
+        n_actions = coupling.cost.shape[3]
+        if coupling.cost.by_state:
             raise CapabilityError(
                 "rows with state-dependent costs", coupling, ("use solve_occupancy with the coupling", "drop the state")
             )
@@ -69,12 +70,11 @@ class Polyhedron:
                 coupling,
                 ("use method='dual'", "use solve_occupancy with the coupling"),
             )
-        assert coupling.equal is not None
-        cost = np.broadcast_to(coupling.cost[:, :, 0, 1:], (n_rows, n_arms, n_actions - 1)).reshape(n_rows, -1)
         size = n_arms * (n_actions - 1)
+        acting = np.flatnonzero(np.arange(n_arms * n_actions) % n_actions)
         return cls(
-            act=sparse.csr_array(cost),
-            extra=sparse.csr_array((n_rows, 0)),
+            act=sparse.csr_array(sparse.csc_array(coupling.cost.for_arms(n_arms))[:, acting]),
+            extra=sparse.csr_array((coupling.n_rows, 0)),
             lower=np.where(coupling.equal, coupling.limit, -np.inf),
             upper=np.array(coupling.limit),
             w_lower=np.zeros(0),
@@ -103,33 +103,21 @@ class Polyhedron:
         exact = self.lower == self.upper
         caps = exact | (self.upper < most - slack)
         floors = ~exact & (self.lower > least + slack)
-        if (caps.sum() + floors.sum()) * n_arms * n_actions > 50_000_000:
-            return None
-        limits: list[float] = []
-        equal: list[bool] = []
-        names: list[str] = []
-        rows = self.act
-        # Written once: pages of zeros that nobody writes to cost nothing.
-        cost = np.zeros((int(caps.sum() + floors.sum()), n_arms, 1, n_actions))
-        for row in np.flatnonzero(caps | floors).tolist():
-            part = slice(rows.indptr[row], rows.indptr[row + 1])
-            at, amount = (self.arm[rows.indices[part]], 0, self.action[rows.indices[part]]), rows.data[part]
-            if caps[row]:
-                np.add.at(cost[len(limits)], at, amount)
-                limits.append(self.upper[row])
-                equal.append(bool(exact[row]))
-                names.append(self.names[row])
-            if floors[row]:
-                np.add.at(cost[len(limits)], at, -amount)
-                limits.append(-self.lower[row])
-                equal.append(False)
-                names.append(f"{self.names[row]} (at least)")
-        if not limits:
+        if not (caps | floors).any():
             return Coupling(np.zeros((1, 1, 1, n_actions)), np.zeros(1), names=("none",))
-        # Two arms tell most sets apart.
-        if (cost[:, :2] == cost[:, :1]).all() and (cost == cost[:, :1]).all():
-            cost = cost[:, :1]
-        return Coupling(cost, np.array(limits), np.array(equal), tuple(names))
+        # Row by row, a cap before a floor of the same row.
+        at = np.concatenate([np.flatnonzero(caps), np.flatnonzero(floors)])
+        up = np.arange(at.size) < int(caps.sum())
+        order = np.argsort(at, kind="stable")
+        at, up = at[order], up[order]
+        rows = sparse.csr_array(sparse.diags_array(np.where(up, 1.0, -1.0)) @ self.act[at])
+        names = [self.names[k] if cap else f"{self.names[k]} (at least)" for k, cap in zip(at, up, strict=True)]
+        return Coupling(
+            Costs.of_columns(rows, self.arm, self.action, n_arms, n_actions),
+            np.where(up, self.upper[at], -self.lower[at]),
+            exact[at] & up,
+            names,
+        )
 
 
 def polyhedron(actions: ActionSet, n_actions: int) -> Polyhedron:
@@ -398,13 +386,11 @@ def _coupling_rows(
 ) -> np.ndarray:
     """Resources of each round; numbers of their rows, (rounds, K)."""
     block = int(np.prod(shape))
-    table = np.broadcast_to(coupling.cost, (coupling.n_rows, *shape)).reshape(coupling.n_rows, block)
-    k, column = np.nonzero(table)
+    table = sparse.coo_array(coupling.cost.over(shape[0], shape[1]))
     limit = np.broadcast_to(coupling.limit, (rounds, coupling.n_rows))
-    assert coupling.equal is not None
     first = draft.rows(np.where(coupling.equal, limit, -np.inf).ravel(), limit.ravel())
     step = np.arange(rounds)[:, None]
-    draft.put(first + step * coupling.n_rows + k, step * block + column, table[k, column] * share)
+    draft.put(first + step * coupling.n_rows + table.row, step * block + table.col, table.data * share)
     return first + np.arange(rounds * coupling.n_rows).reshape(rounds, -1)
 
 
@@ -471,13 +457,12 @@ def solve_occupancy(
         start = np.eye(n_states)[start]
     merged = None
     if rows is None and terminal is None:
-        cost = np.zeros((1, 1, 1, n_actions)) if coupling is None else coupling.cost
+        cost: np.ndarray | Costs = np.zeros((1, 1, 1, n_actions)) if coupling is None else coupling.cost
         merged = merge_identical(transition, reward, cost, start)
         if merged.representative.size < n_arms:
             kinds = merged.representative
             transition, reward, start = transition[kinds], reward[kinds], merged.start
-            if coupling is not None and coupling.cost.shape[1] > 1:
-                coupling = dataclasses.replace(coupling, cost=coupling.cost[:, kinds])
+            coupling = None if coupling is None else coupling.of_arms(kinds)
         else:
             merged = None
     program, numbers = occupancy_program(
@@ -584,7 +569,7 @@ def occupancy_model(
             return sum(m.x[0, n, s, a] for s in m.S for a in m.A) == 1
 
     if coupling is not None:
-        cost = np.broadcast_to(coupling.cost, (coupling.n_rows, n_arms, n_states, n_actions))
+        cost = np.broadcast_to(coupling.cost.dense(), (coupling.n_rows, n_arms, n_states, n_actions))
         limit = np.broadcast_to(coupling.limit, (rounds, coupling.n_rows))
 
         @model.Constraint(model.T, range(coupling.n_rows))
@@ -592,7 +577,6 @@ def occupancy_model(
             used = share * pyo.quicksum(
                 float(cost[k, n, s, a]) * m.x[t, n, s, a] for n in m.N for s in m.S for a in m.A if cost[k, n, s, a]
             )
-            assert coupling.equal is not None
             return used == float(limit[t, k]) if coupling.equal[k] else used <= float(limit[t, k])
 
     if actions is not None:

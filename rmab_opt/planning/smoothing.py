@@ -28,7 +28,7 @@ HEATS = ((0.03, 1e-6), (0.004, 1e-8), (0.002, 1e-9), (0.001, 1e-10))
 """Heat of the drawn actions, as a share of the largest difference between rewards, and the relative progress of a step
 at which its search ends; each begins where the last ended."""
 
-ROUGH, FINE, COLD = ((0.03, 1e-6), (0.004, 1e-7)), HEATS[2:], ((0.0, 1e-9),)
+ROUGH, FINE, COLD = ((0.03, 1e-5), (0.004, 1e-6)), HEATS[2:], ((0.0, 1e-9),)
 """For a sample, and after it for all; and without heat, where single arms weigh too little to be felt."""
 
 MEMORY, MOST, LOOKED = 30, 150, 15
@@ -103,11 +103,16 @@ def smoothed(
     """
     price, count = np.clip(first, 0.0, problem.high), 0
     best = Smoothed(price, problem.hard(price), -np.inf, np.full(problem.limit.shape, np.nan), 1)
+    looked = (price, np.inf, best.value)
 
     def enough(at: Floats, heat: float) -> bool:
-        nonlocal best
+        nonlocal best, looked
+        here = np.array_equal(at, looked[0])
+        if here and heat == looked[1]:
+            return best.closed(tolerance)
         lower, use = problem.within(at, heat)
-        value = problem.hard(at)
+        value = looked[2] if here else problem.hard(at)
+        looked = (at, heat, value)
         best = Smoothed(
             at if value < best.value else best.price,
             min(value, best.value),

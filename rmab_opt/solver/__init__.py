@@ -15,6 +15,7 @@ from rmab_opt.solver.program import Program
 from rmab_opt.solver.progress import Progress
 from rmab_opt.solver.result import Result, Status
 from rmab_opt.solver.session import Session, check_encoded
+from rmab_opt.solver.sifting import Sifting, siftable
 
 __all__ = [
     "Parameters",
@@ -23,9 +24,11 @@ __all__ = [
     "Progress",
     "Result",
     "Session",
+    "Sifting",
     "Status",
     "check_encoded",
     "load_profile",
     "profile_names",
     "repeatable",
+    "siftable",
 ]

@@ -320,7 +320,7 @@ def test_coupling_drops_rows_that_one_action_an_arm_cannot_reach():
     coupling = polyhedron(actions, 3).coupling(4, 3)
     assert coupling.names == ("two",)
     assert coupling.limit.tolist() == [1.0]
-    assert coupling.cost[0, 0, 0].tolist() == [0.0, 0.0, 1.0]
+    assert coupling.cost.dense()[0, 0, 0].tolist() == [0.0, 0.0, 1.0]
 
 
 def test_the_oracle_sorts_disjoint_rows_and_prices_the_others():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from rmab_opt.planning import Coupling
-from rmab_opt.planning.lagrangian import IMPROVEMENT, _Finite, _Stationary, action_values
+from rmab_opt.planning.costs import Costs
+from rmab_opt.planning.lagrangian import action_values
+from rmab_opt.planning.priced_arms import IMPROVEMENT, Finite, Stationary
 
 RNG = np.random.default_rng(0)
 N, S, A, T = 3, 4, 3, 5
@@ -34,7 +36,7 @@ def test_every_round_pays_its_own_price(discount, terminal):
     found = action_values(MOVE, PAY, COUPLING, PRICES, discount=discount, horizon=T, terminal=terminal)
     assert found == pytest.approx(q, abs=1e-12)
     start = RNG.dirichlet(np.ones(S), N)
-    total, used, _ = _Finite(MOVE, PAY, COUPLING.cost, start, discount, T, terminal)(PRICES.ravel())
+    total, used, _ = Finite(MOVE, PAY, COUPLING.cost, start, discount, T, terminal)(PRICES.ravel())
     assert total == pytest.approx((start * value[0]).sum(), abs=1e-12)
     assert used.shape == (2 * T,)
 
@@ -44,7 +46,7 @@ def test_a_bound_counts_what_a_tie_forgives(discount, exact):
     """One state, two actions that earn 1 and a shade more, too little for the rule to change: no bound below it."""
     shade = 0.75 * IMPROVEMENT * (1.0 + exact)
     move, pay = np.ones((1, 2, 1, 1)), np.array([[[1.0, 1.0 + shade]]])
-    arms = _Stationary(move, pay, np.zeros((1, 1, 1, 2)), np.ones((1, 1)), discount)
+    arms = Stationary(move, pay, Costs.of(np.zeros((1, 1, 1, 2))), np.ones((1, 1)), discount)
     total, _, rule = arms(np.zeros(1))
     assert not np.asarray(rule).any()
     optimum = exact * (1.0 + shade)

@@ -9,7 +9,10 @@ from scipy import sparse
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.kinds import Budget, Linear
 from rmab_opt.instances.synthetic import ladder_mix
-from rmab_opt.planning import bound, lagrangian, smoothing
+from rmab_opt.planning import bound, lagrangian, priced_arms, smoothing
+from rmab_opt.planning.costs import Costs
+from rmab_opt.planning.coupling import Coupling
+from rmab_opt.planning.lagrangian import dual_finite
 from rmab_opt.planning.occupancy import polyhedron
 from rmab_opt.problem import Arms, Problem
 
@@ -68,10 +71,10 @@ def test_passes_move_by_move_are_those_by_products():
     rng = np.random.default_rng(0)
     terminal = rng.random(reward.shape[:2])
     start = np.full(reward.shape[:2], 0.25)
-    arms = lagrangian._Finite(transition, reward, coupling.cost, start, 0.9, 5, terminal)
+    arms = priced_arms.Finite(transition, reward, coupling.cost, start, 0.9, 5, terminal)
     price = rng.random(arms.n_prices)
     fast = arms(price)
-    arms.rows = None
+    arms.by_moves = False
     slow = arms(price)
     assert fast[0] == pytest.approx(slow[0], rel=1e-12)
     np.testing.assert_allclose(fast[1], slow[1], rtol=1e-10, atol=1e-12)
@@ -92,10 +95,10 @@ def test_arms_that_rest_round_by_round_keep_every_limit_and_earn_what_a_walk_of_
     for g in range(3):
         cost[1 + g, member == g, 0, 1:] = 1.0
     limit = np.tile([3.0, 1.0, 1.5, 2.0], (rounds, 1))
-    arms = lagrangian._Finite(transition, reward, cost, start, discount, rounds, terminal)
+    arms = priced_arms.Finite(transition, reward, Costs.of(cost), start, discount, rounds, terminal)
     price = 0.2 * rng.random(arms.n_prices)
     rests = smoothing.Rests(sparse.csr_array(cost[:, :, 0].reshape(4, -1)), n_actions)
-    earned, use = arms.within(price, heat, limit, rests)
+    earned, use = arms.within(price, heat, limit, rests, fits=0)
     assert (use <= limit + 1e-6).all()
 
     paid = np.einsum("tk,kna->tna", price.reshape(rounds, 4), cost[:, :, 0])
@@ -120,3 +123,30 @@ def test_arms_that_rest_round_by_round_keep_every_limit_and_earn_what_a_walk_of_
         mass = np.einsum("nsa,nasz->nz", flow, transition)
     total += discount**rounds * float((mass * terminal).sum())
     assert earned == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize(("groups", "discount"), [(2, 1.0), (12, 1.0), (2, 0.4)])
+def test_rounds_fitted_to_their_limits_keep_them_and_lose_little(groups, discount):
+    """At prices a little off: what is drawn stays within every limit and below the program's optimum, and near it."""
+    rng = np.random.default_rng(groups)
+    n_arms, n_states, rounds = 240, 3, 5
+    transition = rng.dirichlet(np.ones(n_states), (n_arms, 2, n_states))
+    reward, start = rng.random((n_arms, n_states, 2)), rng.dirichlet(np.ones(n_states), n_arms)
+    member = np.arange(n_arms) % groups
+    cost = np.zeros((1 + groups, n_arms, 1, 2))
+    cost[0, :, 0, 1] = rng.integers(1, 4, n_arms)
+    cost[1:, :, 0, 1] = member == np.arange(groups)[:, None]
+    limit = np.tile([60.0, *[36.0 / groups] * groups], (rounds, 1))
+    coupling = Coupling(cost, limit[0])
+    right = dual_finite(transition, reward, coupling, start, horizon=rounds, discount=discount, tolerance=1e-7)
+    arms = priced_arms.Finite(transition, reward, coupling.cost, start, discount, rounds)
+    rests = smoothing.Rests(coupling.cost.matrix, 2)
+    heat, off = 0.002, (right.prices * rng.uniform(0.8, 1.2, right.prices.shape)).ravel()
+    plain, _ = arms.within(off, heat, limit, rests, fits=0)
+    fitted, use = arms.within(off, heat, limit, rests)
+    assert (use <= limit * (1 + 1e-6)).all()
+    assert fitted <= right.value * (1 + 1e-6)
+    # What is lost against resting, where prices that are off lose nearly all of it.
+    idle = arms._by_moves(np.full(arms.n_prices, 1e3)).total
+    assert right.value - fitted <= 0.03 * (right.value - idle)
+    assert right.value - fitted <= 0.5 * (right.value - plain)

@@ -412,7 +412,6 @@ class _Elastic:
         coupling = cohort.coupling
         if not self._n_resources or coupling is None or coupling.limit.ndim != 1:
             return ()
-        assert coupling.equal is not None
         size = self.session.program.cost.size
         limit = np.maximum(np.abs(coupling.limit), 1e-3)
         self._open([])

@@ -115,7 +115,7 @@ def counted(cohort: Cohort, guarantee: Guarantee) -> tuple[Cohort, np.ndarray]:
     """
     most = int(guarantee.at_least)
     n_arms, n_actions, n_states, _ = cohort.transition.shape
-    if isinstance(cohort.rows, Coupling) and cohort.rows.cost.shape[2] > 1:
+    if isinstance(cohort.rows, Coupling) and cohort.rows.cost.by_state:
         raise CapabilityError(
             "certain services where costs depend on the state",
             cohort.rows,

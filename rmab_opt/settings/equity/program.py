@@ -11,6 +11,7 @@ from scipy import sparse
 
 from rmab_opt.errors import CapabilityError, InfeasibleError, ModelError, SolverError
 from rmab_opt.overdue import checkpoint
+from rmab_opt.planning.costs import Costs
 from rmab_opt.planning.coupling import Coupling, merge_identical
 from rmab_opt.planning.occupancy import Polyhedron, occupancy_program
 from rmab_opt.settings.equity.cohort import Cohort, Limits
@@ -97,14 +98,13 @@ class _Pools:
         )
         if coupling is None or own:
             return cls(kind, transition, reward, start, member, coupling)
-        price = coupling.cost[:, :, :1] if coupling.cost.shape[2] == 1 else coupling.cost
-        price = np.broadcast_to(price, (coupling.n_rows, len(transition), *price.shape[2:]))
-        marks = np.broadcast_to(member[:, :, None, None], (*member.shape, *price.shape[2:]))
-        merged = merge_identical(transition, reward, np.concatenate([price, marks]), start)
+        n_actions = coupling.cost.shape[3]
+        marks = Costs.of(np.repeat(member[:, :, None, None], n_actions, axis=3))
+        merged = merge_identical(transition, reward, coupling.cost.beside(marks), start)
         kinds = merged.representative
-        if coupling.cost.shape[1] > 1:
-            coupling = dataclasses.replace(coupling, cost=coupling.cost[:, kinds])
-        return cls(merged.member, transition[kinds], reward[kinds], merged.start, member[:, kinds], coupling)
+        return cls(
+            merged.member, transition[kinds], reward[kinds], merged.start, member[:, kinds], coupling.of_arms(kinds)
+        )
 
     @property
     def of_arm(self) -> np.ndarray:
@@ -276,7 +276,7 @@ class EquityProgram:
         """Use of each round, or of all rounds, is at most the budget variables."""
         assert pools.coupling is not None
         n_groups, horizon, block = len(self.groups), self.horizon, self._block
-        unit = np.broadcast_to(pools.coupling.cost[0], self._table).reshape(-1)
+        unit = np.broadcast_to(pools.coupling.cost.dense()[0], self._table).reshape(-1)
         used = pools.of_arm * unit
         if self.mode == "capacity":
             every = np.arange(horizon * block)

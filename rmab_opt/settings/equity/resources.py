@@ -49,12 +49,10 @@ class Resources:
     @classmethod
     def of(cls, rows: Coupling | Polyhedron, horizon: int, shape: tuple[int, int, int]) -> Resources:
         """Rows on actions alone; ``shape`` is (N, A, S)."""
-        n_arms, n_actions, n_states = shape
+        n_arms, n_actions, _ = shape
         if isinstance(rows, Coupling):
-            assert rows.equal is not None
-            by_state = rows.cost.shape[2] > 1
-            full = (rows.n_rows, n_arms, n_states if by_state else 1, n_actions)
-            matrix = sparse.csr_array(np.broadcast_to(rows.cost, full).reshape(rows.n_rows, -1))
+            by_state = rows.cost.by_state
+            matrix = rows.cost.for_arms(n_arms)
             limit = np.broadcast_to(rows.limit, (horizon, rows.n_rows))
             return cls(matrix, limit, rows.equal, np.ones((n_arms, n_actions), dtype=bool), by_state)
         allowed = np.zeros((n_arms, n_actions), dtype=bool)

@@ -263,13 +263,12 @@ class Allocation(nn.Module):
         ModelError
             When costs depend on the state or limits on the round.
         """
-        if coupling.cost.shape[2] != 1 or coupling.limit.ndim != 1:
+        if coupling.cost.by_state or coupling.limit.ndim != 1:
             raise ModelError(
                 f"allocation: cost {coupling.cost.shape}, limit {coupling.limit.shape}",
                 "give costs without a state axis and one limit a resource.",
             )
-        assert coupling.equal is not None
-        return cls(coupling.cost[:, :, 0], coupling.limit, equal=coupling.equal | equal, epsilon=epsilon)
+        return cls(coupling.cost.dense()[:, :, 0], coupling.limit, equal=coupling.equal | equal, epsilon=epsilon)
 
     def forward(
         self, index: Tensor, *, epsilon: float | None = None, limit: Tensor | np.ndarray | None = None

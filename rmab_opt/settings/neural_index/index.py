@@ -437,7 +437,7 @@ class _Trainer:
 
     def _layer(self) -> Allocation:
         coupling, equal = self.rounding.coupling, self.config.masses == "equal"
-        if coupling is None or coupling.cost.shape[2] != 1:
+        if coupling is None or coupling.cost.by_state:
             # Rosters and routes have no row of their own on the actions: the layer allots what the bound uses.
             found = self.loss.found
             if found is None or found.occupancy is None:
