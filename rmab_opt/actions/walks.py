@@ -301,7 +301,6 @@ class Counts:
             np.add.at(inside, where[np.isin(columns, task.far.members(row))], 1)
             # Who is at the depot may be chosen as well: so many fewer are asked for of the stops.
             asked = max(0, int(max(task.far.lower[row], 0.0)) - int(inside[0])) if task.vehicles == 1 else 0
-            inside[0] = 0
             adds.append(inside)
             least.append(asked)
             most.append(task.far.upper[row])

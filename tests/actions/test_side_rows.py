@@ -188,6 +188,38 @@ def test_no_route_within_least_numbers_is_said():
         chooser.decide(np.zeros(9, dtype=int))
 
 
+def apart(low: float, high: float, inside: list[int], vehicles: int = 1) -> Orienteering:
+    """Two stops of which a route reaches either, and a row over the columns of the depot and of these."""
+    between = np.array([[0.0, 5.0, 5.0], [5.0, 0.0, 10.0], [5.0, 10.0, 0.0]])
+    row = np.zeros((1, 3))
+    row[0, inside] = 1.0
+    rows = SideRows.of(sparse.csr_array(row), np.array([low]), np.array([high]))
+    return Orienteering(between, 10, vehicles, tuple(np.array([k]) for k in range(3)), beside=rows)
+
+
+@pytest.mark.parametrize(
+    ("task", "best"),
+    [
+        (apart(1, np.inf, [2]), 0.5),
+        (apart(2, np.inf, [0, 1, 2]), 1.25),
+        (apart(1, np.inf, [0, 1, 2]), 1.25),
+        (apart(2, 2, [1, 2], vehicles=2), 1.5),
+        (apart(-np.inf, 1, [1, 2], vehicles=2), 1.25),
+        (apart(-np.inf, 1, [0, 1]), 1.0),
+    ],
+    ids=["one", "with the depot", "the depot may be it", "two ways", "one of two", "not both"],
+)
+def test_what_walks_count_is_what_the_rows_ask_for(task, best):
+    gain = np.array([0.25, 1.0, 0.25])
+    counted = np.zeros(1, dtype=np.int16)
+    nothing = Labels(np.zeros((1, 4)), np.full((3, 3), -1, dtype=np.int16), -1.0, counted=counted)
+    assert most_beside(task, gain) == best
+    assert proven(task, gain, nothing) >= best
+    if task.vehicles == 1:
+        # What rows leave of the depot's own columns is a matter of prices.
+        assert proven(task, gain, nothing) <= best + (0.25 if task.beside.members(0)[0] == 0 else 0.0)
+
+
 def test_a_point_of_several_columns_settles_its_own_counts():
     task = plane(0, 2, 40)
     members = (np.array([0]), np.array([1, 2, 3]), np.array([4, 5]))
