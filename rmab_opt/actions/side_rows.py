@@ -88,7 +88,7 @@ class SideRows:
     @cached_property
     def sorts(self) -> bool:
         """Whether taking columns as they fall, as long as there is room, is best: upper counts of nested groups."""
-        counts = bool((self.matrix.data == 1.0).all()) and bool(self.growing.all())
+        counts = bool((self.matrix.data == 1.0).all() and self.growing.all() and (self.upper >= 0.0).all())
         return counts and nested([self.members(row) for row in range(len(self))], self.matrix.shape[1])
 
     def priced(self, price: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -31,11 +31,15 @@ def some_rows(rng: np.random.Generator, n: int) -> SideRows:
     """One to three rows: quotas of some columns, weights, least numbers."""
     rows, ends = [], []
     for _ in range(int(rng.integers(1, 4))):
-        inside, kind = rng.random(n) < 0.6, int(rng.integers(4))
-        weight = np.where(inside, 1.0 if kind != 1 else rng.uniform(0.5, 2.0, n).round(1), 0.0)
+        inside, kind = rng.random(n) < 0.6, int(rng.integers(5))
+        weight = {1: rng.uniform(0.5, 2.0, n).round(1), 4: rng.choice([-1.0, 1.0, 2.0], n)}.get(kind, np.ones(n))
         room = float(rng.integers(0, 4))
-        rows.append(weight)
-        ends.append([(-np.inf, room), (-np.inf, room + 0.5), (min(room, 2.0), np.inf), (1.0, 1.0 + room)][kind])
+        rows.append(np.where(inside, weight, 0.0))
+        ends.append(
+            [(-np.inf, room), (-np.inf, room + 0.5), (min(room, 2.0), np.inf), (1.0, 1.0 + room), (-np.inf, room - 1)][
+                kind
+            ]
+        )
     low, high = np.array(ends).T
     return SideRows.of(sparse.csr_array(np.array(rows)), low, high)
 
@@ -128,7 +132,10 @@ def test_the_best_choice_at_hand_and_prices_of_rows(seed, n):
     if found is not None:
         assert rows.allow(found)
         assert float(gain @ found) == pytest.approx(float((allowed @ gain).max()), abs=1e-9)
-    price = rng.normal(size=len(rows))
+    price, best = rng.normal(size=len(rows)), float((allowed @ gain).max(initial=-np.inf))
+    for least in (-9.0, best - 0.1, best + 0.1):
+        if np.isfinite(least):
+            assert rows.most(hand, gain, price, least) == pytest.approx(max(best, least), abs=1e-12)
     pays, back, _ = rows.priced(price)
     for one in allowed:
         assert float(gain @ one) <= float((gain - pays) @ one) + back + 1e-12
