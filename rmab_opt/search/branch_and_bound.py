@@ -23,8 +23,8 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.search.local_search import climb
 from rmab_opt.search.node_bounds import Node, NodeBounds, rows
 from rmab_opt.search.oracle import Oracle, Places
-from rmab_opt.search.quadratic import Quadratic, Seen, applies
-from rmab_opt.search.quadratic import fit as fit_quadratic
+from rmab_opt.search.quadratic import applies
+from rmab_opt.search.quadratic_tree import close
 from rmab_opt.search.tilted_lines import ends, fit
 from rmab_opt.solver import Progress
 
@@ -36,7 +36,7 @@ Mask = NDArray[np.bool_]
 ROOT_STEPS, NODE_STEPS = 60, 3
 """Subgradient steps on lines, multipliers and prices."""
 
-INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price", "share", "point", "charge")
+INHERITED = ("low", "up", "lower", "upper", "alpha", "beta", "sign", "price", "share")
 """What a child begins with as its parent has it."""
 
 SLOW = 0.1
@@ -60,16 +60,6 @@ is small: measured to pay by a third. Five save 6 % on narrow networks, but cost
 HARD_NODES, HARD_OPEN, MANY_NEURONS = 2000, 100, 150
 """Nodes looked at, and still open, from which on tilted lines are fitted: they cost what some 2,000 nodes do, and save
 nine in ten where the open columns are many. Networks of many neurons need them from ``EASY_NODES`` on."""
-
-
-FAR = 0.25
-"""Share of what was open above the incumbent that the quadratic leaves at most, or tilted lines are fitted, too."""
-
-TANGENTS, CHARGE = 6, 0.02
-"""Steps from tangent to tangent at a node, and the length of steps on prices there."""
-
-RARELY = 0.05
-"""Share of nodes at which lines are lower than the quadratic, below which they are looked at now and again only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,11 +195,7 @@ class _Search:
         self.nodes = 0
         self.rejected = 0
         self.batches, self.probing, self.neurons_won = 0, True, 0.5
-        self.hardened = False
         self.record = _Record(support.n, self.bounds.n_neurons)
-        self.quadratic: Quadratic | None = None
-        self.lines_won = 1.0
-        """How often lines were lower than the quadratic of late."""
 
     @property
     def net(self) -> Reduced:
@@ -236,9 +222,6 @@ class _Search:
         place = np.cumsum(kept) - 1
         pool = dict(pool)
         pool["low"], pool["up"] = pool["low"][:, kept], pool["up"][:, kept]
-        if self.quadratic is not None:
-            self.quadratic = self.quadratic.restrict(kept, one)
-            pool["point"] = pool["point"][:, kept]
         pool["column"] = place[pool["column"]]
         return pool
 
@@ -362,8 +345,11 @@ class _Search:
             if stopped is not None:
                 status = stopped
                 break
+            if self.hard(pool) and self.bounds.n_neurons >= MANY_NEURONS and applies(self.bounds):
+                top, status = self.start_again(pool)
+                return self.result(top, status)
             if self.hard(pool):
-                pool = self.harden(pool)
+                pool = self.tilt(pool)
                 if pool.top <= self.cutoff():
                     self.closed = max(self.closed, pool.top)
                     pool = _Pool()
@@ -394,8 +380,6 @@ class _Search:
             "sign": np.zeros((1, width), dtype=np.int8),
             "price": np.zeros((1, self.oracle.n_prices)),
             "share": np.zeros((1, len(self.net.hidden[0].bias) if width else 0)),
-            "point": np.zeros((1, 0)),
-            "charge": np.zeros((1, 0)),
             "parent": np.array([float(self.root[-1][1][0])]),
             "origin": np.zeros(1, dtype=np.int64),
             "way": np.zeros(1, dtype=bool),
@@ -430,16 +414,7 @@ class _Search:
         """Whether it is time for tilted lines."""
         neurons = self.bounds.n_neurons
         long = self.nodes >= (HARD_NODES if neurons < MANY_NEURONS else EASY_NODES)
-        return not self.hardened and neurons > 0 and long and pool.size >= HARD_OPEN and not self.late()
-
-    def harden(self, pool: _Pool) -> _Pool:
-        """What takes long to fit: a quadratic for all open nodes, and tilted lines where it does not win by far."""
-        self.hardened, before = True, pool.top
-        if applies(self.bounds):
-            pool = self.curve(pool)
-        if self.best is None or pool.top - self.cutoff() > FAR * (before - self.cutoff()):
-            pool = self.tilt(pool)
-        return pool
+        return self.bounds.tilted is None and neurons > 0 and long and pool.size >= HARD_OPEN and not self.late()
 
     def common(self, everyone: Node) -> Node:
         """One node that holds them all."""
@@ -452,23 +427,13 @@ class _Search:
         common["sign"][:], common["beta"][:] = 0, 0.0
         return common
 
-    def curve(self, pool: _Pool) -> _Pool:
-        """A quadratic above the network for all open nodes, and the nodes bounded again by it."""
-        everyone = pool.take(pool.size)
-        self.quadratic = fit_quadratic(self.bounds, self.common(everyone), self.late)
-        count = len(everyone["low"])
-        everyone["point"] = np.tile(self.quadratic.point, (count, 1))
-        everyone["charge"] = np.tile(self.quadratic.price, (count, 1))
-        self.lines_won = 0.5
-        return self.again(everyone)
-
-    def again(self, everyone: Node) -> _Pool:
-        """All open nodes bounded again."""
-        again = {name: everyone[name] for name in (*INHERITED, "origin", "way", "side", "number")}
-        again["parent"] = everyone["bound"]
-        kept = _Pool()
-        kept.add(self.look(again, NODE_STEPS))
-        return kept
+    def start_again(self, pool: _Pool) -> tuple[float, str]:
+        """From one node that holds all open ones, by quadratics; see :func:`rmab_opt.search.quadratic_tree.close`."""
+        root = self.common(pool.take(pool.size))
+        root = {name: root[name] for name in (*INHERITED, "number")}
+        root["number"], root["parent"] = np.zeros(1, dtype=np.int64), np.array([self.top])
+        self.record = _Record(self.record.n, self.bounds.n_neurons)
+        return close(self, root)
 
     def tilt(self, pool: _Pool) -> _Pool:
         """Tilted lines for all open nodes, fitted to what they have in common, and the nodes bounded again by them."""
@@ -481,7 +446,11 @@ class _Search:
         slopes = fit(self.bounds, common)
         self.bounds.tilt(slopes)
         everyone["share"] = np.ones_like(everyone["share"])
-        return self.again(everyone)
+        again = {name: everyone[name] for name in (*INHERITED, "origin", "way", "side", "number")}
+        again["parent"] = everyone["bound"]
+        kept = _Pool()
+        kept.add(self.look(again, NODE_STEPS))
+        return kept
 
     def late(self) -> bool:
         """Whether half of the seconds are gone: what helps only in the long run is left out then."""
@@ -519,38 +488,19 @@ class _Search:
     def look(self, node: Node, steps: int) -> Node:
         """Bound nodes, offer their maximisers, fix columns; the nodes still open."""
         self.nodes += len(node["low"])
-        limit = self.cutoff()
-        seen = None
-        if self.quadratic is not None:
-            seen = self.quadratic.look(self.oracle, node, TANGENTS, limit, CHARGE * self.bounds.price_scale)
-            node["parent"] = np.minimum(node["parent"], seen.bound)
-            self.offer(np.floor(seen.vertex + 1e-9))
-            limit = self.cutoff()
-            open_ = node["parent"] > limit
-            self.closed = max(self.closed, float(node["parent"][~open_].max(initial=-np.inf)))
-            node, seen = rows(node, open_), Seen(*(value[open_] for value in seen))
-            self.closed = max(self.closed, self.fix(node, seen.bound, seen.loss, seen.vertex, limit))
-        probing = seen is None or self.lines_won > RARELY or self.batches % 5 == 0
-        if not probing:
-            assert seen is not None
-            return self.whole_actions(node, seen)
-        alive = self.bounds.tighten(node, limit)
+        alive = self.bounds.tighten(node, self.cutoff())
         node = rows(node, alive)
-        self.bounds.improve(node, steps, limit)
+        self.bounds.improve(node, steps, self.cutoff())
         found = self.bounds.evaluate(node, True)
         bound = np.minimum(found["bound"], node["parent"])
         self.offer_points(found, bound)
         limit = self.cutoff()
         open_ = bound > limit
         self.closed = max(self.closed, float(bound[~open_].max(initial=-np.inf)))
-        if seen is not None and len(bound):
-            lower = found["bound"] < node["parent"]
-            self.lines_won += 0.2 * (float(lower.mean()) - self.lines_won)
-            seen = Seen(*(value[alive][open_] for value in seen))
         node = rows(node, open_)
         found = {name: value[open_] if isinstance(value, np.ndarray) else value for name, value in found.items()}
         bound = bound[open_]
-        self.closed = max(self.closed, self.fix(node, found["bound"], found["loss"], found["points"], limit))
+        self.closed = max(self.closed, self.fix(node, found, limit))
         # Nodes without free columns are single actions: offered exactly, and done.
         done = ~(node["up"] & ~node["low"]).any(axis=1)
         if done.any():
@@ -559,41 +509,17 @@ class _Search:
             node = rows(node, keep)
             found = {name: value[keep] if isinstance(value, np.ndarray) else value for name, value in found.items()}
             bound = bound[keep]
-            seen = None if seen is None else Seen(*(value[keep] for value in seen))
-        slow = node["parent"] - bound < SLOW * np.maximum(node["parent"] - limit, 0.0)
-        node["bound"], node["slow"] = bound, slow
+        node["bound"] = bound
+        node["slow"] = node["parent"] - bound < SLOW * np.maximum(node["parent"] - limit, 0.0)
         node["neuron"], node["column"] = self.choose(node, found)
-        if seen is not None:
-            self.follow(node, seen.bound < found["bound"])
         return node
 
-    def whole_actions(self, node: Node, seen: Seen) -> Node:
-        """Nodes by the quadratic alone: without those that are single actions, which are offered."""
-        done = ~(node["up"] & ~node["low"]).any(axis=1)
-        if done.any():
-            self.offer(node["low"][done].astype(np.float64), tries=None)
-            node = rows(node, ~done)
-        node["bound"], count = node["parent"], len(node["low"])
-        node["slow"], node["neuron"] = np.zeros(count, dtype=bool), np.full(count, -1)
-        node["column"] = np.zeros(count, dtype=np.int64)
-        self.follow(node, np.ones(count, dtype=bool))
-        return node
-
-    def follow(self, node: Node, ones: Mask) -> None:
-        """Some nodes branch on the column whose share between 0 and 1 costs the quadratic most."""
-        assert self.quadratic is not None
-        x = np.clip(node["point"], 0.0, 1.0)
-        free = node["up"] & ~node["low"]
-        score = np.where(free, self.quadratic.diagonal * x * (1.0 - x) + 1e-12, -1.0)
-        node["column"] = np.where(ones, score.argmax(axis=1), node["column"])
-        node["neuron"] = np.where(ones, -1, node["neuron"])
-
-    def fix(self, node: Node, bound: Floats, loss: Floats, points: Floats, limit: float) -> float:
+    def fix(self, node: Node, found: dict[str, Any], limit: float) -> float:
         """Fix columns whose other value is worth at most the limit; the largest of these worths."""
-        # Reduced costs: the other value of a column is worth at most bound - loss, of the bound that the loss is of.
-        worth = bound[:, None] - loss
+        # Reduced costs: the other value of a column is worth at most found bound - loss.
+        worth = found["bound"][:, None] - found["loss"]
         sure = node["up"] & ~node["low"] & (worth <= limit)
-        chosen = points > 0.5
+        chosen = found["points"] > 0.5
         node["low"] = node["low"] | (sure & chosen)
         node["up"] = node["up"] & ~(sure & ~chosen)
         return float(worth[sure].max(initial=-np.inf))

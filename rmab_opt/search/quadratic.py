@@ -11,7 +11,7 @@ Steinhardt, Liang 2018; Billionnet, Elloumi 2007 for columns), taken at multipli
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from rmab_opt.encoder.bounds import backward, line_above
 from rmab_opt.search.node_bounds import ROUNDING, Adam, Node, NodeBounds
 from rmab_opt.search.oracle import Oracle
 
-__all__ = ["Quadratic", "applies", "fit"]
+__all__ = ["Fitted", "applies", "fit"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -36,82 +36,32 @@ FIRST, APART = 1.0, 1.5
 LEAST = 1e-3
 """Least eigenvalue of the neurons' part, in shares of its mean diagonal: what is divided by stays away from zero."""
 
+OUTER, COLUMNS = {"q", "p", "alpha"}, {"tau", "row"}
+"""Multipliers of the second layer's neurons, and of columns; all others are of the first layer's neurons."""
+
+AGAIN, PACE = 0.08, 0.06
+"""Length of the first step, and of the tangent's way to its maximiser, where a fit goes on from another."""
+
 EPS = float(np.finfo(np.float64).eps)
 
 
-class Seen(NamedTuple):
-    """Bounds of nodes by a quadratic's tangents."""
-
-    bound: Floats
-    loss: Floats
-    """What the other value of each column would lose at least, (B, C)."""
-    vertex: Floats
-    """Maximisers of the tangents, (B, C)."""
-
-
 @dataclass(frozen=True, eq=False)
-class Quadratic:
-    """network(a) <= constant + linear . a + a . bend a at every allowed action; concave."""
+class Fitted:
+    """The lowest tangent found over a node: a linear function above the network, and what led there."""
 
-    bend: Floats
-    """Shape (C, C), symmetric, no positive eigenvalue."""
-    linear: Floats
-    constant: float
-    slack: float
-    """Rounding of everything above."""
-    diagonal: Floats
-    """Multipliers of a (1 - a), (C,): what a column costs between 0 and 1."""
-    point: Floats
-    """Where the tangent was best, (C,)."""
-    price: Floats
-    """Prices of the set's rows there."""
     bound: float
-
-    def restrict(self, kept: Mask, one: Mask) -> Quadratic:
-        """The same over the kept columns; the others are chosen where ``one`` and left out elsewhere."""
-        gone = one & ~kept
-        linear = self.linear[kept] + 2.0 * self.bend[np.ix_(kept, gone)].sum(axis=1)
-        constant = self.constant + float(self.linear[gone].sum()) + float(self.bend[np.ix_(gone, gone)].sum())
-        bend = np.ascontiguousarray(self.bend[np.ix_(kept, kept)])
-        return replace(
-            self, bend=bend, linear=linear, constant=constant, diagonal=self.diagonal[kept], point=self.point[kept]
-        )
-
-    def look(self, oracle: Oracle, node: Node, steps: int, cutoff: float, rate: float) -> Seen:
-        """Bounds of nodes, each the best of a few tangents; moves their ``point`` and ``charge`` (prices) in place.
-
-        Every step goes from the point towards the tangent's maximiser as far as the quadratic rises (Frank, Wolfe 1956).
-        """
-        low, up = node["low"], node["up"]
-        x, y = np.clip(node["point"], low, up), node["charge"]
-        mover = Adam(rate, steps + 1)
-        best: Seen | None = None
-        for step in range(steps + 1):
-            bent = x @ self.bend
-            cost = self.linear + 2.0 * bent
-            own, earned, cheapest = oracle.priced(cost, y)
-            values, vertex, loss, possible = oracle.maximise(own, low, up, losses=True)
-            size = np.einsum("bn,bn->b", np.abs(own), vertex) + np.abs(bent) @ np.ones(len(self.linear)) + np.abs(earned)
-            total = values + earned + self.constant - np.einsum("bn,bn->b", x, bent) + self.slack + ROUNDING * size
-            total = np.where(possible, total, -np.inf)
-            if best is None:
-                best = Seen(total, loss, vertex)
-                node["point"], node["charge"] = x, y
-            else:
-                better = total < best.bound
-                best.bound[better], best.loss[better], best.vertex[better] = total[better], loss[better], vertex[better]
-                node["point"] = np.where(better[:, None], x, node["point"])
-                node["charge"] = np.where(better[:, None], y, node["charge"])
-            if step == steps or not (best.bound > cutoff).any():
-                break
-            way = vertex - x
-            rise = np.einsum("bn,bn->b", own, way)
-            fall = -2.0 * np.einsum("bn,bn->b", way @ self.bend, way)
-            x = x + np.clip(rise / np.maximum(fall, 1e-300), 0.0, 1.0)[:, None] * way
-            if oracle.n_prices:
-                y = oracle.project(y - mover.move(oracle.price_slope(vertex, y, cheapest), step))
-        assert best is not None
-        return best
+    loss: Floats
+    """What the other value of each column would lose at least, (C,); 0 where it is fixed."""
+    vertex: Floats
+    """The tangent's maximiser, (C,)."""
+    point: Floats
+    """Where the tangent touches the quadratic, (C,)."""
+    cost: Floats
+    """What a column costs between 0 and 1, (C,)."""
+    price: Floats
+    """Of the set's rows, (prices,)."""
+    multipliers: dict[str, Floats]
+    """All others, where every neuron and column has its place: what fits at nodes below start from."""
 
 
 def applies(bounds: NodeBounds) -> bool:
@@ -138,27 +88,32 @@ class _Fit:
     """
 
     def __init__(self, bounds: NodeBounds, node: Node) -> None:
-        net, parts, oracle = bounds.net, bounds.parts, bounds.oracle
-        lower, upper = node["lower"][0], node["upper"][0]
-        first = net.hidden[0]
-        # Neurons that are never on are not there.
-        kept = np.flatnonzero(upper[parts[0]] > 0)
-        self.low, self.up = lower[parts[0]][kept], upper[parts[0]][kept]
-        self.weight, self.bias = first.weight[kept], first.bias[kept]
-        self.line, self.height = line_above(self.low, self.up)
-        self.skip, self.constant, self.size = net.skip, net.constant, abs(net.constant)
-        if len(net.hidden) == 1:
-            self.direct = net.readout * first.gain
-            self.direct = self.direct[kept]
-            self.outer = np.zeros((0, len(kept)))
-            self.straight = self.bent = self.shift = self.least = self.most = np.zeros(0)
-        else:
-            self._second(bounds, node, kept)
-        self.group = [(group.members, group.weight, float(group.upper)) for group in oracle.groups]
-        self.group = [part for part in self.group if np.isfinite(part[2])]
-
-    def _second(self, bounds: NodeBounds, node: Node, kept: NDArray[np.int64]) -> None:
         net, parts = bounds.net, bounds.parts
+        lower, upper = node["lower"][0], node["upper"][0]
+        one, up = node["low"][0], node["up"][0]
+        # Columns that are settled leave, as far as the set lets them go; neurons that are never on are not there.
+        self.kept = kept = ~(~up | bounds.oracle.removable(one))
+        self.oracle = bounds.oracle.restrict(kept, one)
+        self.low, self.up = one[None, kept], up[None, kept]
+        first, gone = net.hidden[0], one & ~kept
+        self.neurons = neurons = np.flatnonzero(upper[parts[0]] > 0)
+        self.least, self.most = lower[parts[0]][neurons], upper[parts[0]][neurons]
+        self.weight = np.ascontiguousarray(first.weight[neurons][:, kept])
+        self.bias = first.bias[neurons] + first.weight[neurons][:, gone].sum(axis=1)
+        self.line, self.height = line_above(self.least, self.most)
+        self.skip = net.skip[kept]
+        self.constant = net.constant + float(net.skip[gone].sum())
+        self.size = abs(net.constant) + float(np.abs(net.skip).sum())
+        if len(net.hidden) == 1:
+            self.direct = (net.readout * first.gain)[neurons]
+            self.outer = np.zeros((0, len(neurons)))
+            self.straight = self.bent = self.shift = self.lowest = self.highest = np.zeros(0)
+        else:
+            self._second(bounds, node)
+        self.groups = [group for group in self.oracle.groups if np.isfinite(group.upper)]
+
+    def _second(self, bounds: NodeBounds, node: Node) -> None:
+        net, parts, kept = bounds.net, bounds.parts, self.neurons
         second = net.hidden[1]
         c, e = net.readout[None], np.zeros(1)
         if len(net.hidden) > 2:
@@ -175,38 +130,60 @@ class _Fit:
         self.outer = np.ascontiguousarray(second.weight[:, kept]) * net.hidden[0].gain[kept]
         self.shift = second.bias
         self.straight, bent = c[0] * second.slope, c[0] * second.gain
-        self.least, self.most = node["lower"][0, parts[1]], node["upper"][0, parts[1]]
+        self.lowest, self.highest = node["lower"][0, parts[1]], node["upper"][0, parts[1]]
         # What never bends is straight or nothing.
-        self.straight = self.straight + np.where(self.least >= 0, bent, 0.0)
-        self.bent = np.where((self.least < 0) & (self.most > 0), bent, 0.0)
+        self.straight = self.straight + np.where(self.lowest >= 0, bent, 0.0)
+        self.bent = np.where((self.lowest < 0) & (self.highest > 0), bent, 0.0)
 
     def begin(self) -> dict[str, Floats]:
         """Multipliers to start from, each in its own unit; those that must not be negative as logarithms."""
-        width, reach = self.up - self.low, np.maximum(self.most - self.least, 1e-300)
-        found = {"p": np.full(len(self.bent), 0.5), "alpha": (self.most > -self.least).astype(np.float64)}
+        reach = np.maximum(self.highest - self.lowest, 1e-12 * (1e-300 + np.abs(self.lowest) + np.abs(self.highest)))
+        reach = np.where(reach > 0, reach, 1.0)
         q = np.log(1.0 / reach)
         middle = self.direct + self.outer.T @ (self.straight + 0.5 * self.bent)
-        across = float(width.mean())
-        curve = float(np.abs(middle).mean()) + 1e-3 * float(np.abs(self.bent).sum()) + 1e-300
-        found |= {"q": q}
+        m, n = len(self.neurons), len(self.skip)
+        across = float((self.most - np.minimum(self.least, 0.0)).mean()) if m else 1.0
+        curve = float(np.abs(middle).mean()) if m else 1.0
+        curve = curve + 1e-3 * float(np.abs(self.bent).sum()) + 1e-300
         # Neurons start far from where the quadratic would cease to be concave in them.
-        tops = np.maximum(self.bent, 0.0) * np.exp(q)
-        square = self.outer.T @ (tops[:, None] * self.outer)
-        m = len(width)
+        square = self.outer.T @ ((np.maximum(self.bent, 0.0) * np.exp(q))[:, None] * self.outer)
         steep = float(eigh(square, eigvals_only=True, subset_by_index=[m - 1, m - 1])[0]) if m else 0.0
-        found |= {"e": np.full(m, np.log(FIRST * curve / across + APART * steep))}
-        found |= {name: np.full(len(width), np.log(1e-3 * curve)) for name in ("on", "own", "under")}
-        found |= {"most": np.full(len(width), np.log(0.01 * curve / across)), "tau": np.zeros(len(self.skip))}
-        for k, (members, weight, _) in enumerate(self.group):
-            found[f"row{k}"] = np.full(len(members), np.log(0.01 * curve * across / float(weight.mean())))
+        weight = float(np.mean([group.weight.mean() for group in self.groups])) if self.groups else 1.0
+        return {
+            "q": q,
+            "p": np.full(len(q), 0.5),
+            "alpha": (self.highest > -self.lowest).astype(np.float64),
+            "e": np.full(m, np.log(FIRST * curve / across + APART * max(steep, 0.0))),
+            "on": np.full(m, np.log(1e-3 * curve)),
+            "own": np.full(m, np.log(1e-3 * curve)),
+            "under": np.full(m, np.log(1e-3 * curve)),
+            "most": np.full(m, np.log(0.01 * curve / across)),
+            "tau": np.zeros(n),
+            "row": np.full(n, np.log(0.01 * curve * across / weight)),
+        }
+
+    def part(self, every: dict[str, Floats]) -> dict[str, Floats]:
+        """Of multipliers of all neurons and columns, those that are here."""
+        return {
+            name: value.copy() if name in OUTER else value[self.kept if name in COLUMNS else self.neurons]
+            for name, value in every.items()
+        }
+
+    def whole(self, now: dict[str, Floats], width: int) -> dict[str, Floats]:
+        """These multipliers at the places of all neurons (of a first layer of this width) and columns."""
+        found = dict(now)
+        for name in now.keys() - OUTER:
+            place = self.kept if name in COLUMNS else self.neurons
+            found[name] = np.zeros(len(self.kept) if name in COLUMNS else width)
+            found[name][place] = now[name]
         return found
 
     def touch(self, q: Floats, p: Floats) -> tuple[Floats, Floats]:
         """Least height of q y^2 + p y above max(0, y) between the ends, and where it touches."""
         heights, at = [], []
         for low, high, slope in (
-            (self.least, np.minimum(self.most, 0.0), 0.0),
-            (np.maximum(self.least, 0.0), self.most, 1.0),
+            (self.lowest, np.minimum(self.highest, 0.0), 0.0),
+            (np.maximum(self.lowest, 0.0), self.highest, 1.0),
         ):
             y = np.clip((slope - p) / (2.0 * q), low, np.maximum(low, high))
             heights.append(slope * y - q * y * y - p * y)
@@ -232,7 +209,7 @@ class _Fit:
         m = len(e)
         spread[np.arange(m), np.arange(m)] += raised
         factor = cho_factor(spread)
-        gamma = read + on + own - under + (most + raised) * self.up
+        gamma = read + on + own - under + (most + raised) * self.most
         f, y = e * self.bias + gamma, e[:, None] * self.weight
         solved = cho_solve(factor, np.column_stack([y, f]))
         ys, fs = solved[:, :-1], solved[:, -1]
@@ -246,20 +223,20 @@ class _Fit:
         terms = size + float((np.abs(y).T @ np.abs(fs)).sum() + np.abs(on_z) @ np.abs(self.weight).sum(axis=1))
         terms += float(np.abs(curve).sum()) + float(np.abs(self.skip).sum())
         rows = []
-        for g, (members, weight, limit) in enumerate(self.group):
-            kappa, all_weight, all_kappa = np.exp(now[f"row{g}"]), np.zeros(len(linear)), np.zeros(len(linear))
-            all_weight[members], all_kappa[members] = weight, kappa
-            both = np.outer(all_kappa, all_weight)
+        for group in self.groups:
+            own_row, weight = np.zeros(len(linear)), np.zeros(len(linear))
+            own_row[group.members], weight[group.members] = np.exp(now["row"][group.members]), group.weight
+            both = np.outer(own_row, weight)
             curve = curve - 0.5 * (both + both.T)
-            linear = linear + limit * all_kappa
-            terms += float(both.sum() + limit * kappa.sum())
-            rows.append((members, kappa, all_weight, limit))
+            linear = linear + group.upper * own_row
+            terms += float(both.sum() + group.upper * own_row.sum())
+            rows.append((own_row, weight, group.upper))
         root = np.exp(0.5 * now["tau"])
         largest, direction = eigh(curve / root[:, None] / root, subset_by_index=[len(root) - 1, len(root) - 1])
         share = max(float(largest[0]), 0.0)
         diagonal = share * root * root
         # A little more than the largest eigenvalue, so that rounding leaves none above zero.
-        diagonal = diagonal * (1.0 + 1e-9) + loss * (1.0 + np.abs(curve).sum(axis=1).max() / (root * root).min()) * 0.0
+        diagonal = diagonal * (1.0 + 1e-9)
         bend = curve - np.diag(diagonal)
         found = _Above(bend, linear + diagonal, constant, diagonal, (ROUNDING + loss) * terms)
 
@@ -276,7 +253,7 @@ class _Fit:
             half = np.outer(ys @ a, fs)
             on_spread = -(0.25 * (ys @ on_curve) @ ys.T + 0.25 * (half + half.T) + 0.25 * np.outer(fs, fs))
             if raised > 0:
-                by = float(np.trace(on_spread) + on_f @ self.up)
+                by = float(np.trace(on_spread) + on_f @ self.most)
                 on_spread = on_spread + -by * np.outer(vector[:, 0], vector[:, 0])
             own_z = self.weight @ a + self.bias
             straight = v @ on_f + s
@@ -291,59 +268,69 @@ class _Fit:
                 "on": on * on_f,
                 "own": own * (on_f - own_z),
                 "under": under * (self.line * own_z + self.height - on_f),
-                "most": most * (trace + on_f * self.up),
+                "most": most * (trace + on_f * self.most),
                 "tau": share * root * root * on_diagonal - share * weight * direction[:, 0] ** 2,
             }
-            for g, (members, kappa, all_weight, limit) in enumerate(rows):
-                found[f"row{g}"] = kappa * (limit * a - on_curve @ all_weight)[members]
+            found["row"] = np.zeros(len(a))
+            for own_row, weight_row, limit in rows:
+                found["row"] += own_row * (limit * a - on_curve @ weight_row)
             return found
 
         return found, gradient
 
 
-def fit(bounds: NodeBounds, node: Node, stop: Callable[[], bool], start: dict[str, Floats] | None = None) -> Quadratic:
-    """A quadratic above the network over one node, by subgradient steps (Adam) on its multipliers.
+def fit(
+    bounds: NodeBounds, node: Node, start: Fitted | None, steps: int, cutoff: float, stop: Callable[[], bool]
+) -> Fitted:
+    """A linear function above the network over one node, by subgradient steps (Adam) on all multipliers.
 
     Parameters
     ----------
     bounds
         Of a network that :func:`applies`.
     node
-        One node; fixed columns are fixed for what comes out, too.
+        One node, not all of whose columns are fixed; each column that is free has both values.
+    start
+        What was found for a node that holds this one.
+    cutoff
+        No lower bound is needed.
     stop
         Asked after every few steps.
     """
-    made, oracle = _Fit(bounds, node), bounds.oracle
-    now = made.begin()
-    low, up = node["low"], node["up"]
-    x, price = _mean(oracle, low, up), node["price"].copy()
-    rates: dict[str, Any] = dict.fromkeys(now, RATE)
-    movers = {name: Adam(rate, STEPS) for name, rate in rates.items()}
-    charge = Adam(0.05 * bounds.price_scale, STEPS)
-    best: Quadratic | None = None
-    for step in range(STEPS):
+    made = _Fit(bounds, node)
+    oracle, kept, low, up = made.oracle, made.kept, made.low, made.up
+    now = made.begin() if start is None else made.part(start.multipliers)
+    x = _mean(oracle, low, up) if start is None else np.clip(start.point[kept], low[0], up[0])
+    price = (node["price"] if start is None else start.price[None]).copy()
+    rate = RATE if start is None else AGAIN
+    movers = {name: Adam(rate, steps) for name in now}
+    charge = Adam((0.05 if start is None else 0.02) * bounds.price_scale, steps)
+    best: tuple[float, Any] = (np.inf, None)
+    for step in range(steps):
         above, gradient = made.above(now)
-        cost = above.linear + 2.0 * above.bend @ x
-        own, earned, cheapest = oracle.priced(cost[None], price)
-        values, vertex, _, _ = oracle.maximise(own, low, up)
-        size = float(np.abs(above.linear).sum() + np.abs(above.bend).sum())
-        slack = above.size + ROUNDING * size
-        total = float(values[0] + earned[0]) + above.constant - float(x @ above.bend @ x) + slack
-        if best is None or total < best.bound:
-            best = Quadratic(
-                above.bend, above.linear, above.constant, slack, above.diagonal, x.copy(), price[0].copy(), total
-            )
-        if step % 10 == 0 and stop():
+        bent = above.bend @ x
+        own, earned, cheapest = oracle.priced((above.linear + 2.0 * bent)[None], price)
+        values, vertex, loss, possible = oracle.maximise(own, low, up, losses=True)
+        size = float(np.abs(above.linear).sum() + np.abs(above.bend).sum() + np.abs(earned[0]))
+        total = float(values[0] + earned[0]) + above.constant - float(x @ bent) + above.size + ROUNDING * size
+        total = total if possible[0] else -np.inf
+        if total < best[0]:
+            best = total, (loss[0], vertex[0], x, above.diagonal, price, now)
+        if total <= cutoff or step + 1 == steps or (step % 10 == 9 and stop()):
             break
         slopes = gradient(x, vertex[0])
-        for name, mover in movers.items():
-            now[name] = now[name] - mover.move(slopes[name], step)
+        now = {name: now[name] - mover.move(slopes[name], step) for name, mover in movers.items()}
         now["alpha"] = np.clip(now["alpha"], 0.0, 1.0)
         if oracle.n_prices:
             price = oracle.project(price - charge.move(oracle.price_slope(vertex, price, cheapest), step))
-        x = x + max(0.004, 0.1 * (1.0 - step / STEPS) ** 2) * (vertex[0] - x)
-    assert best is not None
-    return best
+        pace = max(0.004, 0.1 * (1.0 - step / steps) ** 2) if start is None else PACE * (1.0 - step / steps)
+        x = x + pace * (vertex[0] - x)
+    bound, (loss_, vertex_, x, diagonal, price, now) = best
+    full = [np.zeros(len(kept)) for _ in range(4)]
+    for whole, part in zip(full, (loss_, vertex_, x, diagonal), strict=True):
+        whole[kept] = part
+    full[1][node["low"][0]] = full[2][node["low"][0]] = 1.0
+    return Fitted(bound, *full, price[0], made.whole(now, len(bounds.net.hidden[0].bias)))
 
 
 def _mean(oracle: Oracle, low: Mask, up: Mask) -> Floats:
