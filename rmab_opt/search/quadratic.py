@@ -4,8 +4,8 @@ Lines above neurons let every neuron pick its own mixture of actions. With r = m
 and a column knows a (a - 1) = 0; multipliers of these products, of r >= 0, r >= z, of the usual line above r, and of
 columns times rows of the set turn the network into a quadratic function of columns and neurons that lies above it at
 every allowed action. Where it is concave in both, its largest value over the neurons is known in closed form, and the
-tangent at any point is a linear function above the network. This is the dual of the semidefinite relaxation (Raghunathan,
-Steinhardt, Liang 2018; Billionnet, Elloumi 2007 for columns), taken at multipliers that subgradient steps improve.
+tangent at any point is a linear function above the network. This is the dual of the semidefinite relaxation
+(Raghunathan, Steinhardt, Liang 2018; Billionnet, Elloumi 2007 for columns), at multipliers found by subgradient steps.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class _Fit:
         self.oracle = bounds.oracle.restrict(kept, one)
         self.low, self.up = one[None, kept], up[None, kept]
         first, gone = net.hidden[0], one & ~kept
-        self.neurons = neurons = np.flatnonzero(upper[parts[0]] > 0)
+        neurons = np.flatnonzero(upper[parts[0]] > 0)
+        self.neurons = neurons = neurons if neurons.size else np.zeros(1, dtype=np.int64)
         self.least, self.most = lower[parts[0]][neurons], upper[parts[0]][neurons]
         self.weight = np.ascontiguousarray(first.weight[neurons][:, kept])
         self.bias = first.bias[neurons] + first.weight[neurons][:, gone].sum(axis=1)
@@ -137,17 +138,16 @@ class _Fit:
 
     def begin(self) -> dict[str, Floats]:
         """Multipliers to start from, each in its own unit; those that must not be negative as logarithms."""
-        reach = np.maximum(self.highest - self.lowest, 1e-12 * (1e-300 + np.abs(self.lowest) + np.abs(self.highest)))
-        reach = np.where(reach > 0, reach, 1.0)
-        q = np.log(1.0 / reach)
+        # The curve of a neuron that hardly bends does not matter; it must not be steep.
+        reach = self.highest - self.lowest
+        q = -np.log(np.maximum(reach, (0.25 * float(reach.mean()) if reach.size else 0.0) or 1.0))
         middle = self.direct + self.outer.T @ (self.straight + 0.5 * self.bent)
         m, n = len(self.neurons), len(self.skip)
-        across = float((self.most - np.minimum(self.least, 0.0)).mean()) if m else 1.0
-        curve = float(np.abs(middle).mean()) if m else 1.0
-        curve = curve + 1e-3 * float(np.abs(self.bent).sum()) + 1e-300
+        across = float((self.most - self.least).mean()) + 1e-9 * float(np.abs(self.bias).mean()) or 1.0
+        curve = float(np.abs(middle).mean()) + 1e-3 * float(np.abs(self.bent).sum()) + 1e-9 * self.size or 1.0
         # Neurons start far from where the quadratic would cease to be concave in them.
         square = self.outer.T @ ((np.maximum(self.bent, 0.0) * np.exp(q))[:, None] * self.outer)
-        steep = float(eigh(square, eigvals_only=True, subset_by_index=[m - 1, m - 1])[0]) if m else 0.0
+        steep = float(eigh(square, eigvals_only=True, subset_by_index=[m - 1, m - 1])[0])
         weight = float(np.mean([group.weight.mean() for group in self.groups])) if self.groups else 1.0
         return {
             "q": q,
@@ -190,6 +190,20 @@ class _Fit:
             at.append(y)
         return np.maximum(*heights), np.where(heights[1] > heights[0], at[1], at[0])
 
+    def _raise(self, spread: Floats, least: float) -> tuple[float, Floats]:
+        """Add to the diagonal, in place, until no eigenvalue is below ``least``; how much, and the lowest's vector."""
+        at = np.arange(len(spread))
+        spread[at, at] -= least
+        try:
+            np.linalg.cholesky(spread)
+        except np.linalg.LinAlgError:
+            value, vector = eigh(spread, subset_by_index=[0, 0], check_finite=False)
+            raised = max(0.0, -float(value[0]))
+            spread[at, at] += least + raised
+            return raised, vector
+        spread[at, at] += least
+        return 0.0, np.empty((0, 0))
+
     def above(self, now: dict[str, Floats]) -> tuple[_Above, Callable[[Floats, Floats], dict[str, Floats]]]:
         """The quadratic at these multipliers; and a function of (point, maximiser) giving the tangent's gradient."""
         q, p, alpha = np.exp(now["q"]), now["p"], now["alpha"]
@@ -201,17 +215,16 @@ class _Fit:
         square = v.T @ (kq[:, None] * v)
         read = self.direct + v.T @ (level + 2.0 * kq * s)
         constant = self.constant + float(level @ s + kq @ (s * s) + k @ lift)
-        size = self.size + float(np.abs(level) @ np.abs(s) + kq @ (s * s) + k @ np.abs(lift))
+        reach = np.abs(v) @ np.maximum(self.most, 0.0)
+        size = self.size + float(np.abs(level) @ (np.abs(s) + reach) + kq @ (np.abs(s) + reach) ** 2 + k @ np.abs(lift))
         e, on, own, under, most = (np.exp(now[name]) for name in ("e", "on", "own", "under", "most"))
         spread = np.diag(e + most) - square
-        least, vector = eigh(spread, subset_by_index=[0, 0])
-        raised = max(0.0, LEAST * float(e.mean()) - float(least[0]))
         m = len(e)
-        spread[np.arange(m), np.arange(m)] += raised
-        factor = cho_factor(spread)
+        raised, vector = self._raise(spread, LEAST * float(e.mean()))
+        factor = cho_factor(spread, check_finite=False)
         gamma = read + on + own - under + (most + raised) * self.most
         f, y = e * self.bias + gamma, e[:, None] * self.weight
-        solved = cho_solve(factor, np.column_stack([y, f]))
+        solved = cho_solve(factor, np.column_stack([y, f]), check_finite=False)
         ys, fs = solved[:, :-1], solved[:, -1]
         curve = 0.25 * y.T @ ys
         on_z = under * self.line - own
@@ -219,24 +232,27 @@ class _Fit:
         constant += float(0.25 * f @ fs + on_z @ self.bias + under @ self.height)
         # Terms behind every sum, blown up by what dividing by the neurons' part can lose.
         loss = 8.0 * EPS * m * float((e + most).max() + raised) / (LEAST * float(e.mean()))
-        size += float(np.abs(on_z) @ np.abs(self.bias) + under @ self.height + np.abs(f) @ np.abs(fs))
-        terms = size + float((np.abs(y).T @ np.abs(fs)).sum() + np.abs(on_z) @ np.abs(self.weight).sum(axis=1))
-        terms += float(np.abs(curve).sum()) + float(np.abs(self.skip).sum())
+        mass = np.abs(self.weight).sum(axis=1) + np.abs(self.bias)
+        size += float(np.abs(on_z) @ mass + under @ self.height + e @ (np.maximum(self.most, 0.0) * mass))
+        terms = size + float(np.abs(f) @ np.abs(fs) + (np.abs(y).T @ np.abs(fs)).sum())
+        terms += float(np.sqrt(np.maximum(np.diag(curve), 0.0)).sum() ** 2)
         rows = []
         for group in self.groups:
             own_row, weight = np.zeros(len(linear)), np.zeros(len(linear))
             own_row[group.members], weight[group.members] = np.exp(now["row"][group.members]), group.weight
             both = np.outer(own_row, weight)
             curve = curve - 0.5 * (both + both.T)
-            linear = linear + group.upper * own_row
-            terms += float(both.sum() + group.upper * own_row.sum())
-            rows.append((own_row, weight, group.upper))
+            # What is allowed may stand above a limit by rounding.
+            limit = group.upper + 1e-9 * max(1.0, abs(group.upper))
+            linear = linear + limit * own_row
+            terms += float(both.sum() + abs(limit) * own_row.sum())
+            rows.append((own_row, weight, limit))
         root = np.exp(0.5 * now["tau"])
-        largest, direction = eigh(curve / root[:, None] / root, subset_by_index=[len(root) - 1, len(root) - 1])
+        scaled = curve / root[:, None] / root
+        largest, direction = eigh(scaled, subset_by_index=[len(root) - 1, len(root) - 1], check_finite=False)
         share = max(float(largest[0]), 0.0)
-        diagonal = share * root * root
         # A little more than the largest eigenvalue, so that rounding leaves none above zero.
-        diagonal = diagonal * (1.0 + 1e-9)
+        diagonal = (share * (1.0 + 1e-9) + ROUNDING * float(np.abs(scaled).sum())) * root * root
         bend = curve - np.diag(diagonal)
         found = _Above(bend, linear + diagonal, constant, diagonal, (ROUNDING + loss) * terms)
 
@@ -305,9 +321,14 @@ def fit(
     rate = RATE if start is None else AGAIN
     movers = {name: Adam(rate, steps) for name in now}
     charge = Adam((0.05 if start is None else 0.02) * bounds.price_scale, steps)
-    best: tuple[float, Any] = (np.inf, None)
+    n = len(x)
+    best: tuple[float, Any] = (np.inf, (np.zeros(n), x, x, np.ones(n), price, now))
     for step in range(steps):
-        above, gradient = made.above(now)
+        try:
+            above, gradient = made.above(now)
+        except np.linalg.LinAlgError:
+            # Weights of many orders of magnitude: what was found before stands.
+            break
         bent = above.bend @ x
         own, earned, cheapest = oracle.priced((above.linear + 2.0 * bent)[None], price)
         values, vertex, loss, possible = oracle.maximise(own, low, up, losses=True)
@@ -326,11 +347,17 @@ def fit(
         pace = max(0.004, 0.1 * (1.0 - step / steps) ** 2) if start is None else PACE * (1.0 - step / steps)
         x = x + pace * (vertex[0] - x)
     bound, (loss_, vertex_, x, diagonal, price, now) = best
-    full = [np.zeros(len(kept)) for _ in range(4)]
-    for whole, part in zip(full, (loss_, vertex_, x, diagonal), strict=True):
-        whole[kept] = part
-    full[1][node["low"][0]] = full[2][node["low"][0]] = 1.0
-    return Fitted(bound, *full, price[0], made.whole(now, len(bounds.net.hidden[0].bias)))
+    loss_, vertex_, x, diagonal = (_spread(part, kept) for part in (loss_, vertex_, x, diagonal))
+    vertex_[node["low"][0]] = x[node["low"][0]] = 1.0
+    multipliers = made.whole(now, len(bounds.net.hidden[0].bias))
+    return Fitted(bound, loss_, vertex_, x, diagonal, price[0], multipliers)
+
+
+def _spread(part: Floats, kept: Mask) -> Floats:
+    """Values of the kept columns among all columns, 0 elsewhere."""
+    whole = np.zeros(len(kept))
+    whole[kept] = part
+    return whole
 
 
 def _mean(oracle: Oracle, low: Mask, up: Mask) -> Floats:

@@ -21,9 +21,16 @@ __all__ = ["close"]
 ROOT_STEPS, STEPS = 150, 30
 """Steps of the first fit, and of those that go on from their parent's."""
 
+SHARE = 0.125
+"""Of what lines leave open above the incumbent, what the first quadratic may leave at most: where few neurons bend, lines
+take less time for the rest."""
 
-def close(search: _Search, root: Node) -> tuple[float, str]:
-    """The largest bound left below one node, and why the search ended.
+OFTEN, SELDOM = 60, 4
+"""Nodes at which swaps are tried from where the bound is reached; after them at one in some."""
+
+
+def close(search: _Search, root: Node) -> tuple[float, str] | None:
+    """The largest bound left below one node, and why the search ended; None where lines are left to go on.
 
     Parameters
     ----------
@@ -32,9 +39,14 @@ def close(search: _Search, root: Node) -> tuple[float, str]:
     root
         One node that holds all that is open.
     """
-    tree = _Tree(search)
+    tree, status = _Tree(search), "optimal"
+    before = float(root["parent"][0])
     tree.look(root, None)
-    status = "optimal"
+    if tree.heap and search.best is not None:
+        limit = search.cutoff()
+        if -tree.heap[0][0] - limit > SHARE * (before - limit):
+            search.lid = -tree.heap[0][0]
+            return None
     while tree.heap:
         search.top = max(-tree.heap[0][0], search.closed, search.best_value)
         if -tree.heap[0][0] <= search.cutoff():
@@ -60,7 +72,8 @@ class _Tree:
     def __init__(self, search: _Search) -> None:
         self.search = search
         self.heap: list[tuple[float, int, Node, Fitted, int]] = []
-        self.count = 0
+        self.count, self.before = 0, search.nodes
+        self.climbed: set[bytes] = set()
 
     def look(self, node: Node, start: Fitted | None) -> None:
         """Bound a node, offer what it suggests, fix columns; keep it when it stays open."""
@@ -95,10 +108,17 @@ class _Tree:
         heapq.heappush(self.heap, (-bound, self.count, node, fitted, column))
 
     def suggest(self, fitted: Fitted) -> None:
-        """Incumbents from where the bound is reached."""
-        search, before = self.search, self.search.best_value
-        search.offer(np.floor(fitted.vertex + 1e-9)[None])
-        if not search.oracle.exact:
-            search.repair(np.floor(fitted.vertex + 1e-9), fitted.point)
-        if search.best_value > max(before, search.polished + search.until.absolute_gap):
-            search.polish()
+        """Incumbents from where the bound is reached, improved by swaps: at the first nodes, then now and again."""
+        search = self.search
+        vertex = np.floor(fitted.vertex + 1e-9)
+        search.offer(vertex[None])
+        if search.nodes - self.before > OFTEN and search.nodes % SELDOM:
+            return
+        action = search.repair(np.zeros_like(vertex), fitted.point)
+        action = vertex.astype(np.int64) if action is None else action
+        if search.best is not None:
+            full = search.expand(action)
+            name = full.tobytes()
+            if name not in self.climbed and search.feasible(full):
+                self.climbed.add(name)
+                search.polish(full)

@@ -1,0 +1,153 @@
+"""Quadratics lie above the network at every allowed action, whatever their multipliers; searches by them are exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from amounts import amount
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from search.test_branch_and_bound import FREE, KINDS, draw_rows, points_of, search_equals_enumeration
+from search.test_tilted_lines import root
+
+from rmab_opt.encoder import Network
+from rmab_opt.search import branch_and_bound as module
+from rmab_opt.search import quadratic, quadratic_tree
+from rmab_opt.search.quadratic import applies, fit
+
+
+def early(patch: pytest.MonkeyPatch) -> None:
+    """Quadratics take over as soon as a node is open, and few steps leave them branches to make."""
+    for name in ("HARD_NODES", "HARD_OPEN", "EASY_NODES", "MANY_NEURONS"):
+        patch.setattr(module, name, 0)
+    patch.setattr(quadratic_tree, "SHARE", np.inf)
+    patch.setattr(quadratic_tree, "ROOT_STEPS", 12)
+    patch.setattr(quadratic_tree, "STEPS", 6)
+
+
+def draw(rng: np.random.Generator, n: int, depth: int, unit: float = 1.0) -> Network:
+    """Random weights; every kind of later layer that quadratics meet."""
+    layers, before = [], n
+    for k in range(depth):
+        width = int(rng.integers(2, 12))
+        kind = ("leaky_relu", 0.2) if k and rng.random() < 0.4 else ("clip", 0.0, 1.5) if rng.random() < 0.3 else "relu"
+        layers.append((rng.normal(size=(width, before)), rng.normal(size=width), kind))
+        before = width
+    layers.append((unit * rng.normal(size=(1, before)), unit * rng.normal(size=1), "linear"))
+    return Network.from_arrays(layers, skip=unit * rng.normal(size=n))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_quadratics_lie_above_the_network_at_any_multipliers(kind):
+    """And are concave, so that their tangents do, too; at the root and with columns fixed."""
+    for seed in range(amount(8, 30)):
+        rng = np.random.default_rng(seed)
+        n = 8
+        network, rows = draw(rng, n, 1 + seed % 3), draw_rows(rng, n, kind)
+        points = points_of(n, rows)
+        made, node = root(network, rows)
+        assert applies(made)
+        if seed % 2:
+            node["low"][0, 2], node["up"][0, 5] = True, False
+            points = points[(points[:, 2] == 1) & (points[:, 5] == 0)]
+            if not made.tighten(node)[0]:
+                continue
+        above = quadratic._Fit(made, node)
+        columns = points[:, above.kept]
+        for spread in (0.0, 1.0, 4.0):
+            now = above.begin()
+            drawn = {name: value + spread * rng.normal(size=value.shape) for name, value in now.items()}
+            drawn["alpha"] = rng.random(now["alpha"].shape)
+            found, _ = above.above(drawn)
+            assert np.linalg.eigvalsh(found.bend).max() <= 1e-14 * np.abs(found.bend).max()
+            values = found.constant + columns @ found.linear + np.einsum("bi,ij,bj->b", columns, found.bend, columns)
+            assert (values + found.size >= network(points)).all()
+            assert spread > 1 or found.size <= 1e-6 * (1.0 + np.abs(values).max(initial=0.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("unit", [2.0**-30, 1.0, 2.0**30])
+def test_a_fit_bounds_every_action_and_what_a_column_loses(kind, unit):
+    for seed in range(amount(4, 16)):
+        rng = np.random.default_rng(seed)
+        n = 8
+        network, rows = draw(rng, n, 1 + seed % 3, unit), draw_rows(rng, n, kind)
+        points = points_of(n, rows)
+        made, node = root(network, rows)
+        values = network(points)
+        first = fit(made, node, None, 30, -np.inf, lambda: False)
+        assert first.bound >= values.max(initial=-FREE)
+        for j in range(n):
+            other = points[:, j] != (first.vertex[j] > 0.5)
+            assert first.bound - first.loss[j] >= values[other].max(initial=-FREE) - 1e-9 * unit
+        # On with the multipliers of the root, where two columns are fixed.
+        node["low"][0, 2], node["up"][0, 5] = True, False
+        inside = (points[:, 2] == 1) & (points[:, 5] == 0)
+        if made.tighten(node)[0]:
+            assert fit(made, node, first, 10, -np.inf, lambda: False).bound >= values[inside].max(initial=-FREE)
+
+
+def test_steps_follow_the_slopes_of_the_bound():
+    """What a step takes as the slope of the tangent is the slope, by differences, for every multiplier."""
+    rng = np.random.default_rng(3)
+    network, rows = draw(rng, 9, 2), draw_rows(rng, 9, "knapsack")
+    made, node = root(network, rows)
+    above = quadratic._Fit(made, node)
+    x, a = rng.random(9), rng.integers(0, 2, 9).astype(float)
+    for shift in (0.0, 2.0):
+        # The second time the neurons' part must be raised to stay concave.
+        now = {name: value + 0.1 * rng.normal(size=value.shape) for name, value in above.begin().items()}
+        now["q"] += shift
+        now["alpha"] = rng.uniform(0.1, 0.9, now["alpha"].shape)
+
+        def tangent(at):
+            found, gradient = above.above(at)
+            return (found.linear + 2 * found.bend @ x) @ a + found.constant - x @ found.bend @ x, gradient
+
+        slopes = tangent(now)[1](x, a)
+        for name, value in now.items():
+            way = rng.normal(size=value.shape)
+            ends = [tangent({**now, name: value + side * 1e-6 * way})[0] for side in (1, -1)]
+            assert slopes[name] @ way == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-5), name
+
+
+def test_a_quadratic_sees_what_no_line_sees():
+    """Sixty-four neurons that agree on no action: lines let each take its own, the quadratic makes them share one."""
+    rng = np.random.default_rng(0)
+    n = 12
+    layers = [(rng.normal(size=(64, n)), np.zeros(64), "relu"), (np.ones((1, 64)), np.zeros(1), "linear")]
+    network, rows = Network.from_arrays(layers), (np.ones((1, n)), np.array([-FREE]), np.array([4.0]))
+    best = network(points_of(n, rows)).max()
+    made, node = root(network, rows)
+    by_lines = made.evaluate(node, False)["bound"][0]
+    found = fit(made, node, None, 100, -np.inf, lambda: False)
+    assert best <= found.bound <= best + 0.2 * (by_lines - best)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_by_quadratics_finds_the_optimum(monkeypatch, kind):
+    early(monkeypatch)
+    used = []
+    monkeypatch.setattr(module, "close", lambda search, node: used.append(1) or quadratic_tree.close(search, node))
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        depth, wide = int(rng.integers(1, 4)), int(rng.choice([3, 8, 16]))
+        search_equals_enumeration(seed, 8, depth, wide, float(rng.choice([0.0, 1.0])), kind)
+    assert used
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(2, 9),
+    depth=st.integers(1, 4),
+    wide=st.sampled_from([1, 3, 8, 16]),
+    spread=st.sampled_from([0.0, 1.0, 3.0]),
+    kind=st.sampled_from(KINDS),
+    unit=st.sampled_from([2.0**-20, 1.0, 2.0**20]),
+)
+def test_many_searches_by_quadratics_find_the_optimum(seed, n, depth, wide, spread, kind, unit):
+    with pytest.MonkeyPatch.context() as patch:
+        early(patch)
+        search_equals_enumeration(seed, n, depth, wide, spread, kind, unit)
