@@ -22,8 +22,8 @@ ROOT_STEPS, STEPS = 150, 30
 """Steps of the first fit, and of those that go on from their parent's."""
 
 SHARE = 0.125
-"""Of what lines leave open above the incumbent, what the first quadratic may leave at most: where few neurons bend, lines
-take less time for the rest."""
+"""Of what lines leave open above the incumbent, what the first quadratic may leave at most: where few neurons bend,
+lines take less time for the rest."""
 
 OFTEN, SELDOM = 60, 4
 """Nodes at which swaps are tried from where the bound is reached; after them at one in some."""
