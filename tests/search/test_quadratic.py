@@ -7,12 +7,13 @@ import pytest
 from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search.test_branch_and_bound import FREE, KINDS, draw_rows, points_of, search_equals_enumeration
+from search.test_branch_and_bound import FREE, KINDS, checker, draw_rows, points_of, search_equals_enumeration
 from search.test_tilted_lines import root
 
-from rmab_opt.encoder import Network
+from rmab_opt.encoder import Network, Support
 from rmab_opt.search import branch_and_bound as module
 from rmab_opt.search import quadratic, quadratic_tree
+from rmab_opt.search.branch_and_bound import maximise
 from rmab_opt.search.quadratic import applies, fit
 
 
@@ -25,16 +26,16 @@ def early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(quadratic_tree, "STEPS", 6)
 
 
-def draw(rng: np.random.Generator, n: int, depth: int, unit: float = 1.0) -> Network:
-    """Random weights, the third column's large; every kind of later layer that quadratics meet."""
+def draw(rng: np.random.Generator, n: int, depth: int, unit: float = 1.0, third: float = 5.0) -> Network:
+    """Random weights, the third column's so many times as large; every kind of later layer that quadratics meet."""
     layers, before, skip = [], n, rng.normal(size=n)
-    skip[2] *= 30
+    skip[2] *= 6.0 * third if third > 1 else 1.0
     for k in range(depth):
         width = int(rng.integers(2, 12))
         kind = ("leaky_relu", 0.2) if k and rng.random() < 0.4 else ("clip", 0.0, 1.5) if rng.random() < 0.3 else "relu"
         layers.append((rng.normal(size=(width, before)), rng.normal(size=width), kind))
         before = width
-    layers[0][0][:, 2] *= 5
+    layers[0][0][:, 2] *= third
     layers.append((unit * rng.normal(size=(1, before)), unit * rng.normal(size=1), "linear"))
     return Network.from_arrays(layers, skip=unit * skip)
 
@@ -54,7 +55,7 @@ def products(above: quadratic._Fit, now: dict[str, np.ndarray], columns: np.ndar
 @pytest.mark.parametrize("kind", KINDS)
 def test_quadratics_lie_above_the_network_at_any_multipliers(kind):
     """And are concave, so that their tangents do, too; at the root and with columns fixed."""
-    for seed in range(amount(8, 30)):
+    for seed in range(amount(4, 30)):
         rng = np.random.default_rng(seed)
         n = 8
         network, rows = draw(rng, n, 1 + seed % 3), draw_rows(rng, n, kind)
@@ -82,9 +83,9 @@ def test_quadratics_lie_above_the_network_at_any_multipliers(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("unit", [2.0**-30, 1.0, 2.0**30])
+@pytest.mark.parametrize("unit", [2.0**-30, 1.0])
 def test_a_fit_bounds_every_action_and_what_a_column_loses(kind, unit):
-    for seed in range(amount(4, 16)):
+    for seed in range(amount(2, 16)):
         rng = np.random.default_rng(seed)
         n = 8
         network, rows = draw(rng, n, 1 + seed % 3, unit), draw_rows(rng, n, kind)
@@ -103,28 +104,30 @@ def test_a_fit_bounds_every_action_and_what_a_column_loses(kind, unit):
             assert fit(made, node, first, 10, -np.inf, lambda: False).bound >= values[inside].max(initial=-FREE)
 
 
-def test_steps_follow_the_slopes_of_the_bound():
-    """What a step takes as the slope of the tangent is the slope, by differences, for every multiplier."""
-    for seed, shift in ((0, 0.0), (1, 2.0), (2, 0.0), (3, 2.0)):
-        rng = np.random.default_rng(seed)
-        network, rows = draw(rng, 9, 2), draw_rows(rng, 9, "knapsack")
-        made, node = root(network, rows)
-        above = quadratic._Fit(made, node)
-        x, a = rng.random(9), rng.integers(0, 2, 9).astype(float)
-        # The second time the neurons' part must be raised to stay concave.
-        now = {name: value + 0.1 * rng.normal(size=value.shape) for name, value in above.begin().items()}
-        now["q"] += shift
-        now["alpha"] = rng.uniform(0.1, 0.9, now["alpha"].shape)
+@pytest.mark.parametrize(("seed", "shift"), [(0, 0.0), (1, 2.0), (2, 0.0), (3, 2.0)])
+def test_steps_follow_the_slopes_of_the_bound(seed, shift):
+    """What a step takes as the slope of the tangent is the slope, by differences, for every multiplier.
 
-        def tangent(at):
-            found, gradient = above.above(at)
-            return (found.linear + 2 * found.bend @ x) @ a + found.constant - x @ found.bend @ x, gradient
+    Where curves are steep the neurons' part must be raised to stay concave.
+    """
+    rng = np.random.default_rng(seed)
+    network, rows = draw(rng, 9, 2), draw_rows(rng, 9, "knapsack")
+    made, node = root(network, rows)
+    above = quadratic._Fit(made, node)
+    x, a = rng.random(9), rng.integers(0, 2, 9).astype(float)
+    now = {name: value + 0.1 * rng.normal(size=value.shape) for name, value in above.begin().items()}
+    now["q"] += shift
+    now["alpha"] = rng.uniform(0.1, 0.9, now["alpha"].shape)
 
-        slopes = tangent(now)[1](x, a)
-        for name, value in now.items():
-            way = rng.normal(size=value.shape)
-            ends = [tangent({**now, name: value + side * 1e-6 * way})[0] for side in (1, -1)]
-            assert slopes[name] @ way == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-4), name
+    def tangent(at):
+        found, gradient = above.above(at)
+        return (found.linear + 2 * found.bend @ x) @ a + found.constant - x @ found.bend @ x, gradient
+
+    slopes = tangent(now)[1](x, a)
+    for name, value in now.items():
+        way = rng.normal(size=value.shape)
+        ends = [tangent({**now, name: value + side * 1e-6 * way})[0] for side in (1, -1)]
+        assert slopes[name] @ way == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-4), name
 
 
 def test_a_quadratic_sees_what_no_line_sees():
@@ -145,7 +148,7 @@ def test_a_search_by_quadratics_finds_the_optimum(monkeypatch, kind):
     early(monkeypatch)
     used = []
     monkeypatch.setattr(module, "close", lambda search, node: used.append(1) or quadratic_tree.close(search, node))
-    for seed in range(10):
+    for seed in range(5):
         rng = np.random.default_rng(seed)
         depth, wide = int(rng.integers(1, 4)), int(rng.choice([3, 8, 16]))
         search_equals_enumeration(seed, 8, depth, wide, float(rng.choice([0.0, 1.0])), kind)
@@ -167,3 +170,27 @@ def test_many_searches_by_quadratics_find_the_optimum(seed, n, depth, wide, spre
     with pytest.MonkeyPatch.context() as patch:
         early(patch)
         search_equals_enumeration(seed, n, depth, wide, spread, kind, unit)
+
+
+@pytest.mark.parametrize("kind", ["box", "budget", "knapsack"])
+def test_nothing_is_given_up_that_could_hold_the_optimum(monkeypatch, kind):
+    """Without any suggestion the optimum is met only as the single action of a leaf: no branch to it may be cut."""
+    early(monkeypatch)
+    monkeypatch.setattr(quadratic_tree, "ROOT_STEPS", 80)
+    for name in ("polish", "repair", "offer_points"):
+        monkeypatch.setattr(module._Search, name, lambda *_: None)
+    monkeypatch.setattr(quadratic_tree._Tree, "suggest", lambda *_: None)
+    for seed in range(amount(6, 40)):
+        rng = np.random.default_rng(seed)
+        n = 7
+        network, rows = draw(rng, n, 2, third=1.0), draw_rows(rng, n, kind)
+        points = points_of(n, rows)
+        values = network(points)
+        order = np.argsort(values)
+        if len(points) < 2 or values[order[-1]] - values[order[-2]] < 1e-6:
+            continue
+        # From the second best action: columns are fixed against it, and leaves closed.
+        limits = {"gap": 1e-9, "absolute_gap": 1e-9, "climbed": True}
+        found = maximise(network, Support.from_rows(*rows), checker(rows), points[order[-2]], **limits)
+        assert found.value == pytest.approx(values.max(), rel=1e-8)
+        assert found.bound >= values.max() - 1e-9
