@@ -58,7 +58,8 @@ def close(search: _Search, root: Node) -> tuple[float, str] | None:
         _, _, node, fitted, column = heapq.heappop(tree.heap)
         first = search.record.add(node["number"], search.columns[column : column + 1])
         for side in (1, 0):
-            child = {name: value.copy() for name, value in node.items()}
+            # What no node of this tree changes is shared: open nodes may be many.
+            child = node | {name: node[name].copy() for name in ("low", "up", "lower", "upper")}
             child["low" if side else "up"][0, column] = bool(side)
             child["number"] = first + side
             child["parent"] = np.array([fitted.bound])
