@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from amounts import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search.test_branch_and_bound import FREE, KINDS, checker, draw_rows, points_of, search_equals_enumeration
-from search.test_tilted_lines import root
+from search.test_tilted_lines import DATA, root
 
 from rmab_opt.encoder import Network, Support
 from rmab_opt.search import branch_and_bound as module
@@ -194,3 +196,22 @@ def test_nothing_is_given_up_that_could_hold_the_optimum(monkeypatch, kind):
         found = maximise(network, Support.from_rows(*rows), checker(rows), points[order[-2]], **limits)
         assert found.value == pytest.approx(values.max(), rel=1e-8)
         assert found.bound >= values.max() - 1e-9
+
+
+def test_a_trained_network_by_quadratics_equals_enumeration(monkeypatch):
+    """All 21,700 actions with at most five of twenty arms."""
+    for name in ("HARD_NODES", "HARD_OPEN", "EASY_NODES", "MANY_NEURONS"):
+        monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(quadratic_tree, "SHARE", np.inf)
+    chosen = [c for k in range(6) for c in itertools.combinations(range(20), k)]
+    points = np.zeros((len(chosen), 20))
+    for row, columns in enumerate(chosen):
+        points[row, list(columns)] = 1.0
+    rows = np.ones((1, 20)), np.array([-FREE]), np.array([5.0])
+    full = Network.from_safetensors(DATA / "argmax_20_64_64.safetensors")
+    network = full.fold(np.arange(20, 40), np.random.default_rng(0).integers(0, 2, 20))
+    best = network(points).max()
+    found = maximise(network, Support.from_rows(*rows), checker(rows), gap=1e-6)
+    assert found.status == "optimal"
+    assert best - 1e-12 <= found.bound <= best * (1 + 2e-6)
+    assert found.value == pytest.approx(best, rel=1e-6)
