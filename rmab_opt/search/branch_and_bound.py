@@ -23,6 +23,8 @@ from rmab_opt.errors import CapabilityError, CertificateError, InfeasibleError, 
 from rmab_opt.search.local_search import climb
 from rmab_opt.search.node_bounds import Node, NodeBounds, rows
 from rmab_opt.search.oracle import Oracle, Places
+from rmab_opt.search.quadratic import applies
+from rmab_opt.search.quadratic_tree import close
 from rmab_opt.search.tilted_lines import ends, fit
 from rmab_opt.solver import Progress
 
@@ -184,6 +186,8 @@ class _Search:
         self.root = root
         self.top = float(root[-1][1][0])
         """Largest bound of what is still open."""
+        self.lid = np.inf
+        """What no open node is worth more than, by another bound than its own."""
         self.best_value = -np.inf
         self.best: np.ndarray | None = None
         self.polished = -np.inf
@@ -271,8 +275,8 @@ class _Search:
         """What is worth no more than this need not be looked at."""
         return -np.inf if self.best is None else self.best_value + self.tolerance()
 
-    def polish(self) -> None:
-        """Local search from the incumbent, until it is within the tolerance of the best bound."""
+    def polish(self, start: np.ndarray | None = None) -> None:
+        """Local search from the incumbent, or an allowed action, until it is within the tolerance of the best bound."""
         if self.best is not None:
             tolerance = self.tolerance()
             net, oracle, low, up = self.whole
@@ -280,17 +284,21 @@ class _Search:
             def fits(actions: Floats) -> Mask:
                 return ((actions >= low) & (actions <= up)).all(axis=1) & oracle.fits(actions)
 
-            action, value = climb(net, self.best, fits, self.feasible, ceiling=self.top - tolerance)
+            begin = self.best if start is None else start
+            action, value = climb(net, begin, fits, self.feasible, ceiling=self.top - tolerance)
             if value > self.best_value:
                 self.best, self.best_value = action, value
         self.polished = self.best_value
 
-    def repair(self, point: Floats, worth: Floats) -> None:
-        """Columns of a maximiser, dearest first, as long as the checker lets each in: an incumbent where rows clash."""
+    def repair(self, point: Floats, worth: Floats) -> np.ndarray | None:
+        """Columns of a maximiser, dearest first, as long as the checker lets each in: an incumbent where rows clash.
+
+        What it comes to, (C,), or None where sets cannot be grown.
+        """
         action = self.low0.astype(np.int64)
         if not self.feasible(self.expand(action)) and not self.oracle.exact:
             # Sets that ask for something cannot be grown from nothing one column at a time.
-            return
+            return None
         ranked = np.argsort(-(point * 1e6 + worth), kind="stable")
         order = [int(c) for c in ranked[: int(point.sum()) + 60] if self.up0[c] and not action[c]]
         # Places in units by augmenting paths judge most columns at once; the checker then sees the whole action.
@@ -305,12 +313,13 @@ class _Search:
                 grown[c] = 0
         if self.feasible(self.expand(grown)):
             self.offer(grown[None])
-            return
+            return grown
         for c in order:
             action[c] = 1
             if not (self.fits(action[None].astype(np.float64))[0] and self.feasible(self.expand(action))):
                 action[c] = 0
         self.offer(action[None])
+        return action
 
     # ---- tree
     def run(self, start: np.ndarray | None, climbed: bool) -> SearchResult:
@@ -332,7 +341,7 @@ class _Search:
                     again["parent"] = kept["bound"]
                     kept = self.look(again, NODE_STEPS)
             pool.add(kept)
-            self.top = max(pool.top, self.closed, self.best_value)
+            self.top = max(min(pool.top, self.lid), self.closed, self.best_value)
             if picked is None or self.batches % 20 == 0:
                 pool = self.sifted(pool)
             if pool.top <= self.cutoff():
@@ -344,6 +353,9 @@ class _Search:
                 status = stopped
                 break
             if self.hard(pool):
+                ended = self.start_again(pool)
+                if ended is not None:
+                    return self.result(*ended)
                 pool = self.tilt(pool)
                 if pool.top <= self.cutoff():
                     self.closed = max(self.closed, pool.top)
@@ -352,7 +364,7 @@ class _Search:
             picked = pool.take(min(self.until.batch // 4, pool.size))
             easy = not self.oracle.n_prices and self.nodes < EASY_NODES
             fresh, steps = self.branch(picked), 1 if easy else NODE_STEPS
-        return self.result(pool.top, status)
+        return self.result(min(pool.top, self.lid), status)
 
     def begin(self, start: np.ndarray | None, climbed: bool) -> Node:
         """The root, after what the start and the first maximiser give; units of slopes and prices."""
@@ -411,9 +423,8 @@ class _Search:
         long = self.nodes >= (HARD_NODES if neurons < MANY_NEURONS else EASY_NODES)
         return self.bounds.tilted is None and neurons > 0 and long and pool.size >= HARD_OPEN and not self.late()
 
-    def tilt(self, pool: _Pool) -> _Pool:
-        """Tilted lines for all open nodes, fitted to what they have in common, and the nodes bounded again by them."""
-        everyone = pool.take(pool.size)
+    def common(self, everyone: Node) -> Node:
+        """One node that holds them all."""
         top = int(np.argmax(everyone["bound"]))
         common = {name: value[top : top + 1].copy() for name, value in everyone.items()}
         low: Mask = np.logical_and.reduce(everyone["low"], axis=0)
@@ -421,6 +432,25 @@ class _Search:
         common["low"], common["up"] = low[None], up[None]
         common["lower"], common["upper"] = everyone["lower"].min(axis=0)[None], everyone["upper"].max(axis=0)[None]
         common["sign"][:], common["beta"][:] = 0, 0.0
+        return common
+
+    def start_again(self, pool: _Pool) -> tuple[float, str] | None:
+        """From one node that holds all open ones, by quadratics (:mod:`quadratic_tree`); None where lines go on."""
+        if self.bounds.n_neurons < MANY_NEURONS or not applies(self.bounds):
+            return None
+        everyone = {name: value[: pool.size] for name, value in pool.parts.items()}
+        root = {name: value for name, value in self.common(everyone).items() if name in INHERITED}
+        root["number"], root["parent"] = np.zeros(1, dtype=np.int64), np.array([pool.top])
+        kept, self.record = self.record, _Record(self.record.n, self.bounds.n_neurons)
+        ended = close(self, root)
+        if ended is None:
+            self.record = kept
+        return ended
+
+    def tilt(self, pool: _Pool) -> _Pool:
+        """Tilted lines for all open nodes, fitted to what they have in common, and the nodes bounded again by them."""
+        everyone = pool.take(pool.size)
+        common = self.common(everyone)
         if len(self.net.hidden) > 1:
             ends(self.bounds, common, self.late)
             everyone["lower"] = np.maximum(everyone["lower"], common["lower"])
