@@ -239,3 +239,26 @@ def test_a_point_of_several_columns_settles_its_own_counts():
     assert task.worth(gain).tolist() == [0.5, 5.0, 5.0]
     assert task.picked(gain).tolist() == [True, True, True, False, False, True]
     assert task.value([[0, 1, 2, 0]], gain) == 10.5
+
+
+def test_losses_that_rows_ask_for_count_in_the_measure_of_the_gains():
+    task, gain = apart(2, np.inf, [0, 1, 2]), np.array([-0.5, 1.0, 1.0])
+    nothing = Labels(np.zeros((1, 4)), np.full((3, 3), -1, dtype=np.int16), -5.0, counted=np.zeros(1, dtype=np.int16))
+    assert most_beside(task, gain) == 0.5
+    assert proven(task, gain, nothing) >= 0.5
+    assert proven(task, gain, replace(nothing, target=0.25, listed=True)) >= 0.5
+
+
+def test_a_program_that_chooses_badly_proves_nothing(monkeypatch):
+    task = replace(
+        plane(4, 4, 30),
+        beside=SideRows.of(
+            sparse.csr_array(np.array([[1.0, 1.5, 0.7, 1.2, 0.9]])), np.array([-np.inf]), np.array([2.5])
+        ),
+    )
+    gain = np.array([0.1, 0.9, 0.6, 0.8, 0.7])
+    best = most_beside(task, gain)
+    labels = Labels(np.zeros((1, 6)), np.full((5, 5), -1, dtype=np.int16), 0.2, listed=True)
+    monkeypatch.setattr(SideRows, "best", lambda self, at_hand, gain: np.zeros(len(gain), dtype=np.int64))
+    assert proven(task, gain, labels) >= best
+    assert proven(task, gain, replace(labels, target=best - 1e-9)) == pytest.approx(best, rel=1e-12)
