@@ -49,6 +49,12 @@ ALL_VECTORS = 14
 ALL_PAIRS = 40
 """Columns up to which every pair is a direction; above, only pairs that a constraint's fields name."""
 
+HARD = "the rest: the program of the rows is too hard to be solved again and again"
+"""What is left out where the solver's limit ends a solve: it then says nothing of the rows."""
+
+SETTLED = ("optimal", "infeasible", "infeasible_or_unbounded", "empty")
+"""How a solve ends that says something."""
+
 LATE = "the rest, when the time was over"
 """What is left out when a limit ends the comparison."""
 
@@ -114,6 +120,8 @@ def compare_rows(actions: ActionSet, work: float = WORK, until: float = np.inf) 
             getattr(asked, part)()
     except _Disagree as found:
         return Agreement(asked.compared, tuple(asked.late), str(found))
+    except _Hard:
+        return Agreement(asked.compared, (*asked.late, HARD))
     except _Late:
         return Agreement(asked.compared, (*asked.late, LATE))
     return Agreement(asked.compared, tuple(asked.late), None, asked.silent())
@@ -198,6 +206,10 @@ class _Disagree(Exception):
     """An action that one of the two allows and the other forbids."""
 
 
+class _Hard(Exception):
+    """The solver's limit came before it was known what the rows allow: that is no disagreement."""
+
+
 class _Late(Exception):
     """The time that was given is over."""
 
@@ -275,6 +287,8 @@ class _Comparison:
         if result.x is not None:
             found = np.rint(result.x[self.act]).astype(np.int64)
             self._judge(found, by_rows=True)
+        if result.status not in SETTLED:
+            raise _Hard
         order = np.argsort(-direction, kind="stable")
         action = self._grow(order[direction[order] > 0])
         self._judge(action)
@@ -337,7 +351,10 @@ class _Comparison:
         session.set_bounds(self.act, action, action)
         session.set_rows(loose, np.full(len(loose), -np.inf), np.full(len(loose), np.inf))
         try:
-            return self._solved().has_solution
+            result = self._solved()
+            if not result.has_solution and result.status not in SETTLED:
+                raise _Hard
+            return result.has_solution
         finally:
             session.set_bounds(self.act, np.zeros(len(action)), np.ones(len(action)))
             session.set_rows(loose, program.row_lower[loose], program.row_upper[loose])

@@ -180,6 +180,7 @@ def searched(
     rng: np.random.Generator,
     *,
     gap: float = 0.0,
+    steps: int = MOST_STEPS,
     late: Callable[[], bool] = lambda: False,
 ) -> tuple[list[list[int]], Labels, float]:
     """(the best routes met, prices and memories that prove much, the limit that they prove).
@@ -194,10 +195,12 @@ def searched(
         Of the mending of walks.
     gap
         What the bound may lie above the best routes to end the search.
+    steps
+        Times by moves of a pass up to which memories and counts grow.
     late
         Whether the time is up; asked at every pass.
     """
-    return _Searching(task, gain, routes, rng, gap, late).run()
+    return _Searching(task, gain, routes, rng, gap, steps, late).run()
 
 
 class _Searching:
@@ -210,9 +213,11 @@ class _Searching:
         routes: list[list[int]],
         rng: np.random.Generator,
         gap: float,
+        steps: int,
         late: Callable[[], bool],
     ) -> None:
         self.task, self.gain, self.routes, self.rng, self.gap, self.late = task, gain, routes, rng, gap, late
+        self.steps = steps
         points = len(task.between)
         self.measure, self.kept = _measure(task, gain), Kept(task)
         self.value = task.value(routes, gain)
@@ -369,7 +374,7 @@ class _Searching:
         # Counts first: they multiply the states by little, and stops that are passed again are counted again.
         if self._count(walks, passed, number):
             return 1
-        if 2 * walks.size > MOST_CELLS or 2 * walks.work > MOST_STEPS:
+        if 2 * walks.size > MOST_CELLS or 2 * walks.work > self.steps:
             return 0
         between, joined = self.task.between, 0
         if not self.near:
@@ -412,7 +417,7 @@ class _Searching:
                 return False
             more = Counts.of(task, np.append(np.flatnonzero(self.counted >= 0), row))
             times = np.inf if more is None else more.size / walks.counts.size
-            if times * walks.size <= MOST_CELLS and times * walks.work <= MOST_STEPS:
+            if times * walks.size <= MOST_CELLS and times * walks.work <= self.steps:
                 self.counted[row] = number
                 return True
         return False

@@ -60,6 +60,9 @@ TOUR_SHARE, LABEL_SHARE = 0.15, 0.8
 TOUR_ROUNDS, MANY_ROUNDS = 10, 50
 """Rounds of that search a stop, and in all where many decisions follow: labels mend routes as well."""
 
+MANY_STEPS = 10_000_000
+"""Times by moves of one pass up to which labels grow where many decisions follow: 0.1 s."""
+
 SMALL_PROGRAM = 30_000
 """Moves of routes up to which the program goes on where labels leave a gap."""
 
@@ -231,7 +234,10 @@ class Walks:
         value = task.value(routes, gain)
         enough = allowed_gap(profile, value, value, 0.0) if np.isfinite(value) else 0.0
         # A little less, as what is rounded outward has to stay within.
-        routes, labels, limit = searched(task, gain, routes, rng, gap=0.8 * enough, late=lambda: late(LABEL_SHARE))
+        routes, labels, limit = searched(
+            task, gain, routes, rng, gap=0.8 * enough, steps=MANY_STEPS if question.many else MOST_STEPS,
+            late=lambda: late(LABEL_SHARE),
+        )  # fmt: skip
         bound, begun = base + limit, actions.shape.routed(routes, gain)
         if question.start is not None and (begun is None or float(gain @ question.start) > float(gain @ begun[0])):
             begun = question.start, []

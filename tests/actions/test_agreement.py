@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyomo.environ as pyo
@@ -13,10 +14,10 @@ from command_line import run
 import rmab_opt as ro
 from rmab_opt.actions import ActionSet, Constraint, agreement
 from rmab_opt.actions.agreement import compare_rows
-from rmab_opt.actions.kinds import Budget
+from rmab_opt.actions.kinds import Budget, Path
 from rmab_opt.decisions import Model, Scores, decide
 from rmab_opt.errors import CertificateError, LimitError
-from rmab_opt.problem import Arms, Ladder, Problem
+from rmab_opt.problem import Arms, Ladder, Problem, Table
 
 SIZE, MOST, MONEY = 24, 6, 75.0
 COST = np.random.default_rng(1).integers(5, 31, SIZE).astype(float)
@@ -235,3 +236,19 @@ def test_check_answers_within_its_seconds_and_says_what_is_not_settled(monkeypat
     assert json.loads(said.out)["ready"] is None
     assert "not settled in 60 s: give more --seconds" in run("check", "budget", "--seconds", "60").out
     assert run("check", "budget", "--seconds", "9", "--decision", "any.json").code == 2
+
+
+def test_a_solver_that_runs_out_of_time_is_no_disagreement(monkeypatch):
+    """Whether rows allow an action is only known where the solver says so: a limit blames nobody."""
+    edges = Table({"from": ["arm0", "arm1", "arm2"], "to": ["arm1", "arm2", "arm0"], "minutes": [3, 4, 5]})
+    actions = ActionSet(Arms.from_arrays(3), {"way": Path(edges=edges, depot="arm0", length=12)})
+    assert compare_rows(actions).fault is None
+    solved = agreement._Comparison._solved
+
+    def stopped(self):
+        return replace(solved(self), x=None, has_solution=False, status="no_solution_limit")
+
+    monkeypatch.setattr(agreement._Comparison, "_solved", stopped)
+    found = compare_rows(actions)
+    assert found.fault is None
+    assert found.left_out[-1] == agreement.HARD
