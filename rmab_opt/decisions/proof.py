@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import Rows, best_of_routes, count_rows, price_bound, table_rows
 from rmab_opt.actions.labels import MOST_ROUNDS, Labels, proven
-from rmab_opt.decisions.fitted import fitted, prices_of
+from rmab_opt.decisions.fitted import STEPS, fitted, prices_of, step_seconds
 from rmab_opt.decisions.leaves import MOST_NODES, Closed, Layers, Leaves
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
 from rmab_opt.decisions.quadratics import Multipliers, limit, tangent
@@ -67,7 +67,7 @@ WIDE = 150
 """Neurons from which on a quadratic is tried: from so many on the search goes by quadratics where it is hard."""
 
 QUADRATIC_SHARE = 0.4
-"""Share of a proof's seconds that trees of wide networks leave to a quadratic."""
+"""Largest share of a proof's seconds that trees of wide networks leave to a quadratic."""
 
 SAMPLED = 64
 """Of many decisions by trees, one in so many is checked again."""
@@ -607,14 +607,15 @@ def _above(question: Question, proposal: Proposal, target: float, effort: Effort
     if sum(len(layer.bias) for layer in hidden) < WIDE:
         return [lambda: _tree(question, proposal, target, effort)]
     closed = proposal.status == "optimal"
-    # Where a tree comes first, it leaves time for the quadratic.
-    share = 1.0 - QUADRATIC_SHARE if closed else 1.0
+    # Where a tree comes first, it leaves time for the quadratic: twice what the fit takes.
+    fit = 2.0 * STEPS * step_seconds(len(question.actions), len(hidden[0].bias))
+    kept = min(QUADRATIC_SHARE * effort.seconds, fit) if closed else 0.0
 
     def left() -> float:
         return max(0.0, effort.seconds - (perf_counter() - began))
 
     tries = [
-        lambda: _tree(question, proposal, target, replace(effort, seconds=share * left())) if left() else NONE,
+        lambda: _tree(question, proposal, target, replace(effort, seconds=left() - kept)) if left() > kept else NONE,
         lambda: _quadratic(question, left()),
     ]
     return tries if closed else tries[::-1]

@@ -185,7 +185,7 @@ def test_prices_imply_rows_that_every_action_keeps(kind):
         assert (points(kind) @ weight <= most).all()
     assert finite
     network = net(np.random.default_rng(1), 2)
-    found = fitted(network, made(kind), layers_of(network), rows, steps=1)
+    found = fitted(network, made(kind), layers_of(network), rows, steps=20)
     for y in found.implied:
         weight, most = implied(rows, y)
         assert most < weight.sum() - 0.4
