@@ -29,7 +29,7 @@ __all__ = ["STEPS", "fitted", "prices_of", "step_seconds"]
 Floats = NDArray[np.float64]
 
 STEPS = 300
-"""Of the fit; fewer where time is short. With 150 it leaves 0.2 % of the value more open (100 columns, 128 + 128 neurons),
+"""Of the fit; fewer where time is short. With 150 it leaves 0.2 % of the value more (100 columns, 128 + 128 neurons),
 with 600 it leaves 0.06 % less."""
 
 STEP, FEW_STEPS = 2e-10, 20
