@@ -69,6 +69,9 @@ WIDE = 150
 QUADRATIC_SHARE = 0.4
 """Largest share of a proof's seconds that trees of wide networks leave to a quadratic."""
 
+NODE = 2e-3
+"""Seconds that a node counts as where nodes limit a proof: the steps of a quadratic then hang on no clock."""
+
 SAMPLED = 64
 """Of many decisions by trees, one in so many is checked again."""
 
@@ -608,30 +611,27 @@ def _above(question: Question, proposal: Proposal, target: float, effort: Effort
         return [lambda: _tree(question, proposal, target, effort)]
     closed = proposal.status == "optimal"
     # Where a tree comes first, it leaves time for the quadratic: twice what the fit takes.
-    fit = 2.0 * STEPS * step_seconds(len(question.actions), len(hidden[0].bias))
-    kept = min(QUADRATIC_SHARE * effort.seconds, fit) if closed else 0.0
+    step = step_seconds(len(question.actions), len(hidden[0].bias))
+    kept = min(QUADRATIC_SHARE * effort.seconds, 2.0 * STEPS * step) if closed else 0.0
+    steps = STEPS if effort.nodes is None else min(STEPS, int(effort.nodes * NODE / step))
 
     def left() -> float:
         return max(0.0, effort.seconds - (perf_counter() - began))
 
     tries = [
         lambda: _tree(question, proposal, target, replace(effort, seconds=left() - kept)) if left() > kept else NONE,
-        lambda: _quadratic(question, left()),
+        lambda: _quadratic(question, left(), steps),
     ]
     return tries if closed else tries[::-1]
 
 
-def _quadratic(question: Question, seconds: float) -> Proof:
+def _quadratic(question: Question, seconds: float, steps: int) -> Proof:
     """The search's fit over the whole set, as the checker sees it."""
     assert isinstance(question.objective, NetworkObjective)
     until = perf_counter() + seconds
-    network, actions, rows = (
-        question.objective.network(question.situation),
-        question.actions,
-        rows_of_set(question.actions),
-    )
-    layers = layers_of(network)
-    found = fitted(network, actions, layers, rows, seconds)
+    network, actions = question.objective.network(question.situation), question.actions
+    layers, rows = layers_of(network), rows_of_set(actions)
+    found = fitted(network, actions, layers, rows, seconds, steps)
     line = None if found is None else tangent(layers, rows, found)
     if found is None or line is None:
         return NONE

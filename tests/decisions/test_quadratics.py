@@ -245,7 +245,7 @@ def wide(depth: int, kind: str, nodes: int = 400) -> Chooser:
     tables = Tabular(np.full((n, 2, 2, 2), 0.5), np.zeros((n, 2, 2)))
     problem = Problem(actions.columns.arms, tables, horizon=3, start=np.zeros(n, dtype=int))
     goal = NetworkObjective(lambda _, network=network: network)
-    profile = replace(load_profile("default"), nodes=nodes, proof_nodes=20)
+    profile = replace(load_profile("default"), nodes=nodes, proof_nodes=100)
     return Chooser(problem, actions, goal, profile, method="search", many=False)
 
 
