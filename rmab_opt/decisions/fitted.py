@@ -18,6 +18,7 @@ from rmab_opt.decisions.leaves import Layers
 from rmab_opt.decisions.quadratics import MOST_IMPLIED, Multipliers, ends_of, implied
 from rmab_opt.encoder import Network, Support
 from rmab_opt.encoder.bounds import masses
+from rmab_opt.errors import OverdueError
 from rmab_opt.search.node_bounds import Node, NodeBounds
 from rmab_opt.search.oracle import Oracle
 from rmab_opt.search.quadratic import applies, fit
@@ -56,13 +57,13 @@ def fitted(
     """
     until = perf_counter() + seconds
     program, act = actions.program
+    steps = int(min(steps, seconds / step_seconds(len(act), len(layers.bias[0])))) if layers.bias else 0
+    if steps < FEW_STEPS:
+        return None
     support = Support.from_program(program, act, names=actions.columns.ids)
     reduced = network.reduced.dense()
     made = NodeBounds(reduced, Oracle.of(support), masses(reduced, support)[:-1])
     if not applies(made):
-        return None
-    steps = int(min(steps, seconds / step_seconds(support.n, len(reduced.hidden[0].bias))))
-    if steps < FEW_STEPS:
         return None
     groups = [group for group in made.oracle.groups if np.isfinite(group.upper)]
     groups = groups[: min(MOST_IMPLIED, MOST_PRICES // max(1, len(rows.row_lower)))]
@@ -138,8 +139,8 @@ def _implying(group: Row, program: Program, act: NDArray[np.int64], rows: Rows) 
     upper[columns] = np.inf
     free = relaxation(replace(program, upper=upper, maximise=True, integer=np.zeros(len(upper), dtype=bool)))
     free.set_cost(columns, group.weight)
-    found = free.solve()
-    return prices if found.row_duals is None else np.round(found.row_duals, DIGITS)
+    duals = free.solve().row_duals
+    return prices if duals is None or not np.isfinite(duals).all() else np.round(duals, DIGITS)
 
 
 def prices_of(actions: ActionSet, cost: Floats, seconds: float) -> Floats:
@@ -147,5 +148,8 @@ def prices_of(actions: ActionSet, cost: Floats, seconds: float) -> Floats:
     program, act = actions.program
     free = relaxation(replace(program, maximise=True))
     free.set_cost(act, cost)
-    found = free.solve(seconds=max(seconds, 0.1))
-    return np.zeros(len(program.row_lower)) if found.row_duals is None else np.asarray(found.row_duals)
+    try:
+        duals = free.solve(seconds=max(seconds, 0.1)).row_duals
+    except OverdueError:
+        duals = None
+    return np.zeros(len(program.row_lower)) if duals is None else np.asarray(duals)

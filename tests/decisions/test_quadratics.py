@@ -293,6 +293,22 @@ def test_wide_networks_have_proofs_whose_files_follow(tmp_path):
     assert "quadratic" in kinds
 
 
+def test_nothing_is_fitted_without_time_a_bend_or_a_choice():
+    network, actions = net(np.random.default_rng(0), 2), made("budget")
+    rows = rows_of_set(actions)
+    assert fitted(network, actions, layers_of(network), rows) is not None
+    assert fitted(network, actions, layers_of(network), rows, seconds=0.0) is None
+    sloped = Network.from_arrays(
+        [(np.ones((3, N)), np.zeros(3), ("leaky_relu", 0.1)), (np.ones((1, 3)), np.zeros(1), "linear")]
+    )
+    assert fitted(sloped, actions, layers_of(sloped), rows) is None
+    straight = Network.from_arrays([(np.ones((1, N)), np.zeros(1), "linear")])
+    assert fitted(straight, actions, layers_of(straight), rows) is None
+    nothing = ActionSet(actions.columns.arms, {"count": Budget(at_most=0)})
+    own, rows = layers_of(network), rows_of_set(nothing)
+    assert lies_above(own, rows, fitted(network, nothing, own, rows), np.zeros((1, N)), np.zeros(1))
+
+
 def test_a_quadratic_proves_more_than_a_tree_that_stays_open(monkeypatch):
     chooser = wide(2, "budget", nodes=60)
     by_quadratic = chooser.decide()
