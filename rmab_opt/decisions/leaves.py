@@ -262,6 +262,12 @@ class Leaves:
             found.append(_Ends(np.minimum(least, most), np.maximum(least, most)))
         return found
 
+    def ends(self) -> list[tuple[Floats, Floats]]:
+        """Lower and upper bounds of every layer's pre-activations over the whole set, (neurons,) each."""
+        signs = [np.zeros((1, size), dtype=np.int8) for size in self.sizes]
+        found = self._pre((self.low0[None], self.up0[None], signs), np.zeros(1, dtype=bool))
+        return [(part.low[0], part.high[0]) for part in found]
+
     def _through(self, k: int, before: _Ends) -> tuple[Floats, Floats]:
         """Bounds of layer k by intervals of the layer before."""
         s, g = self.net.slope[k - 1], self.net.gain[k - 1]

@@ -1,7 +1,8 @@
 """What a decision proves and how: made once beside the answer, stored in its file, checked again without a solver.
 
-A proof holds prices, a tree or the count of a list; the bound is always computed here, from these and the model's
-rows, by :mod:`rmab_opt.actions.checker` and :mod:`rmab_opt.decisions.leaves`. Nobody's claimed bound is read.
+A proof holds prices, a tree, multipliers or the count of a list; the bound is always computed here, from these and the
+model's rows, by :mod:`rmab_opt.actions.checker`, :mod:`rmab_opt.decisions.leaves` and
+:mod:`rmab_opt.decisions.quadratics`. Nobody's claimed bound is read.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from rmab_opt.actions import ActionSet
 from rmab_opt.actions.checker import Rows, best_of_routes, count_rows, price_bound, table_rows
 from rmab_opt.actions.labels import MOST_ROUNDS, Labels, proven
+from rmab_opt.decisions.fitted import STEPS, fitted, prices_of, step_seconds
 from rmab_opt.decisions.leaves import MOST_NODES, Closed, Layers, Leaves
 from rmab_opt.decisions.objective import LinearObjective, NetworkObjective
+from rmab_opt.decisions.quadratics import Multipliers, limit, tangent
 from rmab_opt.decisions.question import Proposal, Question
 from rmab_opt.decisions.scale import Unit
 from rmab_opt.encoder import Network
@@ -60,10 +63,19 @@ OWN_SHARE = 0.6
 FIRST_TURN = 100
 """Nodes after which a tree of columns hands over to one of neurons, four times as many each time."""
 
+WIDE = 150
+"""Neurons from which on a quadratic is tried: from so many on the search goes by quadratics where it is hard."""
+
+QUADRATIC_SHARE = 0.4
+"""Largest share of a proof's seconds that trees of wide networks leave to a quadratic."""
+
+NODE = 2e-3
+"""Seconds that a node counts as where nodes limit a proof: the steps of a quadratic then hang on no clock."""
+
 SAMPLED = 64
 """Of many decisions by trees, one in so many is checked again."""
 
-Kind = Literal["none", "prices", "table", "tree", "listing", "routes", "labels", "gains"]
+Kind = Literal["none", "prices", "table", "tree", "listing", "routes", "labels", "gains", "quadratic"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +88,8 @@ class Proof:
         ``prices``: one a row, weak duality; ``table``: the same with one knapsack row, or it and a count, maximised
         exactly; ``tree``: columns and neurons branched on; ``listing``, ``routes``: complete lists, found again by
         enumeration; ``labels``: the best walks at prices of stops, found again; ``gains``: gains that only shrink,
-        which is an assumption; ``none``.
+        which is an assumption; ``quadratic``: a quadratic above a network, its tangent at prices, with ``table`` and
+        ``counted`` as there; ``none``.
     bound
         In the objective's unit; infinite for ``none``.
     prices
@@ -93,6 +106,8 @@ class Proof:
         Entries of a listing.
     labels
         Prices and memories of walks, in units of the decision.
+    quadratic
+        Multipliers, see :mod:`rmab_opt.decisions.quadratics`.
     leaves, seconds
         Of the tree; seconds that the proof took.
     """
@@ -108,6 +123,7 @@ class Proof:
     leaves: int = 0
     seconds: float = 0.0
     labels: Labels | None = None
+    quadratic: Multipliers | None = None
 
     @property
     def tables(self) -> tuple[int, ...]:
@@ -118,9 +134,9 @@ class Proof:
     def size(self) -> int:
         """Bytes that prices and tree take in a file, before the text around them."""
         file = self.file()
-        return sum(
-            len(part) for part in (file.prices, file.tree, file.walks, file.joined, file.tallied) if part is not None
-        )
+        parts = [file.prices, file.tree, file.walks, file.joined, file.tallied]
+        parts += [file.neurons, file.bends, file.columns, file.implied]
+        return sum(len(part) for part in parts if part is not None)
 
     def words(self) -> str:
         """By what it is proven."""
@@ -132,6 +148,7 @@ class Proof:
             "listing": f"listing all {self.count}",
             "routes": f"listing {self.count} route{'s' * (self.count != 1)}",
             "labels": "prices of stops and the best walks at them",
+            "quadratic": "a quadratic above the network" + (" and a table" if self.tables else ""),
             "gains": "gains that only shrink (an assumption)",
             "none": "nobody",
         }[self.kind]
@@ -143,7 +160,7 @@ class Proof:
             at = np.flatnonzero(self.prices).astype(np.int32)
             number = "f8" if len(at) <= FEW_PRICES else "f4"
             places, prices = packed(at, "<i4"), packed(self.prices[at], f"<{number}")
-        labels = self.labels
+        labels, quadratic = self.labels, self.quadratic
         return ProofFile(
             format=1,
             kind=self.kind,
@@ -162,6 +179,10 @@ class Proof:
             rounds=None if labels is None else len(labels.prices),
             tallied=None if labels is None or labels.counted is None else packed(labels.counted, "<i2"),
             listed=True if labels is not None and labels.listed else None,
+            neurons=None if quadratic is None else packed(quadratic.neurons, "<f4"),
+            bends=None if quadratic is None else packed(quadratic.bends, "<f4"),
+            columns=None if quadratic is None else packed(quadratic.columns, "<f4"),
+            implied=None if quadratic is None else packed(quadratic.implied, "<f8"),
         )
 
 
@@ -194,6 +215,10 @@ class ProofFile(BaseModel):
     rounds: int | None = Field(default=None, ge=0, le=MOST_ROUNDS)
     tallied: str | None = None
     listed: bool | None = None
+    neurons: str | None = None
+    bends: str | None = None
+    columns: str | None = None
+    implied: str | None = None
 
     def proof(self) -> Proof:
         """What it holds.
@@ -220,7 +245,27 @@ class ProofFile(BaseModel):
         bound = np.inf if self.proven_bound is None else self.proven_bound
         target = None if self.kind == "labels" else self.target
         return Proof(
-            self.kind, bound, prices, self.table, tree, target, self.count, self.counted, labels=self._labels()
+            self.kind, bound, prices, self.table, tree, target, self.count, self.counted, labels=self._labels(),
+            quadratic=self._quadratic(),
+        )  # fmt: skip
+
+    def _quadratic(self) -> Multipliers | None:
+        if self.neurons is None or self.bends is None or self.columns is None or self.implied is None:
+            return None
+
+        def shaped(name: str, number: str, shape: tuple[int, int]) -> np.ndarray:
+            flat = unpacked(getattr(self, name), number, f"proof.{name}").astype(np.float64)
+            if not np.isfinite(flat).all():
+                raise ModelError(f"proof.{name} hold NaN or infinity", "give the file that `decide --out` wrote.")
+            if len(flat) % max(1, *shape) or (len(flat) and not all(shape)):
+                raise ModelError(f"proof.{name} are cut off", "give the file that `decide --out` wrote.")
+            return flat.reshape(shape) if len(flat) else np.zeros((max(0, shape[0]), max(0, shape[1])))
+
+        return Multipliers(
+            shaped("neurons", "<f4", (5, -1)),
+            shaped("bends", "<f4", (3, -1)),
+            shaped("columns", "<f4", (4, -1)),
+            shaped("implied", "<f8", (-1, self.rows or 0)),
         )
 
     def _labels(self) -> Labels | None:
@@ -367,7 +412,7 @@ def prove(question: Question, proposal: Proposal, value: float, enough: float, e
         if question.actions.__dict__.get("listed") is not None:
             tries.append(lambda: _listing(question))
         if effort.seconds > 0:
-            tries.append(lambda: _tree(question, proposal, enough, effort))
+            tries += _above(question, proposal, enough, effort)
     else:
         tries.append(lambda: _priced(question, proposal))
         if "gains" in proposal.data:
@@ -391,13 +436,11 @@ def recheck(proof: Proof, question: Question) -> float:
     """
     if proof.kind in ("prices", "table"):
         rows, cost, constant = objective_rows(question)
-        if proof.prices is None or len(proof.prices) != len(rows.row_lower):
-            return np.inf
-        if proof.table is not None and proof.table not in table_rows(rows):
-            return np.inf
-        if proof.counted is not None and (proof.table is None or proof.counted not in count_rows(rows, proof.table)):
+        if proof.prices is None or not _priceable(proof, rows):
             return np.inf
         return price_bound(rows, cost, constant, proof.prices, tables=proof.tables)
+    if proof.kind == "quadratic":
+        return _limit(proof, question)
     if proof.kind == "listing":
         return _listing(question, count=proof.count).bound
     if proof.kind == "routes":
@@ -407,6 +450,26 @@ def recheck(proof: Proof, question: Question) -> float:
     if proof.kind == "tree" and proof.tree is not None and proof.target is not None:
         return _walk(proof, question)
     return np.inf
+
+
+def _priceable(proof: Proof, rows: Rows) -> bool:
+    """Whether there is a price a row, and rows that tables are made of are fit for them."""
+    if proof.prices is None or len(proof.prices) != len(rows.row_lower):
+        return False
+    if proof.table is None:
+        return proof.counted is None
+    return proof.table in table_rows(rows) and (proof.counted is None or proof.counted in count_rows(rows, proof.table))
+
+
+def _limit(proof: Proof, question: Question) -> float:
+    """The bound of a stored quadratic."""
+    objective, rows = question.objective, rows_of_set(question.actions)
+    if proof.quadratic is None or proof.prices is None or not isinstance(objective, NetworkObjective):
+        return np.inf
+    if not _priceable(proof, rows):
+        return np.inf
+    layers = layers_of(objective.network(question.situation))
+    return _hair(limit(layers, rows, proof.quadratic, proof.prices, tables=proof.tables))
 
 
 def _walk(proof: Proof, question: Question) -> float:
@@ -537,6 +600,56 @@ def _leaves(question: Question, prices: np.ndarray | None) -> Leaves:
     return Leaves(layers_of(question.objective.network(question.situation)), rows, prices)
 
 
+def _above(question: Question, proposal: Proposal, target: float, effort: Effort) -> list[Callable[[], Proof]]:
+    """What proves a bound of a network: a tree, and where neurons are many a quadratic.
+
+    The quadratic comes first where even the search left its gap open.
+    """
+    assert isinstance(question.objective, NetworkObjective)
+    began, hidden = perf_counter(), question.objective.network(question.situation).reduced.hidden
+    if sum(len(layer.bias) for layer in hidden) < WIDE:
+        return [lambda: _tree(question, proposal, target, effort)]
+    closed = proposal.status == "optimal"
+    # Where a tree comes first, it leaves time for the quadratic: twice what the fit takes.
+    step = step_seconds(len(question.actions), len(hidden[0].bias))
+    kept = min(QUADRATIC_SHARE * effort.seconds, 2.0 * STEPS * step) if closed else 0.0
+    steps = STEPS if effort.nodes is None else min(STEPS, int(effort.nodes * NODE / step))
+
+    def left() -> float:
+        return max(0.0, effort.seconds - (perf_counter() - began))
+
+    tries = [
+        lambda: _tree(question, proposal, target, replace(effort, seconds=left() - kept)) if left() > kept else NONE,
+        lambda: _quadratic(question, left(), steps),
+    ]
+    return tries if closed else tries[::-1]
+
+
+def _quadratic(question: Question, seconds: float, steps: int) -> Proof:
+    """The search's fit over the whole set, as the checker sees it."""
+    assert isinstance(question.objective, NetworkObjective)
+    until = perf_counter() + seconds
+    network, actions = question.objective.network(question.situation), question.actions
+    layers, rows = layers_of(network), rows_of_set(actions)
+    found = fitted(network, actions, layers, rows, seconds, steps)
+    line = None if found is None else tangent(layers, rows, found)
+    if found is None or line is None:
+        return NONE
+    prices = prices_of(actions, line[0], until - perf_counter())
+    if np.count_nonzero(prices) > FEW_PRICES:
+        prices = prices.astype(np.float32).astype(np.float64)
+    plain = Proof("quadratic", prices=prices, quadratic=found)
+    kinds = [plain, *(replace(plain, table=row) for row in table_rows(rows)[:1] if prices[row] != 0)]
+    bounded = [replace(proof, bound=_limit(proof, question)) for proof in kinds]
+    best = min(bounded, key=lambda proof: proof.bound)
+    return best if np.isfinite(best.bound) else NONE
+
+
+def _hair(bound: float) -> float:
+    """A hair above, for sums that another machine orders otherwise."""
+    return bound + 2e-10 * max(1.0, abs(bound)) if np.isfinite(bound) else np.inf
+
+
 def _tree(question: Question, proposal: Proposal, target: float, effort: Effort) -> Proof:
     """A tree that closes at the target: the search's own, one of columns or one of neurons, whichever ends first.
 
@@ -577,7 +690,7 @@ def _tree(question: Question, proposal: Proposal, target: float, effort: Effort)
 
 def _grown(found: Closed, proposal: Proposal) -> Proof:
     """A tree's proof: its target lies a hair above its largest leaf, for sums that another machine orders otherwise."""
-    target = found.bound + 2e-10 * max(1.0, abs(found.bound))
+    target = _hair(found.bound)
     return Proof("tree", target, proposal.data.get("prices"), tree=found.tree, target=target, leaves=found.leaves)
 
 
