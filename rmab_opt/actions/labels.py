@@ -67,7 +67,7 @@ MOST_TOGETHER = 2_000_000
 MOST_VALUED = 20_000
 """Of these, those that are valued one by one where sorting values them."""
 
-MOST_CHOSEN = 1000
+MOST_CHOSEN = 200
 """Of these, those that are valued where choices have to be followed."""
 
 FINEST = 1e-6

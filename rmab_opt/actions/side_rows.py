@@ -17,7 +17,7 @@ PROGRAM_SECONDS = 1.0
 """Seconds that a choice among columns at hand may take where sorting does not settle it."""
 
 
-MOST_FOLLOWED = 20_000
+MOST_FOLLOWED = 5_000
 """Choices that are followed side by side where the best one is to be proven."""
 
 
