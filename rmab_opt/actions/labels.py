@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmab_opt.actions.tours import Orienteering, collected, tightened
-from rmab_opt.actions.walks import EPS, MOST_CELLS, MOST_STEPS, Counts, Kept, Walks, countable
+from rmab_opt.actions.walks import EPS, MOST_CELLS, MOST_STEPS, Counts, Kept, Walks
 
 __all__ = ["MOST_ROUNDS", "Labels", "proven", "searched"]
 
@@ -403,7 +403,7 @@ class _Searching:
 
     def _count(self, walks: Walks, passed: list[list[int]], number: int) -> bool:
         """Whether walks begin to count the row that they break most often, where they still can."""
-        task, may = self.task, countable(self.task)
+        task, may = self.task, self.task.countable
         assert walks.counts is not None
         if may is None or not passed:
             return False

@@ -262,9 +262,7 @@ class Shape:
         """Columns that one route may hold at most, where a listable route and at most a count are declared."""
         actions = self.actions
         plain, n = actions.plain_rows, len(actions)
-        if len(actions.structured) != 1 or plain.matrix.shape[0] > 1:
-            return None
-        if not hasattr(actions.constraints[actions.structured[0]], "passable"):
+        if self._routed is None or plain.matrix.shape[0] > 1:
             return None
         if not plain.matrix.shape[0]:
             return n
@@ -275,48 +273,50 @@ class Shape:
     @property
     def few_stops(self) -> bool:
         """Whether :attr:`routes` is made in a moment."""
-        kind = self.actions.constraints[self.actions.structured[0]] if self._route is not None else None
-        return kind is not None and bool(kind.few(self.actions.columns))  # type: ignore[attr-defined]
+        kind = self._routed if self._route is not None else None
+        return kind is not None and bool(kind.few(self.actions.columns))
 
     @cached_property
     def orienteering(self) -> Orienteering | None:
         """Ways that bring what they pass, where routes and plain rows are all that is declared."""
-        actions = self.actions
-        if len(actions.structured) != 1 or not hasattr(actions.constraints[actions.structured[0]], "passable"):
+        kind, plain = self._routed, self.actions.plain_rows
+        if kind is None:
             return None
-        plain = actions.plain_rows
         try:
-            return self._routed.task(actions.columns, SideRows.of(plain.matrix, plain.floor, plain.ceiling))[0]
+            return kind.task(self.actions.columns, SideRows.of(plain.matrix, plain.floor, plain.ceiling))[0]
         except UnsettledError:
             return None
 
     @property
     def moves(self) -> int:
         """Variables of the program of :attr:`orienteering`, about."""
+        assert self._routed is not None
         return self._routed.moves(self.actions.columns)
 
     def routed(self, routes: list[list[int]], gain: np.ndarray) -> tuple[np.ndarray, list[dict[str, str]]] | None:
         """(the best allowed columns on routes of :attr:`orienteering`, who stands where); None where none was found."""
-        task, columns = self.orienteering, self.actions.columns
+        task, kind, columns = self.orienteering, self._routed, self.actions.columns
         assert task is not None
-        action, points = task.action(routes, gain), self._routed.task(columns)[1]
+        assert kind is not None
+        action, points = task.action(routes, gain), kind.task(columns)[1]
         if action is None:
             return None
-        told = self._routed.told([[points[k] for k in route[1:-1]] for route in routes], action, columns)
+        told = kind.told([[points[k] for k in route[1:-1]] for route in routes], action, columns)
         return action, [{"constraint": self.actions.structured[0], **row} for row in told]
 
-    @property
-    def _routed(self) -> Path:
-        """The constraint whose routes :attr:`orienteering` speaks of."""
-        return self.actions.constraints[self.actions.structured[0]]  # type: ignore[return-value]
+    @cached_property
+    def _routed(self) -> Path | None:
+        """The routes, where they are the only constraint with variables of its own."""
+        names = self.actions.structured
+        kind = self.actions.constraints[names[0]] if len(names) == 1 else None
+        return kind if hasattr(kind, "passable") else None  # type: ignore[return-value]
 
     @cached_property
     def routes(self) -> RouteList | None:
         """The largest sets that one route passes, where a route and at most a count are all that is declared."""
-        if self._route is None:
+        if self._route is None or self._routed is None:
             return None
-        kind = self.actions.constraints[self.actions.structured[0]]
-        sets = kind.passable(self.actions.columns)  # type: ignore[attr-defined]
+        sets = self._routed.passable(self.actions.columns)
         return None if sets is None else RouteList(sets, len(self.actions), self._route)
 
     # ---- the largest linear value

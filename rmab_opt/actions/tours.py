@@ -14,7 +14,7 @@ import numpy as np
 
 from rmab_opt.actions.side_rows import SideRows
 
-__all__ = ["ROUNDS", "Orienteering", "collected", "shortened", "through", "tightened"]
+__all__ = ["MOST_COUNTED", "ROUNDS", "Orienteering", "collected", "shortened", "through", "tightened"]
 
 ROUNDS = 2000
 """Times that routes are taken apart and mended: two to four seconds for a hundred stops."""
@@ -33,6 +33,9 @@ TURNS_KEPT = 1e-9
 
 TRIES = 25
 """Exchanges that are held against windows, the best first, before a route counts as short."""
+
+MOST_COUNTED = 5000
+"""Combinations of what walks may have counted."""
 
 MOST_HELD = 1_000_000
 """Rows times points that are held against each other while routes are sought."""
@@ -232,6 +235,20 @@ class Orienteering:
         needs[:, points] = rows.matrix[which][:, columns].toarray()
         needs[:, 0] = 0.0
         return needs, rows.upper[which], which
+
+    @cached_property
+    def countable(self) -> np.ndarray | None:
+        """Rows of :attr:`far` whose columns a walk can count, bool (R,); None where there are none.
+
+        Counts by ones over points of one column each: whoever passes such a point chooses it, or need not pass it.
+        """
+        far = self.far
+        if far is None or any(len(own) > 1 for own in self.members[1:]):
+            return None
+        ones = np.array([bool((far.matrix[[row]].data == 1.0).all()) for row in range(len(far))])
+        high = np.where(np.isfinite(far.upper), far.upper, np.maximum(far.lower, 0.0))
+        bound = np.isfinite(far.upper) | ((far.lower > 0) & (self.vehicles == 1))
+        return ones & bound & (high < MOST_COUNTED)
 
     def sought(self, gain: np.ndarray, price: np.ndarray) -> np.ndarray:
         """What each point brings while routes are sought, (k + 1,): at the prices (R,) of rows that are not held."""

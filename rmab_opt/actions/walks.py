@@ -11,9 +11,9 @@ from math import prod
 
 import numpy as np
 
-from rmab_opt.actions.tours import Orienteering
+from rmab_opt.actions.tours import MOST_COUNTED, Orienteering
 
-__all__ = ["EPS", "MOST_CELLS", "MOST_STEPS", "Counts", "Kept", "Walks", "countable"]
+__all__ = ["EPS", "MOST_CELLS", "MOST_STEPS", "Counts", "Kept", "Walks"]
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -25,9 +25,6 @@ MOST_STEPS = 120_000_000
 
 MOST_MOVES = 30_000_000
 """Moves between states, reached or not."""
-
-MOST_COUNTED = 5000
-"""Combinations of what walks may have counted."""
 
 
 class Kept:
@@ -289,8 +286,8 @@ class Counts:
 
     @classmethod
     def of(cls, task: Orienteering, rows: np.ndarray) -> Counts | None:
-        """Of rows that :func:`countable` lists; None where one is not listed there, or they are too many."""
-        points, may = len(task.between), countable(task)
+        """Of rows that the task calls countable; None where one is not among them, or they are too many."""
+        points, may = len(task.between), task.countable
         if len(rows) and (may is None or not np.isin(rows, np.flatnonzero(may)).all()):
             return None
         adds, least, most = list[np.ndarray](), list[int](), list[float]()
@@ -318,20 +315,6 @@ class Counts:
             before = np.flatnonzero((after <= limit).all(axis=1))
             moves.append((before, np.minimum(after[before], tops) @ digit))
         return cls(size, moves, np.asarray((now >= fewest).all(axis=1)))
-
-
-def countable(task: Orienteering) -> np.ndarray | None:
-    """Rows of :attr:`~rmab_opt.actions.tours.Orienteering.far` whose columns a walk can count, bool (R,).
-
-    Counts by ones over points that hold one column each: whoever passes such a point chooses it, or need not pass it.
-    """
-    far = task.far
-    if far is None or any(len(own) > 1 for own in task.members[1:]):
-        return None
-    ones = np.array([bool((far.matrix[[row]].data == 1.0).all()) for row in range(len(far))])
-    high = np.where(np.isfinite(far.upper), far.upper, np.maximum(far.lower, 0.0))
-    bound = np.isfinite(far.upper) | ((far.lower > 0) & (task.vehicles == 1))
-    return ones & bound & (high < MOST_COUNTED)
 
 
 def _ends(kept: np.ndarray) -> np.ndarray:

@@ -19,7 +19,6 @@ from rmab_opt.actions.kinds import Budget, Knapsack, Linear, Path
 from rmab_opt.actions.labels import Labels, proven, searched
 from rmab_opt.actions.side_rows import SideRows
 from rmab_opt.actions.tours import Orienteering, collected
-from rmab_opt.actions.walks import countable
 from rmab_opt.decisions import Chooser, Scores
 from rmab_opt.decisions.proof import recheck
 from rmab_opt.decisions.scale import scaled
@@ -77,7 +76,7 @@ def test_whatever_a_file_holds_no_allowed_choice_is_worth_more(seed, stops, leng
     prices = np.abs(rng.normal(size=(rounds, stops + 1 + rows)))
     prices[:, stops + 1 :] *= rng.choice([-1.0, 1.0], (rounds, rows))
     joined = rng.integers(-1, 4, (stops + 1, stops + 1)).astype(np.int16)
-    may = countable(task)
+    may = task.countable
     counted = np.where(np.zeros(rows, dtype=bool) if may is None else may, rng.integers(-1, 3, rows), -1).astype(
         np.int16
     )

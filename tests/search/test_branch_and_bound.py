@@ -79,6 +79,18 @@ def checker(rows: tuple[np.ndarray, np.ndarray, np.ndarray]):
     return allowed
 
 
+hard_searches = given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(2, 9),
+    depth=st.integers(1, 4),
+    wide=st.sampled_from([1, 3, 8, 16]),
+    spread=st.sampled_from([0.0, 1.0, 3.0]),
+    kind=st.sampled_from(KINDS),
+    unit=st.sampled_from([2.0**-20, 1.0, 2.0**20]),
+)
+"""Arguments of :func:`search_equals_enumeration`, in three units."""
+
+
 def search_equals_enumeration(seed: int, n: int, depth: int, wide: int, spread: float, kind: str, unit: float = 1.0):
     """Value, bound and action of a random network over random rows, written in a unit, against all its actions."""
     rng = np.random.default_rng(seed)

@@ -7,9 +7,16 @@ import itertools
 import numpy as np
 import pytest
 from amounts import amount
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from search.test_branch_and_bound import FREE, KINDS, checker, draw_rows, points_of, search_equals_enumeration
+from hypothesis import settings
+from search.test_branch_and_bound import (
+    FREE,
+    KINDS,
+    checker,
+    draw_rows,
+    hard_searches,
+    points_of,
+    search_equals_enumeration,
+)
 from search.test_tilted_lines import DATA, root
 
 from rmab_opt.encoder import Network, Support
@@ -159,15 +166,7 @@ def test_a_search_by_quadratics_finds_the_optimum(monkeypatch, kind):
 
 @pytest.mark.slow
 @settings(max_examples=400, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    n=st.integers(2, 9),
-    depth=st.integers(1, 4),
-    wide=st.sampled_from([1, 3, 8, 16]),
-    spread=st.sampled_from([0.0, 1.0, 3.0]),
-    kind=st.sampled_from(KINDS),
-    unit=st.sampled_from([2.0**-20, 1.0, 2.0**20]),
-)
+@hard_searches
 def test_many_searches_by_quadratics_find_the_optimum(seed, n, depth, wide, spread, kind, unit):
     with pytest.MonkeyPatch.context() as patch:
         early(patch)

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from amounts import amount
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from search.test_branch_and_bound import FREE, KINDS, draw_rows, points_of, search_equals_enumeration
+from hypothesis import settings
+from search.test_branch_and_bound import FREE, KINDS, draw_rows, hard_searches, points_of, search_equals_enumeration
 
 from rmab_opt.encoder import Network, Support, bounds
 from rmab_opt.encoder.bounds import masses
@@ -41,15 +40,7 @@ def test_a_search_by_tilted_lines_finds_the_optimum(early, kind):
 
 @pytest.mark.slow
 @settings(max_examples=400, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    n=st.integers(2, 9),
-    depth=st.integers(1, 4),
-    wide=st.sampled_from([1, 3, 8, 16]),
-    spread=st.sampled_from([0.0, 1.0, 3.0]),
-    kind=st.sampled_from(KINDS),
-    unit=st.sampled_from([2.0**-20, 1.0, 2.0**20]),
-)
+@hard_searches
 def test_many_searches_by_tilted_lines_find_the_optimum(seed, n, depth, wide, spread, kind, unit):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HARD_NODES", "HARD_OPEN", "EASY_NODES"):
