@@ -301,7 +301,9 @@ class Shape:
         action, points = task.action(routes, gain), kind.task(columns)[1]
         if action is None:
             return None
-        told = kind.told([[points[k] for k in route[1:-1]] for route in routes], action, columns)
+        # Where nobody is chosen nobody stops: no way round is shorter.
+        stops = [[points[k] for k in route[1:-1] if action[task.members[k]].any()] for route in routes]
+        told = kind.told([route for route in stops if route], action, columns)
         return action, [{"constraint": self.actions.structured[0], **row} for row in told]
 
     @cached_property

@@ -261,3 +261,11 @@ def test_a_program_that_chooses_badly_proves_nothing(monkeypatch):
     monkeypatch.setattr(SideRows, "best", lambda self, at_hand, gain: np.zeros(len(gain), dtype=np.int64))
     assert proven(task, gain, labels) >= best
     assert proven(task, gain, replace(labels, target=best - 1e-9)) == pytest.approx(best, rel=1e-12)
+
+
+def test_a_drivers_list_has_no_stop_without_a_visit():
+    actions, gain = model({"few": Budget(at_most=2)}, 8, 40, 0)
+    action, rows = actions.shape.routed([[*range(9), 0]], gain)
+    assert action.sum() == 2
+    assert not actions.violations(action, rows)
+    assert sorted(row["stop"] for row in rows if row["stop"] != "0") == [str(k + 1) for k in range(action[1:].sum())]
